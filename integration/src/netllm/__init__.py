@@ -1,0 +1,1 @@
+"""Language models for networking: RL_Collect, Adapt, Test."""

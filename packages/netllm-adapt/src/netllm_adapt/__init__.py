@@ -1,0 +1,1 @@
+"""Adapt one frozen language model: backbones, low-rank matrices, pools, training, streaming decisions."""

@@ -1,0 +1,1 @@
+"""Rivals for networking tasks: rules, planners and learned policies."""

@@ -1,0 +1,1 @@
+"""Multimodal encoders: observations to token vectors."""

@@ -1,0 +1,1 @@
+"""Networking heads: hidden states to valid answers."""

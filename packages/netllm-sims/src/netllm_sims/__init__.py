@@ -1,0 +1,1 @@
+"""Networking environments, traces, metrics and settings: adaptive bitrate streaming."""
