@@ -1,1 +1,9 @@
 """Multimodal encoders: observations to token vectors."""
+
+from netllm_encoders.fields import FieldEncoder, field_encoder, kinds
+from netllm_encoders.projection import Projection
+from netllm_encoders.scalar import Scalar
+from netllm_encoders.series import Series
+from netllm_encoders.step import Step
+
+__all__ = ["FieldEncoder", "Projection", "Scalar", "Series", "Step", "field_encoder", "kinds"]
