@@ -1,0 +1,212 @@
+"""Every check of this repository; `nox -l` lists them, CONTRIBUTING.md says when to run which."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import nox
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|venv"
+nox.options.sessions = ["lint", "types", "tests"]
+
+# Otherwise uv takes a sibling from the workspace, whatever range is declared.
+os.environ["UV_NO_SOURCES"] = "1"
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+PYPROJECTS = [*sorted(ROOT.glob("packages/*/pyproject.toml")), ROOT / "integration/pyproject.toml"]
+PROJECTS = {path.parent: nox.project.load_toml(path) for path in PYPROJECTS}
+PACKAGES = {config["project"]["name"]: path for path, config in PROJECTS.items()}
+SOURCES = [str(path / "src") for path in PACKAGES.values()]
+EDITABLE = [f"-e{path}" for path in PACKAGES.values()]
+
+# The lowest torch that the others admit is a CUDA build of some gigabytes.
+WITHOUT_TORCH = ("netllm-sims", "netllm-baselines")
+TASKS = ("abr",)
+SIBLINGS = ("workspace", "tagged")
+LIBRARIES = ("lowest", "newest")
+
+
+def requirements(name: str) -> list[Requirement]:
+    return [Requirement(line) for line in PROJECTS[PACKAGES[name]]["project"]["dependencies"]]
+
+
+def siblings(name: str) -> set[str]:
+    """The packages of this repository that `name` needs, directly or through another."""
+    direct = {need.name for need in requirements(name) if need.name in PACKAGES}
+    return direct.union(*map(siblings, direct))
+
+
+def floors(name: str, *only: str) -> list[str]:
+    """The lowest release that each range declared by `name` admits, as an exact requirement."""
+    return [
+        f"{need.name}=={bound.version}"
+        for need in requirements(name)
+        if need.name not in PACKAGES and (not only or need.name in only)
+        for bound in need.specifier
+        if bound.operator == ">="
+    ]
+
+
+def group(name: str, config: dict[str, Any] | None = None) -> tuple[str, ...]:
+    """The requirements of a dependency group, of the root's unless another `config` is given."""
+    config = config or nox.project.load_toml(ROOT / "pyproject.toml")
+    return nox.project.dependency_groups(config, name)
+
+
+def test_groups() -> set[str]:
+    return {need for config in PROJECTS.values() for need in group("test", config)}
+
+
+def last_tag(session: nox.Session, name: str) -> str | None:
+    """The newest tagged version of `name` that the workspace's `netllm` admits."""
+    listed = session.run("git", "tag", "--list", f"{name}-v*", external=True, silent=True) or ""
+    versions = [Version(tag.removeprefix(f"{name}-v")) for tag in str(listed).split()]
+    admits = next(need.specifier for need in requirements("netllm") if need.name == name)
+    admitted = [version for version in versions if version in admits]
+    return str(max(admitted)) if admitted else None
+
+
+def released(session: nox.Session, name: str, version: str) -> Path:
+    """The source of an earlier release, taken from its tag: no index is asked."""
+    where = Path(session.create_tmp()) / f"{name}-{version}"
+    shutil.rmtree(where, ignore_errors=True)
+    where.mkdir()
+    archive = f"{where}.tar"
+    folder = PACKAGES[name].relative_to(ROOT)
+    session.run("git", "archive", "-o", archive, f"{name}-v{version}", str(folder), external=True)
+    shutil.unpack_archive(archive, where)
+    return where / folder
+
+
+def test_alone(session: nox.Session, name: str, *bounds: str) -> None:
+    """Run the tests of the built package `name` with only what it declares, within `bounds`."""
+    needed = [PACKAGES[name], *(PACKAGES[need] for need in sorted(siblings(name)))]
+    session.install(*map(str, needed), *bounds, *group("test", PROJECTS[PACKAGES[name]]))
+    session.run("pytest", str(PACKAGES[name]), *session.posargs)
+
+
+@nox.session(tags=["ci"])
+def tests(session: nox.Session) -> None:
+    """Run every test of every package in one environment: what must be green before a commit."""
+    session.install(*EDITABLE, *test_groups())
+    session.run("pytest", *session.posargs)
+
+
+def isolated(name: str) -> None:
+    """Register the session that tests the package `name` alone."""
+
+    def run(session: nox.Session) -> None:
+        test_alone(session, name)
+
+    run.__doc__ = f"Test the built {name} with nothing installed but what it declares."
+    nox.session(run, name=f"tests-{name}", tags=["ci", "isolated"])
+
+
+for package in PACKAGES:
+    isolated(package)
+
+
+@nox.session
+@nox.parametrize(
+    ("task", "origin", "libraries"),
+    [
+        nox.param(*cell, id="-".join(cell), tags=["ci" if cell[1] == "workspace" else "tagged"])
+        for cell in product(TASKS, SIBLINGS, LIBRARIES)
+    ],
+)
+def integration(session: nox.Session, task: str, origin: str, libraries: str) -> None:
+    """Run one task end to end; `-- netllm-heads==0.1.0` takes that sibling from its tag."""
+    pins = dict(arg.split("==") for arg in session.posargs if "==" in arg)
+    others = [arg for arg in session.posargs if "==" not in arg]
+    for name in sorted(siblings("netllm") - pins.keys()) if origin == "tagged" else ():
+        if not (version := last_tag(session, name)):
+            session.skip(f"no tag {name}-v… that the workspace's netllm admits")
+        pins[name] = version
+    paths = [released(session, n, pins[n]) if n in pins else path for n, path in PACKAGES.items()]
+    lowest = floors("netllm-adapt", "transformers", "peft") if libraries == "lowest" else []
+    session.install(*map(str, paths), *lowest, *group("test", PROJECTS[PACKAGES["netllm"]]))
+    session.run("pytest", str(PACKAGES["netllm"]), "-k", task, *others)
+
+
+@nox.session(tags=["ci"])
+@nox.parametrize("package", [nox.param(name, id=name) for name in WITHOUT_TORCH])
+def minimums(session: nox.Session, package: str) -> None:
+    """Test one package with the lowest release of everything that it declares."""
+    test_alone(session, package, *floors(package))
+
+
+@nox.session(tags=["ci"])
+def lint(session: nox.Session) -> None:
+    """Check the style, and who imports whom."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(SOURCES)})
+
+
+@nox.session(tags=["ci"])
+def types(session: nox.Session) -> None:
+    """Check the types of every package."""
+    session.install(*EDITABLE, *group("types"))
+    session.run("mypy", *SOURCES)
+
+
+@nox.session(tags=["ci"])
+def build(session: nox.Session) -> None:
+    """Build every wheel and sdist into dist/, check what would be uploaded, install from it."""
+    session.install(*group("build"))
+    shutil.rmtree(DIST, ignore_errors=True)
+    installer = "uv" if session.venv_backend == "uv" else "pip"
+    for path in PACKAGES.values():
+        session.run("pyproject-build", f"--installer={installer}", f"--outdir={DIST}", str(path))
+    session.run("twine", "check", "--strict", *map(str, DIST.iterdir()))
+    session.run("check-wheel-contents", *map(str, DIST.glob("*.whl")))
+    session.notify("wheels")
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Install the wheels that `build` left in dist/ and start the command."""
+    session.install(*map(str, DIST.glob("*.whl")))
+    modules = ", ".join(name.replace("-", "_") for name in PACKAGES)
+    session.cd(session.create_tmp())
+    session.run("python", "-c", f"import {modules}")
+    session.run("netllm", "--help")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run every test and list the lines that none reached."""
+    session.install(*EDITABLE, *test_groups(), *group("coverage"))
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session
+def backbone(session: nox.Session) -> None:
+    """Pull the real language model that some tests need (about 90 MB, once)."""
+    session.install(*EDITABLE)
+    session.run("netllm", "backbone", "pull", *(session.posargs or ["smollm2-135m"]))
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Install everything and run `netllm quickstart`: from traces to an adapted model."""
+    session.install(*EDITABLE)
+    session.run("netllm", "quickstart", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run every script of benchmarks/, each in its quick form."""
+    session.install(*EDITABLE)
+    for script in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
+        session.run("python", str(script), "--quick", *session.posargs)
