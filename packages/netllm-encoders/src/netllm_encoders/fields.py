@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 _GROUP = "netllm.encoders.fields"
 
 
+@runtime_checkable
 class FieldEncoder(Protocol):
     """One field of an observation to features: a `torch.nn.Module` with this call.
 
@@ -25,7 +26,8 @@ class FieldEncoder(Protocol):
         """Features of every step's value.
 
         Raises:
-            ValueError: If the values do not fit the field's settings; `Step` adds the field's name.
+            ValueError: If the values do not fit the field's settings. `Step` puts "field NAME"
+                before the message, so it starts with "must".
         """
         ...
 

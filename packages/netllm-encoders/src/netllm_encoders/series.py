@@ -25,9 +25,8 @@ class Series(nn.Module):
     Raises:
         ValueError: If a setting is out of range.
 
-    Source: NetLLM (Wu et al., SIGCOMM 2024), section 4.1, "1D-CNN for time-series and sequence
-    data". Its public code runs the convolution over one row per call, where it amounts to a dense
-    layer; here it slides over the series.
+    Source: NetLLM (Wu et al., SIGCOMM 2024), section 4.1, "1D-CNN for
+    time-series and sequence data".
     """
 
     def __init__(
