@@ -1,1 +1,66 @@
-"""Adapt one frozen language model: backbones, low-rank matrices, pools, training, streaming decisions."""
+"""Adapt one frozen language model: backbones, LoRA, pools, training, streaming decisions.
+
+Names are looked up on first use, so that reading a pool loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm_adapt.backbone import backbones, load_backbone, pull
+    from netllm_adapt.fit import fit
+    from netllm_adapt.lora import add_lora, load_lora
+    from netllm_adapt.model import AdaptedModel, BackboneSpec, Encoder, Head
+    from netllm_adapt.policy import Policy
+    from netllm_adapt.pool import Episode, Pool, PoolWriter
+    from netllm_adapt.recipe import Recipe
+    from netllm_adapt.returns import return_to_go
+    from netllm_adapt.stream import DecisionStream
+
+_HOMES = {
+    "AdaptedModel": "model",
+    "BackboneSpec": "model",
+    "DecisionStream": "stream",
+    "Encoder": "model",
+    "Episode": "pool",
+    "Head": "model",
+    "Policy": "policy",
+    "Pool": "pool",
+    "PoolWriter": "pool",
+    "Recipe": "recipe",
+    "add_lora": "lora",
+    "backbones": "backbone",
+    "fit": "fit",
+    "load_backbone": "backbone",
+    "load_lora": "lora",
+    "pull": "backbone",
+    "return_to_go": "returns",
+}
+
+__all__ = [
+    "AdaptedModel",
+    "BackboneSpec",
+    "DecisionStream",
+    "Encoder",
+    "Episode",
+    "Head",
+    "Policy",
+    "Pool",
+    "PoolWriter",
+    "Recipe",
+    "add_lora",
+    "backbones",
+    "fit",
+    "load_backbone",
+    "load_lora",
+    "pull",
+    "return_to_go",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"netllm_adapt.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'netllm_adapt' has no attribute {name!r}")

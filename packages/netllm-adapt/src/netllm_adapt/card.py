@@ -1,0 +1,41 @@
+"""The model card of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def _rows(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in values.items())
+
+
+def model_card(config: Mapping[str, Any]) -> str:
+    """A README in Markdown with the front matter that model hubs read.
+
+    `config["task"]` may hold any facts of the run: task, setting, data, seed, metrics, command.
+    """
+    backbone, task = config["backbone"], dict(config["task"])
+    command = task.pop("command", None)
+    from_gguf = backbone["name"] == "smollm2-135m"
+    note = "\nThe backbone was dequantised from 4 bits.\n" if from_gguf else ""
+    how = f"\nMade by\n\n```\n{command}\n```\n" if command else ""
+    return f"""---
+library_name: netllm
+base_model: {backbone["name"]}
+tags: [netllm, networking, {task.get("task", "decision-making")}]
+---
+
+# {task.get("task", "Networking")} on {backbone["name"]}
+
+A networking model adapted with NetLLM: encoder, head and low-rank matrices. The frozen backbone is
+not in this folder; `config.json` says which it is.
+{how}{note}
+| fact | value |
+|---|---|
+| layers kept | {backbone["layers"] or "all"} |
+| window, steps | {config["window"]} |
+| segment, tokens | {config["segment"]} |
+| target return | {config["target_return"]} |
+{_rows(task)}
+"""

@@ -1,0 +1,151 @@
+"""Checkpoints: a folder with configuration, weights, adapter and model card (DESIGN decision 7)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from netllm_adapt.backbone import load_backbone
+from netllm_adapt.card import model_card
+from netllm_adapt.files import new_folder
+from netllm_adapt.lora import load_lora
+from netllm_adapt.model import AdaptedModel, BackboneSpec
+
+VERSION = 1
+_FIELDS = ("window", "segment", "target_return", "task")
+
+
+def _registered_name(part: nn.Module, group: str) -> str:
+    """The entry point that names the class of `part`.
+
+    Raises:
+        ValueError: if no entry point of `group` leads to it.
+    """
+    where = f"{type(part).__module__}:{type(part).__qualname__}"
+    for point in entry_points(group=group):
+        if point.load() is type(part):
+            return point.name
+    raise ValueError(
+        f"A checkpoint names its parts by entry points, but none of '{group}' leads to {where}. "
+        f'Add one to your pyproject.toml: [project.entry-points."{group}"] my-part = "{where}".'
+    )
+
+
+def _build(group: str, description: dict[str, Any], path: Path) -> nn.Module:
+    points = {point.name: point for point in entry_points(group=group)}
+    name = description["name"]
+    if name not in points:
+        raise ValueError(
+            f"{path}: needs the part {name!r} of '{group}', installed are {sorted(points)}. "
+            "Install the package that brings it."
+        )
+    part: nn.Module = points[name].load()(**description["config"])
+    return part
+
+
+def save(model: AdaptedModel, folder: Path) -> Path:
+    """Write `model` to `folder`, which appears complete or not at all.
+
+    The backbone's own weights are not in it: `config.json` says how to load them.
+
+    Raises:
+        ValueError: if encoder or head are known by no entry point.
+        OSError: if the folder cannot be written.
+    """
+    config: dict[str, Any] = {
+        "version": VERSION,
+        "backbone": asdict(model.spec),
+        "width": model.encoder.config()["width"],
+        **{name: getattr(model, name) for name in _FIELDS},
+    }
+    for part in ("encoder", "head"):
+        module = getattr(model, part)
+        group = f"netllm.{part}s"
+        config[part] = {"name": _registered_name(module, group), "config": module.config()}
+    with new_folder(folder) as work:
+        backbone: Any = model.backbone
+        backbone.save_pretrained(work)
+        for part in ("encoder", "head"):
+            state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
+            save_file(state, work / f"{part}.safetensors")
+        (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (work / "README.md").write_text(model_card(config), encoding="utf-8")
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's `config.json`.
+
+    Raises:
+        ValueError: if `folder` is no checkpoint, or one from a newer version.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
+        )
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not valid JSON ({error.msg}).") from error
+    if config.get("version", 0) > VERSION:
+        raise ValueError(
+            f"{path}: written by a newer netllm-adapt (format {config['version']}, this one reads "
+            f"up to {VERSION}). Upgrade with `pip install -U netllm-adapt`."
+        )
+    missing = {"backbone", "encoder", "head", *_FIELDS} - set(config)
+    if missing:
+        raise ValueError(f"{path}: lacks {sorted(missing)}. Was it written by `netllm adapt`?")
+    return config
+
+
+def _fill(part: nn.Module, path: Path) -> None:
+    try:
+        part.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{path}: cannot be loaded ({error}). Copy the checkpoint again."
+        ) from error
+
+
+def load(folder: Path, *, dtype: str | None = None) -> AdaptedModel:
+    """The model of a checkpoint folder, in eval mode.
+
+    Args:
+        folder: made by `save`.
+        dtype: the backbone's type; the one it was adapted with if None.
+
+    Raises:
+        ValueError: naming the file, if it is no checkpoint, cut off, or for another backbone.
+    """
+    config = read_config(folder)
+    spec = BackboneSpec(**config["backbone"])
+    plain = load_backbone(spec.name, layers=spec.layers, dtype=dtype or spec.dtype, seed=spec.seed)
+    path = folder / "config.json"
+    parts = {p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")}
+    for name, part in parts.items():
+        _fill(part, folder / f"{name}.safetensors")
+    model = AdaptedModel(
+        backbone=_adapter(plain, folder, spec),
+        **parts,
+        spec=spec,
+        **{name: config[name] for name in _FIELDS},
+    )
+    return model.eval()
+
+
+def _adapter(plain: Any, folder: Path, spec: BackboneSpec) -> nn.Module:
+    try:
+        return load_lora(plain, folder)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{folder}: its adapter does not fit the backbone {spec.name!r} ({error}). "
+            "Was it made for another backbone, or copied in part?"
+        ) from error

@@ -1,0 +1,222 @@
+"""Adapt: the one training loop of adapted models."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from netllm_adapt.model import AdaptedModel
+from netllm_adapt.pool import Episode
+from netllm_adapt.recipe import Recipe
+from netllm_adapt.run import Average, RunFolder, trained
+from netllm_adapt.segments import Segment, collate, plan
+
+Validate = Callable[[AdaptedModel], dict[str, float]]
+
+
+def order(step: int, *, batch: int, rows: int, seed: int) -> list[int]:
+    """Which of `rows` rows the optimiser step `step` (from 0) learns from.
+
+    Every epoch is a permutation of its own, drawn from the seed and the epoch's number, so that
+    the order is a function of the step and a resumed run sees what the unbroken one would have.
+    """
+    drawn: list[int] = []
+    position = step * batch
+    while len(drawn) < batch:
+        epoch, offset = divmod(position, rows)
+        permutation = np.random.default_rng([seed, epoch]).permutation(rows)
+        part = permutation[offset : offset + batch - len(drawn)]
+        drawn.extend(int(i) for i in part)
+        position += len(part)
+    return drawn
+
+
+def _optimizer(model: AdaptedModel, recipe: Recipe) -> torch.optim.AdamW:
+    lora = [p for n, p in trained(model).items() if n.startswith("backbone.")]
+    rest = [p for n, p in trained(model).items() if not n.startswith("backbone.")]
+    groups = [
+        {"params": rest, "lr": recipe.learning_rate},
+        {"params": lora, "lr": recipe.lora_learning_rate},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+class _Trainer:
+    """One run: the model with its optimiser, schedule, average and folder."""
+
+    def __init__(
+        self, model: AdaptedModel, episodes: Sequence[Episode], recipe: Recipe, folder: RunFolder
+    ) -> None:
+        self.accelerator = Accelerator()
+        self.recipe = recipe
+        self.folder = folder
+        self.episodes = episodes
+        self.segments = plan(
+            [len(e.actions) for e in episodes], steps=model.segment_steps, window=model.window
+        )
+        if not self.segments:
+            raise ValueError("The pool holds no episodes. Collect some with `netllm rl-collect`.")
+        if recipe.batch % self.accelerator.num_processes:
+            raise ValueError(
+                f"Recipe: `batch` must be a multiple of the {self.accelerator.num_processes} "
+                f"processes, got {recipe.batch}."
+            )
+        optimizer = _optimizer(model, recipe)
+        self.schedule: Any = get_cosine_schedule_with_warmup(
+            optimizer, min(recipe.warmup, recipe.steps), recipe.steps
+        )
+        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.model: AdaptedModel = self.accelerator.unwrap_model(self.wrapped)
+        self.average = Average(self.model, recipe.average)
+        self.step = 0
+
+    def _micro_batches(self, rows: Sequence[Segment]) -> Iterable[Sequence[Segment]]:
+        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        for first in range(0, len(mine), self.recipe.micro_batch):
+            yield mine[first : first + self.recipe.micro_batch]
+
+    def learn(self) -> float:
+        """One optimiser step; the mean loss of its decisions."""
+        torch.manual_seed(hash((self.recipe.seed, self.step)) % 2**63)
+        self.wrapped.train()
+        total = torch.zeros((), device=self.accelerator.device)
+        drawn = order(
+            self.step, batch=self.recipe.batch, rows=len(self.segments), seed=self.recipe.seed
+        )
+        rows = [self.segments[i] for i in drawn]
+        learned = sum(row.stop - row.start for row in rows)
+        for segments in self._micro_batches(rows):
+            batch = collate(self.episodes, segments).to(self.accelerator.device)
+            loss: Tensor = self.wrapped(batch).sum() / learned
+            self.accelerator.backward(loss * self.accelerator.num_processes)
+            total += loss.detach()
+        self.accelerator.clip_grad_norm_(trained(self.model).values(), self.recipe.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.model, self.step)
+        self.step += 1
+        mean: Tensor = self.accelerator.reduce(total, "sum")
+        return float(mean)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "step": self.step,
+            "trained": {n: p.detach() for n, p in trained(self.model).items()},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average.values,
+            "best": self.folder.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["trained"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.average.values = state["average"]
+        self.folder.best = state["best"]
+
+
+def _validate(trainer: _Trainer, validate: Validate | None, metric: str, maximise: bool) -> None:
+    """Validate the (averaged) model, keep it as `last`, and as `best` if it is."""
+    if not trainer.accelerator.is_main_process:
+        return
+    model, folder = trainer.model, trainer.folder
+    with trainer.average.applied(model):
+        model.eval()
+        values = validate(model) if validate else {}
+        score = values.get(metric, float(trainer.step))
+        model.task |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
+        model.save_pretrained(folder.path / "last")
+        if folder.best is None or (score > folder.best if maximise else score < folder.best):
+            folder.best = score
+            model.save_pretrained(folder.path / "best")
+    folder.log({"step": trainer.step, **values})
+    folder.save_state(trainer.state())
+
+
+def fit(
+    model: AdaptedModel,
+    episodes: Iterable[Episode],
+    *,
+    recipe: Recipe,
+    out: str | Path,
+    validate: Validate | None = None,
+    metric: str = "",
+    maximise: bool = True,
+    resume: bool = False,
+) -> AdaptedModel:
+    """Adapt `model` to a pool, and return the checkpoint that validated best.
+
+    Writes to `out`: `recipe.json`, `log.jsonl` (a line per `log_every` steps and per validation),
+    `state.pt` (to resume from), and the checkpoints `last` and `best`.
+
+    Args:
+        model: from `AdaptedModel(...)`; trained in place.
+        episodes: a pool, or any episodes.
+        recipe: the settings of the run.
+        out: folder of the run; must be new or empty unless `resume`.
+        validate: figures of the model in eval mode, best by roll-outs; without it the last
+            checkpoint is the best.
+        metric: which of those figures decides.
+        maximise: whether more of it is better.
+        resume: continue a run that was cut off; on CPU, with the same number of processes and
+            threads, its weights come out bit for bit as in an unbroken run.
+
+    Raises:
+        ValueError: for an empty pool, a folder that holds another run, or a recipe that differs
+            from the one that is resumed.
+    """
+    settings = {"recipe": asdict(recipe), "spec": asdict(model.spec)}
+    folder = RunFolder(Path(out), settings, resume=resume)
+    with torch.random.fork_rng(devices=[]):
+        trainer = _Trainer(model, list(episodes), recipe, folder)
+        if (state := folder.load_state()) is not None:
+            trainer.restore(state)
+        _loop(trainer, validate, metric, maximise)
+    return AdaptedModel.from_pretrained(folder.path / "best")
+
+
+def _loop(trainer: _Trainer, validate: Validate | None, metric: str, maximise: bool) -> None:
+    recipe, folder = trainer.recipe, trainer.folder
+    start, total = trainer.step, recipe.steps
+    bar = tqdm(total=total, initial=start, unit="step", desc="adapt", disable=None)
+    losses: list[float] = []
+    begun = time.monotonic()
+    while trainer.step < recipe.steps:
+        losses.append(trainer.learn())
+        bar.update()
+        if trainer.step % recipe.log_every == 0:
+            mean = float(np.mean(losses))
+            losses.clear()
+            seconds = round(time.monotonic() - begun, 3)
+            folder.log({"step": trainer.step, "loss": mean, "seconds": seconds})
+            bar.set_postfix(loss=f"{mean:.3f}")
+        if trainer.step % recipe.validate_every == 0 or trainer.step == recipe.steps:
+            _validate(trainer, validate, metric, maximise)
+            if metric and folder.best is not None:
+                bar.set_description(f"adapt, best {metric} {folder.best:.3f}")
+            trainer.accelerator.wait_for_everyone()
+    bar.close()
+
+
+def read_log(run: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    text = (Path(run) / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,64 @@
+"""An adapted model as a policy: `reset(seed)` and `act(observation)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from netllm_adapt.model import AdaptedModel
+from netllm_adapt.stream import DecisionStream
+
+
+def _tensor(value: np.ndarray, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.array(value))
+    return (tensor.float() if tensor.is_floating_point() else tensor).to(device)
+
+
+class Policy:
+    """Decides for a batch of episodes that start together.
+
+    The return-to-go begins at `target_return` and is lowered by the `reward` that each further
+    observation reports.
+
+    Args:
+        model: the adapted model; it is put into eval mode.
+        target_return: return asked for; the model's own if None.
+        greedy: the most likely answer, else one sampled with the seed of `reset`.
+    """
+
+    def __init__(
+        self, model: AdaptedModel, *, target_return: float | None = None, greedy: bool = True
+    ) -> None:
+        self._model = model.eval()
+        self._target = model.target_return if target_return is None else target_return
+        self._greedy = greedy
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes; their number is that of the next observation."""
+        self._generator = torch.Generator(device=self._model.device).manual_seed(seed)
+        self._stream: DecisionStream | None = None
+        self._return = torch.zeros(0)
+        self._action: Int[Tensor, "batch"] | None = None
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Int[np.ndarray, "batch"]:
+        """The next action of every episode."""
+        device = self._model.device
+        fields = {name: _tensor(value, device) for name, value in observation.items()}
+        self._return = self._next_return(fields["reward"])
+        if self._stream is None:
+            self._stream = DecisionStream(self._model, batch=len(fields["reward"]))
+        self._action = self._stream.decide(
+            fields, self._return, self._action, greedy=self._greedy, generator=self._generator
+        )
+        actions: Int[np.ndarray, "batch"] = self._action.cpu().numpy()
+        return actions
+
+    def _next_return(self, reward: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        if self._stream is None:
+            return torch.full_like(reward, self._target)
+        return self._return - reward

@@ -1,0 +1,74 @@
+"""The settings of one training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is adapted. A TOML recipe holds these fields; flags override them."""
+
+    steps: int = 600
+    """Optimiser steps."""
+    batch: int = 8
+    """Segments per optimiser step."""
+    micro_batch: int = 4
+    """Segments per forward pass; bounds memory, leaves the gradient as it is."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of encoder and head."""
+    lora_learning_rate: float = 5e-4
+    """Peak learning rate of the low-rank matrices."""
+    warmup: int = 30
+    """Steps of linear warm-up before the cosine."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient of all trainable parameters."""
+    average: float = 0.0
+    """Decay of the running average of parameters that is validated and kept; 0: no averaging."""
+    rank: int = 32
+    """Rank of the low-rank matrices."""
+    alpha: float = 64.0
+    """LoRA's alpha: the update is scaled by alpha / rank."""
+    lora_dropout: float = 0.0
+    """Dropout before the low-rank matrices."""
+    targets: tuple[str, ...] = ()
+    """Names of the linear layers to adapt, or `all-linear`; empty: the model type's usual (q, v)."""
+    layers: int | None = None
+    """Keep only the first blocks of the backbone."""
+    dtype: str = "bfloat16"
+    """The backbone's type: bfloat16, float16 or float32."""
+    window: int = 20
+    """Steps that a token may look back, its own included."""
+    segment: int = 384
+    """Tokens of the longest row; a stream of decisions starts afresh after as many."""
+    validate_every: int = 100
+    """Steps between validations, at which the run can also be resumed."""
+    log_every: int = 10
+    """Steps between lines of the log."""
+    seed: int = 0
+    """Seed of initial weights, order and dropout."""
+
+    def __post_init__(self) -> None:
+        """Check what arguments and files may get wrong.
+
+        Raises:
+            ValueError: naming the field, what must hold and what came.
+        """
+        for name in ("steps", "batch", "micro_batch", "rank", "window", "segment"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("validate_every", "log_every"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("learning_rate", "lora_learning_rate", "clip", "alpha"):
+            self._require(name, getattr(self, name) > 0, "above 0")
+        for name in ("warmup", "weight_decay"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
+        self._require("average", 0 <= self.average < 1, "in [0, 1)")
+        if self.layers is not None:
+            self._require("layers", self.layers >= 1, "at least 1")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ValueError(f"Recipe: `{name}` must be {what}, got {getattr(self, name)}.")

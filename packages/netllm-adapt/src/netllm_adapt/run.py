@@ -1,0 +1,111 @@
+"""What a run keeps on disk, and the running average of its parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netllm_adapt.files import new_file
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+class RunFolder:
+    """The folder of a run: settings, log, resumable state.
+
+    Args:
+        path: the folder.
+        settings: what a resumed run must agree with.
+        resume: continue the run that is there.
+
+    Raises:
+        ValueError: if there is a run and `resume` is false, or one with other settings.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self.best: float | None = None
+        settings = json.loads(json.dumps(settings))
+        known = path / "settings.json"
+        if known.exists():
+            self._check(json.loads(known.read_text(encoding="utf-8")), settings, resume=resume)
+        path.mkdir(parents=True, exist_ok=True)
+        with new_file(known) as work:
+            work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    def _check(self, old: dict[str, Any], new: Mapping[str, Any], *, resume: bool) -> None:
+        if not resume:
+            raise ValueError(
+                f"{self.path} already holds a run. `--resume` it, or choose another `--out`."
+            )
+        for part, values in new.items():
+            for name, value in values.items():
+                begun = old.get(part, {}).get(name)
+                if begun != value:
+                    raise ValueError(
+                        f"{self.path}: the run was begun with {name}={begun!r}, got {value!r}. "
+                        "Resume with the settings of its settings.json."
+                    )
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Append a line to `log.jsonl`."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Keep what the run can be resumed from."""
+        with new_file(self.path / "state.pt") as work:
+            torch.save(dict(state), work)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The last kept state, or None; the log forgets what came after it."""
+        path = self.path / "state.pt"
+        if not path.exists():
+            (self.path / "log.jsonl").unlink(missing_ok=True)
+            return None
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        log = self.path / "log.jsonl"
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= state["step"]]
+        with new_file(log) as work:
+            work.write_text("".join(kept), encoding="utf-8")
+        return state
+
+
+class Average:
+    """The running average of the trainable parameters; smoother than the last ones.
+
+    `decay` 0 keeps nothing. Early on the decay is smaller, so that the start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values: dict[str, Tensor] = {}
+        if decay:
+            self.values = {n: p.detach().clone() for n, p in trained(model).items()}
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the parameters after optimiser step `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in trained(model).items():
+            if name in self.values:
+                self.values[name].lerp_(parameter.detach(), 1 - decay)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The model with the averaged parameters, for the block."""
+        own = {n: p.detach().clone() for n, p in trained(model).items() if n in self.values}
+        model.load_state_dict(self.values, strict=False)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own, strict=False)

@@ -1,0 +1,26 @@
+"""The small parts, made known as an installed package's are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+GROUPS = """[netllm.encoders]
+linear = adapt_parts:LinearEncoder
+
+[netllm.heads]
+linear = adapt_parts:LinearHead
+"""
+
+
+@pytest.fixture
+def registered_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts above, made known by a real entry-point file."""
+    info = tmp_path / "site" / "netllm_adapt_test_parts-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: netllm-adapt-test-parts\nVersion: 1.0\n"
+    )
+    (info / "entry_points.txt").write_text(GROUPS)
+    monkeypatch.syspath_prepend(str(info.parent))

@@ -1,0 +1,123 @@
+"""Checkpoints come back as they were, and bad ones say what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from adapt_parts import LinearEncoder, LinearHead, make_episode
+from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+from netllm_adapt.files import new_folder
+from netllm_adapt.segments import Segment, collate
+
+BATCH = collate([make_episode(6, seed=0)], [Segment(0, 0, 0, 6)])
+
+
+@pytest.fixture
+def model(registered_parts: None) -> AdaptedModel:
+    spec = BackboneSpec("tiny-random-llama", layers=2, dtype="float32")
+    backbone = add_lora(load_backbone(spec.name, layers=2, dtype=spec.dtype), rank=2)
+    for name, parameter in backbone.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return AdaptedModel(
+        backbone=backbone,
+        encoder=LinearEncoder(64),
+        head=LinearHead(64),
+        spec=spec,
+        window=4,
+        segment=24,
+        target_return=3.5,
+        task={"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"},
+    ).eval()
+
+
+@torch.no_grad()
+def test_a_saved_model_answers_as_before(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    loaded = AdaptedModel.from_pretrained(folder)
+    assert torch.equal(loaded.hidden(BATCH), model.hidden(BATCH))
+    assert (loaded.window, loaded.segment, loaded.target_return) == (4, 24, 3.5)
+    assert loaded.task == model.task
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+        "encoder.safetensors",
+        "head.safetensors",
+    ]
+    assert "netllm adapt abr" in (folder / "README.md").read_text()
+
+
+def test_saving_again_replaces_the_checkpoint_whole(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    (folder / "stale").touch()
+    model.save_pretrained(folder)
+    assert not (folder / "stale").exists()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    before = (folder / "config.json").read_bytes()
+
+    def write_to_a_full_disk() -> None:
+        with new_folder(folder) as work:
+            (work / "config.json").write_text("half")
+            with Path("/dev/full").open("w") as full:
+                full.write("x")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_to_a_full_disk()
+    assert (folder / "config.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_checkpoint_of_another_width_names_the_file(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder, encoder={"name": "linear", "config": {"width": 32}})
+    with pytest.raises(ValueError, match=r"encoder\.safetensors: cannot be loaded"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_a_checkpoint_from_the_future_says_upgrade(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder, version=99)
+    with pytest.raises(ValueError, match="newer netllm-adapt"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_a_file_cut_off_is_named(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    path = folder / "head.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"head\.safetensors: cannot be loaded"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_an_adapter_cut_off_is_named(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="adapter"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_a_folder_that_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no checkpoint: it has no config\.json"):
+        AdaptedModel.from_pretrained(tmp_path)
+
+
+def test_a_part_that_is_not_installed_is_named(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder, head={"name": "pointer", "config": {}})
+    with pytest.raises(ValueError, match=r"needs the part 'pointer' of 'netllm\.heads'"):
+        AdaptedModel.from_pretrained(folder)

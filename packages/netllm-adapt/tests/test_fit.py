@@ -1,0 +1,168 @@
+"""The training loop: it learns, it resumes bit for bit, it keeps the best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from adapt_parts import LinearEncoder, LinearHead, make_episode
+from hypothesis import given
+from hypothesis import strategies as st
+from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, fit, load_backbone
+from netllm_adapt.fit import order, read_log
+from netllm_adapt.segments import collate, plan
+
+pytestmark = pytest.mark.usefixtures("registered_parts")
+EPISODES = [make_episode(12, seed) for seed in range(8)]
+
+
+def make_model() -> AdaptedModel:
+    spec = BackboneSpec("tiny-random-llama", layers=1, dtype="float32")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = load_backbone(spec.name, layers=1, dtype=spec.dtype)
+        backbone = add_lora(plain, rank=2, dropout=0.1)
+        return AdaptedModel(
+            backbone=backbone,
+            encoder=LinearEncoder(64),
+            head=LinearHead(64),
+            spec=spec,
+            window=4,
+            segment=24,
+        )
+
+
+def recipe(**changes: object) -> Recipe:
+    settings: dict[str, object] = {
+        "steps": 12,
+        "batch": 4,
+        "warmup": 2,
+        "validate_every": 4,
+        "log_every": 2,
+        "window": 4,
+        "segment": 24,
+    }
+    return Recipe(**(settings | changes))  # type: ignore[arg-type]
+
+
+def accuracy(model: AdaptedModel) -> dict[str, float]:
+    segments = plan([12] * len(EPISODES), steps=model.segment_steps, window=model.window)
+    batch = collate(EPISODES, segments)
+    with torch.no_grad():
+        answers = model.head.answer(model.hidden(batch), batch.observations)
+    return {"accuracy": float((answers == batch.labels)[batch.learn].float().mean())}
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}
+
+
+def test_training_learns_the_task(tmp_path: Path) -> None:
+    model = fit(
+        make_model(),
+        EPISODES,
+        recipe=recipe(steps=60, learning_rate=1e-2, validate_every=60),
+        out=tmp_path / "run",
+        validate=accuracy,
+        metric="accuracy",
+    )
+    assert accuracy(model)["accuracy"] > 0.9
+    losses = [line["loss"] for line in read_log(tmp_path / "run") if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, average: float) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    settings = recipe(lora_dropout=0.1, average=average)
+    fit(make_model(), EPISODES, recipe=settings, out=whole)
+
+    class Killed(Exception):
+        pass
+
+    calls = []
+
+    def kill_at_the_second(model: AdaptedModel) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return {}
+
+    with pytest.raises(Killed):
+        fit(make_model(), EPISODES, recipe=settings, out=cut, validate=kill_at_the_second)
+    assert read_log(cut)[-1]["step"] == 8
+    fit(make_model(), EPISODES, recipe=settings, out=cut, resume=True)
+    assert weights(cut / "last") == weights(whole / "last")
+    assert [line["step"] for line in read_log(cut)] == [line["step"] for line in read_log(whole)]
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
+    with pytest.raises(ValueError, match="already holds a run"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
+    with pytest.raises(ValueError, match="begun with steps=2, got 3"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=3), out=tmp_path, resume=True)
+
+
+def test_the_best_validation_is_kept(tmp_path: Path) -> None:
+    scores = iter([0.1, 0.9, 0.3])
+    fit(
+        make_model(),
+        EPISODES,
+        recipe=recipe(),
+        out=tmp_path,
+        validate=lambda model: {"score": next(scores)},
+        metric="score",
+    )
+    best = json.loads((tmp_path / "best" / "config.json").read_text())
+    assert best["task"]["step"] == 8
+    assert json.loads((tmp_path / "last" / "config.json").read_text())["task"]["step"] == 12
+
+
+def test_micro_batches_leave_the_result_as_it_is(tmp_path: Path) -> None:
+    trained = []
+    for size in (1, 4):
+        out = tmp_path / str(size)
+        trained.append(fit(make_model(), EPISODES, recipe=recipe(micro_batch=size), out=out))
+    for one, four in zip(*(m.state_dict().values() for m in trained), strict=True):
+        torch.testing.assert_close(one, four, atol=1e-4, rtol=1e-3)
+
+
+def test_only_trainable_parameters_change(tmp_path: Path) -> None:
+    model = make_model()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    fit(model, EPISODES, recipe=recipe(), out=tmp_path)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
+
+
+def test_an_empty_pool_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no episodes"):
+        fit(make_model(), [], recipe=recipe(), out=tmp_path)
+
+
+def test_a_bad_recipe_names_the_field() -> None:
+    with pytest.raises(ValueError, match="`lora_dropout` must be in"):
+        recipe(lora_dropout=1.5)
+    with pytest.raises(ValueError, match="`steps` must be at least 1, got 0"):
+        recipe(steps=0)
+
+
+@given(batch=st.integers(1, 20), rows=st.integers(1, 15), seed=st.integers(0, 3))
+def test_every_epoch_sees_every_row_once(batch: int, rows: int, seed: int) -> None:
+    drawn = [i for step in range(rows) for i in order(step, batch=batch, rows=rows, seed=seed)]
+    for epoch in range(batch):
+        assert sorted(drawn[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+def test_a_policy_decides_for_its_batch_and_begins_anew_at_reset(tmp_path: Path) -> None:
+    policy = Policy(make_model())
+    observation = {name: value[:3] for name, value in EPISODES[0].observations.items()}
+    policy.reset(0)
+    first = policy.act(observation)
+    policy.act(observation)
+    policy.reset(0)
+    assert first.shape == (3,)
+    assert (policy.act(observation) == first).all()

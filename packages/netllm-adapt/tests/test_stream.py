@@ -1,0 +1,144 @@
+"""Training and deciding are the same function (DESIGN decision 1)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from adapt_parts import LinearEncoder, LinearHead, make_episode
+from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
+from netllm_adapt.model import embedding_width
+from netllm_adapt.segments import Batch, Segment, collate, plan
+from torch import Tensor
+
+ARCHITECTURES = ("llama", "gpt2", "opt", "gemma3", "mistral")
+WINDOW = 5
+SEGMENT_STEPS = 12
+STEPS = 3 * WINDOW + SEGMENT_STEPS
+
+
+def make_model(architecture: str, *, window: int = WINDOW) -> AdaptedModel:
+    spec = BackboneSpec(f"tiny-random-{architecture}", dtype="float32")
+    plain = load_backbone(spec.name, dtype=spec.dtype, seed=1)
+    width = embedding_width(plain)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = add_lora(plain, rank=4)
+        for name, parameter in backbone.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        encoder, head = LinearEncoder(width), LinearHead(width)
+    per_step = encoder.tokens + 1
+    return AdaptedModel(
+        backbone=backbone,
+        encoder=encoder,
+        head=head,
+        spec=spec,
+        window=window,
+        segment=SEGMENT_STEPS * per_step + 1,
+    ).eval()
+
+
+def stream_logits(model: AdaptedModel, batch: Batch) -> Tensor:
+    stream = DecisionStream(model, batch=len(batch.actions))
+    logits = []
+    for t in range(batch.actions.shape[1]):
+        observation = {name: value[:, t : t + 1] for name, value in batch.observations.items()}
+        previous = batch.actions[:, t - 1] if t else None
+        hidden = stream.hidden(observation, batch.returns[:, t : t + 1], previous)
+        logits.append(model.head.logits(hidden)[:, 0])
+    return torch.stack(logits, dim=1)
+
+
+def full_logits(model: AdaptedModel, seeds: list[int]) -> Tensor:
+    episodes = [make_episode(STEPS, seed) for seed in seeds]
+    rows = []
+    for row, _ in enumerate(episodes):
+        parts = []
+        for s in plan([STEPS], steps=model.segment_steps, window=model.window):
+            batch = collate([episodes[row]], [s])
+            parts.append(model.head.logits(model.hidden(batch))[0, s.start - s.context :])
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_streamed_logits_equal_the_full_pass_over_windows_and_a_restart(architecture: str) -> None:
+    model = make_model(architecture)
+    seeds = [3, 4]
+    episodes = [make_episode(STEPS, seed) for seed in seeds]
+    whole = collate(episodes, [Segment(i, 0, 0, STEPS) for i in (0, 1)])
+    torch.testing.assert_close(
+        stream_logits(model, whole), full_logits(model, seeds), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_sessions_of_a_batch_never_mix(architecture: str) -> None:
+    model = make_model(architecture)
+    episodes = [make_episode(20, seed=s) for s in (1, 2, 3)]
+    together = collate(episodes, [Segment(i, 0, 0, 20) for i in range(3)])
+    changed = [episodes[0], make_episode(20, seed=9), make_episode(11, seed=8)]
+    mixed = collate(changed, [Segment(0, 0, 0, 20), Segment(1, 0, 0, 20), Segment(2, 0, 0, 11)])
+    torch.testing.assert_close(model.hidden(together)[0], model.hidden(mixed)[0])
+    torch.testing.assert_close(stream_logits(model, together)[0], stream_logits(model, mixed)[0])
+
+
+@torch.no_grad()
+def test_nothing_is_seen_from_beyond_the_window_in_a_single_layer() -> None:
+    model = make_model("llama", window=3)
+    model.backbone.base_model.model.layers = model.backbone.base_model.model.layers[:1]
+    model.backbone.config.num_hidden_layers = 1
+    episode = make_episode(8, seed=0)
+    batch = collate([episode], [Segment(0, 0, 0, 8)])
+    before = model.hidden(batch)
+    batch.observations["x"][0, 4] += 1.0
+    change = (model.hidden(batch) - before).abs().amax(dim=(0, 2, 3))
+    assert (change > 1e-6).tolist() == [t in (4, 5, 6) for t in range(8)]
+
+
+@torch.no_grad()
+def test_an_action_changes_later_steps_only() -> None:
+    model = make_model("llama")
+    batch = collate([make_episode(8, seed=0)], [Segment(0, 0, 0, 8)])
+    before = model.hidden(batch)
+    batch.actions[0, 3] = (batch.actions[0, 3] + 1) % 4
+    change = (model.hidden(batch) - before).abs().amax(dim=(0, 2, 3))
+    assert change[:4].max() == 0
+    assert change[4] > 1e-6
+
+
+def test_the_stream_says_when_the_number_of_episodes_changed() -> None:
+    model = make_model("llama")
+    stream = DecisionStream(model, batch=2)
+    with pytest.raises(ValueError, match="made for 2 episodes, got an observation of 3"):
+        stream.decide({"x": torch.zeros(3, 2)}, torch.zeros(3), None)
+
+
+def test_the_first_step_has_no_previous_action() -> None:
+    stream = DecisionStream(make_model("llama"), batch=1)
+    with pytest.raises(ValueError, match="None at the first step"):
+        stream.decide({"x": torch.zeros(1, 2)}, torch.zeros(1), torch.zeros(1, dtype=torch.long))
+
+
+def test_a_segment_longer_than_the_backbones_positions_is_refused() -> None:
+    model = make_model("gpt2")
+    limit = model.backbone.config.max_position_embeddings
+    with pytest.raises(ValueError, match=f"has only {limit} positions"):
+        AdaptedModel(
+            backbone=model.backbone,
+            encoder=model.encoder,
+            head=model.head,
+            spec=model.spec,
+            window=5,
+            segment=limit,
+        )
+
+
+def test_an_encoder_of_another_width_is_refused() -> None:
+    model = make_model("llama")
+    with pytest.raises(ValueError, match=r"encoder must have the backbone's width 64, got 32"):
+        AdaptedModel(
+            backbone=model.backbone, encoder=LinearEncoder(32), head=model.head, spec=model.spec
+        )
