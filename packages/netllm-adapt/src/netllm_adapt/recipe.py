@@ -34,7 +34,7 @@ class Recipe:
     lora_dropout: float = 0.0
     """Dropout before the low-rank matrices."""
     targets: tuple[str, ...] = ()
-    """Names of the linear layers to adapt, or `all-linear`; empty: the model type's usual (q, v)."""
+    """Linear layers to adapt, by name, or `all-linear`; empty: the model type's usual (q, v)."""
     layers: int | None = None
     """Keep only the first blocks of the backbone."""
     dtype: str = "bfloat16"
