@@ -1,0 +1,41 @@
+"""Adaptive bitrate streaming: traces, videos, the simulator, its settings and environments."""
+
+from netllm_sims.abr.env import Env, VectorEnv
+from netllm_sims.abr.generate import GENET_RANGES, genet_trace, markov_trace, vbr_video
+from netllm_sims.abr.link import capacity_bytes, curve, curves
+from netllm_sims.abr.qoe import QoE
+from netllm_sims.abr.rollout import Policy, Rollout, rollout
+from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.settings import Setting, setting, settings
+from netllm_sims.abr.simulator import HISTORY, Observation, Simulator
+from netllm_sims.abr.traces import Trace, load_trace, load_traces
+from netllm_sims.abr.video import LADDER_KBPS, Video, load_video
+
+__all__ = [
+    "GENET_RANGES",
+    "HISTORY",
+    "LADDER_KBPS",
+    "Env",
+    "Observation",
+    "Policy",
+    "QoE",
+    "Rollout",
+    "Session",
+    "Setting",
+    "Simulator",
+    "Trace",
+    "VectorEnv",
+    "Video",
+    "capacity_bytes",
+    "curve",
+    "curves",
+    "genet_trace",
+    "load_trace",
+    "load_traces",
+    "load_video",
+    "markov_trace",
+    "rollout",
+    "setting",
+    "settings",
+    "vbr_video",
+]

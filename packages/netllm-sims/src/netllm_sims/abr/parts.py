@@ -1,0 +1,127 @@
+"""Training, validation and test parts of the settings, without a trace in two of them."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from netllm_sims.abr.generate import genet_trace, markov_trace
+from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.traces import Trace, load_traces
+
+PARTS = ("train", "valid", "test")
+UNSEEN_RANGES = "easy"
+_SYNTHETIC = {"train": 300, "valid": 60, "test": 100}
+
+
+def published(data: Path, name: str) -> list[Session]:
+    """Sessions of a published trace folder in file order, each at its published start pointer.
+
+    Raises:
+        ValueError: The pointers do not fit the files.
+        FileNotFoundError: A file or folder is missing.
+    """
+    return list(_published(data / "abr" / "traces", name))
+
+
+@cache
+def _published(folder: Path, name: str) -> tuple[Session, ...]:
+    traces = load_traces(folder / name)
+    kind = "mahimahi" if name == "fcc-test" else "generated"
+    file = folder / f"{name}_{kind}_ptrs.json"
+    pointers = json.loads(file.read_text())["ptrs"]
+    if len(pointers) != len(traces):
+        raise ValueError(
+            f"{file}: there must be one start pointer per trace, got {len(pointers)} for the {len(traces)} files of "
+            f"{folder / name}. Restore the published folder."
+        )
+    return tuple(
+        Session(trace.id, trace, float(trace.time_s[pointer - 1]))
+        for trace, pointer in zip(traces, pointers, strict=True)
+    )
+
+
+def default(data: Path, part: str) -> list[Session]:
+    """Part of the clean split: no trace of `train` or `valid` has the content of one in `test`.
+
+    `test` is fcc-test; those whose content occurs in no file of fcc-train carry the tag `clean`. The rest of fcc-train
+    is divided by content hash: one in five is `valid`.
+    """
+    train, test = published(data, "fcc-train"), published(data, "fcc-test")
+    if part == "test":
+        seen = {session.trace.digest for session in train}
+        return [_tag(session, session.trace.digest not in seen) for session in test]
+    taken = {session.trace.digest for session in test}
+    mine = []
+    for session in train:
+        digest = session.trace.digest
+        if digest not in taken and (int(digest[:8], 16) % 5 == 0) == (part == "valid"):
+            mine.append(session)
+        taken.add(digest)
+    return mine
+
+
+def _tag(session: Session, clean: bool) -> Session:
+    tags = ("clean",) if clean else ()
+    return Session(session.id, session.trace, session.start_s, tags=tags)
+
+
+def paper_split(data: Path, part: str) -> list[Session]:
+    """Part of the published split, which leaks: fcc-valid and 42 of fcc-test are files of fcc-train too."""
+    return default(data, "test") if part == "test" else published(data, f"fcc-{part}")
+
+
+def unseen_bandwidth() -> list[Session]:
+    """100 seeded traces of GENET's range `UNSEEN_RANGES`, each at a seeded start."""
+    from netllm_sims.abr.generate import GENET_RANGES
+
+    low, high, change = GENET_RANGES[UNSEEN_RANGES]
+    sessions = []
+    for i in range(100):
+        rng = np.random.default_rng([20240804, i])
+        trace = genet_trace(
+            rng,
+            low_mbps=low,
+            high_mbps=high,
+            change_points=change,
+            id=f"genet-{UNSEEN_RANGES}-{i:03d}",
+        )
+        sessions.append(_start(trace, rng))
+    return sessions
+
+
+def synthetic(part: str) -> list[Session]:
+    """Part of the seeded Markov-modulated traces; the parts have seeds of their own."""
+    sessions = []
+    for i in range(_SYNTHETIC[part]):
+        rng = np.random.default_rng([PARTS.index(part), i])
+        sessions.append(_start(markov_trace(rng, id=f"{part}-{i:03d}"), rng))
+    return sessions
+
+
+def _start(trace: Trace, rng: np.random.Generator) -> Session:
+    pointer = int(rng.integers(1, len(trace.time_s)))
+    return Session(trace.id, trace, float(trace.time_s[pointer - 1]))
+
+
+def own(folder: Path, part: str) -> list[Session]:
+    """Sessions of a person's own folder, each from the trace's start.
+
+    A folder with subfolders `train`, `valid`, `test` gives each part its own; a flat one serves whatever part is asked
+    for, so name different folders for training and testing.
+    """
+    inner = folder / part
+    if not inner.is_dir() and any((folder / other).is_dir() for other in PARTS):
+        raise FileNotFoundError(
+            f"{inner}: there is no such part, but {folder} has other parts. Create it, or use a flat folder."
+        )
+    return [Session(trace.id, trace) for trace in load_traces(inner if inner.is_dir() else folder)]
+
+
+def draw(fixed: Sequence[Session], rng: np.random.Generator, *, id: str) -> Session:
+    """Session with a random trace of `fixed` and a random start within it."""
+    session = fixed[int(rng.integers(len(fixed)))]
+    start_s = float(rng.uniform(0.0, session.trace.period_s))
+    return Session(id, session.trace, start_s, tags=session.tags)

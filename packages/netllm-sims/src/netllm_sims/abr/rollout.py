@@ -1,0 +1,157 @@
+"""Policies, and what they earn: whole episodes of one policy."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from numpy.typing import DTypeLike
+
+from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.simulator import Simulator
+
+if TYPE_CHECKING:
+    from netllm_sims.abr.settings import Setting
+
+_PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
+
+
+class Policy(Protocol):
+    """Anything that chooses the next chunk's level from what a player sees, for a batch of sessions.
+
+    Two optional attributes: `sequential = True` asks to be rolled out alone, session by session in order, with one
+    reset (its published numbers depend on state carried across sessions); `begin(simulator)` is called after `reset`
+    with the running simulator, for policies that may know the whole session.
+    """
+
+    def reset(self, seed: int) -> None:
+        """Forget everything and begin new sessions; random choices follow `seed`."""
+
+    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
+        """Level of the next chunk of each session. The observation's arrays are reused: copy what you keep."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rollout:
+    """Episodes of one policy; arrays are (episode, decision)."""
+
+    ids: list[str]
+    """Session ids."""
+    rewards: Float[ndarray, "episode step"]
+    """QoE of each decided chunk, in Mbps."""
+    bitrate_mbps: Float[ndarray, "episode step"]
+    """Bitrate part."""
+    rebuffer_s: Float[ndarray, "episode step"]
+    """Rebuffering part, before its weight."""
+    smoothness_mbps: Float[ndarray, "episode step"]
+    """Change of bitrate, before its weight."""
+    actions: Int[ndarray, "episode step"]
+    """Levels chosen."""
+    seconds: float
+    """Wall time of policy and simulator together."""
+    observations: dict[str, ndarray] = field(default_factory=dict)
+    """What the policy saw, by field, (episode, step, …); empty unless recorded."""
+    labels: Int[ndarray, "episode step"] | None = None
+    """What the labelling policy would have chosen in each state."""
+
+    @property
+    def qoe(self) -> Float[ndarray, "episode"]:
+        """Mean QoE of each episode over its decisions, in Mbps."""
+        mean: ndarray = self.rewards.mean(axis=1)
+        return mean
+
+
+def rollout(
+    policy: Policy,
+    setting: "Setting",
+    sessions: Sequence[Session],
+    *,
+    seed: int = 0,
+    dtype: DTypeLike = np.float64,
+    record: bool = False,
+    label: Policy | None = None,
+    epsilon: float = 0.0,
+    batch: int | None = None,
+) -> Rollout:
+    """Episodes of `policy` on `sessions`, each played once to its end.
+
+    Args:
+        policy: Chooses the levels.
+        setting: The setting that the sessions belong to.
+        sessions: What to play.
+        seed: Of the policies, the delay noise and the random actions.
+        dtype: Of the observations and rewards.
+        record: Keep the observations.
+        label: A second policy, asked in every visited state without being followed.
+        epsilon: Share of actions replaced by uniformly random ones.
+        batch: Sessions played at once; all by default, one for sequential policies. A policy that draws random
+            numbers chooses differently under another batch size.
+
+    Raises:
+        ValueError: `epsilon` outside [0, 1], no sessions, or a batch that does not fit.
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"`epsilon` must lie in [0, 1], got {epsilon}.")
+    if not sessions:
+        raise ValueError("`sessions` must hold at least one session, got none.")
+    policies = [p for p in (policy, label) if p is not None]
+    sequential = any(getattr(p, "sequential", False) for p in policies)
+    if batch is not None and (batch < 1 or (sequential and batch != 1)):
+        raise ValueError(
+            f"`batch` must be >= 1, and 1 for a sequential policy, got {batch}. Leave it out."
+        )
+    size = 1 if sequential else batch or len(sessions)
+    runs = []
+    start = time.perf_counter()
+    for number, begin in enumerate(range(0, len(sessions), size)):
+        simulator = Simulator(setting, sessions[begin : begin + size], dtype=dtype)
+        simulator.reset(seed)
+        for p in policies:
+            if number == 0 or not sequential:
+                p.reset(seed if number == 0 else _derive(seed, number))
+            if hasattr(p, "begin"):
+                p.begin(simulator)
+        rng = np.random.default_rng([seed, number, 1])
+        runs.append(_play(simulator, policy, label, epsilon, rng, record))
+    seconds = time.perf_counter() - start
+    joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+    labels = joined.pop("labels", None)
+    parts = {name: joined.pop(name) for name in ("rewards", "actions", *_PARTS)}
+    ids = [session.id for session in sessions]
+    return Rollout(ids=ids, seconds=seconds, observations=joined, labels=labels, **parts)
+
+
+def _derive(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _play(
+    simulator: Simulator,
+    policy: Policy,
+    label: Policy | None,
+    epsilon: float,
+    rng: np.random.Generator,
+    record: bool,
+) -> dict[str, ndarray]:
+    observation = simulator.observation
+    steps: dict[str, list[ndarray]] = {}
+    levels, done = simulator.setting.video.levels, False
+    while not done:
+        if record:
+            for name, value in observation.items():
+                steps.setdefault(name, []).append(value.copy())
+        action = np.asarray(policy.act(observation))
+        if label is not None:
+            steps.setdefault("labels", []).append(np.array(label.act(observation)))
+        if epsilon > 0:
+            random = rng.integers(levels, size=len(action))
+            action = np.where(rng.random(len(action)) < epsilon, random, action)
+        observation, reward, over = simulator.step(action)
+        done = bool(over[0])
+        for name, value in {"rewards": reward, "actions": action.copy(), **simulator.parts}.items():
+            steps.setdefault(name, []).append(value)
+    return {name: np.stack(values, axis=1) for name, values in steps.items()}

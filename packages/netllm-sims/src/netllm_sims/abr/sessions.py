@@ -1,0 +1,35 @@
+"""One episode: a trace and where in it playback begins."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+from netllm_sims.abr.traces import Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A video played once over a trace.
+
+    Raises:
+        ValueError: The start lies outside the trace's period, or the scale is not positive.
+    """
+
+    id: str
+    """Name, unique among the sessions that are run together."""
+    trace: Trace
+    """The bandwidth."""
+    start_s: float = 0.0
+    """Trace time at which the first chunk is requested."""
+    scale: float = 1.0
+    """Factor on the bandwidth."""
+    tags: tuple[str, ...] = ()
+    """Marks, e.g. `clean`: the trace's content occurs in no training file."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_s < self.trace.period_s:
+            raise ValueError(
+                f"`start_s` of session `{self.id}` must lie in [0, {self.trace.period_s:g}) s, the trace's period, "
+                f"got {self.start_s}."
+            )
+        if not (isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"`scale` of session `{self.id}` must be > 0, got {self.scale}.")

@@ -1,0 +1,257 @@
+"""Named settings: which traces and video, and the numbers of player and link."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netllm_sims.abr import parts
+from netllm_sims.abr.generate import vbr_video
+from netllm_sims.abr.qoe import QoE
+from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.video import Video, load_video
+
+_DESCRIPTIONS = {
+    "default": "fcc-test on video1; trains on fcc-train without any trace of fcc-test",
+    "paper-split": "fcc-test on video1 with the published training and validation files, which leak",
+    "unseen-video": "fcc-test on video2",
+    "unseen-bandwidth": "100 seeded GENET-style traces on video1",
+    "unseen-both": "100 seeded GENET-style traces on video2",
+    "synthetic": "seeded Markov-modulated traces on a seeded video; needs no data",
+}
+_VIDEO_FIELDS = ("rates_kbps", "chunk_s", "chunks")
+_FIXED_FIELDS = ("name", "data", "synthetic")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """One configuration of the task; build it with `setting(name, …)`.
+
+    Raises:
+        ValueError: A number outside its range.
+    """
+
+    name: str
+    """Name of the setting that it began as."""
+    data: Path | None = None
+    """Folder of the real data, if it was used."""
+    synthetic: bool = False
+    """Whether seeded generators stand in for real traces and video."""
+    video: Video
+    """The video played."""
+    traces: Path | None = None
+    """Own folder of traces in place of the setting's: flat, or with subfolders `train`, `valid`, `test`."""
+    rebuffering: float = 4.3
+    """QoE penalty per second without playback, in Mbps."""
+    smoothness: float = 1.0
+    """QoE penalty per Mbps of change between two chunks."""
+    latency_s: float = 0.0
+    """Seconds of deciding that pass before each chosen request leaves."""
+    rtt_s: float = 0.08
+    """Round trip in s that each chunk's download takes longer, without moving the trace."""
+    packet_share: float = 0.95
+    """Share of the bandwidth left for payload."""
+    buffer_cap_s: float = 60.0
+    """Buffer in s above which the player pauses its downloads."""
+    drain_s: float = 0.5
+    """Step in s in which it then pauses."""
+    delay_noise: float = 0.0
+    """Download times are multiplied by U(1 - x, 1 + x)."""
+
+    def __post_init__(self) -> None:
+        _ = self.qoe
+        for name in ("latency_s", "rtt_s", "buffer_cap_s", "drain_s"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"`{name}` must be a finite number of seconds >= 0, got {value}.")
+        if self.drain_s == 0:
+            raise ValueError("`drain_s` must be > 0 s, got 0.")
+        if self.buffer_cap_s < self.drain_s:
+            raise ValueError(
+                f"`buffer_cap_s` must be at least one drain step of {self.drain_s} s, got {self.buffer_cap_s}."
+            )
+        if not 0 < self.packet_share <= 1:
+            raise ValueError(f"`packet_share` must lie in (0, 1], got {self.packet_share}.")
+        if not 0 <= self.delay_noise < 1:
+            raise ValueError(f"`delay_noise` must lie in [0, 1), got {self.delay_noise}.")
+
+    @property
+    def qoe(self) -> QoE:
+        """Weights of the QoE."""
+        return QoE(rebuffering=self.rebuffering, smoothness=self.smoothness)
+
+    @property
+    def rates_kbps(self) -> tuple[float, ...]:
+        """The video's ladder."""
+        return self.video.rates_kbps
+
+    @property
+    def chunk_s(self) -> float:
+        """Playback time of a chunk."""
+        return self.video.chunk_s
+
+    @property
+    def chunks(self) -> int:
+        """Chunks played; one less is decided."""
+        return self.video.chunks
+
+    def sessions(self, part: str, *, episodes: int | None = None, seed: int = 0) -> list[Session]:
+        """Sessions of `train`, `valid` or `test`.
+
+        Without `episodes`: every trace of the part once, in file order, at its fixed start (the published pointer
+        where there is one). With it: `test` gives the first so many of these; `train` and `valid` give so many random
+        sessions, each a random trace from a random start.
+
+        Args:
+            part: `train`, `valid` or `test`.
+            episodes: Number of sessions.
+            seed: Of the random sessions.
+
+        Raises:
+            ValueError: Unknown part, a part that the setting lacks, or more test sessions than there are.
+        """
+        fixed = self._fixed(part)
+        if episodes is None:
+            return fixed
+        if episodes < 1 or (part == "test" and episodes > len(fixed)):
+            limit = (
+                f" and at most {len(fixed)}, the size of the test part" if part == "test" else ""
+            )
+            raise ValueError(f"`episodes` must be at least 1{limit}, got {episodes}.")
+        if part == "test":
+            return fixed[:episodes]
+        rng = np.random.default_rng([seed, parts.PARTS.index(part)])
+        return [
+            parts.draw(fixed, rng, id=f"{part}-s{seed}-{number:06d}") for number in range(episodes)
+        ]
+
+    def clean_ids(self) -> list[str]:
+        """Ids of the test sessions whose trace content occurs in no published training file."""
+        return [session.id for session in self.sessions("test") if "clean" in session.tags]
+
+    def _fixed(self, part: str) -> list[Session]:
+        if part not in parts.PARTS:
+            raise ValueError(f"`part` must be one of {', '.join(parts.PARTS)}, got {part!r}.")
+        if self.traces is not None:
+            return parts.own(self.traces, part)
+        if self.name.startswith("unseen-") and part != "test":
+            raise ValueError(
+                f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
+            )
+        if self.name in ("unseen-bandwidth", "unseen-both"):
+            return parts.unseen_bandwidth()
+        if self.data is None:
+            return parts.synthetic(part)
+        split = parts.paper_split if self.name == "paper-split" else parts.default
+        return split(self.data, part)
+
+
+def settings() -> dict[str, str]:
+    """Names of the settings, each with one line on what it is."""
+    return dict(_DESCRIPTIONS)
+
+
+def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
+    """The named setting, with any of its fields overridden.
+
+    Besides the fields of `Setting`: `video` also takes a folder of `video_size_*` files or the name of one in the data
+    (`video1`, `video2`) or `synthetic`; `rates_kbps`, `chunk_s`, `chunks` change the video (a real one keeps its
+    sizes, a synthetic one is generated anew).
+
+    Args:
+        name: A name of `settings()`.
+        data: Folder of the real data; by default the environment variable NETLLM_DATA. Without either, `default` is
+            served by the seeded generators and says so in `synthetic`.
+        overrides: Fields to change.
+
+    Raises:
+        ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
+        FileNotFoundError: The real data is needed but not there.
+    """
+    if name not in _DESCRIPTIONS:
+        raise ValueError(_unknown("setting", name, list(_DESCRIPTIONS)))
+    numbers = [f.name for f in fields(Setting) if f.name not in (*_FIXED_FIELDS, "video", "traces")]
+    known = ["video", "traces", *numbers, *_VIDEO_FIELDS]
+    for field in overrides:
+        if field not in known:
+            raise ValueError(_unknown("field", field, known))
+    root = _root(name, data)
+    synthetic = root is None
+    changes = {key: _number(key, overrides[key]) for key in numbers if key in overrides}
+    if overrides.get("traces") is not None:
+        changes["traces"] = _folder(overrides["traces"])
+        synthetic = False
+    return Setting(
+        name=name, data=root, synthetic=synthetic, video=_video(name, root, overrides), **changes
+    )
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known)}."
+
+
+def _root(name: str, data: str | Path | None) -> Path | None:
+    if name == "synthetic":
+        return None
+    given = data if data is not None else os.environ.get("NETLLM_DATA") or None
+    if given is None:
+        if name == "default":
+            return None
+        raise FileNotFoundError(
+            f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
+            "or use `synthetic`."
+        )
+    root = Path(given).expanduser()
+    if not (root / "abr" / "traces").is_dir():
+        source = "--data" if data is not None else "NETLLM_DATA"
+        raise FileNotFoundError(
+            f"{root}: the data folder must hold abr/traces and abr/videos, got none ({source}). "
+            "Correct the path, or use `synthetic`."
+        )
+    return root
+
+
+def _folder(value: str | Path) -> Path:
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder of traces.")
+    return folder
+
+
+def _number(field: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
+
+
+def _video(name: str, root: Path | None, overrides: dict[str, Any]) -> Video:
+    chosen = overrides.get("video")
+    options: dict[str, Any] = {}
+    if overrides.get("rates_kbps") is not None:
+        rates = overrides["rates_kbps"]
+        rates = rates.split(",") if isinstance(rates, str) else rates
+        options["rates_kbps"] = tuple(_number("rates_kbps", rate) for rate in rates)
+    if overrides.get("chunk_s") is not None:
+        options["chunk_s"] = _number("chunk_s", overrides["chunk_s"])
+    if overrides.get("chunks") is not None:
+        options["chunks"] = int(_number("chunks", overrides["chunks"]))
+    if isinstance(chosen, Video):
+        given = {f.name: getattr(chosen, f.name) for f in fields(Video)}
+        return Video(**(given | options))
+    if chosen is None and root is not None:
+        chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"
+    if chosen is None or chosen == "synthetic":
+        return vbr_video(20240804, **options)
+    published = root / "abr" / "videos" / str(chosen) if root is not None else None
+    folder = (
+        published if published is not None and published.is_dir() else Path(chosen).expanduser()
+    )
+    return load_video(folder, **options)

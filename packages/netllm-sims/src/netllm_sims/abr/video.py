@@ -1,0 +1,138 @@
+"""Videos: a ladder of bitrates and the size of every chunk."""
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+LADDER_KBPS = (300.0, 750.0, 1200.0, 1850.0, 2850.0, 4300.0)
+"""Ladder of Pensieve, GENET and NetLLM."""
+CHUNKS = 48
+"""Chunks played per session, as there."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Video:
+    """A video cut into chunks, each encoded at every rate of a ladder.
+
+    Raises:
+        ValueError: The ladder does not rise, the table does not fit it, a size is not positive, or more chunks are to
+            be played than the table has.
+    """
+
+    name: str
+    rates_kbps: tuple[float, ...]
+    """Label rate of each level, rising."""
+    sizes_bytes: Float[ndarray, "chunk level"]
+    """Size of each chunk; rows beyond `chunks` are visible to policies but never played."""
+    chunk_s: float = 4.0
+    """Playback time of a chunk."""
+    chunks: int = CHUNKS
+    """Chunks played."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rates_kbps", tuple(float(rate) for rate in self.rates_kbps))
+        sizes = np.array(self.sizes_bytes, dtype=np.float64)
+        sizes.setflags(write=False)
+        object.__setattr__(self, "sizes_bytes", sizes)
+        rates = self.rates_kbps
+        if (
+            not rates
+            or min(rates) <= 0
+            or any(b <= a for a, b in zip(rates, rates[1:], strict=False))
+        ):
+            raise ValueError(f"`rates_kbps` must be positive and rise, got {list(rates)}.")
+        if sizes.ndim != 2 or sizes.shape[1] != len(rates):
+            raise ValueError(
+                f"`sizes_bytes` of video `{self.name}` must have one column for each of the {len(rates)} rates, "
+                f"got shape {sizes.shape}. Set `rates_kbps` to the ladder of this video."
+            )
+        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+            raise ValueError(f"`sizes_bytes` of video `{self.name}` must be finite and > 0 bytes.")
+        if not (isfinite(self.chunk_s) and self.chunk_s > 0):
+            raise ValueError(f"`chunk_s` must be > 0 s, got {self.chunk_s}.")
+        if not 2 <= self.chunks <= len(sizes):
+            raise ValueError(
+                f"`chunks` must lie between 2 and the {len(sizes)} rows of video `{self.name}`, got {self.chunks}."
+            )
+
+    @property
+    def levels(self) -> int:
+        """Number of rates."""
+        return len(self.rates_kbps)
+
+
+def load_video(
+    folder: str | Path,
+    *,
+    rates_kbps: tuple[float, ...] = LADDER_KBPS,
+    chunk_s: float = 4.0,
+    chunks: int | None = None,
+) -> Video:
+    """Video from a folder of files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
+
+    Args:
+        folder: The folder; its name becomes the video's.
+        rates_kbps: Label rate of each file, in kbit/s.
+        chunk_s: Playback time of a chunk, in s.
+        chunks: Chunks to play; by default 48, or all when there are fewer.
+
+    Raises:
+        ValueError: The files disagree in length, leave a gap in their numbers, hold something else than positive
+            numbers, or are not as many as the rates; names file, line and remedy.
+        FileNotFoundError: There is no such folder, or no such file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder of chunk sizes.")
+    numbers = sorted(
+        int(p.name[11:]) for p in folder.iterdir() if re.fullmatch(r"video_size_\d+", p.name)
+    )
+    if not numbers or numbers != list(range(len(numbers))):
+        raise FileNotFoundError(
+            f"{folder}: a video must have files video_size_0, video_size_1, … without a gap, got numbers {numbers}."
+        )
+    columns = [_read_sizes(folder / f"video_size_{number}") for number in numbers]
+    for number, column in enumerate(columns):
+        if len(column) != len(columns[0]):
+            short = min(len(column), len(columns[0]))
+            raise ValueError(
+                f"{folder / f'video_size_{number}'}:{short + 1}: all size files of a video must have one line per "
+                f"chunk, got {len(column)} lines here and {len(columns[0])} in video_size_0. Correct the shorter."
+            )
+    if len(columns) != len(rates_kbps):
+        raise ValueError(
+            f"{folder}: there must be one size file per rate, got {len(columns)} files for the rates "
+            f"{list(rates_kbps)} kbit/s. Set `rates_kbps` to the ladder of this video."
+        )
+    return Video(
+        name=folder.name,
+        rates_kbps=rates_kbps,
+        sizes_bytes=np.array(columns).T,
+        chunk_s=chunk_s,
+        chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
+    )
+
+
+def _read_sizes(file: Path) -> list[float]:
+    sizes = []
+    for number, line in enumerate(file.read_text().split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            size = float(line)
+        except ValueError:
+            size = float("nan")
+        if not (isfinite(size) and size > 0):
+            raise ValueError(
+                f"{file}:{number}: a chunk's size must be a number of bytes > 0, got {line.strip()!r}. "
+                "Correct the line."
+            )
+        sizes.append(size)
+    if not sizes:
+        raise ValueError(f"{file}:1: a size file must hold one size per chunk, got an empty file.")
+    return sizes
