@@ -6,7 +6,7 @@ from functools import cache as remember
 from importlib.metadata import entry_points
 from typing import Any
 
-from netllm_adapt.backbones._cache import is_cached
+from netllm_adapt.backbone._cache import is_cached
 
 GROUP = "netllm.backbones"
 
@@ -83,7 +83,7 @@ def find(name: str) -> Backbone | None:
     found = point.load()
     if not isinstance(found, Backbone):
         raise TypeError(
-            f"Entry point {name!r} of {GROUP} must be a netllm_adapt.backbones.Backbone, "
+            f"Entry point {name!r} of {GROUP} must be a netllm_adapt.backbone.Backbone, "
             f"got {type(found).__name__} from {point.value!r}."
         )
     return found

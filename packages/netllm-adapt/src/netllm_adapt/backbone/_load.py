@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from netllm_adapt.backbones._blocks import keep_blocks
-from netllm_adapt.backbones._cache import backbone_folder, is_cached
-from netllm_adapt.backbones._catalogue import find, nearest
+from netllm_adapt.backbone._blocks import keep_blocks
+from netllm_adapt.backbone._cache import backbone_folder, is_cached
+from netllm_adapt.backbone._catalogue import find, nearest
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -10,8 +10,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from netllm_adapt.backbones._cache import backbone_folder, is_cached
-from netllm_adapt.backbones._catalogue import Backbone, Weights, find, nearest
+from netllm_adapt.backbone._cache import backbone_folder, is_cached
+from netllm_adapt.backbone._catalogue import Backbone, Weights, find, nearest
 
 
 def pull(
@@ -140,7 +140,7 @@ def _convert(known: Backbone, gguf: Path, made: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from netllm_adapt.backbones._load import config_of, quiet, random_model
+    from netllm_adapt.backbone._load import config_of, quiet, random_model
 
     folder, file = str(gguf.parent), gguf.name
     with quiet():
