@@ -1,0 +1,312 @@
+"""The experience pool: episodes in Parquet files, one row each."""
+
+from __future__ import annotations
+
+import json
+import operator
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+from jaxtyping import Num, Shaped
+
+from netllm_adapt.shards import VERSION, Field, Schema, decode, encode, open_shard, publish, write
+
+_PREFIX = "observation."
+_SHARDS = "shard-*.parquet"
+# Readers of Parquet folders (pandas, pyarrow) pass over names that begin with an underscore.
+_PROVENANCE = "_provenance.json"
+
+
+@dataclass(kw_only=True, eq=False)
+class Episode:
+    """One episode: what was seen, done and earned at each step."""
+
+    id: str
+    """Names the episode within its collection, the trace it ran on say."""
+    policy: str
+    """Who acted."""
+    seed: int
+    """Of the policy and the environment."""
+    observations: dict[str, Shaped[np.ndarray, "step ..."]]
+    """Per field its values at every step."""
+    actions: Shaped[np.ndarray, "step ..."]
+    rewards: Num[np.ndarray, "step"]
+    labels: Shaped[np.ndarray, "step ..."] | None = None
+    """What is to be learned at every step: a better policy's answers, or their probabilities
+    `(step, answers)`; None to learn the actions."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """Anything else that JSON can hold."""
+
+
+class PoolWriter:
+    """Adds episodes to a pool; a context manager.
+
+    Shards appear whole or not at all, so a pool stays readable whatever stops its writer; when an
+    exception ends the block, the episodes since the last shard are dropped. A pool that is there
+    already is continued, by one writer at a time.
+
+    Args:
+        path: Folder of the pool; made if it is missing.
+        task: Name of the task.
+        setting: The environment's setting: its name or anything else that JSON can hold.
+        provenance: Where the episodes come from (policies, seed, command, …), as JSON can hold it.
+            The installed netllm packages' versions and the time are added.
+        shard_episodes: Episodes per file.
+
+    Raises:
+        ValueError: If the folder holds something else than a pool, or a pool of another task.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        task: str,
+        setting: Any,
+        provenance: Mapping[str, Any],
+        shard_episodes: int = 256,
+    ) -> None:
+        if shard_episodes < 1:
+            raise ValueError(f"`shard_episodes` must be at least 1, got {shard_episodes}.")
+        self.path = Path(path)
+        self._task = task
+        self._shard_episodes = shard_episodes
+        self._collection = {"setting": setting, **provenance, **_environment()}
+        self._recorded = False
+        self._rows: list[dict[str, Any]] = []
+        self.path.mkdir(parents=True, exist_ok=True)
+        _check_folder(self.path)
+        shards = _shards(self.path)
+        self._schema = open_shard(shards[0]).schema if shards else None
+        if self._schema is not None:
+            self._schema.check(
+                Schema(task, self._schema.fields), where="new episodes", pool=str(self.path)
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._rows:
+            self._flush()
+
+    def add(self, episode: Episode) -> None:
+        """Add one episode; every `shard_episodes` of them are written.
+
+        Raises:
+            ValueError: If its arrays differ in length, or its fields from those of the pool.
+            OSError: If a shard cannot be written; the complete ones stay.
+        """
+        row, fields = _row(episode)
+        schema = Schema(self._task, fields)
+        if self._schema is None:
+            schema.arrow()
+            self._schema = schema
+        self._schema.check(schema, where=f"episode {episode.id!r}", pool=str(self.path))
+        self._rows.append(row)
+        if len(self._rows) == self._shard_episodes:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._schema is not None  # set by the first `add`
+        shards = _shards(self.path)
+        number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
+        path = self.path / f"shard-{number:05d}.parquet"
+        rows, self._rows = self._rows, []
+        write(encode(rows, self._schema), path)
+        if not self._recorded:
+            self._record(path.name)
+
+    def _record(self, first_shard: str) -> None:
+        path = self.path / _PROVENANCE
+        about = _provenance(path) or {"task": self._task, "collections": []}
+        about["collections"].append({"first_shard": first_shard, **self._collection})
+        text = json.dumps(about, indent=2, ensure_ascii=False)
+        publish(path, lambda file: file.write(text.encode()))
+        self._recorded = True
+
+
+class Pool(Sequence[Episode]):
+    """The episodes of a pool, read from the disk one small group at a time.
+
+    Args:
+        path: Folder of the pool.
+
+    Raises:
+        FileNotFoundError: If there is no pool.
+        ValueError: If a shard is cut off, has another schema or comes from a newer version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        paths = _shards(self.path)
+        if not paths:
+            found = "an empty one or none of a pool's" if self.path.is_dir() else "no folder"
+            raise FileNotFoundError(
+                f"{self.path}: must be a folder with files {_SHARDS}, got {found}. "
+                "Collect a pool with `netllm rl-collect`."
+            )
+        self._shards = [open_shard(path) for path in paths]
+        self._schema = self._shards[0].schema
+        for shard in self._shards[1:]:
+            self._schema.check(shard.schema, where=f"{shard.path}:", pool=str(paths[0]))
+        self._groups = [
+            (shard, group) for shard in self._shards for group in range(shard.footer.num_row_groups)
+        ]
+        sizes = [shard.footer.row_group(group).num_rows for shard, group in self._groups]
+        self._ends = np.cumsum(sizes)
+        self._cached: tuple[int, pa.RecordBatch] | None = None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __iter__(self) -> Iterator[Episode]:
+        for shard, group in self._groups:
+            batch = shard.read(group)
+            for row in range(batch.num_rows):
+                yield self._episode(batch, row)
+
+    def __getitem__(self, index: SupportsIndex) -> Episode:  # type: ignore[override]
+        """One episode, counted over all shards; negative from the end."""
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.path} holds {len(self)} episodes, got index {number}.")
+        number %= len(self)
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        if self._cached is None or self._cached[0] != place:
+            shard, group = self._groups[place]
+            self._cached = place, shard.read(group)
+        batch = self._cached[1]
+        return self._episode(batch, number - int(self._ends[place]) + batch.num_rows)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Type and shape of one step of every observed field."""
+        return {
+            name.removeprefix(_PREFIX): field
+            for name, field in self._schema.fields.items()
+            if name.startswith(_PREFIX)
+        }
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Task and, per collection, setting, seed, command, package versions and time."""
+        return _provenance(self.path / _PROVENANCE)
+
+    def info(self) -> dict[str, Any]:
+        """What the pool holds, ready for JSON; rewards and returns in the reward's unit."""
+        columns = ["policy", "steps", "rewards"]
+        rows = [
+            (row["policy"], row["steps"], float(np.sum(row["rewards"], dtype=np.float64)))
+            for shard, group in self._groups
+            for row in shard.read(group, columns).to_pylist()
+        ]
+        levels = (0, 5, 25, 50, 75, 95, 100)
+        quantiles = np.percentile([reward for _, _, reward in rows], levels)
+        return {
+            "path": str(self.path),
+            "version": VERSION,
+            "task": self._schema.task,
+            "settings": [c["setting"] for c in self.provenance.get("collections", [])],
+            "episodes": len(self),
+            "steps": sum(steps for _, steps, _ in rows),
+            "policies": _per_policy(rows),
+            "return_percentiles": dict(zip(map(str, levels), quantiles.tolist(), strict=True)),
+            "fields": {name: str(field) for name, field in self._schema.fields.items()},
+            "labels": "labels" in self._schema.fields,
+            "shards": len(self._shards),
+            "bytes": sum(shard.path.stat().st_size for shard in self._shards),
+        }
+
+    def _episode(self, batch: pa.RecordBatch, row: int) -> Episode:
+        values = decode(batch, row, self._schema)
+        return Episode(
+            id=values["id"],
+            policy=values["policy"],
+            seed=values["seed"],
+            observations={name: values[_PREFIX + name] for name in self.fields},
+            actions=values["actions"],
+            rewards=values["rewards"],
+            labels=values.get("labels"),
+            meta=json.loads(values["meta"]),
+        )
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob(_SHARDS))
+
+
+def _check_folder(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if not (entry.match(_SHARDS) or entry.name == _PROVENANCE or entry.name[0] == "."):
+            raise ValueError(
+                f"{folder}: must be a pool, empty or new, got a folder that holds {entry.name!r}. "
+                "Choose another folder."
+            )
+
+
+def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
+    """The episode as one row, and its fields."""
+    where = f"episode {episode.id!r}"
+    arrays = {_PREFIX + name: np.asarray(steps) for name, steps in episode.observations.items()}
+    arrays |= {"actions": np.asarray(episode.actions), "rewards": np.asarray(episode.rewards)}
+    if episode.labels is not None:
+        arrays["labels"] = np.asarray(episode.labels)
+    steps = episode.rewards.size
+    for name, array in arrays.items():
+        if array.shape[:1] != (steps,) or steps == 0:
+            raise ValueError(
+                f"{where}: {name!r} must have one entry per reward, {steps}, and at least one, got "
+                f"shape {array.shape}."
+            )
+    try:
+        meta = json.dumps(episode.meta)
+    except TypeError as error:
+        raise ValueError(f"{where}: `meta` must be ready for JSON, but {error}.") from error
+    row = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
+    return row | {"meta": meta} | arrays, {name: Field.of(array) for name, array in arrays.items()}
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return about
+
+
+def _environment() -> dict[str, Any]:
+    """When and with what a collection starts."""
+    packages = {
+        d.name: d.version
+        for d in distributions()
+        if d.name.startswith("netllm") or d.name in ("numpy", "pyarrow")
+    }
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def _per_policy(rows: list[tuple[str, int, float]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {}
+    for policy, steps, reward in rows:
+        old = totals.get(policy, (0, 0, 0.0))
+        totals[policy] = (old[0] + 1, old[1] + steps, old[2] + reward)
+    return {
+        policy: {"episodes": episodes, "steps": steps, "reward_mean": reward / steps}
+        for policy, (episodes, steps, reward) in totals.items()
+    }

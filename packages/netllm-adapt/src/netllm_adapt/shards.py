@@ -1,0 +1,241 @@
+"""One file of a pool: its schema, its rows, and what is wrong with a file that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+VERSION = 1
+"""Of the layout below; a reader refuses a newer one."""
+
+ROWS_PER_GROUP = 16
+"""Episodes that are decoded together: few, so that random access stays cheap."""
+
+_KEY = b"netllm.pool"
+_PLAIN = {
+    "id": pa.string(),
+    "policy": pa.string(),
+    "seed": pa.int64(),
+    "steps": pa.int64(),
+    "meta": pa.string(),
+}
+
+
+class Field(NamedTuple):
+    """What one step of a field holds."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, steps: np.ndarray) -> Field:
+        """The field whose steps lie along the first axis of an array."""
+        return cls(steps.dtype.newbyteorder("=").name, steps.shape[1:])
+
+    def arrow(self, name: str) -> pa.DataType:
+        """The Arrow type of all steps of one episode, of the field `name`.
+
+        Raises:
+            ValueError: If the field cannot be stored.
+        """
+        dtype = np.dtype(self.dtype)
+        if dtype.kind not in "biuf" or dtype.itemsize > 8 or 0 in self.shape:
+            raise ValueError(
+                f"{name!r} must hold booleans, integers or floats of at most 64 bits, and have no "
+                f"empty axis, got {self}."
+            )
+        nested = pa.from_numpy_dtype(dtype)
+        for length in reversed(self.shape):
+            nested = pa.list_(nested, length)
+        return pa.list_(nested)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, ('step', *self.shape)))}]"
+
+
+class Schema(NamedTuple):
+    """What the rows of a pool hold."""
+
+    task: str
+    fields: dict[str, Field]
+
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema of a shard, with version, task, types and shapes in its metadata.
+
+        Raises:
+            ValueError: If a field's type cannot be stored.
+        """
+        about = {"version": VERSION, "task": self.task, "fields": self.fields}
+        columns = _PLAIN | {name: field.arrow(name) for name, field in self.fields.items()}
+        return pa.schema(list(columns.items()), metadata={_KEY: json.dumps(about)})
+
+    def check(self, got: Schema, *, where: str, pool: str) -> None:
+        """Refuse another schema.
+
+        Args:
+            got: The schema in question.
+            where: What has it.
+            pool: What has this one.
+
+        Raises:
+            ValueError: If the task or a field differs.
+        """
+        if got.task != self.task:
+            raise ValueError(
+                f"{where} must hold the task {self.task!r} as {pool} does, got {got.task!r}. "
+                "Keep one pool per task."
+            )
+        if got.fields != self.fields:
+            raise ValueError(
+                f"{where} must have the fields of {pool}, but "
+                f"{_difference(got.fields, self.fields)}. Keep one pool per set of fields."
+            )
+
+
+class Shard(NamedTuple):
+    """A complete file of a pool, its footer read and checked."""
+
+    path: Path
+    footer: pq.FileMetaData
+    schema: Schema
+
+    def read(self, group: int, columns: list[str] | None = None) -> pa.RecordBatch:
+        """The rows of one group.
+
+        Raises:
+            ValueError: If the file was damaged.
+        """
+        try:
+            with pq.ParquetFile(
+                self.path, metadata=self.footer, page_checksum_verification=True
+            ) as file:
+                return file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(self.path, error) from error
+
+
+def open_shard(path: Path) -> Shard:
+    """A shard that is complete by its footer, ours, and of a version known here.
+
+    Raises:
+        ValueError: If it is none of that; the message says which and what to do.
+    """
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    arrow = footer.schema.to_arrow_schema()
+    about = json.loads((arrow.metadata or {}).get(_KEY, "null"))
+    if about is None:
+        raise ValueError(
+            f"{path}: must be a shard of a pool, got a Parquet file with the columns "
+            f"{', '.join(arrow.names)}. Move it out of the pool's folder."
+        )
+    if about["version"] > VERSION:
+        raise ValueError(
+            f"{path}: must have version {VERSION} or older, got version {about['version']}. "
+            "Run: python -m pip install --upgrade netllm-adapt"
+        )
+    fields = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in about["fields"].items()}
+    schema = Schema(about["task"], fields)
+    got, expected = (dict(zip(s.names, s.types, strict=True)) for s in (arrow, schema.arrow()))
+    if got != expected:
+        raise ValueError(
+            f"{path}: must have the columns that its metadata declares, but "
+            f"{_difference(got, expected)}. Was it rewritten by another tool? Delete it and "
+            "collect its episodes again."
+        )
+    return Shard(path, footer, schema)
+
+
+def encode(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
+    """Rows of plain values and arrays as a table."""
+    arrow = schema.arrow()
+    columns = [
+        _encode_arrays([row[name] for row in rows], schema.fields[name])
+        if name in schema.fields
+        else pa.array([row[name] for row in rows], _PLAIN[name])
+        for name in arrow.names
+    ]
+    return pa.Table.from_arrays(columns, schema=arrow)
+
+
+def decode(batch: pa.RecordBatch, row: int, schema: Schema) -> dict[str, Any]:
+    """One row's plain values and arrays, as they were written; the arrays are the caller's own."""
+    values = {name: batch.column(name)[row].as_py() for name in _PLAIN}
+    for name, field in schema.fields.items():
+        steps = batch.column(name)[row].values
+        for _ in field.shape:
+            steps = steps.flatten()
+        flat = steps.to_numpy(zero_copy_only=False)
+        values[name] = np.array(flat.reshape(-1, *field.shape), dtype=field.dtype)
+    return values
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Write a shard, as `publish` does."""
+    publish(
+        path,
+        lambda file: pq.write_table(
+            table, file, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
+        ),
+    )
+
+
+def publish(path: Path, save: Callable[[IO[bytes]], object]) -> None:
+    """Make a file visible when `save` has written it and it has reached the disk.
+
+    Raises:
+        OSError: If it cannot be written; what was there before stays.
+    """
+    work = path.with_name(f".{path.name}.partial")
+    try:
+        with work.open("wb") as file:
+            save(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(work, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error.strerror or error}; what was written before is complete. Make room and "
+            "collect the missing episodes again",
+            str(path),
+        ) from error
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _encode_arrays(arrays: Sequence[np.ndarray], field: Field) -> pa.Array:
+    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    values = pa.array(np.concatenate(arrays).astype(field.dtype, copy=False).ravel())
+    for length in reversed(field.shape):
+        values = pa.FixedSizeListArray.from_arrays(values, length)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def _difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{name!r} is {got.get(name, 'missing')} instead of {expected.get(name, 'absent')}"
+        for name in sorted(got.keys() | expected.keys())
+        if got.get(name) != expected.get(name)
+    )
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: must be a complete Parquet file, but is cut off or damaged ({error}). "
+        "Delete it, the other shards stay usable, and collect its episodes again."
+    )
