@@ -1,0 +1,82 @@
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from netllm_adapt.lora._layer import calm, use_our_layer
+from netllm_adapt.lora._targets import choose
+
+
+def add_lora(
+    backbone: PreTrainedModel,
+    *,
+    rank: int,
+    alpha: float | None = None,
+    targets: str | list[str] | None = None,
+    dropout: float = 0.0,
+    rslora: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> PeftModel:
+    """The backbone as a PEFT model whose low-rank matrices are all that trains.
+
+    The backbone is changed in place. The matrices are fp32, whatever its dtype; B starts at zero,
+    so the first output is the backbone's own.
+
+    Args:
+        backbone: From ``load_backbone``.
+        rank: Of the matrices: at least 1, at most the smaller side of every target.
+        alpha: The low-rank part is scaled by alpha / rank; None means alpha = rank.
+        targets: Ends of the names of the layers to adapt, ``"all-linear"``, or None for the
+            default of the model's type: query and value projections, ``c_attn`` for GPT-2.
+        dropout: Share of a target's input dropped before the low-rank part while training.
+        rslora: Scale by alpha / sqrt(rank) instead.
+        seed: Of the first A; global random streams are left as they were.
+        **options: Any further field of ``peft.LoraConfig``, such as ``use_dora``.
+
+    Raises:
+        ValueError: If the backbone has adapters already, or an argument does not fit it.
+
+    Source: LoRA (Hu et al., ICLR 2022); rsLoRA (Kalajdzievski, 2023), through PEFT.
+    """
+    if any(isinstance(module, BaseTunerLayer) for module in backbone.modules()):
+        raise ValueError(
+            "The backbone must be plain, this one has an adapter already. Load it again."
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
+    layers = choose(backbone, targets)
+    _check_rank(rank, layers)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type, unused-ignore]
+        target_modules=sorted(layers) if targets == "all-linear" else _short(layers),
+        lora_dropout=dropout,
+        use_rslora=rslora,
+        fan_in_fan_out=any(type(layer) is Conv1D for layer in layers.values()),
+        **options,
+    )
+    with torch.random.fork_rng(devices=[]), calm():
+        torch.manual_seed(seed)
+        model = get_peft_model(backbone, use_our_layer(config))
+    assert isinstance(model, PeftModel)
+    return model
+
+
+def _short(layers: dict[str, nn.Module]) -> list[str]:
+    return sorted({name.rsplit(".", 1)[-1] for name in layers})
+
+
+def _check_rank(rank: int, layers: dict[str, nn.Module]) -> None:
+    if rank < 1:
+        raise ValueError(f"`rank` must be at least 1, got {rank} for {next(iter(layers))}.")
+    for name, layer in layers.items():
+        side = min(layer.weight.shape)  # type: ignore[union-attr, arg-type]
+        if rank > side:
+            raise ValueError(
+                f"`rank` must be at most {side}, the smaller side of {name}, got {rank}."
+            )
