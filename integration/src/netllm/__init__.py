@@ -1,1 +1,50 @@
-"""Language models for networking: RL_Collect, Adapt, Test."""
+"""Language models for networking: RL_Collect, Adapt, Test.
+
+The three verbs are functions here and commands of the `netllm` program. Names are looked up on
+first use, so that importing this package loads neither torch nor a simulator.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm.adapting import adapt
+    from netllm.collecting import rl_collect
+    from netllm.protocol import Policy, Task
+    from netllm.registry import policies, policy, task, tasks
+    from netllm.report import Report
+    from netllm.testing import test
+
+_HOMES = {
+    "Policy": "protocol",
+    "Report": "report",
+    "Task": "protocol",
+    "adapt": "adapting",
+    "policies": "registry",
+    "policy": "registry",
+    "rl_collect": "collecting",
+    "task": "registry",
+    "tasks": "registry",
+    "test": "testing",
+}
+
+__all__ = [
+    "Policy",
+    "Report",
+    "Task",
+    "adapt",
+    "policies",
+    "policy",
+    "rl_collect",
+    "task",
+    "tasks",
+    "test",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"netllm.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'netllm' has no attribute {name!r}")

@@ -1,0 +1,188 @@
+"""Adapt: one frozen language model learns one task."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netllm import registry
+from netllm.intervals import by_episode
+from netllm.provenance import provenance
+
+if TYPE_CHECKING:
+    from netllm_adapt import AdaptedModel, Recipe
+
+    from netllm.protocol import Task
+
+VALIDATION_SEED = 1
+"""Validation episodes are drawn once for all runs, so that recipes can be compared."""
+
+
+def adapt(
+    task: str,
+    *,
+    out: str | Path,
+    pool: str | Path | None = None,
+    backbone: str = "smollm2-135m",
+    setting: str | None = None,
+    recipe: Recipe | None = None,
+    target_return: float | None = None,
+    validation: int = 64,
+    resume: bool = False,
+    data: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> AdaptedModel:
+    """Adapt a language model to a task, and return the checkpoint that validated best.
+
+    Args:
+        task: `abr`, or another installed task.
+        out: folder of the run; must be new unless `resume`.
+        pool: what to learn from, made by `rl_collect`.
+        backbone: a name that `netllm backbone list` shows, a model id, or a folder;
+            `random-<name>` is the same network with random weights.
+        setting: where to validate; the pool's own setting if None.
+        recipe: settings of the training; the task's best known ones if None.
+        target_return: return that the model is asked for at the start of an episode; chosen by the
+            task from the pool if None.
+        validation: episodes of the validation part that choose the checkpoint.
+        resume: continue a run that was cut off.
+        data: folder of real data; NETLLM_DATA if None.
+        set: fields of the setting to override; the pool's own overrides if None.
+        changes: fields of the recipe to replace, such as `steps=100`.
+
+    Raises:
+        ValueError: for unknown names and values that cannot be, or a pool of another task.
+    """
+    found = registry.task(task)
+    chosen = _changed(recipe or found.recipe, changes)
+    path = Path(pool) if pool is not None else None
+    collections = _collections(task, path)
+    place = _place(found, setting, data, set, collections)
+    experience = found.experience(path, place)
+    model = _model(found, place, backbone, chosen)
+    model.target_return = (
+        found.target_return(experience) if target_return is None else target_return
+    )
+    model.task = _facts(found, place, collections)
+    metric = found.metrics[0]
+    return found.fit(
+        model,
+        experience,
+        recipe=chosen,
+        out=Path(out),
+        validate=_validation(found, place, validation),
+        metric=metric.key,
+        maximise=metric.higher_is_better,
+        resume=resume,
+    )
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    known = {field.name for field in dataclasses.fields(recipe)}
+    for name in changes:
+        if name not in known:
+            raise registry.unknown("field of the recipe", name, known)
+    return dataclasses.replace(recipe, **changes)
+
+
+def _collections(task: str, pool: Path | None) -> list[dict[str, Any]]:
+    """What a pool says of its collections: setting, policies, relabelling, overrides."""
+    if pool is None:
+        return []
+    from netllm_adapt import Pool
+
+    about = Pool(pool)
+    found = about.info()["task"]
+    if found != task:
+        raise ValueError(f"{pool}: the pool was collected for {found}, not for {task}.")
+    return list(about.provenance.get("collections", []))
+
+
+def _place(
+    task: Task,
+    name: str | None,
+    data: str | Path | None,
+    set: Mapping[str, Any] | None,
+    collections: Sequence[Mapping[str, Any]],
+) -> Any:
+    """The setting to validate in: as asked for, else the pool's own."""
+    own: Mapping[str, Any] = collections[0] if collections else {}
+    if name is None and any(other["setting"] != own["setting"] for other in collections):
+        raise ValueError("The pool mixes settings: say where to validate with --setting.")
+    return task.setting(
+        name or own.get("setting", "default"),
+        data=Path(data) if data is not None else None,
+        **(set if set is not None else own.get("overrides", {})),
+    )
+
+
+def _model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> AdaptedModel:
+    """The model before training: frozen backbone, fresh low-rank matrices, encoder and head."""
+    import torch
+    from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+    from netllm_adapt.model import embedding_width
+
+    spec = BackboneSpec(backbone, layers=recipe.layers, dtype=recipe.dtype, seed=recipe.seed)
+    plain = load_backbone(spec.name, layers=spec.layers, dtype=spec.dtype, seed=spec.seed)
+    width = embedding_width(plain)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return AdaptedModel(
+            backbone=add_lora(
+                plain,
+                rank=recipe.rank,
+                alpha=recipe.alpha,
+                targets=list(recipe.targets) or None,
+                dropout=recipe.lora_dropout,
+            ),
+            encoder=task.encoder(setting, width=width),
+            head=task.head(setting, width=width),
+            spec=spec,
+            window=recipe.window,
+            segment=recipe.segment,
+        )
+
+
+def _facts(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the checkpoint says of itself: setting, data, teachers, command, versions."""
+    drivers = [name for one in collections for name in one.get("policies", [])]
+    teachers = [
+        name
+        for one in collections
+        for name in ([one["relabel"]] if one.get("relabel") else one.get("policies", []))
+    ]
+    return {
+        "task": task.name,
+        "setting": setting.name,
+        "data": "synthetic" if setting.synthetic else "real",
+        "teachers": list(dict.fromkeys(teachers)),
+        "collected by": list(dict.fromkeys(drivers)),
+        "command": shlex.join(["netllm", *sys.argv[1:]]) if _is_command() else None,
+        **provenance(),
+    }
+
+
+def _is_command() -> bool:
+    return Path(sys.argv[0]).name in ("netllm", "netllm.exe")
+
+
+def _validation(task: Task, setting: Any, count: int) -> Callable[[AdaptedModel], dict[str, float]]:
+    """Figures of a model in roll-outs on the validation part."""
+    episodes = task.episodes(setting, "valid", count=count, seed=VALIDATION_SEED)
+
+    def validate(model: AdaptedModel) -> dict[str, float]:
+        from netllm_adapt import Policy
+
+        outcome = task.rollout(Policy(model), setting, episodes, seed=VALIDATION_SEED)
+        figures = {}
+        for metric in task.metrics:
+            values = by_episode(outcome.rows, metric.key)
+            figures[metric.key] = sum(values.values()) / len(values)
+        return figures
+
+    return validate

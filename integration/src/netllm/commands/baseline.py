@@ -1,0 +1,53 @@
+"""`netllm train-baseline`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from netllm import registry
+from netllm.commands.options import Assignments, Data, overrides
+
+
+def train_baseline(
+    task: str,
+    name: str,
+    /,
+    *,
+    out: Path,
+    setting: str = "default",
+    steps: int | None = None,
+    seed: int = 0,
+    recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = (),
+    data: Data = None,
+    set_: Assignments = (),
+) -> int:
+    """Train a learned rival, and write its weights.
+
+    Args:
+        task: The task, such as abr.
+        name: The rival, such as ppo; `netllm list` names them.
+        out: File of the weights.
+        setting: Where it is trained.
+        steps: Decisions to learn from; the trainer's own number unless given.
+        seed: Of everything random.
+        recipe: Other fields of the trainer's recipe: FIELD=VALUE.
+        data: Folder of real data.
+        set_: Override a field of the setting: FIELD=VALUE.
+    """
+    from pkgutil import resolve_name
+
+    found = registry.task(task)
+    if name not in found.trainers:
+        raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
+    place = found.setting(setting, data=data, **overrides(set_))
+    options: dict[str, Any] = {} if steps is None else {"steps": steps}
+    command = shlex.join(["netllm", *sys.argv[1:]])
+    train = resolve_name(found.trainers[name])
+    train(place, out=out, seed=seed, command=command, **options, **overrides(recipe))
+    print(f"Trained {name} on {setting}: {out}")
+    return 0

@@ -1,0 +1,25 @@
+"""`netllm list`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from netllm import registry
+
+
+def show(*task: str) -> int:
+    """Installed tasks, their settings and policies, and the recipe that `adapt` begins with.
+
+    Args:
+        task: Only these tasks.
+    """
+    for name in task or registry.tasks():
+        found = registry.task(name)
+        print(f"{name}: measured by {found.metrics[0].key}")
+        for setting, text in found.settings().items():
+            print(f"  setting {setting}: {text}")
+        print(f"  policies: {', '.join(registry.policies(name))}")
+        print(f"  train-baseline: {', '.join(found.trainers)}")
+        fields = dataclasses.asdict(found.recipe).items()
+        print(f"  recipe: {', '.join(f'{key}={value}' for key, value in fields)}")
+    return 0

@@ -1,0 +1,206 @@
+"""`netllm rl-collect`, `netllm adapt`, `netllm test`."""
+
+# ruff: noqa: PT028 (one of them is called test)
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, ArgumentCollection, Parameter
+from cyclopts.config import Dict, Toml
+from netllm_adapt.recipe import Recipe
+
+from netllm import registry
+from netllm.commands.options import Assignments, Data, Names, Seeds, overrides
+
+
+def rl_collect(
+    task: str,
+    /,
+    *,
+    policy: Names,
+    out: Path,
+    setting: str = "default",
+    episodes: int = 2_048,
+    part: str = "train",
+    relabel: str | None = None,
+    epsilon: float = 0.0,
+    seed: int = 0,
+    append: Annotated[bool, Parameter(negative=())] = False,
+    data: Data = None,
+    set_: Assignments = (),
+) -> int:
+    """Let policies decide, and keep what happened in a pool.
+
+    Args:
+        task: What is collected for, such as abr.
+        policy: Who decides; several take turns, episode by episode. Also module:callable.
+        out: Folder of the pool; must be new or empty unless --append.
+        setting: Where they decide.
+        episodes: How many episodes.
+        part: Part of the setting: train, valid or test.
+        relabel: Policy whose answer in every visited state becomes the label to learn.
+        epsilon: Share of uniformly random actions.
+        seed: Seed of episodes, policies and random actions.
+        append: Add to the pool that is there.
+        data: Folder of real data.
+        set_: Override a field of the setting: FIELD=VALUE.
+    """
+    from netllm.collecting import rl_collect
+    from netllm.commands.pool import show_info
+
+    pool = rl_collect(
+        task,
+        policy=policy,
+        out=out,
+        setting=setting,
+        episodes=episodes,
+        part=part,
+        relabel=relabel,
+        epsilon=epsilon,
+        seed=seed,
+        append=append,
+        data=data,
+        set=overrides(set_),
+    )
+    show_info(pool)
+    return 0
+
+
+def _recipe_layers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Under the flags lies the TOML recipe, under that the task's own recipe."""
+    given = {argument.name: argument.tokens for argument in arguments}
+    if file := given.get("RECIPE-FILE"):
+        path = Path(file[0].value)
+        Toml(path, must_exist=True, use_commands_as_keys=False)(app, commands, arguments)
+    if task := given.get("TASK"):
+        recipe = registry.task(task[0].value).recipe
+        usual = Recipe()
+        own = {
+            name: value
+            for name, value in dataclasses.asdict(recipe).items()
+            if value != getattr(usual, name)
+        }
+        Dict(own, source=f"recipe of {task[0].value}", use_commands_as_keys=False)(
+            app, commands, arguments
+        )
+
+
+def adapt_command(
+    task: str,
+    recipe_file: Path | None = None,
+    /,
+    *,
+    out: Path,
+    pool: Path | None = None,
+    backbone: str = "smollm2-135m",
+    setting: str | None = None,
+    target_return: float | None = None,
+    validation: int = 64,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    data: Data = None,
+    set_: Assignments = (),
+    recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008
+) -> int:
+    """Adapt a frozen language model to a task; keep the checkpoint that validates best.
+
+    Args:
+        task: What is adapted to, such as abr.
+        recipe_file: A TOML file with fields of the recipe; flags override it.
+        out: Folder of the run; must be new unless --resume.
+        pool: What is learned from, made by `netllm rl-collect`.
+        backbone: A name of `netllm backbone list`, a model id or a folder; random-NAME for random
+            weights.
+        setting: Where it is validated; the pool's own setting unless given.
+        target_return: Return asked for at an episode's start; chosen from the pool unless given.
+        validation: Episodes of the validation part that choose the checkpoint.
+        resume: Continue a run that was cut off.
+        data: Folder of real data.
+        set_: Override a field of the setting: FIELD=VALUE.
+        recipe: How the model is trained.
+    """
+    from netllm.adapting import adapt
+
+    adapt(
+        task,
+        out=out,
+        pool=pool,
+        backbone=backbone,
+        setting=setting,
+        recipe=recipe,
+        target_return=target_return,
+        validation=validation,
+        resume=resume,
+        data=data,
+        set=overrides(set_) if set_ else None,
+    )
+    print(f"The best checkpoint is {out / 'best'}. Test it: netllm test {task} --checkpoint {out}")
+    return 0
+
+
+adapt = App(name="adapt", config=[_recipe_layers])
+adapt.default(adapt_command)
+
+
+def test(
+    task: str,
+    /,
+    *,
+    policy: Names = (),
+    checkpoint: Names = (),
+    setting: Names = ("default",),
+    part: str = "test",
+    seeds: Seeds = (),
+    episodes: int | None = None,
+    jobs: int = 1,
+    data: Data = None,
+    set_: Assignments = (),
+    out: Path | None = None,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Compare policies and checkpoints on the same episodes, in pairs.
+
+    Args:
+        task: What is tested, such as abr.
+        policy: Names of policies, or module:callable. The usual rivals if neither these nor
+            checkpoints are given.
+        checkpoint: Folders of runs or checkpoints; `pretrained` is the one shipped with netllm.
+        setting: Where they decide.
+        part: Part of the setting: train, valid or test.
+        seeds: Seeds of random streams, and of episodes where the task draws them.
+        episodes: Only the first so many episodes.
+        jobs: Pieces of work at once, each in its own process; -1 for one per core.
+        data: Folder of real data.
+        set_: Override a field of the settings: FIELD=VALUE.
+        out: Folder for results.json and plots.
+        json_: Print one JSON document instead of tables.
+    """
+    from netllm.testing import test
+
+    report = test(
+        task,
+        policy=policy,
+        checkpoint=checkpoint,
+        setting=setting,
+        part=part,
+        seeds=seeds,
+        episodes=episodes,
+        jobs=jobs,
+        data=data,
+        set=overrides(set_),
+    )
+    if out is not None:
+        from netllm.plots import save
+
+        report.save(out / "results.json")
+        save(report, registry.task(task).draws, out)
+    if json_:
+        print(json.dumps(report.document(), indent=1, allow_nan=False))
+    else:
+        from netllm.table import show
+
+        show(report)
+    return 0

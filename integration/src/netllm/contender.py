@@ -1,0 +1,86 @@
+"""Who is tested: a policy by name, or a checkpoint by folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netllm.protocol import Policy
+from netllm.registry import policy
+
+if TYPE_CHECKING:
+    from netllm_adapt import AdaptedModel
+
+SHIPPED = Path(__file__).with_name("checkpoints")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A policy or a checkpoint, small enough to be sent to another process."""
+
+    task: str
+    """The task's name."""
+    policy: str | None = None
+    """The policy's name, or `module:callable`."""
+    checkpoint: str | None = None
+    """A run's folder, a checkpoint's folder, or `pretrained`."""
+
+    def build(self, setting: Any) -> Policy:
+        """The policy itself."""
+        if self.policy is not None:
+            return policy(self.task, self.policy, setting)
+        from netllm_adapt import Policy as Adapted
+
+        folder = checkpoint_folder(self.task, str(self.checkpoint))
+        stamp = (folder / "config.json").stat().st_mtime_ns
+        adapted: Policy = Adapted(_model(folder, stamp))
+        return adapted
+
+    def teachers(self) -> tuple[str, ...]:
+        """The policies that a checkpoint learned from, as it says itself."""
+        if self.checkpoint is None:
+            return ()
+        folder = checkpoint_folder(self.task, self.checkpoint)
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("task", {})
+        return tuple(facts.get("teachers", ()))
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path, stamp: int) -> AdaptedModel:
+    """A checkpoint's model; `stamp` tells a rewritten checkpoint from the one kept."""
+    from netllm_adapt import AdaptedModel
+
+    return AdaptedModel.from_pretrained(folder)
+
+
+def checkpoint_folder(task: str, name: str) -> Path:
+    """Where a checkpoint lies: itself, the best one of a run, or the one shipped with netllm.
+
+    Raises:
+        ValueError: if there is none, or it is for another task.
+    """
+    folder = SHIPPED / task if name == "pretrained" else Path(name)
+    if name == "pretrained" and not folder.is_dir():
+        raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
+    for place in (folder, folder / "best"):
+        config = place / "config.json"
+        if config.is_file():
+            _check_task(task, config)
+            return place
+    raise ValueError(
+        f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
+        "Give the `--out` folder of a `netllm adapt` that validated at least once, or `pretrained`."
+    )
+
+
+def _check_task(task: str, config: Path) -> None:
+    try:
+        facts = json.loads(config.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config}:{error.lineno}: not valid JSON ({error.msg}).") from error
+    found = facts.get("task", {}).get("task", task)
+    if found != task:
+        raise ValueError(f"{config}: the checkpoint was adapted to {found}, not to {task}.")

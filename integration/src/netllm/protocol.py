@@ -1,0 +1,174 @@
+"""What a task is: the shape that `rl_collect`, `adapt` and `test` work with.
+
+A task module says everything about one networking task: which environment, which encoder fields,
+which head, which rivals, which metric. `netllm.abr` is the example to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from netllm_adapt import AdaptedModel, Episode, Recipe
+    from torch import nn
+
+    from netllm.report import Result
+
+
+class Policy(Protocol):
+    """Anything that decides: a rule, a planner, a trained network, an adapted model.
+
+    Observations and actions carry a leading batch axis. A policy whose numbers depend on state or a
+    random stream carried across episodes sets `sequential = True` and is then rolled out alone.
+    """
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes; `seed` starts its random stream."""
+        ...
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The next action of every episode."""
+        ...
+
+
+class Setting(Protocol):
+    """One environment configuration of a task."""
+
+    @property
+    def name(self) -> str:
+        """Its name, such as `default`."""
+        ...
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether seeded generators serve it, because there is no real data."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured per episode."""
+
+    key: str
+    """Its name in results, unit included where it has one."""
+    label: str
+    """What tables and axes call it."""
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy did in a run of episodes."""
+
+    rows: Sequence[Mapping[str, Any]]
+    """Per episode its `id` and its value of every metric."""
+    decisions: int
+    """How often the policy was asked."""
+    seconds: float
+    """Wall time of policy and environment together."""
+
+
+Draw = Callable[["Axes", "Sequence[Result]"], "Axes"]
+"""A plot: draws results of one setting into the axes and returns them."""
+
+
+class Task(Protocol):
+    """One networking task."""
+
+    name: str
+    """`abr`, `cjs`, `vp` or a third party's."""
+    metrics: tuple[Metric, ...]
+    """What is reported per episode; the first is the one that decides."""
+    rivals: tuple[str, ...]
+    """Policies that a table shows beside a checkpoint when none is named."""
+    bounds: frozenset[str]
+    """Policies that know the future: upper bounds, no rivals."""
+    trainers: Mapping[str, str]
+    """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
+    draws: Mapping[str, Draw]
+    """Plots by file name."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How a model is adapted to it unless told otherwise: the best recipe found."""
+        ...
+
+    def settings(self) -> Mapping[str, str]:
+        """The settings by name, with a line about each."""
+        ...
+
+    def setting(self, name: str, *, data: Path | None, **overrides: Any) -> Setting:
+        """One setting; real data from `data`, else from NETLLM_DATA, else generated."""
+        ...
+
+    def seeds(self, setting: Any) -> Sequence[int]:
+        """The seeds that `test` uses unless told otherwise."""
+        ...
+
+    def episodes(self, setting: Any, part: str, *, count: int | None, seed: int) -> Sequence[Any]:
+        """Episodes of a part (train, valid, test) of a setting; each has an `id`."""
+        ...
+
+    def subsets(self, setting: Any, episodes: Sequence[Any]) -> Mapping[str, frozenset[str]]:
+        """Parts of the test set that are reported on their own, as episode ids by name."""
+        ...
+
+    def rollout(
+        self, policy: Policy, setting: Any, episodes: Sequence[Any], *, seed: int
+    ) -> Outcome:
+        """Let a policy decide in some episodes and measure it."""
+        ...
+
+    def record(
+        self,
+        policy: Policy,
+        setting: Any,
+        episodes: Sequence[Any],
+        *,
+        name: str,
+        seed: int,
+        label: Policy | None,
+        epsilon: float,
+    ) -> Iterator[Episode]:
+        """Let a policy, called `name`, decide in some episodes and keep what happened.
+
+        With a share of `epsilon` uniformly random actions; `label` says what it would have done in
+        every visited state.
+        """
+        ...
+
+    def experience(self, pool: Path | None, setting: Any) -> Any:
+        """What a model of this task learns from: a pool, or the setting's own training part."""
+        ...
+
+    def encoder(self, setting: Any, *, width: int) -> nn.Module:
+        """The multimodal encoder for a backbone of some width."""
+        ...
+
+    def head(self, setting: Any, *, width: int) -> nn.Module:
+        """The networking head for a backbone of some width."""
+        ...
+
+    def target_return(self, experience: Any) -> float:
+        """The return that a policy of this task asks for at the start of an episode."""
+        ...
+
+    def fit(
+        self,
+        model: AdaptedModel,
+        experience: Any,
+        *,
+        recipe: Recipe,
+        out: Path,
+        validate: Callable[[AdaptedModel], dict[str, float]],
+        metric: str,
+        maximise: bool,
+        resume: bool,
+    ) -> AdaptedModel:
+        """Train the model, and return the checkpoint whose `metric` in `validate` is best."""
+        ...

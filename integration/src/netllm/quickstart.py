@@ -1,0 +1,102 @@
+"""From traces to an adapted language model, tested against its rivals, in some ten minutes."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netllm import registry
+from netllm.adapting import adapt
+from netllm.collecting import rl_collect
+from netllm.plots import save
+from netllm.table import markdown
+from netllm.testing import test
+
+if TYPE_CHECKING:
+    from netllm_adapt import Recipe
+
+    from netllm.report import Report
+
+EPISODES = 1_024
+RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")
+
+
+def recipe() -> Recipe:
+    """Fewer layers and steps than the best recipe, so that two cores take minutes."""
+    return replace(registry.task("abr").recipe, layers=8, steps=200, validate_every=50)
+
+
+def quickstart(
+    *, out: Path = Path("runs/quickstart"), backbone: str = "smollm2-135m", jobs: int = 1
+) -> Report:
+    """Collect, adapt and test on synthetic traces; returns the report that it also writes.
+
+    Writes to `out`: `pool`, `run` (with its log), `checkpoint`, `results.json`, `cdf.png`,
+    `bars.png` and the model card `README.md`. What an earlier, cut-off quickstart finished is used
+    again.
+
+    Args:
+        out: folder of everything.
+        backbone: the language model; pulled if it is not there yet.
+        jobs: pieces of the test that run at once.
+    """
+    _pull(backbone)
+    _collect(out / "pool")
+    _say("2/3 adapt", f"{backbone} learns from them")
+    run = out / "run"
+    adapt(
+        "abr",
+        pool=out / "pool",
+        backbone=backbone,
+        out=run,
+        recipe=recipe(),
+        resume=run.exists(),
+    )
+    checkpoint = out / "checkpoint"
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    shutil.copytree(run / "best", checkpoint)
+    _say("3/3 test", "on synthetic traces that nobody has seen")
+    report = test("abr", policy=RIVALS, checkpoint=checkpoint, setting="synthetic", jobs=jobs)
+    report.save(out / "results.json")
+    save(report, registry.task("abr").draws, out)
+    _write_card(checkpoint / "README.md", out / "README.md", report)
+    return report
+
+
+def _pull(backbone: str) -> None:
+    from netllm_adapt import backbones, pull
+
+    if any(entry.name == backbone and not entry.cached for entry in backbones()):
+        pull(backbone, progress=lambda line: _say("0/3 pull", line))
+
+
+def _collect(pool: Path) -> None:
+    from netllm_adapt import Pool
+
+    _say("1/3 collect", f"{EPISODES} episodes on synthetic traces, labelled by ppo")
+    if pool.exists():
+        if len(Pool(pool)) == EPISODES:
+            return
+        shutil.rmtree(pool)
+    rl_collect(
+        "abr",
+        policy=["ppo", "ppo-sampled"],
+        relabel="ppo",
+        epsilon=0.08,
+        setting="synthetic",
+        episodes=EPISODES,
+        out=pool,
+    )
+
+
+def _write_card(source: Path, card: Path, report: Report) -> None:
+    text = source.read_text(encoding="utf-8").rstrip()
+    plots = "![QoE per episode](cdf.png)\n\n![mean QoE](bars.png)"
+    card.write_text(f"{text}\n\n## Results\n\n{markdown(report)}\n\n{plots}\n", encoding="utf-8")
+
+
+def _say(stage: str, text: str) -> None:
+    print(f"[{stage}] {text}", file=sys.stderr)

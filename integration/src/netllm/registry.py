@@ -1,0 +1,101 @@
+"""Tasks and policies by name.
+
+Both are entry points, looked up when they are asked for, so a third party adds one without
+touching this repository: group `netllm.tasks` holds `abr = "netllm.abr:ABR"`, group
+`netllm.policies` holds `"abr.bba" = "netllm_baselines.abr:BBA"`, a callable that takes the setting
+and returns the policy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from netllm.protocol import Policy, Task
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """An error that says what a name should have been: the nearest known ones, then all."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return ValueError(f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}.")
+
+
+def tasks() -> list[str]:
+    """The names of all installed tasks."""
+    return sorted(point.name for point in entry_points(group="netllm.tasks"))
+
+
+def task(name: str) -> Task:
+    """The task called `name`.
+
+    Raises:
+        ValueError: if no installed package registers it; lists the nearest names.
+    """
+    for point in entry_points(group="netllm.tasks", name=name):
+        found: Task = point.load()()
+        return found
+    raise unknown("task", name, tasks())
+
+
+def policies(task: str) -> list[str]:
+    """The names of all installed policies of a task."""
+    prefix = f"{task}."
+    names = (point.name for point in entry_points(group="netllm.policies"))
+    return sorted({name.removeprefix(prefix) for name in names if name.startswith(prefix)})
+
+
+def policy(task: str, name: str, setting: Any) -> Policy:
+    """The policy `name` of a task, made for a setting.
+
+    Args:
+        task: the task's name.
+        name: a registered policy, or `module:callable` for one's own: `callable(setting)` must
+            return an object with `reset(seed)` and `act(observation)`. Modules of the working
+            directory are found.
+        setting: what the policy is to act in.
+
+    Raises:
+        ValueError: if the name is not known, or what was built is no policy.
+    """
+    build = _own(name) if ":" in name else _registered(task, name)
+    built: Policy = build(setting)
+    for method in ("reset", "act"):
+        if not callable(getattr(built, method, None)):
+            raise ValueError(
+                f"A policy must have reset(seed) and act(observation), but {name!r} built "
+                f"a {type(built).__name__} without {method}()."
+            )
+    return built
+
+
+def _registered(task: str, name: str) -> Callable[[Any], Any]:
+    for point in entry_points(group="netllm.policies", name=f"{task}.{name}"):
+        build: Callable[[Any], Any] = point.load()
+        return build
+    raise unknown(f"{task} policy", name, policies(task))
+
+
+def _own(name: str) -> Callable[[Any], Any]:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"The policy {name!r} needs the module {error.name!r}, which is neither installed "
+            f"nor in the working directory {here}."
+        ) from error
+    build: Callable[[Any], Any] | None = getattr(module, attribute, None)
+    if not callable(build):
+        callables = [key for key, value in vars(module).items() if callable(value)]
+        raise unknown(f"callable of the module {module_name!r}", attribute, callables)
+    return build

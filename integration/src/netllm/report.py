@@ -1,0 +1,226 @@
+"""What `test` found: results with intervals, honest comparisons, provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netllm.intervals import Estimate, difference, mean_of
+from netllm.protocol import Metric, Task
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A part of the test set, reported on its own."""
+
+    episodes: int
+    """How many of the episodes belong to it."""
+    metrics: dict[str, Estimate]
+    """Mean and interval by metric."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One policy or checkpoint in one setting."""
+
+    task: str
+    """The task's name."""
+    setting: str
+    """The setting's name."""
+    policy: str | None
+    """The policy's name; None for a checkpoint."""
+    checkpoint: str | None
+    """The checkpoint as it was asked for; None for a policy."""
+    metrics: dict[str, Estimate]
+    """Mean and interval by metric."""
+    subsets: dict[str, Subset]
+    """The same on parts of the test set, by name."""
+    episodes: list[dict[str, Any]]
+    """One row per episode and seed: `id`, `seed` and every metric."""
+    seconds: float
+    """Wall time of policy and environment, summed over parallel runs."""
+    decisions_per_s: float
+    """Decisions per second of that time."""
+    sequential: bool = False
+    """Whether it ran alone, episode by episode in file order, with one reset."""
+    teachers: tuple[str, ...] = ()
+    """Policies that a checkpoint learned from."""
+
+    @property
+    def label(self) -> str:
+        """What tables and legends call it."""
+        return self.policy or str(self.checkpoint)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A checkpoint against a rival, paired by episode."""
+
+    setting: str
+    """The setting's name."""
+    checkpoint: str
+    """The checkpoint's label."""
+    rival: str
+    """The rival's label."""
+    role: str
+    """Why this rival: `best rival`, `teacher` or `checkpoint`."""
+    subset: str
+    """`all`, or the name of a part of the test set."""
+    metric: str
+    """Key of the metric."""
+    difference: Estimate
+    """Checkpoint minus rival."""
+    verdict: str
+    """`ahead`, `behind` or `level`: an interval that holds zero decides nothing."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings of one `test`."""
+
+    results: list[Result]
+    """One per setting and contender."""
+    comparisons: list[Comparison]
+    """Every checkpoint against its rivals."""
+    provenance: dict[str, Any]
+    """Versions, seeds, data and notes."""
+    metrics: tuple[Metric, ...] = field(default=())
+    """What was measured, the one that decides first."""
+    bounds: frozenset[str] = frozenset()
+    """Policies that know the future."""
+
+    def document(self) -> dict[str, Any]:
+        """The report as one JSON-able document."""
+        return {
+            "results": [_result(result) for result in self.results],
+            "comparisons": [asdict(one) for one in self.comparisons],
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: Path) -> Path:
+        """Write the document to a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        text = json.dumps(self.document(), indent=1, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    def settings(self) -> dict[str, list[Result]]:
+        """The results of each setting."""
+        return by_setting(self.results)
+
+
+def by_setting(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each setting, in order."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.setting, []).append(result)
+    return found
+
+
+def best_first(results: Sequence[Result], metric: Metric) -> list[Result]:
+    """Results in the order of a metric's mean."""
+    sign = -1 if metric.higher_is_better else 1
+    return sorted(results, key=lambda result: sign * result.metrics[metric.key].mean)
+
+
+def _result(result: Result) -> dict[str, Any]:
+    document = asdict(result)
+    for key in ("sequential", "teachers", "subsets"):
+        if not document[key]:
+            del document[key]
+    return document
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> dict[str, Estimate]:
+    """Mean and interval of every metric."""
+    return {metric.key: mean_of(rows, metric.key) for metric in metrics}
+
+
+def subsets(
+    rows: Sequence[Mapping[str, Any]],
+    metrics: Sequence[Metric],
+    members: Mapping[str, frozenset[str]],
+) -> dict[str, Subset]:
+    """The summary of every named part of the test set that has episodes in it."""
+    found = {}
+    for name, ids in members.items():
+        part = [row for row in rows if row["id"] in ids]
+        if part:
+            found[name] = Subset(len({row["id"] for row in part}), summarise(part, metrics))
+    return found
+
+
+def compare(
+    results: Sequence[Result],
+    task: Task,
+    members: Mapping[str, Mapping[str, frozenset[str]]],
+) -> list[Comparison]:
+    """Every checkpoint against its best rival, its teachers and the other checkpoints.
+
+    Args:
+        results: what `test` found.
+        task: says which metric decides, and which policies know the future and are no rivals.
+        members: per setting the named parts of the test set, as episode ids.
+    """
+    metric = task.metrics[0]
+    found = []
+    for setting, some in by_setting(results).items():
+        for ours in (result for result in some if result.checkpoint):
+            for role, rival in _rivals(ours, some, task):
+                everything = {"all": None, **members.get(setting, {})}
+                for subset, ids in everything.items():
+                    found += _compare(ours, rival, role, subset, ids, metric)
+    return found
+
+
+def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[str, Result]]:
+    rivals = [result for result in results if result.policy and result.policy not in task.bounds]
+    return [
+        *(("best rival", result) for result in best_first(rivals, task.metrics[0])[:1]),
+        *(("teacher", result) for result in rivals if result.policy in ours.teachers),
+        *(
+            ("checkpoint", result)
+            for result in results
+            if result.checkpoint and result.checkpoint != ours.checkpoint
+        ),
+    ]
+
+
+def _compare(
+    ours: Result,
+    rival: Result,
+    role: str,
+    subset: str,
+    ids: frozenset[str] | None,
+    metric: Metric,
+) -> list[Comparison]:
+    rows, others = (
+        [row for row in result.episodes if ids is None or row["id"] in ids]
+        for result in (ours, rival)
+    )
+    if not rows:
+        return []
+    delta = difference(rows, others, metric.key)
+    return [
+        Comparison(
+            setting=ours.setting,
+            checkpoint=ours.label,
+            rival=rival.label,
+            role=role,
+            subset=subset,
+            metric=metric.key,
+            difference=delta,
+            verdict=_verdict(delta, metric),
+        )
+    ]
+
+
+def _verdict(delta: Estimate, metric: Metric) -> str:
+    if delta.ci95 is None or delta.ci95[0] <= 0 <= delta.ci95[1]:
+        return "level"
+    return "ahead" if (delta.mean > 0) == metric.higher_is_better else "behind"

@@ -1,0 +1,123 @@
+"""A report as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from netllm.intervals import Estimate
+from netllm.protocol import Metric
+from netllm.report import Comparison, Report, Result, best_first
+
+_VERDICTS = {"ahead": "is ahead of", "behind": "LOSES to", "level": "is level with"}
+_STYLES = {"ahead": "green", "behind": "bold red", "level": "yellow"}
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print every setting's table, the comparisons and the notes."""
+    console = console or _console()
+    for setting, results in report.settings().items():
+        console.print(setting_table(setting, results, report.metrics, report.bounds))
+    for comparison in report.comparisons:
+        console.print(sentence(comparison, report.metrics))
+    for note in report.provenance.get("notes", []):
+        console.print(f"Note: {note}", style="dim", markup=False, highlight=False)
+
+
+def _console() -> Console:
+    """As wide as the terminal; a file or a pipe has no width that lines must fit."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def setting_table(
+    setting: str,
+    results: Sequence[Result],
+    metrics: Sequence[Metric],
+    bounds: frozenset[str] = frozenset(),
+) -> Table:
+    """One setting's results, the best first."""
+    parts = _parts(results)
+    title = f"{results[0].task} / {setting}, {_episodes(results)} episodes"
+    table = Table(title=title, title_justify="left")
+    table.add_column("policy", no_wrap=True)
+    for heading in _headings(metrics, parts, results):
+        table.add_column(heading, justify="right")
+    for result in best_first(results, metrics[0]):
+        style = "bold" if result.checkpoint else "dim" if result.policy in bounds else ""
+        table.add_row(Text(_name(result, bounds)), *_cells(result, metrics, parts), style=style)
+    return table
+
+
+def _headings(
+    metrics: Sequence[Metric], parts: Sequence[str], results: Sequence[Result]
+) -> Iterator[str]:
+    yield f"{metrics[0].label} [95 %]"
+    for part in parts:
+        count = next(result.subsets[part].episodes for result in results if part in result.subsets)
+        yield f"{part} ({count})"
+    yield from (metric.label for metric in metrics[1:])
+    yield "decisions/s"
+
+
+def _cells(result: Result, metrics: Sequence[Metric], parts: Sequence[str]) -> Iterator[str]:
+    first = metrics[0].key
+    yield digits(result.metrics[first])
+    for part in parts:
+        yield digits(result.subsets[part].metrics[first]) if part in result.subsets else ""
+    yield from (f"{result.metrics[metric.key].mean:.3f}" for metric in metrics[1:])
+    yield f"{result.decisions_per_s:,.0f}"
+
+
+def digits(value: Estimate) -> str:
+    """A mean with its interval, to three places."""
+    if value.ci95 is None:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} [{value.ci95[0]:.3f}, {value.ci95[1]:.3f}]"
+
+
+def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
+    """A comparison in words; says plainly when the rival wins."""
+    label = next(metric.label for metric in metrics if metric.key == one.metric)
+    where = one.setting if one.subset == "all" else f"{one.setting}, {one.subset}"
+    low, high = one.difference.ci95 or (float("nan"), float("nan"))
+    return Text(
+        f"{where}: {one.checkpoint} {_VERDICTS[one.verdict]} {one.rival} ({one.role}): {label} "
+        f"{one.difference.mean:+.3f} [{low:+.3f}, {high:+.3f}], paired by episode.",
+        style=_STYLES[one.verdict],
+    )
+
+
+def markdown(report: Report) -> str:
+    """The report in Markdown, for model cards."""
+    lines = []
+    for setting, results in report.settings().items():
+        parts = _parts(results)
+        headings = ["policy", *_headings(report.metrics, parts, results)]
+        lines += [
+            f"`{results[0].task}` / `{setting}`, {_episodes(results)} episodes\n",
+            f"| {' | '.join(headings)} |",
+            f"|---{'|---:' * (len(headings) - 1)}|",
+        ]
+        for result in best_first(results, report.metrics[0]):
+            cells = [_name(result, report.bounds), *_cells(result, report.metrics, parts)]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    lines += [f"- {sentence(one, report.metrics).plain}" for one in report.comparisons]
+    lines += [f"- Note: {note}" for note in report.provenance.get("notes", [])]
+    return "\n".join(lines)
+
+
+def _parts(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(name for result in results for name in result.subsets))
+
+
+def _episodes(results: Sequence[Result]) -> int:
+    return len({row["id"] for row in results[0].episodes})
+
+
+def _name(result: Result, bounds: frozenset[str]) -> str:
+    return f"{result.label} (bound)" if result.policy in bounds else result.label

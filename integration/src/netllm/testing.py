@@ -1,0 +1,202 @@
+"""Test: policies and checkpoints on the same episodes, paired."""
+
+# ruff: noqa: PT028 (the verb is called test)
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netllm import registry
+from netllm.contender import Contender
+from netllm.protocol import Outcome, Task
+from netllm.provenance import provenance
+from netllm.report import Report, Result, compare, subsets, summarise
+
+CHUNK = 64
+"""Episodes of one piece of work. Results may depend on it, never on how many run at once."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One contender on a run of episodes, with one reset."""
+
+    contender: Contender
+    setting: Any
+    episodes: Sequence[Any]
+    seed: int
+    stream: int
+
+    def run(self) -> Outcome:
+        task = registry.task(self.contender.task)
+        policy = self.contender.build(self.setting)
+        outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
+        rows = [{**row, "seed": self.seed} for row in outcome.rows]
+        return Outcome(rows, outcome.decisions, outcome.seconds)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One contender in one setting: a line of the report."""
+
+    contender: Contender
+    setting: Any
+    sequential: bool
+    works: list[_Work]
+
+
+def test(
+    task: str,
+    *,
+    policy: str | Sequence[str] = (),
+    checkpoint: str | Path | Sequence[str | Path] = (),
+    setting: str | Sequence[str] = "default",
+    part: str = "test",
+    seeds: int | Sequence[int] = (),
+    episodes: int | None = None,
+    jobs: int = 1,
+    data: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+) -> Report:
+    """Let policies and checkpoints decide in the same episodes, and compare them in pairs.
+
+    Every contender sees the same episodes with the same environment noise. Work is cut into pieces
+    of episodes whose size and random streams do not depend on `jobs`. A policy that declares
+    `sequential` runs alone, episode by episode in file order, with one reset by the seed itself.
+
+    Args:
+        task: `abr`, or another installed task.
+        policy: names of policies, or `module:callable` for one's own; the task's usual rivals if
+            neither a policy nor a checkpoint is given.
+        checkpoint: folders of runs or checkpoints, or `pretrained` for the shipped one.
+        setting: names of settings.
+        part: part of the settings: `train`, `valid` or `test`.
+        seeds: seeds of random streams, and of episodes where the task draws them; every contender
+            runs once with each. The task's own if empty.
+        episodes: only the first so many episodes.
+        jobs: pieces of work that run at once, each in a process of its own; -1 for one per core.
+        data: folder of real data; NETLLM_DATA if None.
+        set: fields of the settings to override.
+
+    Raises:
+        ValueError: for unknown names (with the nearest known ones) and values that cannot be.
+    """
+    found = registry.task(task)
+    contenders = _contenders(found, _names(policy), _names(checkpoint))
+    if episodes is not None and episodes < 1:
+        raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
+    folder = Path(data) if data is not None else None
+    settings = [found.setting(name, data=folder, **(set or {})) for name in _names(setting)]
+    asked = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    numbers = {one.name: list(asked or found.seeds(one)) for one in settings}
+    entries, members = [], {}
+    for one in settings:
+        drawn = {
+            seed: found.episodes(one, part, count=episodes, seed=seed) for seed in numbers[one.name]
+        }
+        members[one.name] = found.subsets(one, [x for some in drawn.values() for x in some])
+        entries += [_entry(contender, one, drawn) for contender in contenders]
+    outcomes = iter(_run([work for entry in entries for work in entry.works], jobs))
+    results = [
+        _result(found, entry, [next(outcomes) for _ in entry.works], members[entry.setting.name])
+        for entry in entries
+    ]
+    facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
+    return Report(
+        results=results,
+        comparisons=compare(results, found, members),
+        provenance=provenance(
+            **facts,
+            data={one.name: "synthetic" if one.synthetic else "real" for one in settings},
+            notes=list(_notes(settings, results)),
+        ),
+        metrics=found.metrics,
+        bounds=found.bounds,
+    )
+
+
+def _names(given: str | Path | Sequence[str | Path]) -> list[str]:
+    some = [given] if isinstance(given, str | Path) else given
+    return list(dict.fromkeys(str(one) for one in some))
+
+
+def _contenders(task: Task, policies: list[str], checkpoints: list[str]) -> list[Contender]:
+    if not policies and not checkpoints:
+        policies = list(task.rivals)
+    return [
+        *(Contender(task.name, policy=name) for name in policies),
+        *(Contender(task.name, checkpoint=name) for name in checkpoints),
+    ]
+
+
+def _entry(contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]]) -> _Entry:
+    """A line of the report with its work; builds policies once, so that wrong names fail early."""
+    sequential = False
+    if contender.checkpoint is not None:
+        contender.teachers()
+    else:
+        sequential = bool(getattr(contender.build(setting), "sequential", False))
+    works = []
+    for seed, episodes in drawn.items():
+        if sequential:
+            works.append(_Work(contender, setting, episodes, seed, seed))
+            continue
+        for index, first in enumerate(range(0, len(episodes), CHUNK)):
+            piece = episodes[first : first + CHUNK]
+            works.append(_Work(contender, setting, piece, seed, stream(seed, index)))
+    return _Entry(contender, setting, sequential, works)
+
+
+def stream(seed: int, index: int) -> int:
+    """The seed of the piece of work `index`: pieces of one seed must not repeat each other."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def _run(works: Sequence[_Work], jobs: int) -> list[Outcome]:
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    results = Parallel(n_jobs=jobs, return_as="generator")(delayed(work.run)() for work in works)
+    return list(tqdm(results, total=len(works), desc="test", unit="piece", disable=None))
+
+
+def _result(
+    task: Task,
+    entry: _Entry,
+    outcomes: Sequence[Outcome],
+    members: Mapping[str, frozenset[str]],
+) -> Result:
+    rows = [dict(row) for outcome in outcomes for row in outcome.rows]
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    decisions = sum(outcome.decisions for outcome in outcomes)
+    return Result(
+        task=task.name,
+        setting=entry.setting.name,
+        policy=entry.contender.policy,
+        checkpoint=entry.contender.checkpoint,
+        metrics=summarise(rows, task.metrics),
+        subsets=subsets(rows, task.metrics, members),
+        episodes=rows,
+        seconds=seconds,
+        decisions_per_s=decisions / seconds if seconds > 0 else 0.0,
+        sequential=entry.sequential,
+        teachers=entry.contender.teachers(),
+    )
+
+
+def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
+    for one in settings:
+        if one.synthetic:
+            yield (
+                f"{one.name} is made by seeded generators, not from real data. "
+                "Give real data with --data DIR or NETLLM_DATA."
+            )
+    for name in dict.fromkeys(result.label for result in results if result.sequential):
+        yield (
+            f"{name} carries state or a random stream from episode to episode: it ran alone, "
+            "in file order, with one reset."
+        )
