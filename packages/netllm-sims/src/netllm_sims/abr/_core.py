@@ -1,8 +1,4 @@
-"""The compiled heart of the simulator; imported only when the first simulator is built.
-
-A trace is a table of segments `(start s, bytes delivered before it, bytes/s, s/byte)` with one closing row
-`(period s, bytes per period, 0, 0)`; the tables of all traces lie one after the other.
-"""
+"""The compiled heart of the simulator; imported when the first simulator starts, since numba is slow to import."""
 
 from collections.abc import Callable
 from math import ceil, floor
@@ -12,18 +8,25 @@ import numba  # type: ignore[import-untyped]
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from netllm_sims.abr._layout import Knobs, Ladder, Link, State, View
+
+Curve = Float[ndarray, "row 4"]
 F = TypeVar("F", bound=Callable[..., object])
 
 
 def _compiled(function: F) -> F:
-    return cast(F, numba.njit(cache=True, error_model="numpy")(function))
+    try:
+        return cast(F, numba.njit(cache=True, error_model="numpy")(function))
+    except RuntimeError:  # numba found no folder that it may write its cache to
+        return cast(F, numba.njit(error_model="numpy")(function))
 
 
 @_compiled
-def seek(curve: ndarray, column: int, row: int, last: int, value: float) -> int:
+def seek(curve: Curve, column: int, row: int, last: int, value: float) -> int:
     """Row at or after `row` whose segment holds `value`: galloping from `row`, then bisection.
 
-    The caller guarantees `curve[row, column] <= value < curve[last, column]`.
+    The caller guarantees `curve[row, column] <= value < curve[last, column]`. Of rows with an equal start it is the
+    last: a chunk complete at the beginning of an outage counts as complete at its end, as in the reference's loop.
     """
     high = row + 1
     width = 1
@@ -42,9 +45,9 @@ def seek(curve: ndarray, column: int, row: int, last: int, value: float) -> int:
 
 @_compiled
 def wait(
-    curve: ndarray, first: int, last: int, row: int, time_s: float, seconds: float
+    curve: Curve, first: int, last: int, row: int, time_s: float, seconds: float
 ) -> tuple[int, float, float]:
-    """Place on the curve `seconds` later: its row, its time within the period, bytes up to there."""
+    """Place on the curve after `seconds`: its row, its time, bytes delivered before it."""
     period_s = curve[last, 0]
     time_s += seconds
     if time_s >= period_s:
@@ -58,13 +61,13 @@ def wait(
 
 @_compiled
 def transfer(
-    curve: ndarray, first: int, last: int, row: int, time_s: float, done: float, size: float
+    curve: Curve, first: int, last: int, row: int, time_s: float, done: float, size: float
 ) -> tuple[int, float, float, float]:
-    """Place where `size` further bytes have arrived: row, time, bytes up to there, and seconds taken."""
+    """Place where `size` more bytes have come: row, time, bytes delivered before it, and seconds taken."""
+    total = curve[last, 1]
     target = done + size
     laps = 0.0
-    if target >= curve[last, 1]:
-        total = curve[last, 1]
+    if target >= total:
         laps = floor(target / total)
         target -= laps * total
         row = first
@@ -79,79 +82,96 @@ def transfer(
 
 
 @_compiled
+def begin(link: Link, state: State) -> None:
+    """Put every session at its start, with an empty buffer and level 0."""
+    for b in range(state.row.shape[0]):
+        first, last = link.first[b], link.last[b]
+        row, time_s, done = wait(link.curve, first, last, first, 0.0, link.start_s[b])
+        state.row[b] = row
+        state.place[b, 0], state.place[b, 1], state.place[b, 2] = time_s, done, 0.0
+        state.level[b] = 0
+
+
+@_compiled
+def fetch(
+    curve: Curve,
+    first: int,
+    last: int,
+    place: tuple[int, float, float, float],
+    size: float,
+    noise: float,
+    knobs: Knobs,
+) -> tuple[tuple[int, float, float, float], float, float]:
+    """Download `size` bytes: the place afterwards, seconds measured, and stall in s.
+
+    A place is row, time s, bytes delivered before it, and playback buffer s.
+    """
+    row, time_s, done, buffer_s = place
+    if knobs.latency_s > 0.0:
+        row, time_s, done = wait(curve, first, last, row, time_s, knobs.latency_s)
+    row, time_s, done, took_s = transfer(curve, first, last, row, time_s, done, size)
+    took_s = (took_s + knobs.rtt_s) * noise
+    away_s = took_s + knobs.latency_s
+    stall_s = max(away_s - buffer_s, 0.0)
+    buffer_s = max(buffer_s - away_s, 0.0) + knobs.chunk_s
+    if buffer_s > knobs.buffer_cap_s:
+        rest_s = ceil((buffer_s - knobs.buffer_cap_s) / knobs.drain_s) * knobs.drain_s
+        buffer_s -= rest_s
+        row, time_s, done = wait(curve, first, last, row, time_s, rest_s)
+    return (row, time_s, done, buffer_s), took_s, stall_s
+
+
+@_compiled
+def push(history: Float[ndarray, "batch past"], b: int, value: float) -> None:
+    """Forget the oldest value of session `b` and append the newest."""
+    newest = history.shape[1] - 1
+    for i in range(newest):
+        history[b, i] = history[b, i + 1]
+    history[b, newest] = value
+
+
+@_compiled
 def play(
     chunk: int,
+    left: int,
     level: Int[ndarray, "batch"],
-    curve: Float[ndarray, "row 4"],
-    first: Int[ndarray, "batch"],
-    last: Int[ndarray, "batch"],
-    unscale: Float[ndarray, "batch"],
-    sizes_bytes: Float[ndarray, "chunk level"],
-    rates_kbps: Float[ndarray, "level"],
-    sizes_table_mb: Float[ndarray, "cell"],
     noise: Float[ndarray, "chunk batch"],
-    knobs: Float[ndarray, "8"],
-    row: Int[ndarray, "batch"],
-    place: Float[ndarray, "batch 3"],
-    previous: Int[ndarray, "batch"],
-    throughput_mbps: Float[ndarray, "batch 6"],
-    delay_s: Float[ndarray, "batch 6"],
-    sizes_mb: Float[ndarray, "batch cell"],
-    scalars: Float[ndarray, "6 batch"],
+    link: Link,
+    ladder: Ladder,
+    knobs: Knobs,
+    state: State,
+    view: View,
 ) -> int:
-    """Download chunk number `chunk` of every session at `level` and write what the player then sees.
+    """Download chunk number `chunk` of every session at its level and write what the players then see.
 
-    `knobs`: rebuffering weight, smoothness weight, chunk s, round trip s, latency s, buffer cap s, drain step s,
-    chunks left. `place`: trace time s, bytes delivered before it, playback buffer s. `scalars`: rate kbps,
-    buffer s, stall s, chunks left, reward, change Mbps.
-
-    Returns: -1, or the first session whose level lies outside the ladder (then nothing was changed).
+    `noise` may be empty. Returns -1, or the first session whose level is not on the ladder; then nothing was changed.
     """
+    # names for the arrays outside the loop: numba counts references at every attribute of a group
+    curve, first, last, unscale, _ = link
+    sizes, rates, table = ladder
+    row, place, previous = state
+    throughput_mbps, delay_s, sizes_mb, scalars = view
     for b in range(level.shape[0]):
-        if level[b] < 0 or level[b] >= rates_kbps.shape[0]:
+        if level[b] < 0 or level[b] >= rates.shape[0]:
             return b
-    heavy, smooth, chunk_s, rtt_s = knobs[0], knobs[1], knobs[2], knobs[3]
-    latency_s, cap_s, drain_s, left = knobs[4], knobs[5], knobs[6], knobs[7]
-    cells = sizes_mb.shape[1]
-    ahead = (chunk + 1) * rates_kbps.shape[0]
-    noisy = noise.shape[0] > 0
-    past = delay_s.shape[1] - 1
+    ahead = (chunk + 1) * rates.shape[0]
     for b in range(level.shape[0]):
         choice = level[b]
-        time_s, done, buffer_s = place[b, 0], place[b, 1], place[b, 2]
-        at = row[b]
-        if latency_s > 0.0:
-            at, time_s, done = wait(curve, first[b], last[b], at, time_s, latency_s)
-        size = sizes_bytes[chunk, choice]
-        at, time_s, done, took_s = transfer(
-            curve, first[b], last[b], at, time_s, done, size * unscale[b]
+        size = sizes[chunk, choice]
+        factor = noise[chunk, b] if noise.shape[0] > 0 else 1.0
+        here = row[b], place[b, 0], place[b, 1], place[b, 2]
+        here, took_s, stall_s = fetch(
+            curve, first[b], last[b], here, size * unscale[b], factor, knobs
         )
-        took_s += rtt_s
-        if noisy:
-            took_s *= noise[chunk, b]
-        away_s = took_s + latency_s
-        stall_s = max(away_s - buffer_s, 0.0)
-        buffer_s = max(buffer_s - away_s, 0.0) + chunk_s
-        if buffer_s > cap_s:
-            rest_s = ceil((buffer_s - cap_s) / drain_s) * drain_s
-            buffer_s -= rest_s
-            at, time_s, done = wait(curve, first[b], last[b], at, time_s, rest_s)
-        row[b] = at
-        place[b, 0], place[b, 1], place[b, 2] = time_s, done, buffer_s
-        rate = rates_kbps[choice]
-        change = abs(rate - rates_kbps[previous[b]]) * 1e-3
+        row[b], place[b, 0], place[b, 1], place[b, 2] = here
+        rate = rates[choice]
+        change_mbps = abs(rate - rates[previous[b]]) * 1e-3
+        reward = rate * 1e-3 - knobs.rebuffering * stall_s - knobs.smoothness * change_mbps
         previous[b] = choice
-        for i in range(past):
-            throughput_mbps[b, i] = throughput_mbps[b, i + 1]
-            delay_s[b, i] = delay_s[b, i + 1]
-        throughput_mbps[b, past] = size * 8e-6 / took_s
-        delay_s[b, past] = took_s
-        for i in range(cells):
-            sizes_mb[b, i] = sizes_table_mb[ahead + i]
-        scalars[0, b] = rate
-        scalars[1, b] = buffer_s
-        scalars[2, b] = stall_s
-        scalars[3, b] = left
-        scalars[4, b] = rate * 1e-3 - heavy * stall_s - smooth * change
-        scalars[5, b] = change
+        push(throughput_mbps, b, size * 8e-6 / took_s)
+        push(delay_s, b, took_s)
+        for i in range(sizes_mb.shape[1]):
+            sizes_mb[b, i] = table[ahead + i]
+        scalars[0, b], scalars[1, b], scalars[2, b] = rate, place[b, 2], stall_s
+        scalars[3, b], scalars[4, b], scalars[5, b] = left, reward, change_mbps
     return -1

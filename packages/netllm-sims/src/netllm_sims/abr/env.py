@@ -16,6 +16,9 @@ from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import HISTORY, Observation, Simulator
 
 
+_ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
+
+
 def observation_space(setting: Setting) -> spaces.Dict:
     """Space of one session's observation, in float32."""
     levels = setting.video.levels
@@ -26,15 +29,15 @@ def observation_space(setting: Setting) -> spaces.Dict:
 
     return spaces.Dict(
         {
-            "throughput_mbps": box(np.inf, HISTORY),
-            "delay_s": box(np.inf, HISTORY),
-            "sizes_mb": box(np.inf, HISTORY, levels),
+            "throughput_mbps": box(_ANY, HISTORY),
+            "delay_s": box(_ANY, HISTORY),
+            "sizes_mb": box(_ANY, HISTORY, levels),
             "rate_kbps": box(top),
             "level": spaces.Box(0, levels - 1, (), np.int64),
-            "buffer_s": box(setting.buffer_cap_s + setting.chunk_s),
-            "stall_s": box(np.inf),
+            "buffer_s": box(setting.buffer_cap_s),
+            "stall_s": box(_ANY),
             "chunks_left": box(setting.chunks - 1),
-            "reward": box(top * 1e-3, low=-np.inf),
+            "reward": box(top * 1e-3, low=-_ANY),
         }
     )
 
@@ -51,15 +54,15 @@ class Env(gymnasium.Env[Observation, np.int64]):
 
     | field | shape | low | high | unit and meaning |
     |---|---|---|---|---|
-    | `throughput_mbps` | (6,) | 0 | inf | Mbit/s of the last chunks, newest last; 0 before the start |
-    | `delay_s` | (6,) | 0 | inf | s that these chunks took, round trip included |
-    | `sizes_mb` | (6, levels) | 0 | inf | MB of the next chunks at each level, row 0 to be chosen now; 0 past the end |
+    | `throughput_mbps` | (6,) | 0 | any | Mbit/s of the last chunks, newest last; 0 before the start |
+    | `delay_s` | (6,) | 0 | any | s that these chunks took, round trip included |
+    | `sizes_mb` | (6, levels) | 0 | any | MB of the next chunks at each level, row 0 to be chosen now; 0 past the end |
     | `rate_kbps` | () | 0 | top of the ladder | kbit/s, label of the last chunk |
     | `level` | () | 0 | levels - 1 | index of the last chunk's rate |
-    | `buffer_s` | () | 0 | cap + chunk | s of playback in the buffer |
-    | `stall_s` | () | 0 | inf | s without playback caused by the last chunk |
+    | `buffer_s` | () | 0 | cap, 60 | s of playback in the buffer |
+    | `stall_s` | () | 0 | any | s without playback caused by the last chunk |
     | `chunks_left` | () | 0 | chunks - 1 | chunks still to be decided |
-    | `reward` | () | -inf | top in Mbit/s | QoE of the last chunk |
+    | `reward` | () | any | top in Mbit/s | QoE of the last chunk |
 
     ## Reward
     QoE of the chunk: Mbps - 4.3 · stall in s - |change in Mbps|. `info` holds the parts `bitrate_mbps`, `rebuffer_s`,
@@ -94,6 +97,7 @@ class Env(gymnasium.Env[Observation, np.int64]):
         self.part = part
         self._fixed = self.setting.sessions(part)
         self._simulator = Simulator(self.setting, self._fixed[:1])
+        self._simulator.learn([session.trace for session in self._fixed])
         self.action_space = spaces.Discrete(self.setting.video.levels)  # type: ignore[assignment]
         self.observation_space = observation_space(self.setting)  # type: ignore[assignment]
 
@@ -182,6 +186,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
         self._scale, self._scale_share = scale, scale_share
         self._rng = np.random.default_rng(seed)
         self._simulator = Simulator(self.setting, self._fresh())
+        self._simulator.learn([session.trace for session in self._fixed])
         levels = self.setting.video.levels
         self.single_action_space = spaces.Discrete(levels)  # type: ignore[assignment]
         self.single_observation_space = observation_space(self.setting)  # type: ignore[assignment]

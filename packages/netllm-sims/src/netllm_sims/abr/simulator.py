@@ -9,8 +9,11 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
+from netllm_sims.abr._layout import Knobs, Ladder, Link, State, View
 from netllm_sims.abr.link import curves
 from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.traces import Trace
+from netllm_sims.abr.video import Video
 
 if TYPE_CHECKING:
     from netllm_sims.abr.settings import Setting
@@ -61,34 +64,25 @@ class Simulator:
         if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise ValueError(f"`dtype` must be float32 or float64, got {np.dtype(dtype)}.")
         self.setting = setting
-        self.dtype = np.dtype(dtype)
-        video = setting.video
-        batch, levels = len(sessions), video.levels
-        self._rates_kbps = np.array(video.rates_kbps)
-        table = np.zeros((len(video.sizes_bytes) + HISTORY + 1, levels))
-        table[: len(video.sizes_bytes)] = video.sizes_bytes * 1e-6
-        self._table_mb = table.astype(self.dtype).reshape(-1)
-        self._throughput_mbps = np.zeros((batch, HISTORY), self.dtype)
-        self._delay_s = np.zeros((batch, HISTORY), self.dtype)
-        self._sizes_mb = np.zeros((batch, HISTORY * levels), self.dtype)
-        self._scalars = np.zeros((6, batch), self.dtype)
-        self._level = np.zeros(batch, np.int64)
-        self._row = np.zeros(batch, np.int64)
-        self._place = np.zeros((batch, 3))
+        self.sessions = list(sessions)
+        video, batch = setting.video, len(sessions)
+        self._knobs = Knobs(*(float(getattr(setting, name)) for name in Knobs._fields))
+        self._ladder = _ladder(video, np.dtype(dtype))
+        self._traces: dict[int, tuple[int, Trace]] = {}
+        self._state = State(
+            np.zeros(batch, np.int64), np.zeros((batch, 3)), np.zeros(batch, np.int64)
+        )
+        self._view = View(
+            np.zeros((batch, HISTORY), dtype),
+            np.zeros((batch, HISTORY), dtype),
+            np.zeros((batch, HISTORY * video.levels), dtype),
+            np.zeros((6, batch), dtype),
+        )
+        self._choice = np.zeros(batch, np.int64)
+        self._noise = np.zeros((0, 0))
         self._chunk = video.chunks
+        self._observation = self._named_views()
         self.assign(sessions)
-        rate, buffer, stall, left, reward, _ = self._scalars
-        self._observation = {
-            "throughput_mbps": self._throughput_mbps,
-            "delay_s": self._delay_s,
-            "sizes_mb": self._sizes_mb.reshape(batch, HISTORY, levels),
-            "rate_kbps": rate,
-            "level": self._level,
-            "buffer_s": buffer,
-            "stall_s": stall,
-            "chunks_left": left,
-            "reward": reward,
-        }
 
     def assign(self, sessions: Sequence[Session]) -> None:
         """Take other sessions, as many as before; they begin with the next `reset`.
@@ -96,20 +90,33 @@ class Simulator:
         Raises:
             ValueError: The number of sessions differs, or is zero.
         """
-        if len(sessions) != len(self._level) or not sessions:
+        if len(sessions) != len(self._choice) or not sessions:
             raise ValueError(
-                f"`sessions` must hold {len(self._level) or 'at least 1'} sessions, got {len(sessions)}."
+                f"`sessions` must hold {len(self._choice) or 'at least 1'} sessions, "
+                f"got {len(sessions)}."
             )
         self.sessions = list(sessions)
-        traces = {id(session.trace): session.trace for session in sessions}
-        self._curve, first, last = curves(
-            list(traces.values()), packet_share=self.setting.packet_share
+        self.learn([session.trace for session in sessions])
+        of = [self._traces[id(session.trace)][0] for session in sessions]
+        self._link = Link(
+            self._curves,
+            self._firsts[of],
+            self._lasts[of],
+            np.array([1.0 / session.scale for session in sessions]),
+            np.array([session.start_s for session in sessions]),
         )
-        index = {key: i for i, key in enumerate(traces)}
-        of = np.array([index[id(session.trace)] for session in sessions])
-        self._first, self._last = first[of], last[of]
-        self._unscale = np.array([1.0 / session.scale for session in sessions])
-        self._start_s = np.array([session.start_s for session in sessions])
+        self._chunk = self.setting.video.chunks
+
+    def learn(self, traces: Sequence[Trace]) -> None:
+        """Build the curves of these traces now, so that `assign` need not."""
+        news = {id(trace): trace for trace in traces if id(trace) not in self._traces}
+        if news:
+            for key, trace in news.items():
+                self._traces[key] = (len(self._traces), trace)
+            known = [trace for _, trace in self._traces.values()]
+            self._curves, self._firsts, self._lasts = curves(
+                known, packet_share=self.setting.packet_share
+            )
 
     def reset(self, seed: int = 0) -> Observation:
         """Start all sessions, download their first chunk at level 0, and return what the players see.
@@ -117,15 +124,15 @@ class Simulator:
         Args:
             seed: Of the delay noise; without noise nothing is random.
         """
-        self._row[:] = self._first
-        for field in (self._throughput_mbps, self._delay_s, self._sizes_mb, self._scalars):
+        from netllm_sims.abr._core import begin
+
+        for field in self._view:
             field[:] = 0
-        self._level[:] = 0
-        self._place[:] = 0
-        self._seek_starts()
+        begin(self._link, self._state)
         self._noise = self._draw_noise(seed)
         self._chunk = 0
-        self._play(np.zeros_like(self._level), latency_s=0.0)
+        self._choice[:] = 0
+        self._play(self._knobs._replace(latency_s=0.0))
         return self._observation
 
     def step(
@@ -138,21 +145,22 @@ class Simulator:
 
         Raises:
             ValueError: A level is no integer of the ladder, or not one per session.
-            RuntimeError: The sessions are over or not begun: call `reset`.
+            RuntimeError: The sessions are over or not begun.
         """
-        video = self.setting.video
-        if self._chunk >= video.chunks:
+        chunks = self.setting.video.chunks
+        if self._chunk >= chunks:
             raise RuntimeError(
-                "`step` needs running sessions, got finished or new ones. Call `reset`."
+                "`step` must follow `reset`, but the sessions are over or not begun. Call `reset`."
             )
         level = np.asarray(level)
-        if level.shape != self._level.shape or level.dtype.kind not in "iu":
+        if level.shape != self._choice.shape or level.dtype.kind not in "iu":
             raise ValueError(
-                f"`level` must hold one integer per session, shape {self._level.shape}, "
+                f"`level` must hold one integer per session, shape {self._choice.shape}, "
                 f"got {level.dtype} of shape {level.shape}."
             )
-        self._play(level.astype(np.int64, copy=False), latency_s=self.setting.latency_s)
-        done = np.full(len(level), self._chunk >= video.chunks)
+        self._choice[:] = level
+        self._play(self._knobs)
+        done = np.full(len(level), self._chunk >= chunks)
         return self._observation, self._observation["reward"].copy(), done
 
     @property
@@ -163,30 +171,37 @@ class Simulator:
     @property
     def parts(self) -> Observation:
         """Parts of the last chunk's QoE: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps` (copies)."""
+        scalars = self._view.scalars
         return {
-            "bitrate_mbps": self._scalars[0] * 1e-3,
-            "rebuffer_s": self._scalars[2].copy(),
-            "smoothness_mbps": self._scalars[5].copy(),
+            "bitrate_mbps": scalars[0] * 1e-3,
+            "rebuffer_s": scalars[2].copy(),
+            "smoothness_mbps": scalars[5].copy(),
         }
 
     @property
     def time_s(self) -> Float[ndarray, "batch"]:
         """Time within the period of its trace at which each session stands (copy)."""
-        return self._place[:, 0].copy()
+        return self._state.place[:, 0].copy()
 
     @property
     def chunk(self) -> int:
         """Number of chunks downloaded so far, which is also the index of the one to choose now."""
         return self._chunk
 
-    def _seek_starts(self) -> None:
-        from netllm_sims.abr._core import wait
-
-        for b, start_s in enumerate(self._start_s):
-            first, last = self._first[b], self._last[b]
-            self._row[b], self._place[b, 0], self._place[b, 1] = wait(
-                self._curve, first, last, first, 0.0, start_s
-            )
+    def _named_views(self) -> Observation:
+        view, batch = self._view, len(self._choice)
+        rate, buffer, stall, left, reward, _ = view.scalars
+        return {
+            "throughput_mbps": view.throughput_mbps,
+            "delay_s": view.delay_s,
+            "sizes_mb": view.sizes_mb.reshape(batch, HISTORY, self.setting.video.levels),
+            "rate_kbps": rate,
+            "level": self._state.level,
+            "buffer_s": buffer,
+            "stall_s": stall,
+            "chunks_left": left,
+            "reward": reward,
+        }
 
     def _draw_noise(self, seed: int) -> Float[ndarray, "chunk batch"]:
         width = self.setting.delay_noise
@@ -197,48 +212,27 @@ class Simulator:
             digest = hashlib.sha256(session.id.encode()).digest()
             rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
             columns.append(rng.uniform(1 - width, 1 + width, self.setting.video.chunks))
-        return np.array(columns).T.copy()
+        return np.stack(columns, axis=1)
 
-    def _play(self, level: Int[ndarray, "batch"], *, latency_s: float) -> None:
+    def _play(self, knobs: Knobs) -> None:
         from netllm_sims.abr._core import play
 
-        setting, video = self.setting, self.setting.video
-        knobs = np.array(
-            [
-                setting.rebuffering,
-                setting.smoothness,
-                video.chunk_s,
-                setting.rtt_s,
-                latency_s,
-                setting.buffer_cap_s,
-                setting.drain_s,
-                video.chunks - 1 - self._chunk,
-            ]
-        )
-        arguments: tuple[Any, ...] = (
-            self._chunk,
-            level,
-            self._curve,
-            self._first,
-            self._last,
-            self._unscale,
-            video.sizes_bytes,
-            self._rates_kbps,
-            self._table_mb,
-            self._noise,
-            knobs,
-            self._row,
-            self._place,
-            self._level,
-            self._throughput_mbps,
-            self._delay_s,
-            self._sizes_mb,
-            self._scalars,
-        )
-        wrong = play(*arguments)
+        video = self.setting.video
+        left = video.chunks - 1 - self._chunk
+        wrong = play(
+            self._chunk, left, self._choice, self._noise,
+            self._link, self._ladder, knobs, self._state, self._view,
+        )  # fmt: skip
         if wrong >= 0:
             raise ValueError(
-                f"`level` must lie between 0 and {video.levels - 1}, got {level[wrong]} for session "
-                f"`{self.sessions[wrong].id}`."
+                f"`level` must lie between 0 and {video.levels - 1}, got {self._choice[wrong]} "
+                f"for session `{self.sessions[wrong].id}`."
             )
         self._chunk += 1
+
+
+def _ladder(video: Video, dtype: np.dtype[Any]) -> Ladder:
+    rows = len(video.sizes_bytes)
+    table = np.zeros((rows + HISTORY, video.levels), dtype)
+    table[:rows] = video.sizes_bytes * 1e-6
+    return Ladder(video.sizes_bytes, np.array(video.rates_kbps), table.reshape(-1))

@@ -1,0 +1,60 @@
+"""The arrays that the compiled core works on, grouped."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+
+class Link(NamedTuple):
+    """The bandwidth of every session: tables of `link.curve` under one another."""
+
+    curve: Float[ndarray, "row 4"]
+    first: Int[ndarray, "batch"]
+    last: Int[ndarray, "batch"]
+    """Closing row of the session's table."""
+    unscale: Float[ndarray, "batch"]
+    """Bytes on the curve per byte downloaded."""
+    start_s: Float[ndarray, "batch"]
+
+
+class Ladder(NamedTuple):
+    """The video."""
+
+    sizes_bytes: Float[ndarray, "chunk level"]
+    rates_kbps: Float[ndarray, "level"]
+    table_mb: Float[ndarray, "cell"]
+    """Sizes in MB, row by row, with rows of 0 at the end."""
+
+
+class Knobs(NamedTuple):
+    """The numbers of `Setting`."""
+
+    rebuffering: float
+    smoothness: float
+    chunk_s: float
+    rtt_s: float
+    latency_s: float
+    buffer_cap_s: float
+    drain_s: float
+
+
+class State(NamedTuple):
+    """Where every session stands."""
+
+    row: Int[ndarray, "batch"]
+    """Row of the curve."""
+    place: Float[ndarray, "batch 3"]
+    """Time in the period in s, bytes that the curve delivered before it, playback buffer in s."""
+    level: Int[ndarray, "batch"]
+    """Level of the last chunk."""
+
+
+class View(NamedTuple):
+    """What the players see."""
+
+    throughput_mbps: Float[ndarray, "batch past"]
+    delay_s: Float[ndarray, "batch past"]
+    sizes_mb: Float[ndarray, "batch cell"]
+    scalars: Float[ndarray, "6 batch"]
+    """Rate in kbit/s, buffer in s, stall in s, chunks left, reward, change in Mbit/s."""
