@@ -113,7 +113,6 @@ class PoolWriter:
         row, fields = _row(episode)
         schema = Schema(self._task, fields)
         if self._schema is None:
-            schema.arrow()
             self._schema = schema
         self._schema.check(schema, where=f"episode {episode.id!r}", pool=str(self.path))
         self._rows.append(row)
@@ -265,19 +264,24 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     arrays |= {"actions": np.asarray(episode.actions), "rewards": np.asarray(episode.rewards)}
     if episode.labels is not None:
         arrays["labels"] = np.asarray(episode.labels)
-    steps = episode.rewards.size
+    steps = arrays["rewards"].size
+    fields = {}
     for name, array in arrays.items():
         if array.shape[:1] != (steps,) or steps == 0:
             raise ValueError(
                 f"{where}: {name!r} must have one entry per reward, {steps}, and at least one, got "
                 f"shape {array.shape}."
             )
+        try:
+            fields[name] = Field.of(array)
+        except ValueError as error:
+            raise ValueError(f"{where}: {name!r} {error}") from error
     try:
         meta = json.dumps(episode.meta)
     except TypeError as error:
         raise ValueError(f"{where}: `meta` must be ready for JSON, but {error}.") from error
     row = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
-    return row | {"meta": meta} | arrays, {name: Field.of(array) for name, array in arrays.items()}
+    return row | {"meta": meta} | arrays, fields
 
 
 def _provenance(path: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -36,22 +37,22 @@ class Field(NamedTuple):
 
     @classmethod
     def of(cls, steps: np.ndarray) -> Field:
-        """The field whose steps lie along the first axis of an array."""
-        return cls(steps.dtype.newbyteorder("=").name, steps.shape[1:])
-
-    def arrow(self, name: str) -> pa.DataType:
-        """The Arrow type of all steps of one episode, of the field `name`.
+        """The field whose steps lie along the first axis of an array.
 
         Raises:
-            ValueError: If the field cannot be stored.
+            ValueError: If Parquet cannot keep such an array.
         """
-        dtype = np.dtype(self.dtype)
-        if dtype.kind not in "biuf" or dtype.itemsize > 8 or 0 in self.shape:
+        field = cls(steps.dtype.newbyteorder("=").name, steps.shape[1:])
+        if steps.dtype.kind not in "biuf" or steps.dtype.itemsize > 8 or 0 in field.shape:
             raise ValueError(
-                f"{name!r} must hold booleans, integers or floats of at most 64 bits, and have no "
-                f"empty axis, got {self}."
+                "must hold booleans, integers or floats of at most 64 bits and have no empty axis, "
+                f"got {field}."
             )
-        nested = pa.from_numpy_dtype(dtype)
+        return field
+
+    def arrow(self) -> pa.DataType:
+        """The Arrow type of all steps of one episode."""
+        nested = pa.from_numpy_dtype(np.dtype(self.dtype))
         for length in reversed(self.shape):
             nested = pa.list_(nested, length)
         return pa.list_(nested)
@@ -67,13 +68,9 @@ class Schema(NamedTuple):
     fields: dict[str, Field]
 
     def arrow(self) -> pa.Schema:
-        """The Arrow schema of a shard, with version, task, types and shapes in its metadata.
-
-        Raises:
-            ValueError: If a field's type cannot be stored.
-        """
+        """The Arrow schema of a shard, with version, task, types and shapes in its metadata."""
         about = {"version": VERSION, "task": self.task, "fields": self.fields}
-        columns = _PLAIN | {name: field.arrow(name) for name, field in self.fields.items()}
+        columns = _PLAIN | {name: field.arrow() for name, field in self.fields.items()}
         return pa.schema(list(columns.items()), metadata={_KEY: json.dumps(about)})
 
     def check(self, got: Schema, *, where: str, pool: str) -> None:
@@ -112,13 +109,13 @@ class Shard(NamedTuple):
         Raises:
             ValueError: If the file was damaged.
         """
-        try:
-            with pq.ParquetFile(
+        with (
+            _whole(self.path),
+            pq.ParquetFile(
                 self.path, metadata=self.footer, page_checksum_verification=True
-            ) as file:
-                return file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self.path, error) from error
+            ) as file,
+        ):
+            return file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
 
 
 def open_shard(path: Path) -> Shard:
@@ -127,10 +124,8 @@ def open_shard(path: Path) -> Shard:
     Raises:
         ValueError: If it is none of that; the message says which and what to do.
     """
-    try:
+    with _whole(path):
         footer = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
     arrow = footer.schema.to_arrow_schema()
     about = json.loads((arrow.metadata or {}).get(_KEY, "null"))
     if about is None:
@@ -234,8 +229,14 @@ def _difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     )
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path}: must be a complete Parquet file, but is cut off or damaged ({error}). "
-        "Delete it, the other shards stay usable, and collect its episodes again."
-    )
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, a missing permission say; not about the content
+        raise ValueError(
+            f"{path}: must be a complete Parquet file, but is cut off or damaged ({error}). "
+            "Delete it, the other shards stay usable, and collect its episodes again."
+        ) from error

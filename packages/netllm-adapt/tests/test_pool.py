@@ -1,0 +1,372 @@
+"""Pools give back what was put in, and say what is wrong with one that cannot be read."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from netllm_adapt.pool import Episode, Pool, PoolWriter
+
+TYPES = ["bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "float64"]
+
+
+def make_episode(number: int, steps: int = 5, policy: str = "ppo", **changes: Any) -> Episode:
+    rng = np.random.default_rng(number)
+    episode = {
+        "id": f"trace-{number}",
+        "policy": policy,
+        "seed": number,
+        "observations": {
+            "buffer_s": rng.random(steps),
+            "sizes_mb": rng.random((steps, 3, 2), np.float32),
+            "level": rng.integers(0, 6, steps),
+        },
+        "actions": rng.integers(0, 6, steps),
+        "rewards": rng.normal(size=steps),
+        "labels": rng.random((steps, 6), np.float32),
+        "meta": {"trace": f"norway/{number}.log", "scale": 1.5},
+    }
+    return Episode(**episode | changes)
+
+
+def write_pool(path: Path, episodes: list[Episode], **options: Any) -> Pool:
+    settings = {"task": "abr", "setting": "default", "provenance": {"command": "by hand"}}
+    with PoolWriter(path, **settings | options) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    return Pool(path)
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def assert_same(got: Episode, expected: Episode) -> None:
+    assert (got.id, got.policy, got.seed) == (expected.id, expected.policy, expected.seed)
+    assert got.meta == expected.meta
+    assert list(got.observations) == list(expected.observations)
+    pairs = [
+        (got.actions, expected.actions),
+        (got.rewards, expected.rewards),
+        *((got.observations[name], expected.observations[name]) for name in expected.observations),
+    ]
+    if expected.labels is None:
+        assert got.labels is None
+    else:
+        assert got.labels is not None
+        pairs.append((got.labels, expected.labels))
+    for one, other in pairs:
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert one.tobytes() == other.tobytes()
+
+
+def test_episodes_come_back_as_they_were(tmp_path: Path) -> None:
+    episodes = [make_episode(number, steps=number + 1) for number in range(40)]
+    pool = write_pool(tmp_path, episodes, shard_episodes=18)
+    assert names(tmp_path)[1:] == [f"shard-0000{number}.parquet" for number in range(3)]
+    assert len(pool) == 40
+    for got, expected in zip(pool, episodes, strict=True):
+        assert_same(got, expected)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.data())
+def test_every_type_and_shape_comes_back_bit_by_bit(tmp_path: Path, data: st.DataObject) -> None:
+    steps = data.draw(st.integers(1, 4))
+    field = st.sampled_from(TYPES).flatmap(
+        lambda dtype: arrays(
+            dtype,
+            array_shapes(min_dims=0, max_dims=3, max_side=3).map(lambda shape: (steps, *shape)),
+        )
+    )
+    names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+    episode = make_episode(
+        0,
+        steps,
+        observations=data.draw(st.dictionaries(names, field, max_size=3)),
+        actions=data.draw(field),
+        labels=data.draw(st.none() | field),
+    )
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    assert_same(write_pool(folder, [episode])[0], episode)
+
+
+def test_any_episode_is_reached_alone(tmp_path: Path) -> None:
+    episodes = [make_episode(number) for number in range(50)]
+    pool = write_pool(tmp_path, episodes, shard_episodes=20)
+    for index in (49, 0, 17, -1, -50, np.int64(20)):
+        assert_same(pool[index], episodes[index])
+    for index in (50, -51):
+        with pytest.raises(IndexError, match=f"holds 50 episodes, got index {index}"):
+            pool[index]
+
+
+def test_an_episode_read_may_be_changed_without_changing_the_pool(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path, [make_episode(0)])
+    pool[0].actions[:] = 99
+    assert_same(pool[0], make_episode(0))
+
+
+def test_iterating_holds_a_group_or_two_in_memory(tmp_path: Path) -> None:
+    image = {"image": np.random.default_rng(0).random((5, 50, 50))}
+    pool = write_pool(tmp_path, [make_episode(n, observations=image) for n in range(80)])
+    group_bytes = 16 * image["image"].nbytes
+    before = pa.total_allocated_bytes()
+    assert max(pa.total_allocated_bytes() - before for _ in pool) < 3 * group_bytes
+
+
+def test_a_pool_is_continued_with_other_policies(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(number) for number in range(5)], shard_episodes=2)
+    pool = write_pool(tmp_path, [make_episode(5, policy="mpc")], setting={"rtt_s": 0.02})
+    assert names(tmp_path)[1:] == [f"shard-0000{number}.parquet" for number in range(4)]
+    assert [episode.id for episode in pool] == [f"trace-{number}" for number in range(6)]
+    first, second = pool.provenance["collections"]
+    assert (first["first_shard"], first["setting"]) == ("shard-00000.parquet", "default")
+    assert (second["first_shard"], second["setting"]) == ("shard-00003.parquet", {"rtt_s": 0.02})
+    assert first["command"] == "by hand"
+    assert first["packages"]["pyarrow"] == pa.__version__
+
+
+def test_info_sums_up_the_pool(tmp_path: Path) -> None:
+    episodes = [
+        make_episode(0, 2, policy="ppo", rewards=np.array([1.0, 2.0])),
+        make_episode(1, 2, policy="ppo", rewards=np.array([4.0, 5.0])),
+        make_episode(2, 4, policy="mpc", rewards=np.full(4, 0.25)),
+    ]
+    info = write_pool(tmp_path, episodes, shard_episodes=2).info()
+    assert json.loads(json.dumps(info)) == info
+    assert info["policies"] == {
+        "ppo": {"episodes": 2, "steps": 4, "reward_mean": 3.0},
+        "mpc": {"episodes": 1, "steps": 4, "reward_mean": 0.25},
+    }
+    assert (info["episodes"], info["steps"], info["shards"]) == (3, 8, 2)
+    assert info["return_percentiles"]["0"] == 1.0
+    assert info["return_percentiles"]["50"] == 3.0
+    assert info["return_percentiles"]["100"] == 9.0
+    assert info["fields"]["observation.sizes_mb"] == "float32[step, 3, 2]"
+    assert info["bytes"] == sum(path.stat().st_size for path in tmp_path.glob("shard-*"))
+    assert (info["task"], info["settings"], info["labels"]) == ("abr", ["default"], True)
+
+
+def test_fields_are_the_observed_ones_by_type_and_shape(tmp_path: Path) -> None:
+    fields = write_pool(tmp_path, [make_episode(0)]).fields
+    assert fields == {
+        "buffer_s": ("float64", ()),
+        "sizes_mb": ("float32", (3, 2)),
+        "level": ("int64", ()),
+    }
+
+
+def test_other_tools_read_the_folder_as_one_table(tmp_path: Path) -> None:
+    episodes = [make_episode(number) for number in range(5)]
+    write_pool(tmp_path, episodes, shard_episodes=2)
+    table = pq.read_table(tmp_path)
+    assert table.column("id").to_pylist() == [episode.id for episode in episodes]
+    sizes = table.column("observation.sizes_mb")[3].as_py()
+    np.testing.assert_array_equal(np.float32(sizes), episodes[3].observations["sizes_mb"])
+
+
+def test_an_error_in_the_block_keeps_complete_shards_only(tmp_path: Path) -> None:
+    bad = make_episode(3, actions=np.zeros(1))
+    with pytest.raises(ValueError, match="episode 'trace-3': 'actions' must have one entry"):
+        write_pool(tmp_path, [*map(make_episode, range(3)), bad], shard_episodes=2)
+    assert [episode.id for episode in Pool(tmp_path)] == ["trace-0", "trace-1"]
+
+
+def test_a_killed_writer_leaves_a_readable_pool(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    (tmp_path / ".shard-00001.parquet.partial").write_bytes(b"PAR1 half a shard")
+    assert len(Pool(tmp_path)) == 1
+    assert len(write_pool(tmp_path, [make_episode(1)])) == 2
+    assert names(tmp_path) == ["_provenance.json", "shard-00000.parquet", "shard-00001.parquet"]
+
+
+FILL_THE_DISK = """
+import resource, sys
+import numpy as np
+from netllm_adapt.pool import Episode, PoolWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise = np.random.default_rng(0).random((1000, 6))
+episode = Episode(id="big", policy="ppo", seed=0, observations={"noise": noise},
+                  actions=np.zeros(1000), rewards=np.zeros(1000))
+try:
+    with PoolWriter(sys.argv[1], task="abr", setting="default", provenance={}) as writer:
+        writer.add(episode)
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX's")
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_full_disk_leaves_nothing_half_visible(tmp_path: Path, before: int) -> None:
+    noise = np.zeros((1, 6))
+    small = Episode(
+        id="small",
+        policy="ppo",
+        seed=0,
+        observations={"noise": noise},
+        actions=np.zeros(1),
+        rewards=np.zeros(1),
+    )
+    if before:
+        write_pool(tmp_path, [small])
+    listing = names(tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-c", FILL_THE_DISK, tmp_path], capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert "File too large; what was written before is complete. Make room and" in run.stderr
+    assert str(tmp_path / f"shard-0000{before}.parquet") in run.stderr
+    assert names(tmp_path) == listing
+    if before:
+        assert_same(Pool(tmp_path)[0], small)
+
+
+def test_a_shard_cut_off_is_named(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(number) for number in range(4)], shard_episodes=2)
+    shard = tmp_path / "shard-00001.parquet"
+    os.truncate(shard, shard.stat().st_size - 100)
+    with pytest.raises(ValueError, match=r"shard-00001\.parquet: must be a complete .* Delete it"):
+        Pool(tmp_path)
+    shard.unlink()
+    assert len(Pool(tmp_path)) == 2
+
+
+def test_a_shard_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    (tmp_path / "shard-00001.parquet").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"shard-00001\.parquet"):
+        Pool(tmp_path)
+
+
+def test_a_damaged_shard_is_named_when_it_is_read(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(number) for number in range(4)])
+    shard = tmp_path / "shard-00000.parquet"
+    content = bytearray(shard.read_bytes())
+    content[300:400] = bytes(100)
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"shard-00000\.parquet: must be a complete .* damaged"):
+        list(Pool(tmp_path))
+
+
+def test_a_shard_of_a_newer_version_is_named(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    shard = tmp_path / "shard-00000.parquet"
+    table = pq.read_table(shard)
+    about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 2}
+    pq.write_table(table.replace_schema_metadata({b"netllm.pool": json.dumps(about)}), shard)
+    with pytest.raises(
+        ValueError,
+        match=r"shard-00000\.parquet: must have version 1 or older, got version 2\. Run: .*upgrade",
+    ):
+        Pool(tmp_path)
+
+
+def test_a_parquet_file_of_something_else_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"price": [1.0]}), tmp_path / "shard-00000.parquet")
+    with pytest.raises(ValueError, match=r"shard-00000\.parquet: must be a shard .* columns price"):
+        Pool(tmp_path)
+
+
+def test_a_shard_whose_columns_were_changed_is_named(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    shard = tmp_path / "shard-00000.parquet"
+    pq.write_table(pq.read_table(shard).drop_columns("observation.level"), shard)
+    with pytest.raises(
+        ValueError,
+        match=r"shard-00000\.parquet: .* 'observation\.level' is missing instead of list",
+    ):
+        Pool(tmp_path)
+
+
+def test_shards_of_different_fields_do_not_mix(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    write_pool(tmp_path / "other", [make_episode(1, labels=None)])
+    os.replace(tmp_path / "other" / "shard-00000.parquet", tmp_path / "shard-00001.parquet")
+    with pytest.raises(
+        ValueError,
+        match=r"shard-00001\.parquet: .* 'labels' is missing instead of float32\[step, 6\]",
+    ):
+        Pool(tmp_path)
+
+
+def test_an_episode_of_other_fields_is_refused(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    with pytest.raises(
+        ValueError,
+        match=r"episode 'trace-1' .* 'observation\.level' is missing instead of int64\[step\]; "
+        r"'observation\.rate' is float64\[step\] instead of absent",
+    ):
+        write_pool(
+            tmp_path,
+            [
+                make_episode(
+                    1,
+                    observations={
+                        "buffer_s": np.zeros(5),
+                        "sizes_mb": np.zeros((5, 3, 2), np.float32),
+                        "rate": np.zeros(5),
+                    },
+                )
+            ],
+        )
+    assert len(Pool(tmp_path)) == 1
+
+
+def test_a_pool_of_another_task_is_not_continued(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    with pytest.raises(ValueError, match=r"must hold the task 'abr' .*, got 'vp'"):
+        write_pool(tmp_path, [make_episode(1)], task="vp")
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_folder_without_shards_is_no_pool(tmp_path: Path, make: bool) -> None:
+    folder = tmp_path / "pool"
+    if make:
+        folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"pool: must be a folder with .* rl-collect"):
+        Pool(folder)
+
+
+def test_a_folder_of_something_else_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("chapter one")
+    with pytest.raises(ValueError, match=r"a folder that holds 'thesis\.tex'\. Choose another"):
+        write_pool(tmp_path, [make_episode(0)])
+    assert names(tmp_path) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"actions": np.zeros(4)}, r"'actions' must have one entry per reward, 5, .* shape \(4,\)"),
+        ({"labels": np.zeros(())}, r"'labels' must have one entry per reward, 5, .* shape \(\)"),
+        ({"rewards": np.zeros(0)}, "at least one"),
+        ({"actions": np.array(["a"] * 5)}, "'actions' must hold booleans, integers or floats"),
+        ({"actions": np.zeros((5, 0))}, "no empty axis"),
+        ({"meta": {"array": np.zeros(2)}}, "`meta` must be ready for JSON, but Object of type"),
+    ],
+)
+def test_an_episode_that_cannot_be_stored_is_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        write_pool(tmp_path, [make_episode(0, **changes)])
+    assert names(tmp_path) == []
+
+
+def test_a_shard_holds_at_least_one_episode(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`shard_episodes` must be at least 1, got 0"):
+        write_pool(tmp_path, [], shard_episodes=0)
