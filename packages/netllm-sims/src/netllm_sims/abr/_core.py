@@ -1,10 +1,10 @@
-"""The compiled heart of the simulator; imported when the first simulator starts, since numba is slow to import."""
+"""The compiled heart of the simulator, imported at its first use since numba is slow to import."""
 
 from collections.abc import Callable
 from math import ceil, floor
 from typing import TypeVar, cast
 
-import numba  # type: ignore[import-untyped]
+import numba
 from jaxtyping import Float, Int
 from numpy import ndarray
 
@@ -25,8 +25,9 @@ def _compiled(function: F) -> F:
 def seek(curve: Curve, column: int, row: int, last: int, value: float) -> int:
     """Row at or after `row` whose segment holds `value`: galloping from `row`, then bisection.
 
-    The caller guarantees `curve[row, column] <= value < curve[last, column]`. Of rows with an equal start it is the
-    last: a chunk complete at the beginning of an outage counts as complete at its end, as in the reference's loop.
+    The caller guarantees `curve[row, column] <= value < curve[last, column]`. Of rows with an equal
+    start it is the last: a chunk that is complete when an outage begins counts as complete when the
+    outage ends, as in the reference's loop.
     """
     high = row + 1
     width = 1
@@ -63,7 +64,7 @@ def wait(
 def transfer(
     curve: Curve, first: int, last: int, row: int, time_s: float, done: float, size: float
 ) -> tuple[int, float, float, float]:
-    """Place where `size` more bytes have come: row, time, bytes delivered before it, and seconds taken."""
+    """Place where `size` more bytes have come: row, time, bytes before it, and seconds taken."""
     total = curve[last, 1]
     target = done + size
     laps = 0.0
@@ -142,9 +143,10 @@ def play(
     state: State,
     view: View,
 ) -> int:
-    """Download chunk number `chunk` of every session at its level and write what the players then see.
+    """Download chunk number `chunk` of every session and write what the players then see.
 
-    `noise` may be empty. Returns -1, or the first session whose level is not on the ladder; then nothing was changed.
+    `noise` may be empty. Returns -1, or the first session whose level is not on the ladder; then
+    nothing was changed.
     """
     # names for the arrays outside the loop: numba counts references at every attribute of a group
     curve, first, last, unscale, _ = link

@@ -15,7 +15,6 @@ from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import HISTORY, Observation, Simulator
 
-
 _ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
 
 
@@ -46,17 +45,17 @@ class Env(gymnasium.Env[Observation, np.int64]):
     """One viewer streams a video chunk by chunk over a link of varying bandwidth.
 
     ## Action
-    `Discrete(levels)`: the level of the next chunk, an index into the ladder (6 levels, 300 to 4300 kbit/s, by
-    default).
+    `Discrete(levels)`: the level of the next chunk, an index into the ladder (6 levels, 300 to 4300
+    kbit/s, by default).
 
     ## Observation
     `Dict` of float32 arrays (`level`: int64):
 
     | field | shape | low | high | unit and meaning |
     |---|---|---|---|---|
-    | `throughput_mbps` | (6,) | 0 | any | Mbit/s of the last chunks, newest last; 0 before the start |
+    | `throughput_mbps` | (6,) | 0 | any | Mbit/s of the last chunks, newest last |
     | `delay_s` | (6,) | 0 | any | s that these chunks took, round trip included |
-    | `sizes_mb` | (6, levels) | 0 | any | MB of the next chunks at each level, row 0 to be chosen now; 0 past the end |
+    | `sizes_mb` | (6, levels) | 0 | any | MB of the next chunks, row 0 the one to choose |
     | `rate_kbps` | () | 0 | top of the ladder | kbit/s, label of the last chunk |
     | `level` | () | 0 | levels - 1 | index of the last chunk's rate |
     | `buffer_s` | () | 0 | cap, 60 | s of playback in the buffer |
@@ -65,19 +64,21 @@ class Env(gymnasium.Env[Observation, np.int64]):
     | `reward` | () | any | top in Mbit/s | QoE of the last chunk |
 
     ## Reward
-    QoE of the chunk: Mbps - 4.3 · stall in s - |change in Mbps|. `info` holds the parts `bitrate_mbps`, `rebuffer_s`,
-    `smoothness_mbps`, and `session`, the session's id.
+    QoE of the chunk: Mbps - 4.3 · stall in s - |change in Mbps|. `info` holds the parts
+    `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps`, and `session`, the session's id.
 
     ## Start
-    `reset` downloads the first chunk at level 0. Part `train` draws a random trace and a random start; `valid` and
-    `test` draw one of their fixed sessions. `reset(options={"session": k})` plays fixed session number k of the part.
+    `reset` downloads the first chunk at level 0. Part `train` draws a random trace and a random
+    start; `valid` and `test` draw one of their fixed sessions. `reset(options={"session": k})`
+    plays fixed session number k of the part.
 
     ## End
     Terminates after the last chunk, 47 decisions by default; never truncates.
 
     ## Arguments
-    `gymnasium.make("netllm/ABR-v0", setting="default", part="train", data=None, **overrides)`: a setting's name or a
-    `Setting`, the part, the data folder (NETLLM_DATA by default) and any field of the setting.
+    `gymnasium.make("netllm/ABR-v0", setting="default", part="train", data=None, **overrides)`: a
+    setting's name or a `Setting`, the part, the data folder (NETLLM_DATA by default) and any field
+    of the setting.
 
     ## Versions
     v0: first release.
@@ -122,7 +123,8 @@ class Env(gymnasium.Env[Observation, np.int64]):
         if number is not None:
             if not 0 <= number < len(self._fixed):
                 raise ValueError(
-                    f"`options['session']` must lie between 0 and {len(self._fixed) - 1}, got {number}."
+                    f"`options['session']` must lie between 0 and {len(self._fixed) - 1}, "
+                    f"got {number}."
                 )
             return self._fixed[number]
         if self.part == "train":
@@ -138,13 +140,15 @@ class Env(gymnasium.Env[Observation, np.int64]):
 class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
     """Many sessions of `Env` at once, in one compiled batch.
 
-    Actions, observations, reward and end are those of `Env` with a leading batch axis; **the next step reuses the
-    observation's arrays**. All sessions have the same number of chunks and so end together.
+    Actions, observations, reward and end are those of `Env` with a leading batch axis; **the next
+    step reuses the observation's arrays**. All sessions have the same number of chunks and so end
+    together.
 
-    Autoreset is `SAME_STEP`: the step that ends the sessions returns their last rewards, `terminations` all true, the
-    first observation of fresh sessions, and in `infos["final_obs"]` the last observation of the finished ones (a dict
-    of arrays, copied; mask `infos["_final_obs"]`). Each fresh session is a random trace of the part from a random
-    start, whatever the part.
+    Autoreset is `SAME_STEP`: the step that ends the sessions returns their last rewards,
+    `terminations` all true, the first observation of fresh sessions, and in `infos["final_obs"]`
+    the last observation of the finished ones (a dict of arrays, copied; mask
+    `infos["_final_obs"]`). Each fresh session is a random trace of the part from a random start,
+    whatever the part.
 
     Args:
         setting: A setting's name or a `Setting`.
@@ -157,7 +161,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
         overrides: Fields of the setting to change.
 
     Raises:
-        ValueError: `num_envs` below 1, a scale that is no positive range, or a share outside [0, 1].
+        ValueError: `num_envs` below 1, no positive range of scales, or a share outside [0, 1].
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012

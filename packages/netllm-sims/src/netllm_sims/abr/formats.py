@@ -9,11 +9,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 _PACKET_MEGABITS = 1500 * 8e-6
-_SECONDS = {"time": 1.0, "time_s": 1.0, "timestamp": 1.0, "timestamp_s": 1.0, "time_ms": 1e-3,
-            "timestamp_ms": 1e-3}  # fmt: skip
-_MEGABITS = {"": 1.0, "_mbps": 1.0, "_kbps": 1e-3, "_bps": 1e-6}
-_BANDWIDTH = {name + unit: factor for name in ("bandwidth", "throughput") for unit, factor in
-              _MEGABITS.items()} | {"mbps": 1.0, "kbps": 1e-3, "bps": 1e-6}  # fmt: skip
+_TIME = {"time": 1.0, "timestamp": 1.0, "time_s": 1.0, "timestamp_s": 1.0}
+_TIME |= {"time_ms": 1e-3, "timestamp_ms": 1e-3}
+_UNITS = {"": 1.0, "_mbps": 1.0, "_kbps": 1e-3, "_bps": 1e-6}
+_BANDWIDTH = {"mbps": 1.0, "kbps": 1e-3, "bps": 1e-6}
+_BANDWIDTH |= {"bandwidth" + unit: factor for unit, factor in _UNITS.items()}
+_BANDWIDTH |= {"throughput" + unit: factor for unit, factor in _UNITS.items()}
 
 Line = tuple[int, str]
 
@@ -26,107 +27,125 @@ class Points(NamedTuple):
     lines: list[int]
 
 
+class Columns(NamedTuple):
+    """How the lines of a table are read."""
+
+    time: int
+    bandwidth: int
+    width: int
+    separator: str | None = None
+    seconds: float = 1.0
+    mbps: float = 1.0
+
+
 def parse(path: Path, *, bin_s: float) -> Points:
     """Points of the trace file `path`, not yet checked for meaning.
+
+    Args:
+        path: The file.
+        bin_s: Width of the bins into which Mahimahi's packets are counted, in s.
 
     Raises:
         ValueError: A line cannot be read, or the file is empty; names file, line and remedy.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
         raise ValueError(
-            f"{path}: a trace must be a text file, got other bytes ({error})."
+            f"{path}:1: a trace must be a text file, got other bytes. Unpack or export it as text."
         ) from None
-    lines = [
-        (number, line.strip())
-        for number, line in enumerate(text.splitlines(), 1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+    numbered = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+    lines = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not lines:
         raise ValueError(
             f"{path}:1: a trace file must hold at least two points, got an empty file. Remove it."
         )
     first = lines[0][1]
-    names = _split(first)
-    if any(name in _SECONDS or name in _BANDWIDTH for name in names) or re.search("[,;]", first):
-        return _columns(path, lines, names)
+    separator = next((mark for mark in ",;\t" if mark in first), None)
+    names = [_name(cell) for cell in first.split(separator)]
+    if separator in (",", ";") or any(name in _TIME or name in _BANDWIDTH for name in names):
+        return _table(path, lines[1:], _header(path, lines[0], names, separator))
     if re.fullmatch(r"[+-]?\d+", first):
         return _packets(path, lines, bin_s)
-    return _table(path, lines, (0, 1), (1.0, 1.0), 2)
+    return _table(path, lines, Columns(time=0, bandwidth=1, width=2))
 
 
-def _split(line: str) -> list[str]:
-    cells = re.split(r"[,;\t]", line) if re.search(r"[,;\t]", line) else line.split()
-    return [cell.strip().strip('"').lower() for cell in cells]
+def _name(cell: str) -> str:
+    return cell.strip().strip('"').lower()
 
 
-def _columns(path: Path, lines: list[Line], names: list[str]) -> Points:
-    number, header = lines[0]
-    time = next((i for i, name in enumerate(names) if name in _SECONDS), None)
+def _header(path: Path, line: Line, names: list[str], separator: str | None) -> Columns:
+    time = next((i for i, name in enumerate(names) if name in _TIME), None)
     bandwidth = next((i for i, name in enumerate(names) if name in _BANDWIDTH), None)
     if time is None or bandwidth is None:
         raise ValueError(
-            f"{path}:{number}: the header must name a time column ({', '.join(_SECONDS)}) and a bandwidth column "
-            f"({', '.join(_BANDWIDTH)}), got {header!r}. Add or rename it, e.g. `time_s,bandwidth_mbps`."
+            f"{path}:{line[0]}: the header must name a time column ({', '.join(_TIME)}) and a "
+            f"bandwidth column ({', '.join(_BANDWIDTH)}), got {line[1]!r}. "
+            "Add or correct it, e.g. `time_s,bandwidth_mbps`."
         )
-    factors = (_SECONDS[names[time]], _BANDWIDTH[names[bandwidth]])
-    return _table(path, lines[1:], (time, bandwidth), factors, len(names))
+    seconds, mbps = _TIME[names[time]], _BANDWIDTH[names[bandwidth]]
+    return Columns(time, bandwidth, len(names), separator, seconds, mbps)
 
 
-def _table(
-    path: Path,
-    lines: list[Line],
-    columns: tuple[int, int],
-    factors: tuple[float, float],
-    width: int,
-) -> Points:
-    separated = [(number, _split(line)) for number, line in lines]
-    rows = []
-    for number, cells in separated:
-        if len(cells) != width:
+def _table(path: Path, lines: list[Line], columns: Columns) -> Points:
+    time_s, bandwidth_mbps = [], []
+    for number, line in lines:
+        cells = line.split(columns.separator)
+        if len(cells) != columns.width:
             raise ValueError(
-                f"{path}:{number}: the line must hold {width} columns, got {len(cells)}. "
+                f"{path}:{number}: the line must hold {columns.width} columns, got {line!r}. "
                 "Write time in s and bandwidth in Mbit/s, or give the file a header."
             )
         try:
-            rows.append([float(cells[column]) for column in columns])
+            time_s.append(float(cells[columns.time].strip('" ')))
+            bandwidth_mbps.append(float(cells[columns.bandwidth].strip('" ')))
         except ValueError:
-            shown = " ".join(cells)
             raise ValueError(
-                f"{path}:{number}: time and bandwidth must be numbers, got {shown!r}. "
+                f"{path}:{number}: time and bandwidth must be numbers, got {line!r}. "
                 "Correct or remove the line."
             ) from None
-    values = np.array(rows, dtype=np.float64).reshape(-1, 2) * factors
-    return Points(values[:, 0], values[:, 1], [number for number, _ in lines])
+    return Points(
+        np.array(time_s) * columns.seconds,
+        np.array(bandwidth_mbps) * columns.mbps,
+        [number for number, _ in lines],
+    )
 
 
 def _packets(path: Path, lines: list[Line], bin_s: float) -> Points:
     if not bin_s > 0:
         raise ValueError(f"`bin_s` must be > 0 s, got {bin_s}.")
-    times = []
+    times_ms = _milliseconds(path, lines)
+    period_s = times_ms[-1] / 1000
+    bins = max(1, round(period_s / bin_s))
+    # a packet on an edge belongs to the bin before it, as the last packet ends the last bin
+    of = np.maximum(np.ceil(times_ms * (bins / times_ms[-1])).astype(int) - 1, 0)
+    counts = np.bincount(np.minimum(of, bins - 1), minlength=bins)
+    mbps = counts * (_PACKET_MEGABITS * bins / period_s)
+    ends = np.concatenate([[0], np.maximum(np.cumsum(counts) - 1, 0)])
+    return Points(
+        np.linspace(0.0, period_s, bins + 1),
+        np.concatenate([mbps[:1], mbps]),
+        [lines[i][0] for i in ends],
+    )
+
+
+def _milliseconds(path: Path, lines: list[Line]) -> Float[ndarray, "packet"]:
+    times_ms: list[int] = []
     for number, line in lines:
         if not re.fullmatch(r"\d+", line):
             raise ValueError(
-                f"{path}:{number}: a Mahimahi trace must hold one whole millisecond >= 0 per line, got {line!r}. "
-                "Correct or remove the line."
+                f"{path}:{number}: a Mahimahi trace must hold one whole millisecond >= 0 per line, "
+                f"got {line!r}. Correct or remove the line."
             )
-        if times and int(line) < times[-1]:
+        if times_ms and int(line) < times_ms[-1]:
             raise ValueError(
-                f"{path}:{number}: time must not run back, got {line} ms after {times[-1]} ms. Sort by time."
+                f"{path}:{number}: time must not run back, got {line} ms after {times_ms[-1]} ms. "
+                "Sort by time."
             )
-        times.append(int(line))
-    if times[-1] == 0:
+        times_ms.append(int(line))
+    if times_ms[-1] == 0:
         raise ValueError(
-            f"{path}:{lines[-1][0]}: a Mahimahi trace must end after 0 ms, which is its period. Record for longer."
+            f"{path}:{lines[-1][0]}: the last line of a Mahimahi trace is its period and must be "
+            "> 0 ms, got 0. Record for longer."
         )
-    period_s = times[-1] / 1000
-    bins = max(1, round(period_s / bin_s))
-    # a packet at an edge belongs to the bin that ends there: a Mahimahi trace ends with its last packet
-    index = np.maximum(np.ceil(np.array(times) * bins / times[-1]).astype(int) - 1, 0)
-    mbps = np.bincount(index, minlength=bins) * _PACKET_MEGABITS * bins / period_s
-    time_s = np.linspace(0.0, period_s, bins + 1)
-    last = [lines[0][0]] + [
-        lines[max(0, i - 1)][0] for i in np.cumsum(np.bincount(index, minlength=bins))
-    ]
-    return Points(time_s, np.concatenate([mbps[:1], mbps]), last)
+    return np.array(times_ms, dtype=np.float64)

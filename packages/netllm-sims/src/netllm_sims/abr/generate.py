@@ -1,4 +1,4 @@
-"""Seeded generators of bandwidth traces and videos, for use without real data and for unseen settings."""
+"""Seeded generators of bandwidth traces and videos."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ GENET_RANGES: dict[str, tuple[Range, Range, Range]] = {
     "middle": ((0, 5), (1, 20), (0, 20)),
     "wide": ((0, 10), (1, 100), (0, 100)),
 }
-"""Published ranges of (lowest Mbps, highest Mbps, points between changes), one value drawn per trace."""
+"""Published ranges of lowest Mbps, highest Mbps, points between changes; drawn once per trace."""
 
 
 def genet_trace(
@@ -24,10 +24,10 @@ def genet_trace(
     duration_s: float = 330.0,
     id: str = "genet",
 ) -> Trace:
-    """Trace with bandwidth uniform between a lowest and a highest value, held for a random number of points.
+    """Trace whose bandwidth is uniform between two values and held for some points at a time.
 
-    Points follow each other after U(0.1, 3.5) s; the bandwidth is U(low, high) rounded to 0.01 Mbps and stays for
-    1 … T points; low, high and T are drawn once per trace from their ranges.
+    Points follow each other after U(0.1, 3.5) s; the bandwidth is U(low, high) rounded to 0.01 Mbps
+    and stays for 1 … T points; low, high and T are drawn once per trace from their ranges.
 
     Args:
         seed: Seed or generator; the same seed gives the same trace.
@@ -67,10 +67,10 @@ def markov_trace(
     duration_s: float = 320.0,
     id: str = "markov",
 ) -> Trace:
-    """Trace of a Markov-modulated link: it moves between neighbouring bandwidth levels, with noise on top, once per s.
+    """Trace of a Markov-modulated link: once a second it may move to a neighbouring level.
 
-    Each trace draws a mean (log-uniform), a spread of its levels around it, how sticky they are, and its noise, so
-    that steady broadband and swinging mobile links both occur.
+    Each trace draws a mean (log-uniform), a spread of its levels around it, how sticky they are,
+    and its noise, so that steady broadband and swinging mobile links both occur.
 
     Args:
         seed: Seed or generator; the same seed gives the same trace.
@@ -80,7 +80,8 @@ def markov_trace(
         duration_s: Length in s.
         id: The trace's id.
 
-    Source: the synthetic traces of Pensieve (Mao et al., SIGCOMM 2017, section 5.1), with levels spaced geometrically.
+    Source: the synthetic traces of Pensieve (Mao et al., SIGCOMM 2017, section 5.1), with levels
+    spaced geometrically.
     """
     rng = np.random.default_rng(seed)
     mean = np.exp(rng.uniform(np.log(2.5 * low_mbps), np.log(high_mbps / 2)))
@@ -109,8 +110,8 @@ def vbr_video(
 ) -> Video:
     """Video with variable bitrate: chunk sizes vary by about 10 %, mostly together at all levels.
 
-    The sizes of a level are its label rate times a scene factor common to all levels (standard deviation 9 %) times
-    a factor of its own (4 %), as in NetLLM's video1.
+    The sizes of a level are its label rate times a scene factor common to all levels (standard
+    deviation 9 %) times a factor of its own (4 %), as in NetLLM's video1.
 
     Args:
         seed: Seed or generator; the same seed gives the same video.

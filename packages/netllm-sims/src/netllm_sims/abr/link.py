@@ -12,8 +12,9 @@ from netllm_sims.abr.traces import Trace
 def curve(trace: Trace, *, packet_share: float = 0.95) -> Float[ndarray, "row 4"]:
     """Segments of a trace: start in s, bytes delivered before it, bytes/s, s/byte (0 in an outage).
 
-    The last row closes the period: `(period s, bytes per period, 0, 0)`. The curve C(t) runs linearly from row to row,
-    starts again after the period, and a download of b bytes begun at t ends where the curve reaches C(t) + b.
+    The last row closes the period: `(period s, bytes per period, 0, 0)`. The curve C(t) runs
+    linearly from row to row, starts again after the period, and a download of b bytes begun at t
+    ends where the curve reaches C(t) + b.
 
     Args:
         trace: The trace.

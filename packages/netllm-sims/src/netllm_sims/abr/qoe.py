@@ -12,7 +12,8 @@ from numpy import ndarray
 class QoE:
     """Weights of the linear QoE: `Mbps - rebuffering * stall_s - smoothness * |change in Mbps|`.
 
-    Source: Yin et al., SIGCOMM 2015, section 3; weights of Pensieve (Mao et al., SIGCOMM 2017) and NetLLM.
+    Source: Yin et al., SIGCOMM 2015, section 3; weights of Pensieve (Mao et al., SIGCOMM 2017) and
+    NetLLM.
     """
 
     rebuffering: float = 4.3

@@ -20,18 +20,19 @@ _PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
 
 
 class Policy(Protocol):
-    """Anything that chooses the next chunk's level from what a player sees, for a batch of sessions.
+    """Anything that chooses the next chunk's level for a batch of sessions.
 
-    Two optional attributes: `sequential = True` asks to be rolled out alone, session by session in order, with one
-    reset (its published numbers depend on state carried across sessions); `begin(simulator)` is called after `reset`
-    with the running simulator, for policies that may know the whole session.
+    Two optional attributes: `sequential = True` asks to be rolled out alone, session by session in
+    order, with one reset (its published numbers depend on state carried across sessions);
+    `begin(simulator)` is called after `reset` with the running simulator, for policies that may
+    know the whole session.
     """
 
     def reset(self, seed: int) -> None:
         """Forget everything and begin new sessions; random choices follow `seed`."""
 
     def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
-        """Level of the next chunk of each session. The observation's arrays are reused: copy what you keep."""
+        """Level of each session's next chunk; copy what you keep of the reused observation."""
         ...
 
 
@@ -88,8 +89,8 @@ def rollout(
         record: Keep the observations.
         label: A second policy, asked in every visited state without being followed.
         epsilon: Share of actions replaced by uniformly random ones.
-        batch: Sessions played at once; all by default, one for sequential policies. A policy that draws random
-            numbers chooses differently under another batch size.
+        batch: Sessions played at once; all by default, one for sequential policies. A policy that
+            draws random numbers chooses differently under another batch size.
 
     Raises:
         ValueError: `epsilon` outside [0, 1], no sessions, or a batch that does not fit.

@@ -28,7 +28,8 @@ class Session:
     def __post_init__(self) -> None:
         if not 0 <= self.start_s < self.trace.period_s:
             raise ValueError(
-                f"`start_s` of session `{self.id}` must lie in [0, {self.trace.period_s:g}) s, the trace's period, "
+                f"`start_s` of session `{self.id}` must lie in [0, {self.trace.period_s:g}) s, "
+                "the trace's period, "
                 f"got {self.start_s}."
             )
         if not (isfinite(self.scale) and self.scale > 0):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -18,7 +18,7 @@ from netllm_sims.abr.video import Video, load_video
 
 _DESCRIPTIONS = {
     "default": "fcc-test on video1; trains on fcc-train without any trace of fcc-test",
-    "paper-split": "fcc-test on video1 with the published training and validation files, which leak",
+    "paper-split": "fcc-test on video1; trains and validates on the published files, which leak",
     "unseen-video": "fcc-test on video2",
     "unseen-bandwidth": "100 seeded GENET-style traces on video1",
     "unseen-both": "100 seeded GENET-style traces on video2",
@@ -45,7 +45,7 @@ class Setting:
     video: Video
     """The video played."""
     traces: Path | None = None
-    """Own folder of traces in place of the setting's: flat, or with subfolders `train`, `valid`, `test`."""
+    """Own folder of traces: flat, or with subfolders `train`, `valid`, `test`."""
     rebuffering: float = 4.3
     """QoE penalty per second without playback, in Mbps."""
     smoothness: float = 1.0
@@ -73,7 +73,8 @@ class Setting:
             raise ValueError("`drain_s` must be > 0 s, got 0.")
         if self.buffer_cap_s < self.drain_s:
             raise ValueError(
-                f"`buffer_cap_s` must be at least one drain step of {self.drain_s} s, got {self.buffer_cap_s}."
+                f"`buffer_cap_s` must be at least one drain step of {self.drain_s} s, "
+                f"got {self.buffer_cap_s}."
             )
         if not 0 < self.packet_share <= 1:
             raise ValueError(f"`packet_share` must lie in (0, 1], got {self.packet_share}.")
@@ -103,9 +104,9 @@ class Setting:
     def sessions(self, part: str, *, episodes: int | None = None, seed: int = 0) -> list[Session]:
         """Sessions of `train`, `valid` or `test`.
 
-        Without `episodes`: every trace of the part once, in file order, at its fixed start (the published pointer
-        where there is one). With it: `test` gives the first so many of these; `train` and `valid` give so many random
-        sessions, each a random trace from a random start.
+        Without `episodes`: every trace of the part once, in file order, at its fixed start (the
+        published pointer where there is one). With it: `test` gives the first so many of these;
+        `train` and `valid` give so many random sessions, each a random trace from a random start.
 
         Args:
             part: `train`, `valid` or `test`.
@@ -113,7 +114,8 @@ class Setting:
             seed: Of the random sessions.
 
         Raises:
-            ValueError: Unknown part, a part that the setting lacks, or more test sessions than there are.
+            ValueError: Unknown part, a part that the setting lacks, or more test sessions than
+                there are.
         """
         fixed = self._fixed(part)
         if episodes is None:
@@ -159,14 +161,14 @@ def settings() -> dict[str, str]:
 def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
     """The named setting, with any of its fields overridden.
 
-    Besides the fields of `Setting`: `video` also takes a folder of `video_size_*` files or the name of one in the data
-    (`video1`, `video2`) or `synthetic`; `rates_kbps`, `chunk_s`, `chunks` change the video (a real one keeps its
-    sizes, a synthetic one is generated anew).
+    Besides the fields of `Setting`: `video` also takes a folder of `video_size_*` files or the name
+    of one in the data (`video1`, `video2`) or `synthetic`; `rates_kbps`, `chunk_s`, `chunks` change
+    the video (a real one keeps its sizes, a synthetic one is generated anew).
 
     Args:
         name: A name of `settings()`.
-        data: Folder of the real data; by default the environment variable NETLLM_DATA. Without either, `default` is
-            served by the seeded generators and says so in `synthetic`.
+        data: Folder of the real data; by default the environment variable NETLLM_DATA. Without
+            either, `default` is served by the seeded generators and says so in `synthetic`.
         overrides: Fields to change.
 
     Raises:
@@ -181,13 +183,21 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         if field not in known:
             raise ValueError(_unknown("field", field, known))
     root = _root(name, data)
-    synthetic = root is None
-    changes = {key: _number(key, overrides[key]) for key in numbers if key in overrides}
+    changes: dict[str, Any] = {
+        key: _number(key, overrides[key]) for key in numbers if key in overrides
+    }
     if overrides.get("traces") is not None:
         changes["traces"] = _folder(overrides["traces"])
-        synthetic = False
+    chosen = overrides.get("video")
+    if chosen is None and root is not None:
+        chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"
+    generated = chosen is None or chosen == "synthetic"
     return Setting(
-        name=name, data=root, synthetic=synthetic, video=_video(name, root, overrides), **changes
+        name=name,
+        data=root,
+        synthetic=generated or (root is None and "traces" not in changes),
+        video=_video(None if generated else chosen, root, _video_options(overrides)),
+        **changes,
     )
 
 
@@ -232,8 +242,7 @@ def _number(field: str, value: object) -> float:
         raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
 
 
-def _video(name: str, root: Path | None, overrides: dict[str, Any]) -> Video:
-    chosen = overrides.get("video")
+def _video_options(overrides: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if overrides.get("rates_kbps") is not None:
         rates = overrides["rates_kbps"]
@@ -242,16 +251,19 @@ def _video(name: str, root: Path | None, overrides: dict[str, Any]) -> Video:
     if overrides.get("chunk_s") is not None:
         options["chunk_s"] = _number("chunk_s", overrides["chunk_s"])
     if overrides.get("chunks") is not None:
-        options["chunks"] = int(_number("chunks", overrides["chunks"]))
+        chunks = _number("chunks", overrides["chunks"])
+        if not chunks.is_integer():
+            raise ValueError(f"`chunks` must be a whole number, got {chunks}.")
+        options["chunks"] = int(chunks)
+    return options
+
+
+def _video(chosen: str | Path | Video | None, root: Path | None, options: dict[str, Any]) -> Video:
+    if chosen is None:
+        return vbr_video(0, **options)
     if isinstance(chosen, Video):
-        given = {f.name: getattr(chosen, f.name) for f in fields(Video)}
-        return Video(**(given | options))
-    if chosen is None and root is not None:
-        chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"
-    if chosen is None or chosen == "synthetic":
-        return vbr_video(20240804, **options)
-    published = root / "abr" / "videos" / str(chosen) if root is not None else None
-    folder = (
-        published if published is not None and published.is_dir() else Path(chosen).expanduser()
-    )
+        return replace(chosen, **options)
+    folder = Path(chosen).expanduser()
+    if root is not None and (root / "abr" / "videos" / chosen).is_dir():
+        folder = root / "abr" / "videos" / chosen
     return load_video(folder, **options)

@@ -27,18 +27,20 @@ Observation = dict[str, ndarray]
 class Simulator:
     """Plays the setting's video over every session at once; all sessions are at the same chunk.
 
-    `reset` downloads the first chunk at level 0; then each `step` downloads one chunk per session, `chunks - 1` times.
-    A download takes the link's time plus one round trip (times the delay noise); the trace advances by the link's time
-    only, as in the reference. Latency passes before each chosen request: it drains the buffer and advances the trace.
-    A buffer above the cap drains in steps while the trace goes on.
+    `reset` downloads the first chunk at level 0; then each `step` downloads one chunk per session,
+    `chunks - 1` times. A download takes the link's time plus one round trip (times the delay
+    noise); the trace advances by the link's time only, as in the reference. Latency passes before
+    each chosen request: it drains the buffer and advances the trace. A buffer above the cap drains
+    in steps while the trace goes on.
 
-    The observation is a dict of arrays with a leading batch axis; **the next step reuses them: copy what you keep.**
+    The observation is a dict of arrays with a leading batch axis; **the next step reuses them: copy
+    what you keep.**
 
     | field | shape | meaning |
     |---|---|---|
-    | `throughput_mbps` | (6,) | Mbit/s measured over the last chunks (round trip included), newest last, 0 before the start |
+    | `throughput_mbps` | (6,) | measured Mbit/s of the last chunks, with round trip, newest last |
     | `delay_s` | (6,) | download time of the same chunks |
-    | `sizes_mb` | (6, levels) | sizes in MB (1e6 bytes) of the next chunks, row 0 to be chosen now; 0 beyond the table |
+    | `sizes_mb` | (6, levels) | MB (1e6 bytes) of the next chunks, row 0 the one to choose |
     | `rate_kbps` | () | label rate of the last chunk |
     | `level` | () | its index, int64 |
     | `buffer_s` | () | playback time in the buffer |
@@ -48,14 +50,18 @@ class Simulator:
 
     Args:
         setting: Video, QoE and link parameters.
-        sessions: The episodes to play; their ids seed the delay noise, so a session does not depend on its batch.
+        sessions: The episodes to play; their ids seed the delay noise, so a session does not depend
+            on its batch.
         dtype: float32 or float64, of observations and rewards; the state itself is float64.
 
     Raises:
         ValueError: No sessions, or another dtype.
 
-    Source: `plm_special/../env.py` of NetLLM and Pensieve's `fixed_env.py`, whose per-segment loop is replaced by a
-    search on the cumulative-capacity curve.
+    Before the start, history is 0; beyond the size table, sizes are 0 (the published tables hold
+    one row more than is played).
+
+    Source: `env.py` of NetLLM's adaptive_bitrate_streaming, which follows Pensieve's; a search on
+    the cumulative-capacity curve replaces its loop over segments.
     """
 
     def __init__(
@@ -119,7 +125,7 @@ class Simulator:
             )
 
     def reset(self, seed: int = 0) -> Observation:
-        """Start all sessions, download their first chunk at level 0, and return what the players see.
+        """Start all sessions and download their first chunk at level 0; what the players then see.
 
         Args:
             seed: Of the delay noise; without noise nothing is random.
@@ -141,7 +147,8 @@ class Simulator:
         """Download the next chunk of every session at its level.
 
         Returns:
-            The observation (reused arrays), the chunk's QoE in Mbps, and whether the session is over (all at once).
+            The observation (reused arrays), the chunk's QoE in Mbps, and whether the session is
+            over (all at once).
 
         Raises:
             ValueError: A level is no integer of the ladder, or not one per session.
@@ -170,7 +177,7 @@ class Simulator:
 
     @property
     def parts(self) -> Observation:
-        """Parts of the last chunk's QoE: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps` (copies)."""
+        """QoE parts of the last chunk, copied: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps`."""
         scalars = self._view.scalars
         return {
             "bitrate_mbps": scalars[0] * 1e-3,

@@ -16,12 +16,13 @@ from netllm_sims.abr.formats import parse
 class Trace:
     """Bandwidth over time; it repeats for ever with the period `time_s[-1]`.
 
-    Between `time_s[i-1]` and `time_s[i]` the bandwidth is `bandwidth_mbps[i]`; the first segment reaches from 0 to
-    `time_s[1]`, so `bandwidth_mbps[0]` is never used (as in Pensieve's and NetLLM's simulators).
+    Between `time_s[i-1]` and `time_s[i]` the bandwidth is `bandwidth_mbps[i]`; the first segment
+    reaches from 0 to `time_s[1]`, so `bandwidth_mbps[0]` is never used (as in Pensieve's and
+    NetLLM's simulators).
 
     Raises:
-        ValueError: Fewer than two points, time that runs back or is negative, a bandwidth that is negative or not
-            finite, or no bandwidth at all. A moment of zero bandwidth is legal.
+        ValueError: Fewer than two points, time that runs back or is negative, a bandwidth that is
+            negative or not finite, or no bandwidth at all. A moment of zero bandwidth is legal.
     """
 
     id: str
@@ -49,14 +50,14 @@ class Trace:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the points: equal for two traces with the same content, whatever their names."""
+        """SHA-256 of the points: equal for traces of equal content, whatever their names."""
         return hashlib.sha256(self.time_s.tobytes() + self.bandwidth_mbps.tobytes()).hexdigest()
 
 
 def first_fault(
     time_s: Float[ndarray, "point"], bandwidth_mbps: Float[ndarray, "point"]
 ) -> tuple[int | None, str] | None:
-    """The first point that breaks the rules of a trace (None: the trace as a whole) and what is wrong with it."""
+    """First point that breaks the rules of a trace (None: the whole trace does), and how."""
     if time_s.shape != bandwidth_mbps.shape or time_s.ndim != 1 or len(time_s) < 2:
         return None, (
             "a trace must hold at least two points (time, bandwidth), "
@@ -91,10 +92,11 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
     """Trace from a file in one of three formats, told apart by content.
 
     * two columns separated by blanks: time in s, bandwidth in Mbit/s (Pensieve, GENET, NetLLM);
-    * Mahimahi: one integer per line, the millisecond at which a packet of 1,500 bytes may leave, counted in equal bins
-      of about `bin_s` seconds, so that period and bytes stay what they are;
-    * CSV with a header naming a time column (`time`, `time_s`, `time_ms`) and a bandwidth column (`bandwidth` or
-      `throughput`, with `_mbps`, `_kbps` or `_bps`; Mbit/s without), in any order, others ignored.
+    * Mahimahi: one integer per line, the millisecond at which a packet of 1,500 bytes may leave,
+      counted in equal bins of about `bin_s` seconds, so that period and bytes stay what they are;
+    * CSV with a header naming a time column (`time`, `time_s`, `time_ms`) and a bandwidth column
+      (`bandwidth` or `throughput`, with `_mbps`, `_kbps` or `_bps`; Mbit/s without), in any order,
+      others ignored.
 
     Blank lines and lines starting with `#` are skipped.
 
@@ -117,7 +119,7 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
 
 
 def load_traces(folder: str | Path, *, bin_s: float = 1.0) -> list[Trace]:
-    """Traces of a folder in the order of their file names; subfolders and hidden files are left out.
+    """Traces of a folder in the order of their file names, without hidden files and subfolders.
 
     Raises:
         ValueError: A file is no trace, or the folder holds none.

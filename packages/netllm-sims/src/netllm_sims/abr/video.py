@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
@@ -20,8 +21,8 @@ class Video:
     """A video cut into chunks, each encoded at every rate of a ladder.
 
     Raises:
-        ValueError: The ladder does not rise, the table does not fit it, a size is not positive, or more chunks are to
-            be played than the table has.
+        ValueError: The ladder does not rise, the table does not fit it, a size is not positive, or
+            more chunks are to be played than the table has.
     """
 
     name: str
@@ -40,15 +41,12 @@ class Video:
         sizes.setflags(write=False)
         object.__setattr__(self, "sizes_bytes", sizes)
         rates = self.rates_kbps
-        if (
-            not rates
-            or min(rates) <= 0
-            or any(b <= a for a, b in zip(rates, rates[1:], strict=False))
-        ):
+        if not rates or min(rates) <= 0 or any(b <= a for a, b in pairwise(rates)):
             raise ValueError(f"`rates_kbps` must be positive and rise, got {list(rates)}.")
         if sizes.ndim != 2 or sizes.shape[1] != len(rates):
             raise ValueError(
-                f"`sizes_bytes` of video `{self.name}` must have one column for each of the {len(rates)} rates, "
+                f"`sizes_bytes` of video `{self.name}` must have one column for each of the "
+                f"{len(rates)} rates, "
                 f"got shape {sizes.shape}. Set `rates_kbps` to the ladder of this video."
             )
         if not (np.isfinite(sizes).all() and (sizes > 0).all()):
@@ -57,7 +55,8 @@ class Video:
             raise ValueError(f"`chunk_s` must be > 0 s, got {self.chunk_s}.")
         if not 2 <= self.chunks <= len(sizes):
             raise ValueError(
-                f"`chunks` must lie between 2 and the {len(sizes)} rows of video `{self.name}`, got {self.chunks}."
+                f"`chunks` must lie between 2 and the {len(sizes)} rows of video `{self.name}`, "
+                f"got {self.chunks}."
             )
 
     @property
@@ -73,7 +72,7 @@ def load_video(
     chunk_s: float = 4.0,
     chunks: int | None = None,
 ) -> Video:
-    """Video from a folder of files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
+    """Video from files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
 
     Args:
         folder: The folder; its name becomes the video's.
@@ -82,8 +81,8 @@ def load_video(
         chunks: Chunks to play; by default 48, or all when there are fewer.
 
     Raises:
-        ValueError: The files disagree in length, leave a gap in their numbers, hold something else than positive
-            numbers, or are not as many as the rates; names file, line and remedy.
+        ValueError: The files disagree in length, leave a gap in their numbers, hold something else
+            than positive numbers, or are not as many as the rates; names file, line and remedy.
         FileNotFoundError: There is no such folder, or no such file in it.
     """
     folder = Path(folder)
@@ -94,20 +93,22 @@ def load_video(
     )
     if not numbers or numbers != list(range(len(numbers))):
         raise FileNotFoundError(
-            f"{folder}: a video must have files video_size_0, video_size_1, … without a gap, got numbers {numbers}."
+            f"{folder}: a video must have files video_size_0, video_size_1, … without a gap, got "
+            f"numbers {numbers}."
         )
     columns = [_read_sizes(folder / f"video_size_{number}") for number in numbers]
     for number, column in enumerate(columns):
         if len(column) != len(columns[0]):
             short = min(len(column), len(columns[0]))
             raise ValueError(
-                f"{folder / f'video_size_{number}'}:{short + 1}: all size files of a video must have one line per "
-                f"chunk, got {len(column)} lines here and {len(columns[0])} in video_size_0. Correct the shorter."
+                f"{folder / f'video_size_{number}'}:{short + 1}: all size files of a video must "
+                f"have one line per chunk, got {len(column)} lines here and {len(columns[0])} in "
+                "video_size_0. Correct the shorter."
             )
     if len(columns) != len(rates_kbps):
         raise ValueError(
-            f"{folder}: there must be one size file per rate, got {len(columns)} files for the rates "
-            f"{list(rates_kbps)} kbit/s. Set `rates_kbps` to the ladder of this video."
+            f"{folder}: there must be one size file per rate, got {len(columns)} files for the "
+            f"rates {list(rates_kbps)} kbit/s. Set `rates_kbps` to the ladder of this video."
         )
     return Video(
         name=folder.name,
@@ -129,7 +130,8 @@ def _read_sizes(file: Path) -> list[float]:
             size = float("nan")
         if not (isfinite(size) and size > 0):
             raise ValueError(
-                f"{file}:{number}: a chunk's size must be a number of bytes > 0, got {line.strip()!r}. "
+                f"{file}:{number}: a chunk's size must be a number of bytes > 0, got "
+                f"{line.strip()!r}. "
                 "Correct the line."
             )
         sizes.append(size)
