@@ -367,6 +367,14 @@ def test_an_episode_that_cannot_be_stored_is_refused(
     assert names(tmp_path) == []
 
 
+def test_a_provenance_that_is_not_ready_for_json_is_refused_before_collecting(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match=r"`provenance` must be ready for JSON, .* PosixPath"):
+        write_pool(tmp_path / "pool", [], provenance={"data": tmp_path})
+    assert names(tmp_path) == []
+
+
 def test_a_shard_holds_at_least_one_episode(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`shard_episodes` must be at least 1, got 0"):
         write_pool(tmp_path, [], shard_episodes=0)

@@ -62,7 +62,8 @@ class PoolWriter:
         shard_episodes: Episodes per file.
 
     Raises:
-        ValueError: If the folder holds something else than a pool, or a pool of another task.
+        ValueError: If the folder holds something else than a pool, or a pool of another task; if
+            `setting` or `provenance` is not ready for JSON.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class PoolWriter:
         self._task = task
         self._shard_episodes = shard_episodes
         self._collection = {"setting": setting, **provenance, **_environment()}
+        _json("`setting` and `provenance`", self._collection)
         self._recorded = False
         self._rows: list[dict[str, Any]] = []
         self.path.mkdir(parents=True, exist_ok=True)
@@ -133,8 +135,7 @@ class PoolWriter:
         path = self.path / _PROVENANCE
         about = _provenance(path) or {"task": self._task, "collections": []}
         about["collections"].append({"first_shard": first_shard, **self._collection})
-        text = json.dumps(about, indent=2, ensure_ascii=False)
-        publish(path, lambda file: file.write(text.encode()))
+        publish(path, lambda file: file.write(json.dumps(about, indent=2).encode()))
         self._recorded = True
 
 
@@ -276,12 +277,15 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
             fields[name] = Field.of(array)
         except ValueError as error:
             raise ValueError(f"{where}: {name!r} {error}") from error
+    plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
+    return plain | {"meta": _json(f"{where}: `meta`", episode.meta)} | arrays, fields
+
+
+def _json(what: str, value: Any) -> str:
     try:
-        meta = json.dumps(episode.meta)
+        return json.dumps(value)
     except TypeError as error:
-        raise ValueError(f"{where}: `meta` must be ready for JSON, but {error}.") from error
-    row = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
-    return row | {"meta": meta} | arrays, fields
+        raise ValueError(f"{what} must be ready for JSON, but {error}.") from error
 
 
 def _provenance(path: Path) -> dict[str, Any]:
