@@ -1,7 +1,15 @@
+import sys
+from types import ModuleType
+
 import jaxtyping
 import pytest
+from beartype import BeartypeConf, beartype
 
-jaxtyping.install_import_hook("netllm_encoders", "beartype.beartype")
+# As PEP 484 has it an int passes for a float, which beartype grants on demand only.
+checker = ModuleType("netllm_encoders_checker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+sys.modules[checker.__name__] = checker
+jaxtyping.install_import_hook("netllm_encoders", "netllm_encoders_checker.check")
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_a_missing_setting_is_named():
 
 def test_a_setting_out_of_range_names_the_field():
     with pytest.raises(ValueError, match="field 'delay_s': `scale` must be a positive"):
-        field_encoder("delay_s", {"kind": "scalar", "scale": 0.0}, hidden=3)
+        field_encoder("delay_s", {"kind": "scalar", "scale": 0}, hidden=3)
 
 
 def test_a_kind_whose_extra_is_missing_prints_the_pip_install(plugin):
