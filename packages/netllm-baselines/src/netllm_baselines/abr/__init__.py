@@ -1,0 +1,61 @@
+"""Rivals in adaptive bitrate streaming, all behind the `Policy` protocol of `netllm_sims.abr`.
+
+Each is built with a setting: `MPC(setting("default"))`. Modules load when their policy is first
+named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm_baselines.abr.bba import BBA
+    from netllm_baselines.abr.bola import Bola
+    from netllm_baselines.abr.genet import UDR1, UDR2, UDR3, Genet, GenetGreedy, UDRReal
+    from netllm_baselines.abr.hindsight import Hindsight
+    from netllm_baselines.abr.mpc import MPC
+    from netllm_baselines.abr.mpc_paper import MPCPaper
+    from netllm_baselines.abr.panda import Panda
+    from netllm_baselines.abr.ppo import PPO, PPOSampled
+    from netllm_baselines.abr.random import Random
+
+_MODULES = {
+    "BBA": "bba",
+    "Bola": "bola",
+    "Genet": "genet",
+    "GenetGreedy": "genet",
+    "Hindsight": "hindsight",
+    "MPC": "mpc",
+    "MPCPaper": "mpc_paper",
+    "PPO": "ppo",
+    "PPOSampled": "ppo",
+    "Panda": "panda",
+    "Random": "random",
+    "UDR1": "genet",
+    "UDR2": "genet",
+    "UDR3": "genet",
+    "UDRReal": "genet",
+}
+
+__all__ = [
+    "BBA",
+    "MPC",
+    "PPO",
+    "UDR1",
+    "UDR2",
+    "UDR3",
+    "Bola",
+    "Genet",
+    "GenetGreedy",
+    "Hindsight",
+    "MPCPaper",
+    "PPOSampled",
+    "Panda",
+    "Random",
+    "UDRReal",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
