@@ -91,11 +91,13 @@ class ABR:
 
         return settings()
 
-    def setting(self, name: str, *, data: Path | None = None, **overrides: Any) -> Setting:
+    def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
         """One setting, with any field overridden."""
         from netllm_sims.abr import setting
 
-        return setting(name, data=data, **overrides)
+        # Other processes may work in another folder.
+        folder = Path(data).resolve() if data is not None else None
+        return setting(name, data=folder, **overrides)
 
     def seeds(self, setting: Setting) -> Sequence[int]:
         """The seed of GENET's published number; other policies do not depend on it."""
@@ -208,7 +210,7 @@ class ABR:
         return float(np.quantile([episode.rewards.sum() for episode in experience], 0.9))
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
-        """Learn the labels of the pool's decisions; see `netllm_adapt.fit`."""
-        from netllm_adapt import fit
+        """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
+        from netllm_adapt.training import fit
 
         return fit(model, experience, **run)

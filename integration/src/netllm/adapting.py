@@ -116,7 +116,7 @@ def _place(
         raise ValueError("The pool mixes settings: say where to validate with --setting.")
     return task.setting(
         name or own.get("setting", "default"),
-        data=Path(data) if data is not None else None,
+        data=data,
         **(set if set is not None else own.get("overrides", {})),
     )
 
@@ -163,8 +163,13 @@ def _facts(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -
         "teachers": list(dict.fromkeys(teachers)),
         "collected by": list(dict.fromkeys(drivers)),
         "command": shlex.join(["netllm", *sys.argv[1:]]) if _is_command() else None,
-        **provenance(),
+        **_flat(provenance()),
     }
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    versions = [f"{name} {version}" for name, version in facts["versions"].items()]
+    return {**facts, "versions": ", ".join(versions)}
 
 
 def _is_command() -> bool:

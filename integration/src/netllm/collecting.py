@@ -56,7 +56,7 @@ def rl_collect(
         ValueError: for unknown names (with the nearest known ones) and values that cannot be.
     """
     from netllm_adapt import Pool, PoolWriter
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     names = [policy] if isinstance(policy, str) else list(policy)
     if not names:
@@ -71,7 +71,7 @@ def rl_collect(
             f"{out} is not empty. Choose another folder, or add to the pool with append."
         )
     found = registry.task(task)
-    place = found.setting(setting, data=Path(data) if data is not None else None, **(set or {}))
+    place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     facts = {
         "part": part,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,16 @@ class Contender:
     """The policy's name, or `module:callable`."""
     checkpoint: str | None = None
     """A run's folder, a checkpoint's folder, or `pretrained`."""
+    home: Path = field(default_factory=Path.cwd)
+    """Where names of modules and folders begin; another process may work elsewhere."""
 
     def build(self, setting: Any) -> Policy:
         """The policy itself."""
         if self.policy is not None:
-            return policy(self.task, self.policy, setting)
+            return policy(self.task, self.policy, setting, home=self.home)
         from netllm_adapt import Policy as Adapted
 
-        folder = checkpoint_folder(self.task, str(self.checkpoint))
+        folder = self._folder()
         stamp = (folder / "config.json").stat().st_mtime_ns
         adapted: Policy = Adapted(_model(folder, stamp))
         return adapted
@@ -43,9 +45,12 @@ class Contender:
         """The policies that a checkpoint learned from, as it says itself."""
         if self.checkpoint is None:
             return ()
-        folder = checkpoint_folder(self.task, self.checkpoint)
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("task", {})
+        config = self._folder() / "config.json"
+        facts = json.loads(config.read_text(encoding="utf-8")).get("task", {})
         return tuple(facts.get("teachers", ()))
+
+    def _folder(self) -> Path:
+        return checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
 
 
 @lru_cache(maxsize=1)
@@ -56,13 +61,13 @@ def _model(folder: Path, stamp: int) -> AdaptedModel:
     return AdaptedModel.from_pretrained(folder)
 
 
-def checkpoint_folder(task: str, name: str) -> Path:
+def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
     """Where a checkpoint lies: itself, the best one of a run, or the one shipped with netllm.
 
     Raises:
         ValueError: if there is none, or it is for another task.
     """
-    folder = SHIPPED / task if name == "pretrained" else Path(name)
+    folder = SHIPPED / task if name == "pretrained" else home / name
     if name == "pretrained" and not folder.is_dir():
         raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
     for place in (folder, folder / "best"):

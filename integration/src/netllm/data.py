@@ -129,7 +129,7 @@ def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
         OSError: if the source cannot be reached, or the folder cannot be written.
         ValueError: if a downloaded file has another sha256 than the registered one.
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
     files = _pooch(folder)

@@ -30,12 +30,12 @@ def estimate(values: Float[np.ndarray, "episode"]) -> Estimate:
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 14, through
     `scipy.stats.bootstrap`.
     """
-    from scipy.stats import bootstrap  # type: ignore[import-untyped]
+    from scipy.stats import bootstrap
 
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, None)
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
         return Estimate(mean, (mean, mean))
     interval = bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, batch=1_000, rng=np.random.default_rng(0)

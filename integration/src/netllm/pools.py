@@ -40,8 +40,8 @@ def export(pool: Pool, path: Path) -> Path:
 
 
 def _parquet(pool: Pool, path: Path) -> None:
-    import pyarrow.dataset  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.dataset
+    import pyarrow.parquet
 
     shards = pyarrow.dataset.dataset(pool.path, format="parquet")
     with pyarrow.parquet.ParquetWriter(path, shards.schema, compression="zstd") as writer:

@@ -102,7 +102,7 @@ class Task(Protocol):
         """The settings by name, with a line about each."""
         ...
 
-    def setting(self, name: str, *, data: Path | None, **overrides: Any) -> Setting:
+    def setting(self, name: str, *, data: str | Path | None, **overrides: Any) -> Setting:
         """One setting; real data from `data`, else from NETLLM_DATA, else generated."""
         ...
 

@@ -51,20 +51,20 @@ def policies(task: str) -> list[str]:
     return sorted({name.removeprefix(prefix) for name in names if name.startswith(prefix)})
 
 
-def policy(task: str, name: str, setting: Any) -> Policy:
+def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> Policy:
     """The policy `name` of a task, made for a setting.
 
     Args:
         task: the task's name.
         name: a registered policy, or `module:callable` for one's own: `callable(setting)` must
-            return an object with `reset(seed)` and `act(observation)`. Modules of the working
-            directory are found.
+            return an object with `reset(seed)` and `act(observation)`.
         setting: what the policy is to act in.
+        home: a folder whose modules are found too; the working directory if None.
 
     Raises:
         ValueError: if the name is not known, or what was built is no policy.
     """
-    build = _own(name) if ":" in name else _registered(task, name)
+    build = _own(name, home or Path.cwd()) if ":" in name else _registered(task, name)
     built: Policy = build(setting)
     for method in ("reset", "act"):
         if not callable(getattr(built, method, None)):
@@ -82,17 +82,16 @@ def _registered(task: str, name: str) -> Callable[[Any], Any]:
     raise unknown(f"{task} policy", name, policies(task))
 
 
-def _own(name: str) -> Callable[[Any], Any]:
+def _own(name: str, home: Path) -> Callable[[Any], Any]:
     module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if str(home) not in sys.path:
+        sys.path.insert(0, str(home))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"The policy {name!r} needs the module {error.name!r}, which is neither installed "
-            f"nor in the working directory {here}."
+            f"nor in {home}."
         ) from error
     build: Callable[[Any], Any] | None = getattr(module, attribute, None)
     if not callable(build):

@@ -89,8 +89,7 @@ def test(
     contenders = _contenders(found, _names(policy), _names(checkpoint))
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
-    folder = Path(data) if data is not None else None
-    settings = [found.setting(name, data=folder, **(set or {})) for name in _names(setting)]
+    settings = [found.setting(name, data=data, **(set or {})) for name in _names(setting)]
     asked = (seeds,) if isinstance(seeds, int) else tuple(seeds)
     numbers = {one.name: list(asked or found.seeds(one)) for one in settings}
     entries, members = [], {}
@@ -157,8 +156,8 @@ def stream(seed: int, index: int) -> int:
 
 
 def _run(works: Sequence[_Work], jobs: int) -> list[Outcome]:
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
 
     results = Parallel(n_jobs=jobs, return_as="generator")(delayed(work.run)() for work in works)
     return list(tqdm(results, total=len(works), desc="test", unit="piece", disable=None))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netllm_adapt.backbone import backbones, load_backbone, pull
-    from netllm_adapt.fit import fit
+    from netllm_adapt.training import fit
     from netllm_adapt.lora import add_lora, load_lora
     from netllm_adapt.model import AdaptedModel, BackboneSpec, Encoder, Head
     from netllm_adapt.policy import Policy
@@ -32,7 +32,7 @@ _HOMES = {
     "Recipe": "recipe",
     "add_lora": "lora",
     "backbones": "backbone",
-    "fit": "fit",
+    "fit": "training",
     "load_backbone": "backbone",
     "load_lora": "lora",
     "pull": "backbone",

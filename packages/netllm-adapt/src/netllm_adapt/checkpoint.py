@@ -71,7 +71,7 @@ def save(model: AdaptedModel, folder: Path) -> Path:
         config[part] = {"name": _registered_name(module, group), "config": module.config()}
     with new_folder(folder) as work:
         backbone: Any = model.backbone
-        backbone.save_pretrained(work)
+        backbone.save_pretrained(work, save_embedding_layers=False)
         for part in ("encoder", "head"):
             state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
             save_file(state, work / f"{part}.safetensors")
