@@ -1,0 +1,84 @@
+"""PPO: a small network trained by reinforcement learning on the simulator."""
+
+from collections.abc import Mapping
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from netllm_baselines.abr.ppo_features import features, width
+from netllm_baselines.abr.ppo_weights import Actor
+from netllm_sims.abr import Setting
+
+
+class PPO:
+    """Levels chosen by a PPO-trained perceptron, in batches and without torch.
+
+    The shipped weights are `ppo-default.npz` (trained on the train part of `default`) and
+    `ppo-synthetic.npz` (on `synthetic`), taken by where the setting's traces come from; how they
+    were made is in `actor.meta`.
+
+    Source: Schulman et al., "Proximal Policy Optimization Algorithms", 2017; training and its
+        differences are in `ppo_training`.
+
+    Args:
+        setting: its ladder must have as many rates as the weights.
+        sample: draw levels by their probability instead of taking the most probable.
+        weights: a `.npz` written by `train_ppo`, or an actor; None takes the shipped one.
+
+    Raises:
+        ValueError: the weights are for a ladder of another length.
+    """
+
+    def __init__(
+        self, setting: Setting, *, sample: bool = False, weights: Path | str | Actor | None = None
+    ) -> None:
+        if weights is None:
+            weights = shipped(setting)
+        self.actor = weights if isinstance(weights, Actor) else Actor.load(Path(weights))
+        levels = len(setting.video.rates_kbps)
+        if (self.actor.levels, len(self.actor.mean)) != (levels, width(levels)):
+            raise ValueError(
+                f"PPO's weights must fit the ladder: they choose among {self.actor.levels} rates, "
+                f"setting {setting.name!r} has {levels}. Train your own: "
+                "netllm train-baseline abr ppo --out FILE.npz, then pass weights=FILE.npz."
+            )
+        self._sample = sample
+        self._rng = np.random.default_rng(0)
+
+    def reset(self, seed: int) -> None:
+        """Start the stream of the sampled levels anew."""
+        self._rng = np.random.default_rng(seed)
+
+    def probabilities(
+        self, observation: Mapping[str, Shaped[np.ndarray, "batch ..."]]
+    ) -> Float[np.ndarray, "batch level"]:
+        """Probability of each level."""
+        logits = self.actor.logits(features(observation))
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: Float[np.ndarray, "batch level"] = odds / odds.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def act(
+        self, observation: Mapping[str, Shaped[np.ndarray, "batch ..."]]
+    ) -> Int[np.ndarray, " batch"]:
+        """The level of the next chunk."""
+        if not self._sample:
+            best: Int[np.ndarray, " batch"] = self.actor.logits(features(observation)).argmax(
+                axis=1
+            )
+            return best
+        below = self.probabilities(observation).cumsum(axis=1)[:, :-1]
+        drawn: Int[np.ndarray, " batch"] = (below < self._rng.random((len(below), 1))).sum(axis=1)
+        return drawn
+
+
+PPOSampled = partial(PPO, sample=True)
+"""`PPO` that draws its levels."""
+
+
+def shipped(setting: Setting) -> Path:
+    """Where the weights for `setting` lie in this package."""
+    name = "ppo-synthetic.npz" if setting.synthetic else "ppo-default.npz"
+    return Path(str(files("netllm_baselines.abr") / "weights" / name))

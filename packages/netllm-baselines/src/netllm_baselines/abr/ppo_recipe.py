@@ -1,0 +1,67 @@
+"""The numbers of a PPO training run."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPORecipe:
+    """How an actor is trained; the defaults made the shipped weights."""
+
+    hidden: int = 384
+    """Width of each hidden layer, of the actor and of the critic."""
+    layers: int = 2
+    """Hidden layers of each."""
+    sessions: int = 384
+    """Sessions played in parallel for one update."""
+    scale_share: float = 0.5
+    """Share of the sessions whose bandwidth is scaled."""
+    scale_low: float = 0.6
+    """Smallest factor on their bandwidth."""
+    scale_high: float = 1.6
+    """Largest factor on their bandwidth."""
+    reward_scale: float = 5.0
+    """Divides the QoE of a chunk."""
+    discount: float = 0.99
+    """Of a reward one chunk later (gamma)."""
+    trace: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    rate: float = 5e-4
+    """First learning rate of Adam; falls linearly to 0."""
+    entropy: float = 0.02
+    """First weight of the entropy bonus; falls linearly to 0."""
+    clip: float = 0.2
+    """Largest useful change of a probability ratio."""
+    epochs: int = 3
+    """Passes over the sessions of one update."""
+    minibatch: int = 2048
+    """Decisions per gradient step."""
+    max_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+    average: float = 0.99
+    """Weight of the past in the running average of the actor, per update."""
+    validate_every: int = 20
+    """Updates between two validations."""
+    validation_sessions: int = 400
+    """Sessions of the validation part, with fixed random start points."""
+
+    def __post_init__(self) -> None:
+        """Reject numbers that no training could use.
+
+        Raises:
+            ValueError: a count below 1, a share outside [0, 1], or a scale out of order.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, int) and value < 1:
+                raise ValueError(f"`{field.name}` must be at least 1, got {value}.")
+        for name in ("scale_share", "discount", "trace", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+        if not 0 < self.scale_low <= self.scale_high:
+            raise ValueError(
+                "`scale_low` must be positive and at most `scale_high`, "
+                f"got {self.scale_low} and {self.scale_high}."
+            )
+        for name in ("reward_scale", "rate", "clip", "max_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")

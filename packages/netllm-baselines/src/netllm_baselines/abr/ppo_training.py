@@ -1,0 +1,122 @@
+"""Train the PPO actor on a setting (needs the extra `learned`)."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from netllm_baselines.abr.ppo import PPO
+from netllm_baselines.abr.ppo_learner import Learner
+from netllm_baselines.abr.ppo_recipe import PPORecipe
+from netllm_baselines.abr.ppo_weights import Actor
+from netllm_sims.abr import Session, Setting, rollout
+from netllm_sims.abr import setting as named_setting
+from tqdm import tqdm
+
+_log = logging.getLogger(__name__)
+
+
+def train_ppo(
+    setting: Setting | str,
+    *,
+    out: Path | str,
+    steps: int = 12_000_000,
+    seed: int = 0,
+    recipe: PPORecipe | None = None,
+    threads: int = 1,
+    command: str = "",
+    **overrides: int | float,
+) -> Path:
+    """Write the actor with the best greedy validation QoE to `out` and return that path.
+
+    Each update plays whole sessions of the train part from random start points, estimates
+    advantages with a critic that also sees the coming bandwidth (see `Future`), and improves the
+    clipped objective. Validated and saved is a running average of the actor's weights, played
+    greedily on fixed sessions of the validation part. The test part is never touched. A log with
+    one JSON object per update is written beside `out`. Same seed, machine and threads: same file.
+
+    Args:
+        setting: a setting or its name.
+        out: the `.npz` to write.
+        steps: decisions to learn from; all schedules stretch over them.
+        seed: of everything random.
+        recipe: other numbers than the default ones.
+        threads: torch threads while training.
+        command: remembered in the file's metadata.
+        overrides: single fields of the recipe.
+
+    Source: Schulman et al., "Proximal Policy Optimization Algorithms", 2017. Differences: whole
+        sessions, so no bootstrapping; Huber loss; input-driven critic; averaged weights.
+    """
+    setting = named_setting(setting) if isinstance(setting, str) else setting
+    recipe = replace(recipe or PPORecipe(), **overrides)  # type: ignore[arg-type]
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    decisions = recipe.sessions * (setting.video.chunks - 1)
+    updates = max(1, round(steps / decisions))
+    meta = {"setting": setting.name, "synthetic": setting.synthetic, "seed": seed}
+    meta |= {"steps": updates * decisions, "command": command, "recipe": asdict(recipe)}
+    with _torch_settings(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
+        for line, actor in _train(setting, recipe=recipe, updates=updates, seed=seed, meta=meta):
+            if actor is not None:
+                actor.save(out)
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+    return out
+
+
+def _train(
+    setting: Setting, *, recipe: PPORecipe, updates: int, seed: int, meta: dict[str, object]
+) -> Iterator[tuple[dict[str, float], Actor | None]]:
+    """What to log after each update, and the actor if it is the best so far."""
+    rng = np.random.default_rng(seed)
+    learner = Learner(setting=setting, recipe=recipe, updates=updates, seed=seed)
+    learner.standardise_from(_draw(setting, recipe, rng))
+    valid = setting.sessions("valid", episodes=recipe.validation_sessions, seed=0)
+    best, started = -np.inf, time.perf_counter()
+    bar = tqdm(range(1, updates + 1), desc="ppo", unit="update", disable=None)
+    for update in bar:
+        line = {"update": float(update)} | learner.update(_draw(setting, recipe, rng))
+        actor = None
+        if update % recipe.validate_every == 0 or update == updates:
+            candidate = learner.actor(**meta)
+            qoe = float(rollout(PPO(setting, weights=candidate), setting, valid).qoe.mean())
+            line["valid_qoe"] = qoe
+            if qoe > best:
+                best = qoe
+                actor = replace(candidate, meta=meta | {"valid_qoe": qoe, "update": update})
+            bar.set_postfix(
+                train=f"{line['train_qoe']:.3f}", valid=f"{qoe:.4f}", best=f"{best:.4f}"
+            )
+        yield line | {"seconds": time.perf_counter() - started}, actor
+    _log.info("best greedy QoE on the validation part: %.4f", best)
+
+
+def _draw(setting: Setting, recipe: PPORecipe, rng: np.random.Generator) -> list[Session]:
+    """Training sessions with random traces and starts, some of them faster or slower."""
+    sessions = setting.sessions("train", episodes=recipe.sessions, seed=int(rng.integers(2**31)))
+    scaled = round(recipe.scale_share * len(sessions))
+    factors = rng.uniform(recipe.scale_low, recipe.scale_high, scaled)
+    changed = [
+        replace(session, scale=session.scale * float(factor))
+        for session, factor in zip(sessions[:scaled], factors, strict=True)
+    ]
+    return changed + list(sessions[scaled:])
+
+
+@contextmanager
+def _torch_settings(threads: int) -> Iterator[None]:
+    """Few threads, and bfloat16 products where the processor has them (twice as fast here)."""
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
