@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Anything that chooses the next chunk's level for a batch of sessions.
 

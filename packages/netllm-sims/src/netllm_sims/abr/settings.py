@@ -218,7 +218,7 @@ def _root(name: str, data: str | Path | None) -> Path | None:
             f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
             "or use `synthetic`."
         )
-    root = Path(given).expanduser()
+    root = Path(given).expanduser().resolve()
     if not (root / "abr" / "traces").is_dir():
         source = "--data" if data is not None else "NETLLM_DATA"
         raise FileNotFoundError(
@@ -229,7 +229,7 @@ def _root(name: str, data: str | Path | None) -> Path | None:
 
 
 def _folder(value: str | Path) -> Path:
-    folder = Path(value).expanduser()
+    folder = Path(value).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of traces.")
     return folder

@@ -1,0 +1,84 @@
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis
+import jaxtyping
+import numpy as np
+import pytest
+from beartype import BeartypeConf, beartype
+
+# The first example of a law compiles.
+hypothesis.settings.register_profile("compiled", deadline=None)
+hypothesis.settings.load_profile("compiled")
+
+# As PEP 484 has it an int passes for a float, which beartype grants on demand only.
+checker = ModuleType("netllm_sims_checker")
+checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+sys.modules[checker.__name__] = checker
+# The modules with shapes in their signatures, but for those that numba compiles.
+CHECKED = "formats generate link qoe rollout simulator traces video"
+jaxtyping.install_import_hook(
+    [f"netllm_sims.abr.{name}" for name in CHECKED.split()], "netllm_sims_checker.check"
+)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data."""
+    folder = os.environ.get("NETLLM_DATA")
+    if not folder or not (Path(folder) / "abr" / "traces").is_dir():
+        pytest.skip("NETLLM_DATA names no folder of real data")
+    return Path(folder)
+
+
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No real data, whatever the machine has."""
+    monkeypatch.delenv("NETLLM_DATA", raising=False)
+
+
+class Constant:
+    """Chooses one level for ever."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def act(self, observation):
+        return np.full(len(observation["buffer_s"]), self.level)
+
+
+@pytest.fixture
+def constant() -> type[Constant]:
+    """A policy that chooses one level for ever."""
+    return Constant
+
+
+class BufferBased:
+    """BBA as the reference has it: reservoir 5 s, cushion 10 s, six levels (ORACLES.md)."""
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def act(self, observation):
+        buffer_s = observation["buffer_s"]
+        ramp = (5 * (buffer_s - 5) / 10).astype(np.int64)
+        return np.where(buffer_s < 5, 0, np.where(buffer_s >= 15, 5, ramp))
+
+
+@pytest.fixture
+def buffer_based() -> BufferBased:
+    """The published buffer-based policy."""
+    return BufferBased()
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Shapes are not checked by the test run, so that the code's own errors are reached."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,0 +1,159 @@
+import hashlib
+
+import numpy as np
+import pytest
+from netllm_sims.abr import Trace, load_trace, load_traces
+
+
+def write(folder, text, name="trace"):
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def test_two_columns_are_seconds_and_mbps(tmp_path):
+    trace = load_trace(write(tmp_path, "0.0\t0.8\n5.0\t0\n\n# outage over\n10.5 1.25\n"))
+    assert trace.id == "trace"
+    assert trace.time_s.tolist() == [0, 5, 10.5]
+    assert trace.bandwidth_mbps.tolist() == [0.8, 0, 1.25]
+    assert trace.period_s == 10.5
+
+
+def test_mahimahi_lines_are_packets_of_1500_bytes_counted_per_bin(tmp_path):
+    # by hand: 3 packets in (0, 1] s, 1 in (1, 2] s; 12,000 bits each
+    trace = load_trace(write(tmp_path, "500\n1000\n1000\n2000\n"))
+    assert trace.time_s.tolist() == [0, 1, 2]
+    assert trace.bandwidth_mbps[1:] == pytest.approx([0.036, 0.012])
+
+
+def test_mahimahi_bins_keep_period_and_bytes(tmp_path):
+    times_ms = np.sort(np.random.default_rng(0).integers(1, 12_345, 5000))
+    file = write(tmp_path, "\n".join(map(str, times_ms)))
+    for bin_s in (0.1, 1.0, 60.0):
+        trace = load_trace(file, bin_s=bin_s)
+        bits = np.diff(trace.time_s) @ trace.bandwidth_mbps[1:] * 1e6
+        assert trace.period_s == times_ms[-1] / 1000
+        assert bits == pytest.approx(5000 * 12_000)
+
+
+def test_mahimahi_bins_must_have_a_width(tmp_path):
+    with pytest.raises(ValueError, match="bin_s"):
+        load_trace(write(tmp_path, "500\n1000\n"), bin_s=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time_s,bandwidth_mbps\n0,1.5\n2,0.25\n",
+        "\ufeffplace;Throughput_kbps;Timestamp_ms\nOslo;1500;0\nBergen;250;2000\n",
+        '"time","bps"\n"0","1500000"\n"2","250000"\n',
+        "time_s bandwidth\n0 1.5\n2 0.25\n",
+    ],
+)
+def test_a_header_names_columns_and_units(tmp_path, text):
+    trace = load_trace(write(tmp_path, text))
+    assert trace.time_s.tolist() == [0, 2]
+    assert trace.bandwidth_mbps.tolist() == [1.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("", 1, "empty file"),
+        ("# only a comment\n\n", 1, "empty file"),
+        ("0 1\n5 fast\n", 2, "must be numbers, got '5 fast'"),
+        ("zero 1\n5 2\n", 1, "must be numbers"),
+        ("0 1\n\n5 2\n4 2\n", 4, "must not run back, got 4 s after 5 s"),
+        ("-1 1\n5 2\n", 1, "must not run back"),
+        ("0 1\n5 -2\n6 1\n", 2, "must be >= 0 Mbit/s, got -2"),
+        ("0 1\n5 nan\n", 2, "finite"),
+        ("0 1\ninf 2\n", 2, "finite"),
+        ("0 1\n5 2 3\n", 2, "must hold 2 columns"),
+        ("1.5\n2.5\n", 1, "must hold 2 columns"),
+        ("500\n1000\nx\n", 3, "one whole millisecond"),
+        ("500\n-3\n", 2, "one whole millisecond"),
+        ("500\n1000\n400\n", 3, "must not run back, got 400 ms after 1000 ms"),
+        ("0\n0\n", 2, "its period"),
+        ("0,1.5\n2,1\n", 1, "the header must name"),
+        ("time_s,speed\n0,1\n", 1, "the header must name"),
+        ("time_s,mbps\n0,1\n1,fast\n", 3, "must be numbers"),
+        ("time_s,mbps\n0,1\n1\n", 3, "must hold 2 columns"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_file(tmp_path, text, line, message):
+    file = write(tmp_path, text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_trace(file)
+    assert str(caught.value).startswith(f"{file}:{line}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 0\n5 0\n9 0\n", "some bandwidth"),
+        ("0 3\n5 0\n9 0\n", "first value is never used"),
+        ("0 1\n", "at least two points"),
+        ("0 1\n0 1\n", "some bandwidth"),
+        ("time,mbps\n", "at least two points"),
+    ],
+)
+def test_a_bad_whole_is_named_by_its_file(tmp_path, text, message):
+    file = write(tmp_path, text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_trace(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_a_binary_file_is_no_trace(tmp_path):
+    file = tmp_path / "trace.gz"
+    file.write_bytes(b"\x1f\x8b\x08\xff\xfe")
+    with pytest.raises(ValueError, match=r"trace.gz:1: .*text file"):
+        load_trace(file)
+
+
+def test_a_moment_without_bandwidth_is_legal():
+    assert Trace("t", np.array([0.0, 1, 2]), np.array([1.0, 0, 3])).period_s == 2
+
+
+def test_a_folder_gives_its_files_by_name(tmp_path):
+    for name in ("b", "a", ".hidden"):
+        write(tmp_path, "0 1\n1 2\n", name)
+    (tmp_path / "c").mkdir()
+    assert [trace.id for trace in load_traces(tmp_path)] == ["a", "b"]
+
+
+def test_a_folder_must_exist_and_hold_traces(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_traces(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="at least one file"):
+        load_traces(tmp_path)
+
+
+def test_the_digest_tells_content_not_name():
+    points = np.array([0.0, 1]), np.array([1.0, 2])
+    assert Trace("a", *points).digest == Trace("b", *points).digest
+    assert Trace("a", *points).digest != Trace("a", points[0], np.array([1.0, 3])).digest
+
+
+def test_a_trace_cannot_be_changed():
+    time_s = np.array([0.0, 1])
+    trace = Trace("a", time_s, np.array([1.0, 2]))
+    time_s[1] = 9
+    assert trace.period_s == 1
+    with pytest.raises(ValueError, match="read-only"):
+        trace.time_s[1] = 9
+
+
+def test_points_are_checked_in_memory_too():
+    with pytest.raises(ValueError, match="Trace `t`, point 1: .*>= 0 Mbit/s"):
+        Trace("t", np.array([0.0, 1]), np.array([1.0, -1]))
+
+
+def test_equal_digests_are_equal_files_in_the_published_traces(real_data):
+    digests, hashes = [], []
+    for name in ("fcc-test", "fcc-train"):
+        folder = real_data / "abr" / "traces" / name
+        digests += [trace.digest for trace in load_traces(folder)]
+        hashes += [hashlib.sha256(file.read_bytes()).digest() for file in sorted(folder.iterdir())]
+    assert len(digests) == 335
+    assert len(set(digests)) == len(set(hashes)) == len(set(zip(digests, hashes, strict=True)))

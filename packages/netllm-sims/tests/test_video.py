@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from netllm_sims.abr import LADDER_KBPS, Video, load_video
+
+
+def write(folder, columns):
+    for level, sizes in enumerate(columns):
+        (folder / f"video_size_{level}").write_text("".join(f"{size}\n" for size in sizes))
+    return folder
+
+
+def test_a_folder_is_a_table_of_chunk_and_level(tmp_path):
+    video = load_video(write(tmp_path, [[1, 2, 3], [4, 5, 6]]), rates_kbps=(300, 750))
+    assert video.sizes_bytes.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert (video.name, video.levels, video.chunks) == (tmp_path.name, 2, 3)
+
+
+def test_48_chunks_are_played_of_a_longer_table(tmp_path):
+    folder = write(tmp_path, [range(1, 50)] * 6)
+    assert load_video(folder).chunks == 48
+    assert load_video(folder, chunks=20).chunks == 20
+    assert load_video(folder).rates_kbps == LADDER_KBPS
+
+
+def test_files_of_different_length_are_named(tmp_path):
+    write(tmp_path, [[1, 2, 3], [4, 5]])
+    with pytest.raises(ValueError, match="got 2 lines here and 3") as caught:
+        load_video(tmp_path, rates_kbps=(300, 750))
+    assert str(caught.value).startswith(f"{tmp_path / 'video_size_1'}:3: ")
+
+
+@pytest.mark.parametrize("wrong", ["big", "0", "-4", "nan", "inf", "1 2"])
+def test_a_bad_size_is_named_with_its_line(tmp_path, wrong):
+    write(tmp_path, [[1, 2], [4, wrong]])
+    with pytest.raises(ValueError, match="number of bytes > 0") as caught:
+        load_video(tmp_path, rates_kbps=(300, 750))
+    assert str(caught.value).startswith(f"{tmp_path / 'video_size_1'}:2: ")
+
+
+def test_an_empty_size_file_is_named(tmp_path):
+    write(tmp_path, [[]])
+    with pytest.raises(ValueError, match="video_size_0:1: .*empty file"):
+        load_video(tmp_path)
+
+
+def test_the_ladder_must_fit_the_files(tmp_path):
+    write(tmp_path, [[1, 2], [4, 5]])
+    with pytest.raises(ValueError, match="2 files for the rates .*Set `rates_kbps`"):
+        load_video(tmp_path)
+
+
+def test_the_numbers_of_the_files_must_have_no_gap(tmp_path):
+    write(tmp_path, [[1, 2], [4, 5], [6, 7]])
+    (tmp_path / "video_size_1").unlink()
+    with pytest.raises(FileNotFoundError, match=r"without a gap, got numbers \[0, 2\]"):
+        load_video(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_video(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rates_kbps": (750.0, 300.0)}, "must be positive and rise"),
+        ({"rates_kbps": (0.0, 300.0)}, "must be positive and rise"),
+        ({"rates_kbps": ()}, "must be positive and rise"),
+        ({"rates_kbps": (1.0, 2.0, 3.0)}, "one column for each of the 3 rates"),
+        ({"sizes_bytes": np.zeros((3, 2))}, "> 0 bytes"),
+        ({"chunk_s": 0.0}, "`chunk_s` must be > 0 s"),
+        ({"chunks": 4}, "between 2 and the 3 rows"),
+        ({"chunks": 1}, "between 2 and the 3 rows"),
+    ],
+)
+def test_a_video_checks_its_table(changes, message):
+    good = {"name": "v", "rates_kbps": (300.0, 750.0), "sizes_bytes": np.ones((3, 2)), "chunks": 3}
+    assert Video(**good).levels == 2
+    with pytest.raises(ValueError, match=message):
+        Video(**(good | changes))
