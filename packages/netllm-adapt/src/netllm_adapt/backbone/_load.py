@@ -2,7 +2,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -136,19 +136,36 @@ def _config(name: str, cache: str | os.PathLike[str] | None) -> "PretrainedConfi
 def _named(
     name: str, dtype: torch.dtype, seed: int, cache: str | os.PathLike[str] | None
 ) -> "PreTrainedModel":
-    from transformers import AutoModel
-
     known = find(name)
     if known is None:
         with _explained(name):
-            return AutoModel.from_pretrained(name, dtype=dtype)
+            return _headless(name, dtype=dtype)
     config = config_of(known.config)
     if known.weights is None:
         return _random(config, dtype, seed)
+    folder = _pulled(name, cache)
+    return _headless(folder, dtype=dtype, config=config, local_files_only=True)
+
+
+def _headless(source: str | Path, **options: Any) -> "PreTrainedModel":
+    """Weights of ``source`` without the LM head, every one of them from the file.
+
+    transformers fills what it misses with random numbers. Before version 5 that happens to whole
+    Gemma 3 checkpoints saved with their head, so these are loaded with it.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    bare: Any = AutoModel
+    with_head: Any = AutoModelForCausalLM
+    options["output_loading_info"] = True
     with quiet():
-        return AutoModel.from_pretrained(
-            _pulled(name, cache), config=config, dtype=dtype, local_files_only=True
-        )
+        model, found = bare.from_pretrained(source, **options)
+        if found["missing_keys"]:
+            whole, found = with_head.from_pretrained(source, **options)
+            model = whole.get_decoder()
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{source} lacks {len(missing)} weights of its model, first {missing[0]}.")
+    return cast("PreTrainedModel", model)
 
 
 def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:

@@ -31,13 +31,16 @@ class LoraLinear(Linear):
         if name is None:
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
-        base, dropout = self.base_layer, self.lora_dropout[name]
+        base: Any = self.base_layer
+        a: Any = self.lora_A[name]
+        b: Any = self.lora_B[name]
+        dropout = self.lora_dropout[name]
         return lora_linear(
             x,
             base.weight.t() if self.fan_in_fan_out else base.weight,
             base.bias,
-            self.lora_A[name].weight,
-            self.lora_B[name].weight,
+            a.weight,
+            b.weight,
             self.scaling[name],
             dropout=dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0,
         )
@@ -69,7 +72,8 @@ def use_our_layer(config: LoraConfig) -> LoraConfig:
     PEFT matches the map by ``isinstance``. Ours answers None for subclasses (quantised layers,
     say), after which PEFT goes on to its own classes.
     """
-    config._register_custom_module({nn.Linear: _build, Conv1D: _build})
+    build: Any = _build  # PEFT expects a class and calls it
+    config._register_custom_module({nn.Linear: build, Conv1D: build})
     return config
 
 

@@ -52,7 +52,8 @@ def load_lora(
 
 def _without_head(backbone: PreTrainedModel, folder: Path) -> dict[str, str] | None:
     """How names given under an LM head become names of the backbone itself."""
-    prefix = f"base_model.model.{backbone.base_model_prefix}."
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        under_head = all(key.startswith(prefix) for key in file.keys())  # noqa: SIM118
-    return {f"^{prefix}".replace(".", r"\."): "base_model.model."} if under_head else None
+        parents = {key.split(".")[2] for key in file.keys()}  # noqa: SIM118
+    if len(parents) != 1 or hasattr(backbone, parent := parents.pop()):
+        return None
+    return {rf"^base_model\.model\.{parent}\.": "base_model.model."}

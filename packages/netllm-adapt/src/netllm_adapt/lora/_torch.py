@@ -29,7 +29,9 @@ def lora_linear(
     """``x·Wᵀ + bias + scale·(x̂·Aᵀ)·Bᵀ`` with its own backward pass."""
     if not torch.is_grad_enabled():
         return _forward(x, weight, bias, a, b, scale, dropout, seed)[0]
-    result: Tensor = _LoraLinear.apply(x, weight, bias, a, b, scale, dropout, seed)
+    result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        x, weight, bias, a, b, scale, dropout, seed
+    )
     return result
 
 
@@ -77,7 +79,7 @@ class _LoraLinear(torch.autograd.Function):
         for_x, for_weight, for_bias, for_a, for_b = ctx.needs_input_grad[:5]
         seed = ctx.seed if ctx.dropout else None
         rows, dy = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-        d_small = dy @ (b * ctx.scale).to(x.dtype) if for_x or for_a else None
+        d_small = dy @ (b * ctx.scale).to(x.dtype)
         return (
             _grad_x(dy, weight, d_small, a, ctx.dropout, seed).view_as(x) if for_x else None,
             dy.t() @ rows if for_weight else None,
