@@ -2,7 +2,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -139,16 +139,23 @@ def _named(
     known = find(name)
     if known is None:
         with _explained(name):
-            return _headless(name, dtype=dtype)
-    config = config_of(known.config)
-    if known.weights is None:
-        return _random(config, dtype, seed)
-    folder = _pulled(name, cache)
-    return _headless(folder, dtype=dtype, config=config, local_files_only=True)
+            model, missing = _headless(name, dtype=dtype)
+    elif known.weights is None:
+        return _random(config_of(known.config), dtype, seed)
+    else:
+        name = str(_pulled(name, cache))
+        config = config_of(known.config)
+        model, missing = _headless(name, dtype=dtype, config=config, local_files_only=True)
+    if missing:
+        raise ValueError(
+            f"{name} must hold every weight of its model, it lacks {len(missing)}, first "
+            f"{missing[0]}. Copy or pull it again."
+        )
+    return model
 
 
-def _headless(source: str | Path, **options: Any) -> "PreTrainedModel":
-    """Weights of ``source`` without the LM head, every one of them from the file.
+def _headless(source: str, **options: Any) -> tuple["PreTrainedModel", list[str]]:
+    """The model of ``source`` without its LM head, and the names of weights that it lacks.
 
     transformers fills what it misses with random numbers. Before version 5 that happens to whole
     Gemma 3 checkpoints saved with their head, so these are loaded with it.
@@ -163,9 +170,7 @@ def _headless(source: str | Path, **options: Any) -> "PreTrainedModel":
         if found["missing_keys"]:
             whole, found = with_head.from_pretrained(source, **options)
             model = whole.get_decoder()
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(f"{source} lacks {len(missing)} weights of its model, first {missing[0]}.")
-    return cast("PreTrainedModel", model)
+    return model, sorted(found["missing_keys"])
 
 
 def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:

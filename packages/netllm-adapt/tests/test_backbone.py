@@ -1,0 +1,191 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from netllm_adapt.backbone import backbones, cache_folder, load_backbone, load_tokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, DynamicCache
+
+TINY = [f"tiny-random-{kind}" for kind in ("llama", "mistral", "gemma3", "gpt2", "opt")]
+INPUT = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_backbone_is_frozen_and_answers_embeddings_with_hidden_states(name: str) -> None:
+    model = load_backbone(name, dtype="float32")
+    hidden = model(inputs_embeds=INPUT).last_hidden_state
+    assert hidden.shape == INPUT.shape
+    assert not hidden.requires_grad
+    assert not model.training
+    assert model.name_or_path == name
+    assert model.config.max_position_embeddings == 1024
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_layers_keep_the_first_blocks(name: str) -> None:
+    whole = load_backbone(name, dtype="float32")
+    first = load_backbone(name, dtype="float32", layers=2)
+    states = whole(inputs_embeds=INPUT, output_hidden_states=True).hidden_states
+    cut = first(inputs_embeds=INPUT, output_hidden_states=True, use_cache=True)
+    torch.testing.assert_close(cut.hidden_states[1], states[1], rtol=0, atol=0)
+    assert len(cut.hidden_states) == 3
+    assert first.config.num_hidden_layers == 2
+    assert len(getattr(first.config, "layer_types", None) or "ab") == 2
+    kept, everything = first.state_dict(), whole.state_dict()
+    assert set(kept) < set(everything)
+    assert all(torch.equal(value, everything[key]) for key, value in kept.items())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_cut_backbone_streams_with_a_cache(name: str) -> None:
+    model = load_backbone(name, dtype="float32", layers=2)
+    cache = DynamicCache(config=model.config)
+    for start in (0, 4):
+        step = INPUT[:, start : start + 4 if start == 0 else None]
+        hidden = model(inputs_embeds=step, past_key_values=cache, use_cache=True).last_hidden_state
+    torch.testing.assert_close(
+        hidden, model(inputs_embeds=INPUT).last_hidden_state[:, 4:], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("layers", [0, -1, 5])
+def test_layers_outside_the_model_are_refused(layers: int) -> None:
+    with pytest.raises(ValueError, match=f"from 1 to 4, .* got {layers}"):
+        load_backbone("tiny-random", layers=layers)
+
+
+def test_random_weights_follow_their_seed_and_leave_the_global_stream_alone() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (
+        load_backbone("tiny-random", dtype="float32", seed=seed)(inputs_embeds=INPUT)[0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_random_weights_of_two_dtypes_are_one_draw() -> None:
+    wide, narrow = (load_backbone("tiny-random", dtype=d) for d in ("float32", "bfloat16"))
+    assert narrow.dtype == torch.bfloat16
+    for key, value in wide.state_dict().items():
+        assert torch.equal(value.to(torch.bfloat16), narrow.state_dict()[key])
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one of bfloat16, .* got 'int4'"):
+        load_backbone("tiny-random", dtype="int4")
+
+
+def test_random_weights_of_a_known_backbone_need_no_pull(tmp_path: Path) -> None:
+    model = load_backbone("random-smollm2-135m", layers=1, cache=tmp_path)
+    # The published configuration of SmolLM2-135M.
+    assert (model.config.hidden_size, model.config.num_key_value_heads) == (576, 3)
+    assert model.config.num_hidden_layers == 1
+    spread = model.layers[0].mlp.up_proj.weight.float().std()
+    assert spread.item() == pytest.approx(1 / 24, rel=0.02)
+    assert not list(tmp_path.iterdir())
+
+
+def test_random_weights_take_the_configuration_of_a_folder(tmp_path: Path) -> None:
+    _save_causal("tiny-random-opt", tmp_path)
+    model = load_backbone(f"random-{tmp_path}", layers=3, dtype="float32")
+    assert (model.config.model_type, model.config.num_hidden_layers) == ("opt", 3)
+
+
+def test_a_backbone_that_was_not_pulled_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Run: netllm backbone pull smollm2-135m") as info:
+        load_backbone("smollm2-135m", cache=tmp_path)
+    assert str(tmp_path) in str(info.value)
+    with pytest.raises(FileNotFoundError, match="netllm backbone pull smollm2-135m"):
+        load_tokenizer("smollm2-135m", cache=tmp_path)
+
+
+def test_a_misspelt_name_lists_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'smolm2-135m'. Did you mean smollm2-135m\?"):
+        load_backbone("smolm2-135m")
+
+
+def test_a_hub_model_that_cannot_be_reached_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"'nobody/nothing' must be .* Offline, give"):
+        load_backbone("nobody/nothing")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_folder_saved_with_its_head_loads_without_it(name: str, tmp_path: Path) -> None:
+    causal = _save_causal(name, tmp_path)
+    model = load_backbone(str(tmp_path), dtype="float32")
+    expected = causal(inputs_embeds=INPUT, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(
+        model(inputs_embeds=INPUT).last_hidden_state, expected, rtol=1e-5, atol=1e-5
+    )
+    assert not hasattr(model, "lm_head")
+
+
+def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    _save_causal("tiny-random-llama", tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    file.unlink()
+    del weights["model.layers.2.mlp.up_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1, first .*layers\.2\.mlp\.up_proj\.weight"):
+        load_backbone(str(tmp_path))
+
+
+def test_the_cache_folder_follows_argument_variable_and_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path / "variable"))
+    assert cache_folder(tmp_path / "given") == tmp_path / "given"
+    assert cache_folder() == tmp_path / "variable"
+    monkeypatch.delenv("NETLLM_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "netllm"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "netllm"
+
+
+def test_the_list_tells_size_licence_and_what_is_cached(tmp_path: Path) -> None:
+    listed = {entry.name: entry for entry in backbones(cache=tmp_path)}
+    assert listed["smollm2-135m"].download_mb == 93
+    assert listed["smollm2-135m"].licence == "Apache-2.0"
+    assert not listed["smollm2-135m"].cached
+    assert listed["tiny-random-gpt2"].cached
+
+
+def test_another_package_adds_a_backbone_by_an_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from netllm_adapt.backbone import Backbone\n"
+        "SMALL = Backbone(summary='small', config={'model_type': 'gpt2', 'n_embd': 8,\n"
+        "    'n_head': 2, 'n_layer': 1, 'vocab_size': 16, 'bos_token_id': 1, 'eos_token_id': 2})\n"
+        "WRONG = 'smollm2-135m'\n"
+    )
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[netllm.backbones]\ntheir-small = theirs:SMALL\ntheir-wrong = theirs:WRONG\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_backbone("their-small").config.hidden_size == 8
+    with pytest.raises(TypeError, match=r"'their-wrong' of netllm\.backbones must be a"):
+        load_backbone("their-wrong")
+
+
+def _save_causal(name: str, folder: Path) -> AutoModelForCausalLM:
+    """A model with a random head of its own around the tiny backbone, written to ``folder``."""
+    bare = load_backbone(name, dtype="float32")
+    bare.config.tie_word_embeddings = False
+    causal = AutoModelForCausalLM.from_config(bare.config)
+    inner = causal.get_decoder() if name.endswith("gemma3") else causal.base_model
+    inner.load_state_dict(bare.state_dict())
+    causal.eval().save_pretrained(folder)
+    return causal
