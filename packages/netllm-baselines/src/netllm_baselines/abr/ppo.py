@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from netllm_sims.abr import Setting
+
 from netllm_baselines.abr.ppo_features import features, width
 from netllm_baselines.abr.ppo_weights import Actor
-from netllm_sims.abr import Setting
 
 
 class PPO:

@@ -11,7 +11,7 @@ HISTORY = 6
 """Past chunks in an observation."""
 LOOKAHEAD = 6
 """Coming chunks in an observation."""
-HORIZONS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+HORIZONS_S = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 """Borders of the windows of future bandwidth that the critic sees."""
 
 _SLOWEST_MBPS = 0.01
@@ -91,15 +91,14 @@ class Future:
         scale: Float[np.ndarray, " session"],
         step_s: float = 0.5,
     ) -> None:
-        unique: dict[str, int] = {}
-        self._row = np.array([unique.setdefault(t.digest, len(unique)) for t in traces])
-        by_digest = {trace.digest: trace for trace in traces}
-        tables = [_capacity(by_digest[digest], step_s) for digest in unique]
+        unique = {id(trace): trace for trace in traces}
+        row = {key: i for i, key in enumerate(unique)}
+        self._row = np.array([row[id(trace)] for trace in traces])
+        tables = [_capacity(trace, step_s) for trace in unique.values()]
         self._cells = np.array([len(table) - 1 for table in tables], dtype=np.float64)[self._row]
         self._table = np.zeros((len(tables), max(map(len, tables))), dtype=np.float64)
-        for row, table in zip(self._table, tables, strict=True):
-            row[: len(table)] = table
-            row[len(table) :] = table[-1]
+        for line, table in zip(self._table, tables, strict=True):
+            line[: len(table)] = table
         self._round = np.array([table[-1] for table in tables])[self._row]
         self._scale = scale
         self._step_s = step_s
@@ -108,7 +107,7 @@ class Future:
         self, time_s: Float[np.ndarray, " session"]
     ) -> Float[np.ndarray, "session window"]:
         """Log of the mean bandwidth (Mbit/s) in each window after `time_s` of trace time."""
-        borders = np.asarray(HORIZONS_S)
+        borders = np.asarray(HORIZONS_S, dtype=np.float64)
         cell = (time_s[:, None] + borders) / self._step_s
         rounds, cell = np.divmod(cell, self._cells[:, None])
         low = np.minimum(cell.astype(np.int64), self._cells[:, None].astype(np.int64) - 1)

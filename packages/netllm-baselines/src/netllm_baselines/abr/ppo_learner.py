@@ -8,11 +8,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from netllm_sims.abr import Session, Setting, Simulator
+from torch import Tensor, nn
+
 from netllm_baselines.abr.ppo_features import HORIZONS_S, Future, features, width
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 from netllm_baselines.abr.ppo_weights import Actor
-from netllm_sims.abr import Session, Setting, Simulator
-from torch import Tensor, nn
 
 _CUT = 5.0
 

@@ -13,12 +13,24 @@ class PPORecipe:
     """Hidden layers of each."""
     sessions: int = 384
     """Sessions played in parallel for one update."""
-    scale_share: float = 0.5
+    traces: str = ""
+    """Learn from, and validate on, only traces with this text in their name."""
+    scale_share: float = 0.7
     """Share of the sessions whose bandwidth is scaled."""
-    scale_low: float = 0.6
+    scale_low: float = 0.5
     """Smallest factor on their bandwidth."""
-    scale_high: float = 1.6
+    scale_high: float = 1.8
     """Largest factor on their bandwidth."""
+    alter_share: float = 0.8
+    """Share of the sessions whose trace is altered in the following ways."""
+    stretch: float = 0.5
+    """Time runs up to e to this power faster or slower."""
+    noise: float = 0.3
+    """Largest sigma of log-normal noise on the bandwidth."""
+    noise_points: int = 10
+    """Longest run of points that share their noise."""
+    splice_share: float = 0.3
+    """Share of the altered traces that go over into another trace during the session."""
     reward_scale: float = 5.0
     """Divides the QoE of a chunk."""
     discount: float = 0.99
@@ -31,7 +43,7 @@ class PPORecipe:
     """First weight of the entropy bonus; falls linearly to 0."""
     clip: float = 0.2
     """Largest useful change of a probability ratio."""
-    epochs: int = 3
+    epochs: int = 2
     """Passes over the sessions of one update."""
     minibatch: int = 2048
     """Decisions per gradient step."""
@@ -41,7 +53,7 @@ class PPORecipe:
     """Weight of the past in the running average of the actor, per update."""
     validate_every: int = 20
     """Updates between two validations."""
-    validation_sessions: int = 400
+    validation_sessions: int = 800
     """Sessions of the validation part, with fixed random start points."""
 
     def __post_init__(self) -> None:
@@ -54,7 +66,7 @@ class PPORecipe:
             value = getattr(self, field.name)
             if isinstance(field.default, int) and value < 1:
                 raise ValueError(f"`{field.name}` must be at least 1, got {value}.")
-        for name in ("scale_share", "discount", "trace", "average"):
+        for name in ("scale_share", "alter_share", "splice_share", "discount", "trace", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
         if not 0 < self.scale_low <= self.scale_high:
@@ -62,6 +74,9 @@ class PPORecipe:
                 "`scale_low` must be positive and at most `scale_high`, "
                 f"got {self.scale_low} and {self.scale_high}."
             )
+        for name in ("stretch", "noise", "entropy"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
         for name in ("reward_scale", "rate", "clip", "max_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")

@@ -5,18 +5,21 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import torch
+from netllm_sims.abr import Setting, rollout
+from netllm_sims.abr import setting as named_setting
+from tqdm import tqdm
+
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_recipe import PPORecipe
+from netllm_baselines.abr.ppo_sessions import training, validation
 from netllm_baselines.abr.ppo_weights import Actor
-from netllm_sims.abr import Session, Setting, rollout
-from netllm_sims.abr import setting as named_setting
-from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +33,11 @@ def train_ppo(
     recipe: PPORecipe | None = None,
     threads: int = 1,
     command: str = "",
-    **overrides: int | float,
+    **overrides: int | float | str,
 ) -> Path:
     """Write the actor with the best greedy validation QoE to `out` and return that path.
 
-    Each update plays whole sessions of the train part from random start points, estimates
+    Each update plays whole sessions of the train part (altered, see `ppo_sessions`), estimates
     advantages with a critic that also sees the coming bandwidth (see `Future`), and improves the
     clipped objective. Validated and saved is a running average of the actor's weights, played
     greedily on fixed sessions of the validation part. The test part is never touched. A log with
@@ -54,7 +57,7 @@ def train_ppo(
         sessions, so no bootstrapping; Huber loss; input-driven critic; averaged weights.
     """
     setting = named_setting(setting) if isinstance(setting, str) else setting
-    recipe = replace(recipe or PPORecipe(), **overrides)  # type: ignore[arg-type]
+    recipe = _override(recipe or PPORecipe(), overrides)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     decisions = recipe.sessions * (setting.video.chunks - 1)
@@ -70,18 +73,32 @@ def train_ppo(
     return out
 
 
+def _override(recipe: PPORecipe, overrides: dict[str, int | float | str]) -> PPORecipe:
+    known = {field.name: type(field.default) for field in fields(recipe)}
+    for name, value in overrides.items():
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"`{name}` is no field of the recipe.{hint} Known: {', '.join(known)}."
+            )
+        if not isinstance(value, known[name]) and (known[name], type(value)) != (float, int):
+            raise ValueError(f"`{name}` must be a {known[name].__name__}, got {value!r}.")
+    return replace(recipe, **overrides)  # type: ignore[arg-type]
+
+
 def _train(
     setting: Setting, *, recipe: PPORecipe, updates: int, seed: int, meta: dict[str, object]
 ) -> Iterator[tuple[dict[str, float], Actor | None]]:
     """What to log after each update, and the actor if it is the best so far."""
     rng = np.random.default_rng(seed)
     learner = Learner(setting=setting, recipe=recipe, updates=updates, seed=seed)
-    learner.standardise_from(_draw(setting, recipe, rng))
-    valid = setting.sessions("valid", episodes=recipe.validation_sessions, seed=0)
+    learner.standardise_from(training(setting, recipe=recipe, rng=rng))
+    valid = validation(setting, recipe=recipe)
     best, started = -np.inf, time.perf_counter()
     bar = tqdm(range(1, updates + 1), desc="ppo", unit="update", disable=None)
     for update in bar:
-        line = {"update": float(update)} | learner.update(_draw(setting, recipe, rng))
+        line = {"update": float(update)} | learner.update(training(setting, recipe=recipe, rng=rng))
         actor = None
         if update % recipe.validate_every == 0 or update == updates:
             candidate = learner.actor(**meta)
@@ -95,18 +112,6 @@ def _train(
             )
         yield line | {"seconds": time.perf_counter() - started}, actor
     _log.info("best greedy QoE on the validation part: %.4f", best)
-
-
-def _draw(setting: Setting, recipe: PPORecipe, rng: np.random.Generator) -> list[Session]:
-    """Training sessions with random traces and starts, some of them faster or slower."""
-    sessions = setting.sessions("train", episodes=recipe.sessions, seed=int(rng.integers(2**31)))
-    scaled = round(recipe.scale_share * len(sessions))
-    factors = rng.uniform(recipe.scale_low, recipe.scale_high, scaled)
-    changed = [
-        replace(session, scale=session.scale * float(factor))
-        for session, factor in zip(sessions[:scaled], factors, strict=True)
-    ]
-    return changed + list(sessions[scaled:])
 
 
 @contextmanager
