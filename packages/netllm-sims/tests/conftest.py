@@ -82,3 +82,32 @@ def unchecked_shapes():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """A setting of 20 chunks and three levels; no sum of payloads of a test's traces is a size."""
+    from netllm_sims.abr import Video, setting
+
+    rates = (300.0, 1200.0, 4300.0)
+    factor = np.random.default_rng(7).uniform(0.8, 1.2, (21, 1))
+    sizes = np.floor(np.array(rates) * 500 * factor) + 0.3
+    return setting(
+        "synthetic", video=Video(name="v", rates_kbps=rates, sizes_bytes=sizes, chunks=20)
+    )
+
+
+@pytest.fixture(scope="session")
+def play():
+    """Function that gives all observations of a run, stacked, the start-up chunk's first."""
+    from netllm_sims.abr import Simulator
+
+    def run(config, sessions, levels, dtype=np.float64):
+        simulator = Simulator(config, sessions, dtype=dtype)
+        seen = [{name: value.copy() for name, value in simulator.reset().items()}]
+        for level in levels:
+            simulator.step(np.full(len(sessions), level))
+            seen.append({name: value.copy() for name, value in simulator.observation.items()})
+        return {name: np.stack([one[name] for one in seen], axis=1) for name in seen[0]}
+
+    return run

@@ -145,7 +145,7 @@ def test_a_trace_cannot_be_changed():
 
 
 def test_points_are_checked_in_memory_too():
-    with pytest.raises(ValueError, match="Trace `t`, point 1: .*>= 0 Mbit/s"):
+    with pytest.raises(ValueError, match=r"Trace `t`, point 1: .*>= 0 Mbit/s"):
         Trace("t", np.array([0.0, 1]), np.array([1.0, -1]))
 
 

@@ -39,13 +39,13 @@ def test_a_bad_size_is_named_with_its_line(tmp_path, wrong):
 
 def test_an_empty_size_file_is_named(tmp_path):
     write(tmp_path, [[]])
-    with pytest.raises(ValueError, match="video_size_0:1: .*empty file"):
+    with pytest.raises(ValueError, match=r"video_size_0:1: .*empty file"):
         load_video(tmp_path)
 
 
 def test_the_ladder_must_fit_the_files(tmp_path):
     write(tmp_path, [[1, 2], [4, 5]])
-    with pytest.raises(ValueError, match="2 files for the rates .*Set `rates_kbps`"):
+    with pytest.raises(ValueError, match=r"2 files for the rates .*Set `rates_kbps`"):
         load_video(tmp_path)
 
 

@@ -1,0 +1,153 @@
+import warnings
+
+import gymnasium
+import netllm_sims
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from netllm_sims.abr import Env, Simulator, VectorEnv, setting
+
+
+def make(**arguments):
+    assert netllm_sims
+    return gymnasium.make("netllm/ABR-v0", **({"setting": "synthetic"} | arguments))
+
+
+def test_the_environment_passes_gymnasiums_checker():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make().unwrapped)
+        check_env(make(part="test", latency_s=0.2, delay_noise=0.1).unwrapped)
+
+
+def test_an_episode_is_that_of_the_simulator():
+    env = make(part="test")
+    seen, info = env.reset(seed=0, options={"session": 3})
+    config = setting("synthetic")
+    one = config.sessions("test")[3]
+    simulator = Simulator(config, [one])
+    expected = simulator.reset()
+    assert info == {"session": one.id}
+    for step in range(47):
+        for name, value in expected.items():
+            np.testing.assert_array_equal(seen[name], value[0])
+        expected, reward, _ = simulator.step(np.array([step % 6]))
+        seen, got, terminated, truncated, info = env.step(step % 6)
+        assert got == reward[0]
+        assert terminated == (step == 46)
+        assert not truncated
+        assert info["bitrate_mbps"] == pytest.approx(config.rates_kbps[step % 6] / 1000)
+    assert seen["chunks_left"] == 0
+
+
+def test_observations_are_not_reused():
+    env = make()
+    first, _ = env.reset(seed=1)
+    kept = {name: value.copy() for name, value in first.items()}
+    env.step(5)
+    for name, value in kept.items():
+        np.testing.assert_array_equal(first[name], value)
+
+
+def test_training_draws_sessions_by_seed():
+    env = make(part="train")
+    first = [env.reset(seed=3)[1]["session"], env.reset()[1]["session"]]
+    assert [env.reset(seed=3)[1]["session"], env.reset()[1]["session"]] == first
+    assert first[0] != first[1]
+
+
+def test_a_session_number_beyond_the_part_is_refused():
+    with pytest.raises(ValueError, match=r"between 0 and 99, got 100"):
+        make(part="test").reset(options={"session": 100})
+
+
+def test_a_ready_setting_takes_no_overrides():
+    config = setting("synthetic", chunks=10)
+    assert Env(setting=config).setting is config
+    with pytest.raises(ValueError, match="Override when building it"):
+        Env(setting=config, latency_s=1.0)
+
+
+def batch(**arguments):
+    return VectorEnv("synthetic", **({"num_envs": 4, "seed": 7} | arguments))
+
+
+def test_the_vector_environment_is_made_by_gymnasium_too():
+    env = gymnasium.make_vec("netllm/ABR-v0", num_envs=3, setting="synthetic", chunks=5)
+    seen, _ = env.reset(seed=0)
+    assert env.observation_space.contains(seen)
+    assert env.single_observation_space["sizes_mb"].shape == (6, 6)
+    seen, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+    assert env.observation_space.contains(seen)
+    assert reward.shape == terminated.shape == truncated.shape == (3,)
+    assert env.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.SAME_STEP
+
+
+def test_the_vector_environment_plays_its_sessions_as_the_simulator_does():
+    env = batch(scale=(0.6, 1.6), scale_share=1.0)
+    seen, _ = env.reset()
+    simulator = Simulator(env.setting, env.sessions)
+    np.testing.assert_array_equal(simulator.reset()["reward"], seen["reward"])
+    for _ in range(10):
+        _, reward, _, _, infos = env.step(np.array([0, 1, 2, 3]))
+        np.testing.assert_array_equal(simulator.step(np.array([0, 1, 2, 3]))[1], reward)
+        np.testing.assert_array_equal(simulator.parts["rebuffer_s"], infos["rebuffer_s"])
+
+
+def test_sessions_end_together_and_fresh_ones_begin_in_the_same_step():
+    env = batch(chunks=5)
+    env.reset()
+    before = [one.trace.id for one in env.sessions]
+    for _ in range(3):
+        _, _, terminated, _, infos = env.step(np.zeros(4, int))
+        assert not terminated.any()
+        assert "final_obs" not in infos
+    seen, reward, terminated, truncated, infos = env.step(np.ones(4, int))
+    assert terminated.all()
+    assert not truncated.any()
+    assert infos["_final_obs"].all()
+    np.testing.assert_array_equal(infos["final_obs"]["reward"], reward)
+    np.testing.assert_array_equal(infos["final_obs"]["chunks_left"], np.zeros(4))
+    np.testing.assert_array_equal(seen["chunks_left"], np.full(4, 4))
+    np.testing.assert_array_equal(seen["level"], np.zeros(4))
+    assert [one.trace.id for one in env.sessions] != before
+
+
+def test_a_seed_fixes_all_episodes():
+    def rewards(env, seed=None):
+        env.reset(seed=seed)
+        return np.stack([env.step(np.full(4, 2))[1] for _ in range(12)])
+
+    first = rewards(batch(chunks=5))
+    np.testing.assert_array_equal(first, rewards(batch(chunks=5)))
+    env = batch(chunks=5, seed=8)
+    other = rewards(env)
+    assert (first != other).any()
+    np.testing.assert_array_equal(rewards(env, 1), rewards(batch(chunks=5), 1))
+
+
+def test_the_bandwidth_of_a_share_of_sessions_is_scaled():
+    env = batch(num_envs=1000, scale=(0.6, 1.6), scale_share=0.5)
+    env.reset()
+    scales = np.array([one.scale for one in env.sessions])
+    scaled = scales[scales != 1]
+    assert len(scaled) == pytest.approx(500, abs=60)
+    assert 0.6 <= scaled.min() < 0.65
+    assert 1.55 < scaled.max() <= 1.6
+    assert {one.scale for one in batch().sessions} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_envs": 0}, "`num_envs` must be at least 1"),
+        ({"scale": (0.0, 1.0)}, "`scale` must be a range"),
+        ({"scale": (2.0, 1.0)}, "`scale` must be a range"),
+        ({"scale_share": 1.5}, "`scale_share` must lie in"),
+    ],
+)
+def test_a_vector_environment_refuses_bad_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        batch(**wrong)
+    with pytest.raises(ValueError, match="one integer for the whole batch"):
+        batch().reset(seed=[1, 2, 3, 4])

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from netllm_sims.abr import Policy, Simulator, rollout, setting
+
+
+class Recorder:
+    """Notes what it is told, and chooses random levels by its seed."""
+
+    def __init__(self, sequential=False):
+        self.sequential, self.calls = sequential, []
+
+    def reset(self, seed):
+        self.calls.append(("reset", seed))
+        self.rng = np.random.default_rng(seed)
+
+    def begin(self, simulator):
+        assert isinstance(simulator, Simulator)
+        self.calls.append(("begin", [one.id for one in simulator.sessions], simulator.chunk))
+
+    def act(self, observation):
+        return self.rng.integers(3, size=len(observation["buffer_s"]))
+
+
+def test_a_rollout_holds_every_decision_and_its_parts(small, play, constant):
+    sessions = small.sessions("test", episodes=4)
+    done = rollout(constant(1), small, sessions)
+    assert done.ids == [one.id for one in sessions]
+    assert done.rewards.shape == done.actions.shape == (4, 19)
+    assert (done.actions == 1).all()
+    np.testing.assert_array_equal(done.rewards, play(small, sessions, [1] * 19)["reward"][:, 1:])
+    parts = done.bitrate_mbps, done.rebuffer_s, done.smoothness_mbps
+    np.testing.assert_allclose(small.qoe(*parts), done.rewards, atol=1e-12)
+    np.testing.assert_allclose(done.qoe, done.rewards.mean(1))
+    assert done.seconds > 0
+    assert done.observations == {}
+    assert done.labels is None
+
+
+def test_a_recorded_step_is_what_was_seen_before_its_action(small, play, constant):
+    sessions = small.sessions("test", episodes=2)
+    done = rollout(constant(2), small, sessions, record=True, dtype=np.float32)
+    seen = play(small, sessions, [2] * 19, np.float32)
+    assert set(done.observations) == set(seen)
+    for name, values in done.observations.items():
+        assert values.shape[:2] == (2, 19)
+        np.testing.assert_array_equal(values, seen[name][:, :-1])
+
+
+def test_labels_come_from_the_states_that_the_policy_visits(small, constant, buffer_based):
+    sessions = small.sessions("test", episodes=3)
+    done = rollout(constant(0), small, sessions, record=True, label=buffer_based)
+    visited = {"buffer_s": done.observations["buffer_s"].ravel()}
+    np.testing.assert_array_equal(done.labels.ravel(), buffer_based.act(visited))
+    assert (done.actions == 0).all()
+
+
+def test_epsilon_is_the_share_of_random_actions(small, constant):
+    sessions = small.sessions("train", episodes=300)
+    done = rollout(constant(0), small, sessions, epsilon=0.3, seed=5)
+    # two of three random levels differ from 0
+    assert (done.actions != 0).mean() == pytest.approx(0.2, abs=0.02)
+    again = rollout(constant(0), small, sessions, epsilon=0.3, seed=5)
+    other = rollout(constant(0), small, sessions, epsilon=0.3, seed=6)
+    np.testing.assert_array_equal(done.actions, again.actions)
+    assert (done.actions != other.actions).any()
+
+
+def test_batches_start_with_seeds_of_their_own(small):
+    sessions = small.sessions("test", episodes=5)
+    policy = Recorder()
+    rollout(policy, small, sessions, seed=3, batch=2)
+    resets = [call[1] for call in policy.calls if call[0] == "reset"]
+    assert resets[0] == 3
+    assert len(set(resets)) == 3
+    assert [call[1] for call in policy.calls if call[0] == "begin"] == [
+        ["test-000", "test-001"],
+        ["test-002", "test-003"],
+        ["test-004"],
+    ]
+
+
+def test_a_deterministic_policy_earns_the_same_in_any_batch(small, constant):
+    sessions = small.sessions("test", episodes=5)
+    noisy = setting("synthetic", video=small.video, delay_noise=0.1)
+    whole = rollout(constant(2), noisy, sessions).rewards
+    np.testing.assert_array_equal(whole, rollout(constant(2), noisy, sessions, batch=2).rewards)
+
+
+def test_a_sequential_policy_plays_alone_with_one_reset(small):
+    policy = Recorder(sequential=True)
+    rollout(policy, small, small.sessions("test", episodes=3), seed=9)
+    begins = [("begin", [f"test-00{k}"], 1) for k in range(3)]
+    assert policy.calls == [("reset", 9), *begins]
+
+
+def test_any_object_with_reset_and_act_is_a_policy(constant):
+    assert isinstance(constant(0), Policy)
+    assert not isinstance(object(), Policy)
+
+
+def test_bad_arguments_are_refused(small, constant):
+    sessions = small.sessions("test", episodes=2)
+    with pytest.raises(ValueError, match="`epsilon` must lie in"):
+        rollout(constant(0), small, sessions, epsilon=1.5)
+    with pytest.raises(ValueError, match="at least one session"):
+        rollout(constant(0), small, [])
+    with pytest.raises(ValueError, match="`batch` must be >= 1"):
+        rollout(constant(0), small, sessions, batch=0)
+    with pytest.raises(ValueError, match="1 for a sequential policy"):
+        rollout(Recorder(sequential=True), small, sessions, batch=2)
