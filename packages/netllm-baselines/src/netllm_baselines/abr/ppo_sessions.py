@@ -14,9 +14,11 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
     A trace may be played faster or slower, its bandwidth scaled and disturbed, and it may go over
     into another trace during the session. Without that, the actor learns the few traces by heart.
     """
-    drawn = _drawn(setting, "train", recipe=recipe, seed=int(rng.integers(2**31)))
+    _check(setting, "train", recipe)
+    drawn: list[Session] = []
     while len(drawn) < recipe.sessions:
-        drawn += _drawn(setting, "train", recipe=recipe, seed=int(rng.integers(2**31)))
+        some = setting.sessions("train", episodes=recipe.sessions, seed=int(rng.integers(2**31)))
+        drawn += [session for session in some if recipe.traces in session.trace.id]
     drawn = drawn[: recipe.sessions]
     altered = [
         _alter(session, drawn, recipe, rng) if rng.random() < recipe.alter_share else session
@@ -31,20 +33,20 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
 
 
 def validation(setting: Setting, *, recipe: PPORecipe) -> list[Session]:
-    """Fixed random sessions of the validation part, unaltered."""
-    return _drawn(setting, "valid", recipe=recipe, seed=0)
+    """Fixed random sessions of the validation part, unaltered; each trace once if none is drawn."""
+    _check(setting, "valid", recipe)
+    drawn = setting.sessions("valid", episodes=recipe.validation_sessions, seed=0)
+    chosen = [session for session in drawn if recipe.traces in session.trace.id]
+    return chosen or [s for s in setting.sessions("valid") if recipe.traces in s.trace.id]
 
 
-def _drawn(setting: Setting, part: str, *, recipe: PPORecipe, seed: int) -> list[Session]:
-    count = recipe.sessions if part == "train" else recipe.validation_sessions
-    sessions = setting.sessions(part, episodes=count, seed=seed)
-    chosen = [session for session in sessions if recipe.traces in session.trace.id]
-    if not chosen:
+def _check(setting: Setting, part: str, recipe: PPORecipe) -> None:
+    names = [session.trace.id for session in setting.sessions(part)]
+    if not any(recipe.traces in name for name in names):
         raise ValueError(
             f"`traces` must be part of the names of some {part} traces of {setting.name!r}, "
-            f"got {recipe.traces!r} and names such as {sessions[0].trace.id!r}."
+            f"got {recipe.traces!r} and names such as {names[0]!r}."
         )
-    return chosen
 
 
 def _alter(
