@@ -1,4 +1,5 @@
 import os
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def load_lora(
                 is_trainable=trainable,
                 key_mapping=_without_head(backbone, folder),
             )
-    except (RuntimeError, UserWarning) as error:
+    except (RuntimeError, UserWarning, ValueError) as error:
         raise ValueError(
-            f"{folder / 'adapter_model.safetensors'} does not fit this backbone: {error} "
-            "Was it made for another one?"
+            f"{folder / 'adapter_model.safetensors'} must fit the backbone; was it made for "
+            f"another one? PEFT says: {textwrap.shorten(str(error), 300)}"
         ) from error
 
 
@@ -56,4 +57,4 @@ def _without_head(backbone: PreTrainedModel, folder: Path) -> dict[str, str] | N
         parents = {key.split(".")[2] for key in file.keys()}  # noqa: SIM118
     if len(parents) != 1 or hasattr(backbone, parent := parents.pop()):
         return None
-    return {rf"^base_model\.model\.{parent}\.": "base_model.model."}
+    return {rf"^{parent}\.": ""}  # PEFT takes "base_model.model." off before

@@ -50,7 +50,7 @@ def _forward(
     small = F.linear(hidden, a.to(x.dtype))
     y = F.linear(rows, weight, bias)
     y.addmm_(small, (b * scale).to(x.dtype).t())
-    return y.view(*x.shape[:-1], -1), small
+    return y.view(*x.shape[:-1], y.shape[-1]), small
 
 
 class _LoraLinear(torch.autograd.Function):

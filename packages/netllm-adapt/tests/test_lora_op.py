@@ -1,0 +1,208 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from netllm_adapt.lora import Backend, lora_linear, register_backend, use_backend
+from netllm_adapt.lora import _op as op
+from netllm_adapt.lora._dropout import kept
+from torch import Tensor
+
+BACKENDS = ["reference", "torch"]
+
+
+def _parts(
+    rows: tuple[int, ...] = (2, 5), inputs: int = 7, outputs: int = 6, rank: int = 3
+) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        "x": (*rows, inputs),
+        "weight": (outputs, inputs),
+        "bias": (outputs,),
+        "a": (rank, inputs),
+        "b": (outputs, rank),
+    }
+    return {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_output_is_the_papers_formula(backend: str) -> None:
+    p = _parts()
+    x, w, bias, a, b = (value.numpy() for value in p.values())
+    with use_backend(backend):
+        y = lora_linear(*p.values(), 0.5)
+    np.testing.assert_allclose(y, x @ w.T + bias + 0.5 * (x @ a.T) @ b.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_gradients_are_right_in_double_precision(
+    backend: str, dropout: float, with_bias: bool
+) -> None:
+    p = {name: value.requires_grad_() for name, value in _parts().items()}
+
+    def run(x: Tensor, weight: Tensor, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+        return lora_linear(x, weight, bias, a, b, 0.7, dropout=dropout, seed=11)
+
+    with use_backend(backend):
+        torch.autograd.gradcheck(
+            run, (p["x"], p["weight"], p["a"], p["b"], p["bias"] if with_bias else None)
+        )
+
+
+@pytest.mark.parametrize("rows", [(1,), (3, 1), (0, 4), (2, 3, 5)])
+@pytest.mark.parametrize("rank", [1, 6])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_both_back_ends_agree_on_any_shape(
+    rows: tuple[int, ...], rank: int, dropout: float
+) -> None:
+    results = []
+    for backend in BACKENDS:
+        p = {n: v.requires_grad_() for n, v in _parts(rows, rank=rank).items()}
+        with use_backend(backend):
+            y = lora_linear(*p.values(), 2.0, dropout=dropout, seed=5)
+        y.sin().sum().backward()
+        results.append([y, *(value.grad for value in p.values())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_transposed_weight_and_a_strided_input_are_taken() -> None:
+    p = _parts(rows=(5, 2))
+    flipped = {**p, "weight": p["weight"].t().contiguous().t(), "x": p["x"].transpose(0, 1)}
+    torch.testing.assert_close(
+        lora_linear(*flipped.values(), 1.0), lora_linear(*p.values(), 1.0).transpose(0, 1)
+    )
+
+
+def test_low_precision_is_as_accurate_as_eager_and_gradients_keep_their_dtype() -> None:
+    # KERNELS.md, "Testing": error against fp64 at most 1.25 times that of eager code.
+    p = _parts(rows=(512,), inputs=96, outputs=80, rank=16)
+    p["a"], p["b"] = p["a"] / 10, p["b"] / 10
+
+    def run(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        q = {n: v.clone().to(dtype) for n, v in p.items()}
+        if dtype == torch.bfloat16:
+            q |= {"a": p["a"].float(), "b": p["b"].float()}
+        with use_backend(backend):
+            y = lora_linear(*(v.requires_grad_() for v in q.values()), 0.5)
+        y.backward(torch.ones_like(y))
+        return [y.detach(), *(v.grad for v in q.values() if v.grad is not None)]
+
+    exact = run("reference", torch.float64)
+    eager, ours = (run(backend, torch.bfloat16) for backend in BACKENDS)
+    assert [t.dtype for t in ours] == [torch.bfloat16] * 4 + [torch.float32] * 2
+    for truth, theirs, mine in zip(exact, eager, ours, strict=True):
+        assert (mine.double() - truth).norm() <= 1.25 * (theirs.double() - truth).norm()
+
+
+def test_only_x_and_the_small_product_are_kept_for_the_backward_pass() -> None:
+    p = _parts(rows=(50,), inputs=20, outputs=30)
+    for name in ("x", "a", "b"):
+        p[name].requires_grad_()
+    sizes = []
+
+    def note(tensor: Tensor) -> Tensor:
+        if not any(tensor is value for value in p.values()):
+            sizes.append(tuple(tensor.shape))
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        use_backend("torch"),
+    ):
+        lora_linear(*p.values(), 1.0, dropout=0.5, seed=1)
+    assert sizes == [(50, 3)]
+
+
+def test_results_repeat_bit_by_bit() -> None:
+    runs = []
+    for _ in range(2):
+        p = {n: v.bfloat16().requires_grad_() for n, v in _parts(rows=(64,)).items()}
+        y = lora_linear(*p.values(), 1.0, dropout=0.1, seed=9)
+        y.sum().backward()
+        runs.append([y, p["a"].grad, p["b"].grad, p["x"].grad])
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_dropout_drops_its_share_by_its_seed(share: float) -> None:
+    x = torch.empty(301, 333)
+    mask = kept(x, share, 4)
+    # Five standard deviations of a binomial share.
+    spread = 5 * (share * (1 - share) / x.numel()) ** 0.5
+    assert mask.float().mean().item() == pytest.approx(1 - share, abs=spread)
+    assert torch.equal(mask, kept(x, share, 4))
+    assert not torch.equal(mask, kept(x, share, 5))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_touches_the_low_rank_part_alone_and_keeps_its_mean(backend: str) -> None:
+    p = _parts(rows=(1,))
+    with use_backend(backend):
+        draws = torch.stack(
+            [lora_linear(*p.values(), 1.0, dropout=0.4, seed=s) for s in range(4000)]
+        )
+        whole = lora_linear(*p.values(), 1.0)
+        p["b"] = torch.zeros_like(p["b"])
+        frozen = lora_linear(*p.values(), 1.0, dropout=0.4, seed=1)
+    error = draws.std(0) / 4000**0.5
+    assert ((draws.mean(0) - whole).abs() < 5 * error).all()
+    torch.testing.assert_close(frozen, F.linear(p["x"], p["weight"], p["bias"]))
+
+
+def test_without_a_seed_the_global_stream_decides() -> None:
+    p = _parts()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        one, two = (lora_linear(*p.values(), 1.0, dropout=0.5) for _ in range(2))
+        torch.manual_seed(1)
+        again = lora_linear(*p.values(), 1.0, dropout=0.5)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, two)
+
+
+def test_mixed_adapters_are_refused_for_now() -> None:
+    with pytest.raises(NotImplementedError, match="Run one batch per adapter"):
+        lora_linear(*_parts().values(), 1.0, adapter_ids=torch.zeros(2, dtype=torch.int64))
+
+
+def test_inputs_of_another_dtype_than_the_weight_are_refused() -> None:
+    p = _parts()
+    with pytest.raises(ValueError, match=r"`x` must have .*torch\.float64, got torch\.float32"):
+        lora_linear(p["x"].float(), p["weight"], p["bias"], p["a"], p["b"], 1.0)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_a_dropout_that_is_no_share_is_refused(dropout: float) -> None:
+    with pytest.raises(ValueError, match=f"below 1, got {dropout}"):
+        lora_linear(*_parts().values(), 1.0, dropout=dropout)
+
+
+def test_an_unknown_back_end_lists_the_known() -> None:
+    with (
+        pytest.raises(ValueError, match="one of reference, torch, got 'cuda'"),
+        use_backend("cuda"),
+    ):
+        raise AssertionError
+
+
+def test_the_last_registered_back_end_that_covers_an_input_serves_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(op, "_backends", dict(op._backends))
+    register_backend(
+        Backend(
+            name="zero",
+            run=lambda x, weight, bias, a, b, scale, dropout, seed: x.new_zeros(
+                len(x), len(weight)
+            ),
+            covers=lambda x: x.dtype == torch.float16,
+        )
+    )
+    p = _parts(rows=(3,))
+    assert lora_linear(*(value.half() for value in p.values()), 1.0).abs().sum() == 0
+    assert lora_linear(*p.values(), 1.0).abs().sum() > 0
