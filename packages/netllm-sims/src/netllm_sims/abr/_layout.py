@@ -1,4 +1,7 @@
-"""The arrays that the compiled core works on, grouped."""
+"""The arrays that the compiled core works on, grouped.
+
+All are contiguous, row by row: numba 0.60 confuses memory layouts within a group.
+"""
 
 from typing import NamedTuple
 

@@ -219,7 +219,7 @@ class Simulator:
             digest = hashlib.sha256(session.id.encode()).digest()
             rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "little")])
             columns.append(rng.uniform(1 - width, 1 + width, self.setting.video.chunks))
-        return np.stack(columns, axis=1)
+        return np.array(columns).T.copy()
 
     def _play(self, knobs: Knobs) -> None:
         from netllm_sims.abr._core import play

@@ -37,7 +37,7 @@ class Video:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates_kbps", tuple(float(rate) for rate in self.rates_kbps))
-        sizes = np.array(self.sizes_bytes, dtype=np.float64)
+        sizes = np.array(self.sizes_bytes, dtype=np.float64, order="C")
         sizes.setflags(write=False)
         object.__setattr__(self, "sizes_bytes", sizes)
         rates = self.rates_kbps
