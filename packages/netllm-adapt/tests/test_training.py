@@ -11,8 +11,8 @@ from adapt_parts import LinearEncoder, LinearHead, make_episode
 from hypothesis import given
 from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, fit, load_backbone
-from netllm_adapt.training import order, read_log
 from netllm_adapt.segments import collate, plan
+from netllm_adapt.training import order, read_log
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
 EPISODES = [make_episode(12, seed) for seed in range(8)]

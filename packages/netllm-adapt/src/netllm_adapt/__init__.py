@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netllm_adapt.backbone import backbones, load_backbone, pull
-    from netllm_adapt.training import fit
     from netllm_adapt.lora import add_lora, load_lora
     from netllm_adapt.model import AdaptedModel, BackboneSpec, Encoder, Head
     from netllm_adapt.policy import Policy
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from netllm_adapt.recipe import Recipe
     from netllm_adapt.returns import return_to_go
     from netllm_adapt.stream import DecisionStream
+    from netllm_adapt.training import fit
 
 _HOMES = {
     "AdaptedModel": "model",
