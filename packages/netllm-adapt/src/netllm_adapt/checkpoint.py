@@ -129,7 +129,9 @@ def load(folder: Path, *, dtype: str | None = None) -> AdaptedModel:
     spec = BackboneSpec(**config["backbone"])
     plain = load_backbone(spec.name, layers=spec.layers, dtype=dtype or spec.dtype, seed=spec.seed)
     path = folder / "config.json"
-    parts = {p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")}
+    parts: dict[str, Any] = {
+        p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")
+    }
     for name, part in parts.items():
         _fill(part, folder / f"{name}.safetensors")
     model = AdaptedModel(
