@@ -69,13 +69,6 @@ class ABR:
     trainers: Mapping[str, str] = {"ppo": "netllm_baselines.abr.ppo_training:train_ppo"}
 
     @property
-    def recipe(self) -> Recipe:
-        """The best recipe found for SmolLM2-135M."""
-        from netllm_adapt import Recipe
-
-        return replace(Recipe(), layers=12)
-
-    @property
     def draws(self) -> Mapping[str, Draw]:
         """The distribution of QoE over episodes, and its mean with intervals."""
         from netllm import plots
@@ -202,6 +195,12 @@ class ABR:
         from netllm_heads import Categorical
 
         return Categorical(width=width, answers=len(setting.video.rates_kbps))
+
+    def recipe(self, backbone: str) -> Recipe:
+        """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
+        from netllm_adapt import Recipe
+
+        return replace(Recipe(), layers=12 if backbone.endswith("smollm2-135m") else None)
 
     def target_return(self, experience: Pool) -> float:
         """The return that one episode in ten of the pool surpasses."""

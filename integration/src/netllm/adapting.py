@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from netllm.protocol import Task
 
+DEFAULT_BACKBONE = "smollm2-135m"
 VALIDATION_SEED = 1
 """Validation episodes are drawn once for all runs, so that recipes can be compared."""
 
@@ -27,7 +28,7 @@ def adapt(
     *,
     out: str | Path,
     pool: str | Path | None = None,
-    backbone: str = "smollm2-135m",
+    backbone: str = DEFAULT_BACKBONE,
     setting: str | None = None,
     recipe: Recipe | None = None,
     target_return: float | None = None,
@@ -59,7 +60,7 @@ def adapt(
         ValueError: for unknown names and values that cannot be, or a pool of another task.
     """
     found = registry.task(task)
-    chosen = _changed(recipe or found.recipe, changes)
+    chosen = _changed(recipe or found.recipe(backbone), changes)
     path = Path(pool) if pool is not None else None
     collections = _collections(task, path)
     place = _place(found, setting, data, set, collections)

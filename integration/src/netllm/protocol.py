@@ -93,11 +93,6 @@ class Task(Protocol):
     draws: Mapping[str, Draw]
     """Plots by file name."""
 
-    @property
-    def recipe(self) -> Recipe:
-        """How a model is adapted to it unless told otherwise: the best recipe found."""
-        ...
-
     def settings(self) -> Mapping[str, str]:
         """The settings by name, with a line about each."""
         ...
@@ -152,6 +147,10 @@ class Task(Protocol):
 
     def head(self, setting: Any, *, width: int) -> nn.Module:
         """The networking head for a backbone of some width."""
+        ...
+
+    def recipe(self, backbone: str) -> Recipe:
+        """How a backbone is adapted to it unless told otherwise: the best recipe found."""
         ...
 
     def target_return(self, experience: Any) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netllm import registry
-from netllm.adapting import adapt
+from netllm.adapting import DEFAULT_BACKBONE, adapt
 from netllm.collecting import rl_collect
 from netllm.plots import save
 from netllm.table import markdown
@@ -24,13 +24,14 @@ EPISODES = 1_024
 RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")
 
 
-def recipe() -> Recipe:
+def recipe(backbone: str) -> Recipe:
     """Fewer layers and steps than the best recipe, so that two cores take minutes."""
-    return replace(registry.task("abr").recipe, layers=8, steps=200, validate_every=50)
+    best = registry.task("abr").recipe(backbone)
+    return replace(best, layers=best.layers and 8, steps=200, validate_every=50)
 
 
 def quickstart(
-    *, out: Path = Path("runs/quickstart"), backbone: str = "smollm2-135m", jobs: int = 1
+    *, out: Path = Path("runs/quickstart"), backbone: str = DEFAULT_BACKBONE, jobs: int = 1
 ) -> Report:
     """Collect, adapt and test on synthetic traces; returns the report that it also writes.
 
@@ -52,7 +53,7 @@ def quickstart(
         pool=out / "pool",
         backbone=backbone,
         out=run,
-        recipe=recipe(),
+        recipe=recipe(backbone),
         resume=run.exists(),
     )
     checkpoint = out / "checkpoint"

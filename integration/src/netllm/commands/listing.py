@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from netllm import registry
+from netllm.adapting import DEFAULT_BACKBONE
 
 
 def show(*task: str) -> int:
-    """Installed tasks, their settings and policies, and the recipe that `adapt` begins with.
+    """Installed tasks, their settings and policies, and the recipe for the default backbone.
 
     Args:
         task: Only these tasks.
@@ -20,6 +21,6 @@ def show(*task: str) -> int:
             print(f"  setting {setting}: {text}")
         print(f"  policies: {', '.join(registry.policies(name))}")
         print(f"  train-baseline: {', '.join(found.trainers)}")
-        fields = dataclasses.asdict(found.recipe).items()
+        fields = dataclasses.asdict(found.recipe(DEFAULT_BACKBONE)).items()
         print(f"  recipe: {', '.join(f'{key}={value}' for key, value in fields)}")
     return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from netllm.adapting import DEFAULT_BACKBONE
+
 
 def quickstart(
-    *, out: Path = Path("runs/quickstart"), backbone: str = "smollm2-135m", jobs: int = 1
+    *, out: Path = Path("runs/quickstart"), backbone: str = DEFAULT_BACKBONE, jobs: int = 1
 ) -> int:
     """Collect, adapt and test on synthetic traces, in some ten minutes on two cores.
 

@@ -14,6 +14,7 @@ from cyclopts.config import Dict, Toml
 from netllm_adapt.recipe import Recipe
 
 from netllm import registry
+from netllm.adapting import DEFAULT_BACKBONE
 from netllm.commands.options import Assignments, Data, Names, Seeds, overrides
 
 
@@ -72,21 +73,17 @@ def rl_collect(
 
 def _recipe_layers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Under the flags lies the TOML recipe, under that the task's own recipe."""
-    given = {argument.name: argument.tokens for argument in arguments}
-    if file := given.get("RECIPE-FILE"):
+    given = {argument.field_info.name: argument.tokens for argument in arguments}
+    if file := given.get("recipe_file"):
         path = Path(file[0].value)
         Toml(path, must_exist=True, use_commands_as_keys=False)(app, commands, arguments)
-    if task := given.get("TASK"):
-        recipe = registry.task(task[0].value).recipe
-        usual = Recipe()
-        own = {
-            name: value
-            for name, value in dataclasses.asdict(recipe).items()
-            if value != getattr(usual, name)
-        }
-        Dict(own, source=f"recipe of {task[0].value}", use_commands_as_keys=False)(
-            app, commands, arguments
-        )
+    if task := given.get("task"):
+        backbone = given["backbone"][0].value if given.get("backbone") else DEFAULT_BACKBONE
+        best = dataclasses.asdict(registry.task(task[0].value).recipe(backbone))
+        usual = dataclasses.asdict(Recipe())
+        own = {name: value for name, value in best.items() if value != usual[name]}
+        layer = Dict(own, source=f"recipe of {task[0].value}", use_commands_as_keys=False)
+        layer(app, commands, arguments)
 
 
 def adapt_command(
@@ -96,7 +93,7 @@ def adapt_command(
     *,
     out: Path,
     pool: Path | None = None,
-    backbone: str = "smollm2-135m",
+    backbone: str = DEFAULT_BACKBONE,
     setting: str | None = None,
     target_return: float | None = None,
     validation: int = 64,

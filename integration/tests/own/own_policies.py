@@ -1,0 +1,59 @@
+"""A person's own policies, as `module:callable` names them."""
+
+import numpy as np
+
+
+class Level:
+    """Always the same level."""
+
+    def __init__(self, level):
+        self.level = level
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        return np.full(len(observation["level"]), self.level)
+
+
+class Dice:
+    """Any level, by a seeded die."""
+
+    def reset(self, seed):
+        self.random = np.random.default_rng(seed)
+
+    def act(self, observation):
+        return self.random.integers(6, size=len(observation["level"]))
+
+
+class Carrying(Dice):
+    """A die whose numbers depend on the order of episodes."""
+
+    sequential = True
+
+
+class Stubborn:
+    """No policy: it does not act."""
+
+    def reset(self, seed):
+        pass
+
+
+def lowest(setting):
+    return Level(0)
+
+
+def second(setting):
+    return Level(1)
+
+
+def dice(setting):
+    return Dice()
+
+
+def carrying(setting):
+    return Carrying()
+
+
+def stubborn(setting):
+    return Stubborn()

@@ -1,0 +1,283 @@
+"""The task from end to end, on the tiny backbone and generated traces."""
+
+import json
+
+import netllm
+import numpy as np
+import pytest
+from netllm.abr import ABR, fields
+from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
+from netllm_sims.abr import setting
+
+TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
+FLAGS = [
+    *("--steps", "4", "--batch", "2", "--layers", "1", "--rank", "2"),
+    *("--dtype", "float32", "--validate-every", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    path = tmp_path_factory.mktemp("abr") / "pool"
+    return netllm.rl_collect(
+        "abr",
+        policy=["bba", "random"],
+        relabel="bba",
+        epsilon=0.1,
+        setting="synthetic",
+        episodes=6,
+        out=path,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(pool, tmp_path_factory):
+    out = tmp_path_factory.mktemp("abr") / "run"
+    netllm.adapt("abr", pool=pool.path, backbone="tiny-random", out=out, validation=4, **TINY)
+    return out
+
+
+def same(ours, theirs):
+    return (
+        ours.id == theirs.id
+        and ours.policy == theirs.policy
+        and np.array_equal(ours.actions, theirs.actions)
+        and np.array_equal(ours.labels, theirs.labels)
+        and np.array_equal(ours.observations["buffer_s"], theirs.observations["buffer_s"])
+    )
+
+
+def test_policies_take_turns_in_a_pool(pool):
+    assert [episode.policy for episode in pool] == ["bba", "random"] * 3
+    assert len({episode.id for episode in pool}) == 6
+
+
+def test_an_episode_of_a_pool_is_47_decisions_with_all_that_was_seen(pool):
+    episode = pool[0]
+    assert episode.actions.shape == (47,)
+    assert set(episode.observations) >= {*fields(6), "reward", "stall_s", "level"}
+    assert episode.observations["sizes_mb"].shape == (47, 6, 6)
+    assert episode.meta["qoe"] == pytest.approx(episode.rewards.mean(), abs=1e-5)
+    # The observation after a decision reports what that decision earned.
+    assert episode.observations["reward"][1:] == pytest.approx(episode.rewards[:-1])
+
+
+def test_labels_are_what_the_teacher_would_have_done(pool):
+    driven_by_bba, driven_by_dice = pool[0], pool[1]
+    differs = driven_by_bba.labels != driven_by_bba.actions
+    assert 0 < differs.mean() < 0.3  # only at random actions, a tenth of all
+    assert (driven_by_dice.labels != driven_by_dice.actions).mean() > 0.5
+
+
+def test_the_same_arguments_give_the_same_pool(pool, tmp_path):
+    again = netllm.rl_collect(
+        "abr",
+        policy=["bba", "random"],
+        relabel="bba",
+        epsilon=0.1,
+        setting="synthetic",
+        episodes=6,
+        out=tmp_path / "again",
+    )
+    assert all(same(ours, theirs) for ours, theirs in zip(pool, again, strict=True))
+
+
+def test_another_seed_gives_another_pool(pool, tmp_path):
+    other = netllm.rl_collect(
+        "abr",
+        policy="bba",
+        relabel="bba",
+        setting="synthetic",
+        episodes=2,
+        seed=1,
+        out=tmp_path / "o",
+    )
+    assert not same(pool[0], other[0])
+
+
+def test_a_pool_grows_only_when_asked_to(netllm, tmp_path):
+    command = ("rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "2")
+    assert netllm(*command, "--out", tmp_path / "pool")[0] == 0
+    assert netllm(*command, "--out", tmp_path / "pool")[0] == 2
+    assert netllm(*command, "--out", tmp_path / "pool", "--append", "--seed", "1")[0] == 0
+    assert len(Pool(tmp_path / "pool")) == 4
+
+
+def test_adapting_keeps_the_best_checkpoint_and_what_it_was_made_of(run):
+    config = json.loads((run / "best" / "config.json").read_text())
+    assert config["backbone"]["name"] == "tiny-random"
+    assert config["task"]["teachers"] == ["bba"]
+    assert config["task"]["setting"] == "synthetic"
+    assert "validation qoe" in config["task"]
+    assert "| validation qoe |" in (run / "best" / "README.md").read_text()
+
+
+def test_an_adapted_model_is_tested_beside_its_rivals(run):
+    report = netllm.test(
+        "abr", policy=["bba", "random"], checkpoint=run, setting="synthetic", episodes=4
+    )
+    assert [result.label for result in report.results] == ["bba", "random", str(run)]
+    assert {(one.rival, one.role) for one in report.comparisons} == {
+        ("bba", "best rival"),
+        ("bba", "teacher"),
+    }
+    ids = {tuple(row["id"] for row in result.episodes) for result in report.results}
+    assert len(ids) == 1
+
+
+def test_a_checkpoint_decides_alike_in_this_process_and_in_others(run):
+    options = {"checkpoint": run, "setting": "synthetic", "episodes": 66}
+    here, apart = (netllm.test("abr", **options, jobs=jobs) for jobs in (1, 2))
+    assert here.results[0].episodes == apart.results[0].episodes
+
+
+def test_the_program_runs_collect_adapt_resume_and_test(netllm, pool, tmp_path):
+    out = tmp_path / "run"
+    adapt = ("adapt", "abr", "--pool", pool.path, "--backbone", "tiny-random", "--out", out)
+    assert netllm(*adapt, *FLAGS, "--validation", "2")[0] == 0
+    assert netllm(*adapt, *FLAGS)[0] == 2
+    assert netllm(*adapt, *FLAGS, "--validation", "2", "--resume")[0] == 0
+    code, text, _ = netllm(
+        *("test", "abr", "--policy", "bba", "--checkpoint", out, "--setting", "synthetic"),
+        *("--episodes", "2", "--json"),
+    )
+    assert code == 0
+    checkpoint = json.loads(text)["results"][1]
+    assert (checkpoint["policy"], checkpoint["checkpoint"]) == (None, str(out))
+
+
+def test_flags_override_the_toml_recipe_and_that_the_tasks_own(netllm, pool, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("steps = 2\nrank = 3\nlayers = 1\nbatch = 1\ndtype = 'float32'\n")
+    out = tmp_path / "run"
+    command = ("adapt", "abr", recipe, "--pool", pool.path, "--backbone", "tiny-random")
+    code, _, err = netllm(*command, "--out", out, "--rank", "2", "--validation", "2")
+    assert code == 0, err
+    settings = json.loads((out / "settings.json").read_text())["recipe"]
+    assert (settings["steps"], settings["rank"], settings["layers"]) == (2, 2, 1)
+    assert settings["learning_rate"] == ABR().recipe("tiny-random").learning_rate
+
+
+def test_a_recipe_with_an_unknown_field_is_refused_with_the_nearest(netllm, pool, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("step = 2\n")
+    code, _, err = netllm("adapt", "abr", recipe, "--pool", pool.path, "--out", tmp_path / "run")
+    assert code == 2
+    assert "recipe.toml" in " ".join(err.split())
+    assert "steps" in err
+
+
+def test_an_unknown_change_of_the_recipe_is_refused_with_the_nearest(pool, tmp_path):
+    with pytest.raises(ValueError, match="Did you mean rank"):
+        netllm.adapt("abr", pool=pool.path, out=tmp_path / "run", rnk=2)
+
+
+def test_the_default_recipe_is_the_tasks_own_for_the_backbone():
+    from netllm.cli import app
+
+    _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run"])
+    assert bound.arguments["recipe"] == ABR().recipe("smollm2-135m")
+    _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run", "--backbone", "tiny-random"])
+    assert bound.arguments.get("recipe", Recipe()) == ABR().recipe("tiny-random")
+    assert ABR().recipe("smollm2-135m") != ABR().recipe("tiny-random")
+
+
+def test_layers_of_the_tasks_recipe_can_be_undone():
+    from netllm.cli import app
+
+    _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run", "--layers", "none"])
+    assert bound.arguments["recipe"].layers is None
+
+
+def test_a_checkpoint_for_another_backbone_width_is_refused(run, netllm, tmp_path):
+    import shutil
+
+    shutil.copytree(run / "best", tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    config = json.loads(path.read_text())
+    config["encoder"]["config"]["width"] = 32
+    path.write_text(json.dumps(config))
+    code, _, err = netllm(
+        "test",
+        "abr",
+        "--checkpoint",
+        tmp_path / "other",
+        "--setting",
+        "synthetic",
+        "--episodes",
+        "1",
+    )
+    assert code == 2
+    assert "other" in err
+
+
+def test_a_checkpoint_of_another_task_is_refused(run, netllm, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"task": {"task": "vp"}}')
+    code, _, err = netllm("test", "abr", "--checkpoint", folder)
+    assert code == 2
+    assert "adapted to vp, not to abr" in err
+
+
+def test_random_weights_are_a_backbone_like_any_other(pool, tmp_path):
+    out = tmp_path / "run"
+    model = netllm.adapt(
+        "abr", pool=pool.path, backbone="tiny-random-gpt2", out=out, validation=2, **TINY
+    )
+    assert isinstance(model, AdaptedModel)
+    assert model.spec.name == "tiny-random-gpt2"
+
+
+def test_a_person_can_decide_step_by_step_with_a_checkpoint(run):
+    from netllm_sims.abr import Simulator
+
+    place = setting("synthetic")
+    policy = Policy(AdaptedModel.from_pretrained(run / "best"))
+    simulator = Simulator(place, place.sessions("test", episodes=2))
+    policy.reset(0)
+    action = policy.act(simulator.reset())
+    assert action.shape == (2,)
+    assert set(action.tolist()) <= set(range(6))
+
+
+def test_a_video_with_another_ladder_gets_an_encoder_and_a_head_that_fit():
+    import torch
+
+    place = setting("synthetic", rates_kbps=(400.0, 1000.0, 2500.0))
+    encoder, head = ABR().encoder(place, width=16), ABR().head(place, width=16)
+    assert fields(3)["sizes_mb"]["channels"] == 3
+    seen = {
+        "throughput_mbps": torch.rand(1, 2, 6),
+        "delay_s": torch.rand(1, 2, 6),
+        "sizes_mb": torch.rand(1, 2, 6, 3),
+        "rate_kbps": torch.rand(1, 2),
+        "buffer_s": torch.rand(1, 2),
+        "chunks_left": torch.rand(1, 2),
+    }
+    tokens = encoder.observe(seen, torch.zeros(1, 2))
+    assert tokens.shape == (1, 2, 7, 16)
+    assert head.distribution(tokens, seen).shape == (1, 2, 3)
+
+
+def test_bba_reaches_its_published_number_through_the_program(netllm, real_data):
+    # ORACLES.md, run of the public reference; and the part of it whose traces training never saw.
+    _, out, _ = netllm("test", "abr", "--policy", "bba", "--data", real_data, "--json")
+    (result,) = json.loads(out)["results"]
+    assert result["metrics"]["qoe"]["mean"] == pytest.approx(0.764151, abs=1e-6)
+    assert result["subsets"]["clean"]["episodes"] == 58
+    assert json.loads(out)["provenance"]["data"] == {"default": "real"}
+
+
+def test_genet_reaches_its_published_number_with_its_own_seed(netllm, real_data):
+    # ORACLES.md: 0.847871 with the reference's random stream from seed 100003.
+    command = ("test", "abr", "--policy", "genet", "--data", real_data, "--json")
+    result = json.loads(netllm(*command)[1])["results"][0]
+    assert result["metrics"]["qoe"]["mean"] == pytest.approx(0.847871, abs=1e-4)
+    assert result["sequential"]
+
+
+def test_the_rivals_of_the_table_are_registered_and_the_bound_is_no_rival():
+    task = ABR()
+    assert set(task.rivals) <= set(netllm.policies("abr"))
+    assert task.bounds <= set(task.rivals)

@@ -1,0 +1,215 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from netllm.commands.options import overrides
+
+PROGRAM = Path(sys.executable).with_name("netllm")
+SMALL = ("--setting", "synthetic", "--episodes", "4")
+
+
+def run_apart(*arguments, **options):
+    return subprocess.run(arguments, capture_output=True, text=True, **options)
+
+
+def test_help_takes_less_than_half_a_second():
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        done = run_apart(PROGRAM, "--help")
+        seconds.append(time.perf_counter() - begun)
+    assert done.returncode == 0
+    assert "rl-collect" in done.stdout
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("module", ["netllm", "netllm.cli", "netllm.registry", "netllm.abr"])
+def test_importing_loads_neither_torch_nor_a_simulator(module):
+    heavy = ["torch", "transformers", "numba", "matplotlib", "netllm_sims", "scipy"]
+    script = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    assert run_apart(sys.executable, "-c", script).stdout.strip() == "[]"
+
+
+def test_testing_policies_loads_no_torch():
+    script = (
+        "import sys; from netllm.cli import main; "
+        "main('test abr --policy own_policies:lowest --setting synthetic --json'.split());"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert run_apart(sys.executable, "-c", script).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("rl-collect",),
+        ("adapt",),
+        ("test",),
+        ("quickstart",),
+        ("train-baseline",),
+        ("list",),
+        ("backbone", "pull"),
+        ("backbone", "list"),
+        ("pool", "info"),
+        ("pool", "export"),
+        ("data", "fetch"),
+        ("data", "check"),
+    ],
+)
+def test_every_command_explains_itself(netllm, command):
+    code, out, _ = netllm(*command, "--help")
+    assert code == 0
+    assert f"netllm {' '.join(command)}" in out
+
+
+def test_every_field_of_the_recipe_is_a_flag(netllm):
+    from dataclasses import fields
+
+    from netllm_adapt import Recipe
+
+    _, out, _ = netllm("adapt", "--help")
+    for field in fields(Recipe):
+        assert f"--{field.name.replace('_', '-')}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("tset",), "test"),
+        (("test",), "TASK"),
+        (("test", "abr", "--polcy", "bba"), "--policy"),
+        (("test", "abr", "--episodes", "many"), "many"),
+        (("test", "abc"), "Did you mean abr"),
+        (("test", "abr", "--policy", "bbba"), "Did you mean bba"),
+        (("test", "abr", "--setting", "defualt"), "Did you mean default"),
+        (("test", "abr", "--set", "latencys=1"), "Did you mean latency_s"),
+        (("test", "abr", "--set", "latency_s"), "FIELD=VALUE"),
+        (("test", "abr", "--episodes", "0"), "at least 1"),
+        (("test", "abr", "--checkpoint", "nothing"), "holds no checkpoint"),
+        (("test", "abr", "--setting", "paper-split"), "NETLLM_DATA"),
+        (("test", "abr", "--data", "nowhere"), "nowhere"),
+        (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--epsilon", "2"), "[0, 1]"),
+        (("rl-collect", "abr", "--policy", "bba", "--out", "."), "not empty"),
+        (("adapt", "abr", "--out", "x"), "--pool"),
+        (("adapt", "abr", "--out", "x", "--pool", "nothing"), "nothing"),
+        (("adapt", "abr", "--out", "x", "--rnk", "3"), "--rank"),
+        (("adapt", "abr", "--out", "x", "--rank", "0"), "rank"),
+        (("train-baseline", "abr", "pop", "--out", "x"), "Did you mean ppo"),
+        (("pool", "info", "nothing"), "nothing"),
+        (("backbone", "pull", "smollm"), "smollm2-135m"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_message_and_exit_code_2(netllm, arguments, says):
+    code, out, err = netllm(*arguments)
+    assert code == 2
+    assert says in " ".join(err.split())
+    assert "Traceback" not in out + err
+
+
+def test_json_is_one_document_of_the_documented_shape(netllm):
+    code, out, _ = netllm("test", "abr", "--policy", "own_policies:lowest", *SMALL, "--json")
+    document = json.loads(out)
+    assert code == 0
+    (result,) = document["results"]
+    assert result["task"] == "abr"
+    assert result["setting"] == "synthetic"
+    assert result["policy"] == "own_policies:lowest"
+    assert result["checkpoint"] is None
+    assert set(result["metrics"]) == {"qoe", "bitrate_mbps", "rebuffer_s", "smoothness_mbps"}
+    low, high = result["metrics"]["qoe"]["ci95"]
+    assert low <= result["metrics"]["qoe"]["mean"] <= high
+    assert len(result["episodes"]) == 4
+    assert set(result["episodes"][0]) == {"id", "seed", *result["metrics"]}
+    assert result["seconds"] > 0
+    assert result["decisions_per_s"] == pytest.approx(4 * 47 / result["seconds"])
+    assert document["provenance"]["data"] == {"synthetic": "synthetic"}
+    assert document["provenance"]["versions"]["netllm-sims"]
+
+
+def test_without_real_data_the_output_says_so(netllm):
+    _, out, _ = netllm("test", "abr", "--policy", "own_policies:lowest", "--episodes", "2")
+    assert "default is made by seeded generators, not from real data" in out
+
+
+def test_a_sequential_policy_runs_alone_in_file_order_and_the_output_says_so(netllm):
+    policies = ("--policy", "own_policies:carrying", "own_policies:dice")
+    _, out, _ = netllm("test", "abr", *policies, *SMALL, "--seed", "5")
+    assert "own_policies:carrying carries state or a random stream" in out
+    assert "own_policies:dice carries" not in out
+
+
+def test_results_do_not_depend_on_the_number_of_jobs(netllm):
+    policies = ("--policy", "own_policies:dice", "own_policies:carrying")
+    command = ("test", "abr", *policies, "--setting", "synthetic", "--seeds", "1", "2", "--json")
+    one, two = (json.loads(netllm(*command, "--jobs", jobs)[1]) for jobs in (1, 2))
+    for ours, theirs in zip(one["results"], two["results"], strict=True):
+        assert ours["episodes"] == theirs["episodes"]
+        assert ours["metrics"] == theirs["metrics"]
+    assert [row["seed"] for row in one["results"][0]["episodes"]] == [1] * 100 + [2] * 100
+
+
+def test_the_seed_decides_what_a_random_policy_does(netllm):
+    command = ("test", "abr", "--policy", "own_policies:dice", *SMALL, "--json", "--seed")
+    first, again, other = (json.loads(netllm(*command, seed)[1]) for seed in (1, 1, 2))
+    assert first["results"][0]["metrics"] == again["results"][0]["metrics"]
+    assert first["results"][0]["metrics"] != other["results"][0]["metrics"]
+
+
+def test_set_overrides_a_field_of_the_setting(netllm):
+    # At the lowest level, with stalls for nothing, QoE is the ladder's first rate.
+    command = ("test", "abr", "--policy", "own_policies:lowest", *SMALL, "--json")
+    rates = ("--set", "rates_kbps=1,2,3,4,5,6", "--set", "rebuffering=0")
+    document = json.loads(netllm(*command, *rates)[1])
+    assert document["results"][0]["metrics"]["qoe"]["mean"] == pytest.approx(0.001)
+    assert document["provenance"]["overrides"]["rates_kbps"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_out_keeps_results_and_plots(netllm, tmp_path):
+    policies = ("--policy", "own_policies:lowest", "own_policies:second")
+    code, _, _ = netllm("test", "abr", *policies, *SMALL, "--out", tmp_path / "report")
+    assert code == 0
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"results.json", "cdf.png", "bars.png"}
+
+
+def test_values_of_set_are_read_as_toml_lists_or_text():
+    read = overrides(["a=0.5", "b=true", "c=[1, 2]", "d=300,750", "e=my/folder", "f-g=3"])
+    assert read == {"a": 0.5, "b": True, "c": [1, 2], "d": [300, 750], "e": "my/folder", "f_g": 3}
+
+
+def test_a_field_cannot_be_set_twice():
+    with pytest.raises(ValueError, match="twice"):
+        overrides(["a=1", "a=2"])
+
+
+def test_a_full_disk_is_exit_code_1_without_traceback_and_nothing_half_visible(tmp_path):
+    # No file may grow beyond a kilobyte: the same kind of error as a full disk.
+    script = (
+        "import resource, sys; from netllm.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "pool"
+    command = ("rl-collect", "abr", "--policy", "own_policies:dice", *SMALL, "--out", str(out))
+    done = run_apart(sys.executable, "-c", script, *command)
+    assert done.returncode == 1
+    assert "shard-" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(out.glob("shard-*"))
+
+
+def test_the_listing_names_settings_policies_and_recipe(netllm):
+    code, out, _ = netllm("list", "abr")
+    assert code == 0
+    assert "setting default:" in out
+    assert "hindsight" in out
+    assert "train-baseline: ppo" in out
+    assert "learning_rate=" in out
+
+
+def test_the_backbones_are_listed(netllm):
+    code, out, _ = netllm("backbone", "list")
+    assert code == 0
+    assert "smollm2-135m" in out

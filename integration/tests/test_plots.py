@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from netllm import plots
+from netllm.protocol import Metric
+from netllm.report import Report, Result, summarise
+
+QOE = Metric("qoe", "QoE")
+
+
+def result(name, values, *, checkpoint=False):
+    rows = [{"id": f"e{i}", "seed": 0, "qoe": float(value)} for i, value in enumerate(values)]
+    return Result(
+        task="abr",
+        setting="default",
+        policy=None if checkpoint else name,
+        checkpoint=name if checkpoint else None,
+        metrics=summarise(rows, (QOE,)),
+        subsets={},
+        episodes=rows,
+        seconds=1.0,
+        decisions_per_s=1.0,
+    )
+
+
+RESULTS = [
+    result("bba", [1.0, 2.0, 3.0, 4.0]),
+    result("runs/mine/best", [2.0, 3.0, 4.0, 5.0], checkpoint=True),
+]
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+def test_the_cdf_holds_a_line_per_policy_that_rises_to_one(ax):
+    assert plots.cdf(ax, RESULTS, QOE) is ax
+    best = ax.lines[0]
+    assert len(ax.lines) == 2
+    assert best.get_ydata()[-1] == 1.0
+    # Of 2, 3, 4, 5 half lie at or below 3.
+    assert np.interp(3.0 + 1e-9, best.get_xdata()[1:], best.get_ydata()[1:]) == pytest.approx(0.5)
+
+
+def test_the_adapted_model_stands_out_and_every_line_has_its_own_dash_or_colour(ax):
+    plots.cdf(ax, RESULTS, QOE)
+    widths = [line.get_linewidth() for line in ax.lines]
+    assert widths[0] > widths[1]
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 2
+
+
+def test_a_bar_is_as_long_as_the_mean_and_the_best_is_on_top(ax):
+    assert plots.bars(ax, RESULTS, QOE) is ax
+    assert [bar.get_width() for bar in ax.patches] == [2.5, 3.5]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["bba", "mine"]
+
+
+def test_every_setting_gets_its_own_files(tmp_path):
+    other = [Result(**{**vars(one), "setting": "unseen"}) for one in RESULTS]
+    report = Report(results=[*RESULTS, *other], comparisons=[], provenance={}, metrics=(QOE,))
+    draws = {"bars.png": lambda ax, results: plots.bars(ax, results, QOE)}
+    paths = plots.save(report, draws, tmp_path / "new")
+    assert [path.name for path in paths] == ["default-bars.png", "unseen-bars.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)

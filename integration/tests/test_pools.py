@@ -1,0 +1,79 @@
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from netllm.pools import export
+from netllm_adapt import Episode, Pool, PoolWriter
+
+
+def episode(number):
+    steps = 3
+    return Episode(
+        id=f"e{number}",
+        policy="bba",
+        seed=7,
+        observations={"buffer_s": np.arange(steps) + number, "sizes_mb": np.ones((steps, 2, 2))},
+        actions=np.array([0, 1, 2]),
+        rewards=np.array([0.5, 1.0, 1.5]),
+        labels=np.array([2, 1, 0]),
+        meta={"qoe": 1.0},
+    )
+
+
+@pytest.fixture
+def pool(tmp_path):
+    with PoolWriter(
+        tmp_path / "pool", task="abr", setting="synthetic", provenance={}, shard_episodes=2
+    ) as writer:
+        for number in range(3):
+            writer.add(episode(number))
+    return Pool(tmp_path / "pool")
+
+
+def test_parquet_holds_every_episode_of_every_shard(pool, tmp_path):
+    path = export(pool, tmp_path / "all.parquet")
+    table = pyarrow.parquet.read_table(path)
+    assert table["id"].to_pylist() == ["e0", "e1", "e2"]
+    assert table["rewards"][2].as_py() == [0.5, 1.0, 1.5]
+
+
+def test_json_lines_hold_an_episode_per_line(pool, tmp_path):
+    lines = export(pool, tmp_path / "new" / "all.jsonl").read_text().splitlines()
+    last = json.loads(lines[2])
+    assert (len(lines), last["id"], last["label"]) == (3, "e2", [2, 1, 0])
+    assert last["buffer_s"] == [2, 3, 4]
+    assert last["meta"] == {"qoe": 1.0}
+
+
+def test_csv_holds_a_decision_per_line_and_a_column_per_number(pool, tmp_path):
+    with export(pool, tmp_path / "all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert rows[4] | {"id": "e1", "step": "1", "action": "1", "earned": "1.0"} == rows[4]
+    assert float(rows[4]["sizes_mb.1.0"]) == 1.0
+
+
+def test_another_suffix_is_refused_with_the_known_ones(pool, tmp_path):
+    with pytest.raises(ValueError, match=r"\.parquet, \.jsonl, \.csv"):
+        export(pool, tmp_path / "all.xlsx")
+
+
+def test_nothing_is_left_of_an_export_that_fails(pool, tmp_path):
+    folder = tmp_path / "all.csv"
+    folder.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        export(pool, folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.csv", "pool"]
+
+
+def test_the_program_shows_and_exports_a_pool(pool, tmp_path, netllm):
+    code, out, _ = netllm("pool", "info", pool.path)
+    assert code == 0
+    assert "3 episodes, 9 decisions of abr in synthetic" in out
+    document = json.loads(netllm("pool", "info", pool.path, "--json")[1])
+    assert document["episodes"] == 3
+    assert document["provenance"]["collections"][0]["setting"] == "synthetic"
+    assert netllm("pool", "export", pool.path, tmp_path / "all.csv")[0] == 0
+    assert (tmp_path / "all.csv").exists()

@@ -1,0 +1,80 @@
+import pytest
+from netllm import registry
+
+
+def test_abr_is_an_installed_task():
+    assert "abr" in registry.tasks()
+    assert registry.task("abr").name == "abr"
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"Unknown task 'abc'.*Did you mean abr"):
+        registry.task("abc")
+
+
+def test_an_unknown_policy_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"Unknown abr policy 'mcp'. Did you mean mpc"):
+        registry.policy("abr", "mcp", setting=None)
+
+
+def test_every_policy_of_the_table_is_registered():
+    named = {"bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo"}
+    assert named | {"random", "hindsight"} <= set(registry.policies("abr"))
+
+
+def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatch):
+    (tmp_path / "their_package.py").write_text(
+        "class Theirs:\n"
+        "    name = 'theirs'\n"
+        "class Calm:\n"
+        "    def __init__(self, setting): self.setting = setting\n"
+        "    def reset(self, seed): pass\n"
+        "    def act(self, observation): return 0\n"
+    )
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[netllm.tasks]\ntheirs = their_package:Theirs\n"
+        "[netllm.policies]\nabr.calm = their_package:Calm\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.task("theirs").name == "theirs"
+    assert registry.policy("abr", "calm", "a setting").setting == "a setting"
+    assert "calm" in registry.policies("abr")
+    assert "calm" not in registry.policies("theirs")
+
+
+def test_own_policies_are_found_in_the_working_directory():
+    policy = registry.policy("abr", "own_policies:second", setting=None)
+    assert policy.act({"level": [0, 0, 0]}).tolist() == [1, 1, 1]
+
+
+def test_own_policies_are_found_in_the_folder_that_is_named(tmp_path):
+    (tmp_path / "found_elsewhere.py").write_text("from own_policies import lowest as same\n")
+    assert registry.policy("abr", "found_elsewhere:same", None, home=tmp_path).level == 0
+
+
+def test_an_own_policy_that_cannot_act_is_refused():
+    with pytest.raises(ValueError, match=r"own_policies:stubborn' built a Stubborn without act"):
+        registry.policy("abr", "own_policies:stubborn", setting=None)
+
+
+def test_a_missing_module_is_named():
+    with pytest.raises(ValueError, match="needs the module 'no_such_module'"):
+        registry.policy("abr", "no_such_module:policy", setting=None)
+
+
+def test_a_misspelt_callable_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean lowest"):
+        registry.policy("abr", "own_policies:lowst", setting=None)
+
+
+def test_an_empty_registry_says_so():
+    assert "Known: none" in str(registry.unknown("thing", "x", []))
+
+
+def test_settings_keep_their_names():
+    task = registry.task("abr")
+    assert {"default", "synthetic", "unseen-video"} <= set(task.settings())
+    assert isinstance(task.setting("synthetic", data=None).name, str)

@@ -1,0 +1,135 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+from netllm.protocol import Metric
+from netllm.report import Report, Result, compare, subsets, summarise
+from netllm.table import markdown, sentence, setting_table
+
+QOE = Metric("qoe", "QoE")
+TASK = SimpleNamespace(metrics=(QOE,), bounds=frozenset({"hindsight"}))
+SPREAD = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+def result(name, level, *, checkpoint=False, teachers=(), metrics=(QOE,), wobble=0.0):
+    """A made-up result: episode i has `level` plus its own share, the same for every policy."""
+    rows = [
+        {"id": f"e{i}", "seed": 0, "qoe": level + share + wobble * (-1) ** i}
+        for i, share in enumerate(SPREAD)
+    ]
+    return Result(
+        task="abr",
+        setting="default",
+        policy=None if checkpoint else name,
+        checkpoint=name if checkpoint else None,
+        metrics=summarise(rows, metrics),
+        subsets=subsets(rows, metrics, {"clean": frozenset({"e0", "e1", "e2"})}),
+        episodes=rows,
+        seconds=2.0,
+        decisions_per_s=141.0,
+        teachers=teachers,
+    )
+
+
+def comparisons(*results, task=TASK, members=None):
+    return compare(results, task, members or {})
+
+
+def test_the_best_rival_is_the_best_policy_that_cannot_know_the_future():
+    found = comparisons(
+        result("bba", 1.0),
+        result("ppo", 2.0),
+        result("hindsight", 9.0),
+        result("run", 2.5, checkpoint=True),
+    )
+    assert [(one.rival, one.role) for one in found] == [("ppo", "best rival")]
+    assert found[0].difference.mean == pytest.approx(0.5)
+    assert found[0].verdict == "ahead"
+
+
+def test_the_table_says_plainly_when_the_rival_wins():
+    found = comparisons(result("ppo", 2.0), result("run", 1.9, checkpoint=True, wobble=0.01))
+    assert found[0].verdict == "behind"
+    assert "run LOSES to ppo (best rival): QoE -0.100" in sentence(found[0], (QOE,)).plain
+
+
+def test_an_interval_that_holds_zero_decides_nothing():
+    found = comparisons(result("ppo", 2.0), result("run", 2.01, checkpoint=True, wobble=0.5))
+    assert found[0].verdict == "level"
+
+
+def test_less_is_better_where_the_metric_says_so():
+    task = SimpleNamespace(metrics=(Metric("qoe", "JCT", False),), bounds=frozenset())
+    found = comparisons(
+        result("slow", 3.0), result("fast", 2.0), result("run", 1.0, checkpoint=True), task=task
+    )
+    assert [(one.rival, one.verdict) for one in found] == [("fast", "ahead")]
+
+
+def test_a_checkpoint_meets_its_teacher_and_the_other_checkpoints():
+    found = comparisons(
+        result("bba", 3.0),
+        result("ppo", 2.0),
+        result("a", 2.5, checkpoint=True, teachers=("ppo",)),
+        result("b", 2.4, checkpoint=True),
+    )
+    assert [(one.checkpoint, one.rival, one.role) for one in found] == [
+        ("a", "bba", "best rival"),
+        ("a", "ppo", "teacher"),
+        ("a", "b", "checkpoint"),
+        ("b", "bba", "best rival"),
+        ("b", "a", "checkpoint"),
+    ]
+
+
+def test_parts_of_the_test_set_are_compared_on_their_own():
+    members = {"default": {"clean": frozenset({"e0", "e1"})}}
+    found = comparisons(result("ppo", 2.0), result("run", 2.5, checkpoint=True), members=members)
+    assert [one.subset for one in found] == ["all", "clean"]
+    assert result("ppo", 2.0).subsets["clean"].episodes == 3
+    assert result("ppo", 2.0).subsets["clean"].metrics["qoe"].mean == pytest.approx(2.1)
+
+
+def report():
+    results = [result("ppo", 2.0), result("run", 2.5, checkpoint=True), result("hindsight", 3.0)]
+    return Report(
+        results=results,
+        comparisons=comparisons(*results),
+        provenance={"notes": ["made up"]},
+        metrics=(QOE,),
+        bounds=TASK.bounds,
+    )
+
+
+def test_a_saved_report_is_one_json_document(tmp_path):
+    path = report().save(tmp_path / "new" / "results.json")
+    document = json.loads(path.read_text())
+    assert set(document) == {"results", "comparisons", "provenance"}
+    first = document["results"][0]
+    assert first["metrics"]["qoe"]["mean"] == pytest.approx(2.25)
+    assert len(first["metrics"]["qoe"]["ci95"]) == 2
+    assert first["episodes"][0] == {"id": "e0", "seed": 0, "qoe": 2.0}
+    assert (first["policy"], first["checkpoint"]) == ("ppo", None)
+    assert [path.name for path in path.parent.iterdir()] == ["results.json"]
+
+
+def test_a_value_that_is_no_number_is_never_written(tmp_path):
+    bad = report()
+    bad.results[0].episodes[0]["qoe"] = float("nan")
+    with pytest.raises(ValueError, match="JSON"):
+        bad.save(tmp_path / "results.json")
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_the_table_lists_the_best_first_and_marks_the_bound():
+    table = setting_table("default", report().results, (QOE,), TASK.bounds)
+    names = [str(cell) for cell in table.columns[0].cells]
+    assert names == ["hindsight (bound)", "run", "ppo"]
+    assert str(table.columns[2].header) == "clean (3)"
+
+
+def test_a_model_card_gets_the_table_in_markdown():
+    text = markdown(report())
+    assert "| run | 2.750 [" in text
+    assert "run is ahead of ppo" in text
+    assert "Note: made up" in text
