@@ -87,7 +87,7 @@ def main() -> None:
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     print(
         f"simulator: {rows['simulator, batch 1024'] / 1e6:.1f} million chunks/s per core "
-        f"in batches of 1,024, {rows['single environment']:,.0f} steps/s in one gymnasium environment"
+        f"in batches of 1,024, {rows['single environment']:,.0f} steps/s in one environment"
     )
 
 

@@ -93,6 +93,12 @@ def test_a_sequential_policy_plays_alone_with_one_reset(small):
     assert policy.calls == [("reset", 9), *begins]
 
 
+def test_a_label_beside_a_sequential_policy_starts_every_session_anew(small):
+    label = Recorder()
+    rollout(Recorder(sequential=True), small, small.sessions("test", episodes=3), label=label)
+    assert [call[0] for call in label.calls] == ["reset", "begin"] * 3
+
+
 def test_any_object_with_reset_and_act_is_a_policy(constant):
     assert isinstance(constant(0), Policy)
     assert not isinstance(object(), Policy)

@@ -64,6 +64,7 @@ def test_the_numbers_of_the_files_must_have_no_gap(tmp_path):
         ({"rates_kbps": (750.0, 300.0)}, "must be positive and rise"),
         ({"rates_kbps": (0.0, 300.0)}, "must be positive and rise"),
         ({"rates_kbps": ()}, "must be positive and rise"),
+        ({"rates_kbps": (300.0, float("nan"))}, "must be positive and rise"),
         ({"rates_kbps": (1.0, 2.0, 3.0)}, "one column for each of the 3 rates"),
         ({"sizes_bytes": np.zeros((3, 2))}, "> 0 bytes"),
         ({"chunk_s": 0.0}, "`chunk_s` must be > 0 s"),

@@ -113,7 +113,7 @@ def rollout(
         simulator = Simulator(setting, sessions[begin : begin + size], dtype=dtype)
         simulator.reset(seed)
         for p in policies:
-            if number == 0 or not sequential:
+            if number == 0 or not getattr(p, "sequential", False):
                 p.reset(seed if number == 0 else _derive(seed, number))
             if hasattr(p, "begin"):
                 p.begin(simulator)

@@ -263,7 +263,6 @@ def _video(chosen: str | Path | Video | None, root: Path | None, options: dict[s
         return vbr_video(0, **options)
     if isinstance(chosen, Video):
         return replace(chosen, **options)
-    folder = Path(chosen).expanduser()
-    if root is not None and (root / "abr" / "videos" / chosen).is_dir():
-        folder = root / "abr" / "videos" / chosen
-    return load_video(folder, **options)
+    own = Path(chosen).expanduser()
+    published = own if root is None else root / "abr" / "videos" / own
+    return load_video(published if published.is_dir() or not own.is_dir() else own, **options)

@@ -41,7 +41,11 @@ class Video:
         sizes.setflags(write=False)
         object.__setattr__(self, "sizes_bytes", sizes)
         rates = self.rates_kbps
-        if not rates or min(rates) <= 0 or any(b <= a for a, b in pairwise(rates)):
+        if (
+            not rates
+            or not all(isfinite(rate) and rate > 0 for rate in rates)
+            or any(b <= a for a, b in pairwise(rates))
+        ):
             raise ValueError(f"`rates_kbps` must be positive and rise, got {list(rates)}.")
         if sizes.ndim != 2 or sizes.shape[1] != len(rates):
             raise ValueError(
