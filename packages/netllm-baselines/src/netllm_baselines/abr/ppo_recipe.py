@@ -33,7 +33,7 @@ class PPORecipe:
     """Share of the altered traces that go over into another trace during the session."""
     reward_scale: float = 5.0
     """Divides the QoE of a chunk."""
-    discount: float = 0.99
+    discount: float = 1.0
     """Of a reward one chunk later (gamma)."""
     trace: float = 0.95
     """Lambda of generalised advantage estimation."""
