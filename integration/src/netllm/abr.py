@@ -141,6 +141,7 @@ class ABR:
         name: str,
         seed: int,
         label: Policy | None,
+        soft: bool,
         epsilon: float,
     ) -> Iterator[Episode]:
         """Episodes for a pool: all observed fields, actions, rewards and labels."""
@@ -156,6 +157,7 @@ class ABR:
             dtype=np.float32,
             record=True,
             label=label,
+            soft=soft,
             epsilon=epsilon,
         )
         for i, episode in enumerate(done.ids):

@@ -12,6 +12,8 @@ from netllm.testing import stream
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool
 
+    from netllm.protocol import Policy
+
 SHARD = 256
 """Episodes that are collected at once and written as one file; bounds memory."""
 
@@ -25,6 +27,7 @@ def rl_collect(
     episodes: int = 2_048,
     part: str = "train",
     relabel: str | None = None,
+    soft: bool = True,
     epsilon: float = 0.0,
     seed: int = 0,
     append: bool = False,
@@ -45,6 +48,8 @@ def rl_collect(
         part: part of the setting: `train`, `valid` or `test`.
         relabel: a policy whose answer in every visited state becomes the label to learn; the
             action itself if None.
+        soft: keep the probabilities of the relabelling policy, where it has them, and not just its
+            answer: a model learns more from each.
         epsilon: share of uniformly random actions, so that states beside the policies' own path are
             seen too.
         seed: of episodes, policies and random actions.
@@ -77,11 +82,13 @@ def rl_collect(
         "part": part,
         "policies": names,
         "relabel": relabel,
+        "soft": soft,
         "epsilon": epsilon,
         "seed": seed,
         "overrides": dict(set or {}),
         "data": "synthetic" if place.synthetic else "real",
     }
+    teacher = registry.policy(task, relabel, place) if relabel else None
     bar = tqdm(total=len(drawn), desc="collect", unit="episode", disable=None)
     with (
         bar,
@@ -92,7 +99,7 @@ def rl_collect(
         for index, first in enumerate(range(0, len(drawn), SHARD)):
             piece = drawn[first : first + SHARD]
             for episode in _shard(
-                found, place, piece, names, relabel, epsilon, stream(seed, index)
+                found, place, piece, names, teacher, soft, epsilon, stream(seed, index)
             ):
                 writer.add(episode)
                 bar.update()
@@ -104,7 +111,8 @@ def _shard(
     setting: Any,
     episodes: Sequence[Any],
     names: Sequence[str],
-    relabel: str | None,
+    label: Policy | None,
+    soft: bool,
     epsilon: float,
     seed: int,
 ) -> Iterator[Episode]:
@@ -116,7 +124,8 @@ def _shard(
             episodes[turn :: len(names)],
             name=name,
             seed=stream(seed, turn),
-            label=registry.policy(task.name, relabel, setting) if relabel else None,
+            label=label,
+            soft=soft,
             epsilon=epsilon,
         )
         for turn, name in enumerate(names)

@@ -128,12 +128,13 @@ class Task(Protocol):
         name: str,
         seed: int,
         label: Policy | None,
+        soft: bool,
         epsilon: float,
     ) -> Iterator[Episode]:
         """Let a policy, called `name`, decide in some episodes and keep what happened.
 
         With a share of `epsilon` uniformly random actions; `label` says what it would have done in
-        every visited state.
+        every visited state, or, if `soft`, with which probability.
         """
         ...
 

@@ -28,6 +28,7 @@ def rl_collect(
     episodes: int = 2_048,
     part: str = "train",
     relabel: str | None = None,
+    soft: bool = True,
     epsilon: float = 0.0,
     seed: int = 0,
     append: Annotated[bool, Parameter(negative=())] = False,
@@ -44,6 +45,7 @@ def rl_collect(
         episodes: How many episodes.
         part: Part of the setting: train, valid or test.
         relabel: Policy whose answer in every visited state becomes the label to learn.
+        soft: Keep that policy's probabilities, where it has them, and not just its answer.
         epsilon: Share of uniformly random actions.
         seed: Seed of episodes, policies and random actions.
         append: Add to the pool that is there.
@@ -61,6 +63,7 @@ def rl_collect(
         episodes=episodes,
         part=part,
         relabel=relabel,
+        soft=soft,
         epsilon=epsilon,
         seed=seed,
         append=append,

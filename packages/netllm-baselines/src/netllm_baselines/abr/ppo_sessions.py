@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from netllm_sims.abr import Session, Setting, Trace
+from netllm_sims.abr import Session, Setting, alter
 
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 
@@ -21,7 +21,17 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
         drawn += [session for session in some if recipe.traces in session.trace.id]
     drawn = drawn[: recipe.sessions]
     altered = [
-        _alter(session, drawn, recipe, rng) if rng.random() < recipe.alter_share else session
+        alter(
+            session,
+            drawn,
+            rng,
+            stretch=recipe.stretch,
+            noise=recipe.noise,
+            noise_points=recipe.noise_points,
+            splice_share=recipe.splice_share,
+        )
+        if rng.random() < recipe.alter_share
+        else session
         for session in drawn
     ]
     return [
@@ -47,27 +57,3 @@ def _check(setting: Setting, part: str, recipe: PPORecipe) -> None:
             f"`traces` must be part of the names of some {part} traces of {setting.name!r}, "
             f"got {recipe.traces!r} and names such as {names[0]!r}."
         )
-
-
-def _alter(
-    session: Session, others: list[Session], recipe: PPORecipe, rng: np.random.Generator
-) -> Session:
-    stretch = float(np.exp(rng.uniform(-recipe.stretch, recipe.stretch)))
-    time_s = session.trace.time_s * stretch
-    bandwidth = session.trace.bandwidth_mbps
-    sigma, run = rng.uniform(0, recipe.noise), int(rng.integers(1, recipe.noise_points + 1))
-    steps = rng.normal(-(sigma**2) / 2, sigma, len(bandwidth) // run + 1)
-    bandwidth = bandwidth * np.exp(np.repeat(steps, run)[: len(bandwidth)])
-    start_s = session.start_s * stretch
-    if rng.random() < recipe.splice_share:
-        cut = int(np.searchsorted(time_s, start_s + rng.uniform(20, 150)))
-        if 1 < cut < len(time_s):
-            other = others[int(rng.integers(len(others)))].trace
-            first = int(rng.integers(len(other.time_s) // 2 + 1))
-            later_s = other.time_s[first + 1 :] - other.time_s[first] + time_s[cut - 1]
-            time_s = np.concatenate([time_s[:cut], later_s])
-            bandwidth = np.concatenate([bandwidth[:cut], other.bandwidth_mbps[first + 1 :]])
-    if not bandwidth[1:].any():
-        return session
-    trace = Trace(id=session.trace.id, time_s=time_s, bandwidth_mbps=bandwidth)
-    return replace(session, trace=trace, start_s=min(start_s, 0.999 * trace.period_s))

@@ -1,5 +1,6 @@
 """Adaptive bitrate streaming: traces, videos, the simulator, its settings and environments."""
 
+from netllm_sims.abr.alter import alter
 from netllm_sims.abr.env import Env, VectorEnv
 from netllm_sims.abr.generate import GENET_RANGES, genet_trace, markov_trace, vbr_video
 from netllm_sims.abr.link import capacity_bytes, curve, curves
@@ -26,6 +27,7 @@ __all__ = [
     "Trace",
     "VectorEnv",
     "Video",
+    "alter",
     "capacity_bytes",
     "curve",
     "curves",

@@ -1,7 +1,7 @@
 """Policies, and what they earn: whole episodes of one policy."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from netllm_sims.abr.simulator import Simulator
 if TYPE_CHECKING:
     from netllm_sims.abr.settings import Setting
 
+_Labeller = Callable[[Mapping[str, ndarray]], ndarray]
 _PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
 
 
@@ -57,8 +58,8 @@ class Rollout:
     """Wall time of policy and simulator together."""
     observations: dict[str, ndarray] = field(default_factory=dict)
     """What the policy saw, by field, (episode, step, …); empty unless recorded."""
-    labels: Int[ndarray, "episode step"] | None = None
-    """What the labelling policy would have chosen in each state."""
+    labels: Int[ndarray, "episode step"] | Float[ndarray, "episode step level"] | None = None
+    """What the labelling policy would have chosen in each state, or with which probability."""
 
     @property
     def qoe(self) -> Float[ndarray, "episode"]:
@@ -76,6 +77,7 @@ def rollout(
     dtype: DTypeLike = np.float64,
     record: bool = False,
     label: Policy | None = None,
+    soft: bool = False,
     epsilon: float = 0.0,
     batch: int | None = None,
 ) -> Rollout:
@@ -89,6 +91,8 @@ def rollout(
         dtype: Of the observations and rewards.
         record: Keep the observations.
         label: A second policy, asked in every visited state without being followed.
+        soft: Keep the label policy's `probabilities(observation)`, where it has them, and not
+            its answers.
         epsilon: Share of actions replaced by uniformly random ones.
         batch: Sessions played at once; all by default, one for sequential policies. A policy that
             draws random numbers chooses differently under another batch size.
@@ -118,7 +122,7 @@ def rollout(
             if hasattr(p, "begin"):
                 p.begin(simulator)
         rng = np.random.default_rng([seed, number, 1])
-        runs.append(_play(simulator, policy, label, epsilon, rng, record))
+        runs.append(_play(simulator, policy, _labeller(label, soft), epsilon, rng, record))
     seconds = time.perf_counter() - start
     joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
     labels = joined.pop("labels", None)
@@ -131,10 +135,16 @@ def _derive(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
+def _labeller(label: Policy | None, soft: bool) -> _Labeller | None:
+    if label is None:
+        return None
+    return getattr(label, "probabilities", label.act) if soft else label.act
+
+
 def _play(
     simulator: Simulator,
     policy: Policy,
-    label: Policy | None,
+    label: _Labeller | None,
     epsilon: float,
     rng: np.random.Generator,
     record: bool,
@@ -148,7 +158,7 @@ def _play(
                 steps.setdefault(name, []).append(value.copy())
         action = np.asarray(policy.act(observation))
         if label is not None:
-            steps.setdefault("labels", []).append(np.array(label.act(observation)))
+            steps.setdefault("labels", []).append(np.array(label(observation)))
         if epsilon > 0:
             random = rng.integers(levels, size=len(action))
             action = np.where(rng.random(len(action)) < epsilon, random, action)

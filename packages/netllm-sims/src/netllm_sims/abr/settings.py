@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from netllm_sims.abr import parts
+from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.generate import vbr_video
 from netllm_sims.abr.qoe import QoE
 from netllm_sims.abr.sessions import Session
@@ -62,6 +63,8 @@ class Setting:
     """Step in s in which it then pauses."""
     delay_noise: float = 0.0
     """Download times are multiplied by U(1 - x, 1 + x)."""
+    alter: float = 0.0
+    """Share of the random training sessions whose trace is altered, and of those scaled."""
 
     def __post_init__(self) -> None:
         _ = self.qoe
@@ -78,6 +81,8 @@ class Setting:
             )
         if not 0 < self.packet_share <= 1:
             raise ValueError(f"`packet_share` must lie in (0, 1], got {self.packet_share}.")
+        if not 0 <= self.alter <= 1:
+            raise ValueError(f"`alter` must lie in [0, 1], got {self.alter}.")
         if not 0 <= self.delay_noise < 1:
             raise ValueError(f"`delay_noise` must lie in [0, 1), got {self.delay_noise}.")
 
@@ -128,9 +133,10 @@ class Setting:
         if part == "test":
             return fixed[:episodes]
         rng = np.random.default_rng([seed, parts.PARTS.index(part)])
-        return [
+        drawn = [
             parts.draw(fixed, rng, id=f"{part}-s{seed}-{number:06d}") for number in range(episodes)
         ]
+        return alter_some(drawn, rng, share=self.alter) if part == "train" else drawn
 
     def clean_ids(self) -> list[str]:
         """Ids of the test sessions whose trace content occurs in no published training file."""
