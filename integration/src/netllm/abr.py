@@ -202,13 +202,15 @@ class ABR:
         """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
         from netllm_adapt import Recipe
 
-        return replace(Recipe(), layers=12 if backbone.endswith("smollm2-135m") else None)
+        layers = 12 if backbone.endswith("smollm2-135m") else None
+        return replace(Recipe(), layers=layers, steps=800, validate_every=200, average=0.98)
 
-    def target_return(self, experience: Pool) -> float:
-        """The return that one episode in ten of the pool surpasses."""
+    def target_returns(self, experience: Pool) -> Sequence[float]:
+        """Median and other quantiles of the pool's returns."""
         import numpy as np
 
-        return float(np.quantile([episode.rewards.sum() for episode in experience], 0.9))
+        returns = [episode.rewards.sum() for episode in experience]
+        return [float(q) for q in np.quantile(returns, (0.5, 0.25, 0.75, 0.9))]
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
         """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""

@@ -16,7 +16,7 @@ from netllm.provenance import provenance
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Recipe
 
-    from netllm.protocol import Task
+    from netllm.protocol import Metric, Task
 
 DEFAULT_BACKBONE = "smollm2-135m"
 VALIDATION_SEED = 1
@@ -48,8 +48,8 @@ def adapt(
             `random-<name>` is the same network with random weights.
         setting: where to validate; the pool's own setting if None.
         recipe: settings of the training; the task's best known ones if None.
-        target_return: return that the model is asked for at the start of an episode; chosen by the
-            task from the pool if None.
+        target_return: return that the model is asked for at the start of an episode; if None, the
+            one of the task's candidates that validates best.
         validation: episodes of the validation part that choose the checkpoint.
         resume: continue a run that was cut off.
         data: folder of real data; NETLLM_DATA if None.
@@ -66,21 +66,41 @@ def adapt(
     place = _place(found, setting, data, set, collections)
     experience = found.experience(path, place)
     model = _model(found, place, backbone, chosen)
-    model.target_return = (
-        found.target_return(experience) if target_return is None else target_return
-    )
+    targets = found.target_returns(experience) if target_return is None else [target_return]
+    model.target_return = targets[0]
     model.task = _facts(found, place, collections)
-    metric = found.metrics[0]
-    return found.fit(
+    metric, validate = found.metrics[0], _validation(found, place, validation)
+    best = found.fit(
         model,
         experience,
         recipe=chosen,
         out=Path(out),
-        validate=_validation(found, place, validation),
+        validate=validate,
         metric=metric.key,
         maximise=metric.higher_is_better,
         resume=resume,
     )
+    if len(targets) > 1:
+        _choose_target(best, targets, validate, metric)
+        best.save_pretrained(Path(out) / "best")
+    return best
+
+
+def _choose_target(
+    model: AdaptedModel,
+    targets: Sequence[float],
+    validate: Callable[[AdaptedModel], dict[str, float]],
+    metric: Metric,
+) -> None:
+    """Ask for the return with which the model validates best, and note what it then reached."""
+    figures = {}
+    for target in targets:
+        model.target_return = target
+        figures[target] = validate(model)
+    sign = 1 if metric.higher_is_better else -1
+    model.target_return = max(targets, key=lambda target: sign * figures[target][metric.key])
+    reached = figures[model.target_return]
+    model.task |= {f"validation {name}": value for name, value in reached.items()}
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

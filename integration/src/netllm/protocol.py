@@ -154,8 +154,8 @@ class Task(Protocol):
         """How a backbone is adapted to it unless told otherwise: the best recipe found."""
         ...
 
-    def target_return(self, experience: Any) -> float:
-        """The return that a policy of this task asks for at the start of an episode."""
+    def target_returns(self, experience: Any) -> Sequence[float]:
+        """Returns to try asking for at the start of an episode, the likeliest first."""
         ...
 
     def fit(

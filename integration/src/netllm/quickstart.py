@@ -24,14 +24,19 @@ EPISODES = 1_024
 RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")
 
 
-def recipe(backbone: str) -> Recipe:
+def quick(backbone: str) -> Recipe:
     """Fewer layers and steps than the best recipe, so that two cores take minutes."""
     best = registry.task("abr").recipe(backbone)
     return replace(best, layers=best.layers and 8, steps=200, validate_every=50)
 
 
 def quickstart(
-    *, out: Path = Path("runs/quickstart"), backbone: str = DEFAULT_BACKBONE, jobs: int = 1
+    *,
+    out: Path = Path("runs/quickstart"),
+    backbone: str = DEFAULT_BACKBONE,
+    episodes: int = EPISODES,
+    recipe: Recipe | None = None,
+    jobs: int = 1,
 ) -> Report:
     """Collect, adapt and test on synthetic traces; returns the report that it also writes.
 
@@ -42,10 +47,12 @@ def quickstart(
     Args:
         out: folder of everything.
         backbone: the language model; pulled if it is not there yet.
+        episodes: how many are collected.
+        recipe: how the model is trained; `quick(backbone)` if None.
         jobs: pieces of the test that run at once.
     """
     _pull(backbone)
-    _collect(out / "pool")
+    _collect(out / "pool", episodes)
     _say("2/3 adapt", f"{backbone} learns from them")
     run = out / "run"
     adapt(
@@ -53,7 +60,7 @@ def quickstart(
         pool=out / "pool",
         backbone=backbone,
         out=run,
-        recipe=recipe(backbone),
+        recipe=recipe or quick(backbone),
         resume=run.exists(),
     )
     checkpoint = out / "checkpoint"
@@ -74,12 +81,12 @@ def _pull(backbone: str) -> None:
         pull(backbone, progress=lambda line: _say("0/3 pull", line))
 
 
-def _collect(pool: Path) -> None:
+def _collect(pool: Path, episodes: int) -> None:
     from netllm_adapt import Pool
 
-    _say("1/3 collect", f"{EPISODES} episodes on synthetic traces, labelled by ppo")
+    _say("1/3 collect", f"{episodes} episodes on synthetic traces, labelled by ppo")
     if pool.exists():
-        if len(Pool(pool)) == EPISODES:
+        if len(Pool(pool)) == episodes:
             return
         shutil.rmtree(pool)
     rl_collect(
@@ -88,7 +95,7 @@ def _collect(pool: Path) -> None:
         relabel="ppo",
         epsilon=0.08,
         setting="synthetic",
-        episodes=EPISODES,
+        episodes=episodes,
         out=pool,
     )
 
