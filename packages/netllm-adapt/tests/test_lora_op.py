@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from netllm_adapt.lora import Backend, lora_linear, register_backend, use_backend
 from netllm_adapt.lora import _op as op
-from netllm_adapt.lora._dropout import kept
+from netllm_adapt.lora._dropout import draw_mask, masked
 from torch import Tensor
 
 BACKENDS = ["reference", "torch"]
@@ -131,12 +131,19 @@ def test_results_repeat_bit_by_bit() -> None:
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_dropout_drops_its_share_by_its_seed(share: float) -> None:
     x = torch.empty(301, 333)
-    mask = kept(x, share, 4)
+    mask = draw_mask(x, share, 4) != 0
     # Five standard deviations of a binomial share.
     spread = 5 * (share * (1 - share) / x.numel()) ** 0.5
     assert mask.float().mean().item() == pytest.approx(1 - share, abs=spread)
-    assert torch.equal(mask, kept(x, share, 4))
-    assert not torch.equal(mask, kept(x, share, 5))
+    assert torch.equal(mask, draw_mask(x, share, 4) != 0)
+    assert not torch.equal(mask, draw_mask(x, share, 5) != 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_masked_tensor_keeps_its_survivors_exactly(dtype: torch.dtype) -> None:
+    x = _parts(rows=(40,))["x"].to(dtype)
+    mask = draw_mask(x, 0.5, 2)
+    assert torch.equal(masked(x, mask), torch.where(mask != 0, x, 0))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,6 +1,8 @@
 import torch
-from jaxtyping import Bool
+from jaxtyping import Float, Int16
 from torch import Tensor
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def draw_seed() -> int:
@@ -8,19 +10,20 @@ def draw_seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
-def kept(x: Tensor, share: float, seed: int) -> Bool[Tensor, "..."]:
-    """Which elements of ``x`` survive a dropout of ``share``; the same seed, the same mask.
+def draw_mask(x: Tensor, share: float, seed: int) -> Int16[Tensor, "..."]:
+    """-1 (all bits) where an element of ``x`` survives a dropout of ``share``, else 0.
 
-    Each element takes 16 bits of a random stream: on CPU some ten times faster than the Bernoulli
-    draws of ``F.dropout``, so the backward pass draws again instead of keeping a mask.
+    Each element takes 16 bits of a random stream. On CPU that costs a sixth of the Bernoulli draws
+    of ``F.dropout``, so the backward pass can draw the mask again from the same seed.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None, generator=generator)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    return bits >= round(share * 2**16) - 2**15
+    return bits.ge_(round(share * 2**16) - 2**15).neg_()
 
 
-def dropped(x: Tensor, share: float, seed: int) -> Tensor:
-    """``x`` after dropout: survivors are scaled by ``1 / (1 - share)``."""
-    return x * kept(x, share, seed) * (1 / (1 - share))
+def masked(x: Float[Tensor, "*shape"], mask: Int16[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``x`` where the mask has its bits, else 0; not scaled, and unknown to autograd."""
+    whole = _INTEGERS[x.element_size()]
+    return (x.view(whole) & mask.to(whole)).view(x.dtype)

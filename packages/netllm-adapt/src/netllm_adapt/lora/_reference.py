@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from netllm_adapt.lora._dropout import dropped
+from netllm_adapt.lora._dropout import draw_mask
 
 
 def lora_linear(
@@ -18,6 +18,8 @@ def lora_linear(
     /,
 ) -> Tensor:
     """``x·Wᵀ + bias + scale·(x̂·Aᵀ)·Bᵀ``, left to autograd."""
-    hidden = x if seed is None or not dropout else dropped(x, dropout, seed)
+    hidden = x
+    if dropout and seed is not None:
+        hidden = x * (draw_mask(x, dropout, seed) != 0) / (1 - dropout)
     low = F.linear(F.linear(hidden, a.to(x.dtype)), b.to(x.dtype))
     return F.linear(x, weight, bias) + scale * low
