@@ -5,7 +5,12 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class PPORecipe:
-    """How an actor is trained; the defaults made the shipped weights."""
+    """How an actor is trained.
+
+    The shipped weights were made with these numbers but for two: `default` has `traces="http"`
+    (fcc-train also holds logs of moving phones, fcc-test is broadband only), `synthetic` has
+    `discount=0.99`. Their files remember their recipe and command.
+    """
 
     hidden: int = 384
     """Width of each hidden layer, of the actor and of the critic."""
