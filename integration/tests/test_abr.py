@@ -126,7 +126,7 @@ def test_an_adapted_model_is_tested_beside_its_rivals(run):
 
 
 def test_a_checkpoint_decides_alike_in_this_process_and_in_others(run):
-    options = {"checkpoint": run, "setting": "synthetic", "episodes": 66}
+    options = {"checkpoint": run, "setting": "synthetic", "episodes": 4}
     here, apart = (netllm.test("abr", **options, jobs=jobs) for jobs in (1, 2))
     assert here.results[0].episodes == apart.results[0].episodes
 

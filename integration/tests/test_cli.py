@@ -1,7 +1,7 @@
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,14 @@ def run_apart(*arguments, **options):
 
 
 def test_help_takes_less_than_half_a_second():
+    # Of the processor: a busy machine must not fail it.
     seconds = []
-    for _ in range(5):
-        begun = time.perf_counter()
+    for _ in range(3):
+        begun = os.times()
         done = run_apart(PROGRAM, "--help")
-        seconds.append(time.perf_counter() - begun)
+        ended = os.times()
+        seconds.append(ended.children_user + ended.children_system)
+        seconds[-1] -= begun.children_user + begun.children_system
     assert done.returncode == 0
     assert "rl-collect" in done.stdout
     assert min(seconds) < 0.5

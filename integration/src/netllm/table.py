@@ -18,7 +18,7 @@ _STYLES = {"ahead": "green", "behind": "bold red", "level": "yellow"}
 
 def show(report: Report, console: Console | None = None) -> None:
     """Print every setting's table, the comparisons and the notes."""
-    console = console or _console()
+    console = console or wide_console()
     for setting, results in report.settings().items():
         console.print(setting_table(setting, results, report.metrics, report.bounds))
     for comparison in report.comparisons:
@@ -27,7 +27,7 @@ def show(report: Report, console: Console | None = None) -> None:
         console.print(f"Note: {note}", style="dim", markup=False, highlight=False)
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """As wide as the terminal; a file or a pipe has no width that lines must fit."""
     console = Console()
     return console if console.is_terminal else Console(width=160)

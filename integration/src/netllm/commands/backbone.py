@@ -28,13 +28,14 @@ def show() -> int:
     and `random-NAME` for the same network with random weights.
     """
     from netllm_adapt import backbones
-    from rich.console import Console
     from rich.table import Table
+
+    from netllm.table import wide_console
 
     table = Table("name", "what", "download", "ready", "licence")
     for entry in backbones():
         size = f"{entry.download_mb} MB" if entry.download_mb else "none"
         ready = "yes" if entry.cached else f"netllm backbone pull {entry.name}"
         table.add_row(entry.name, entry.summary, size, ready, entry.licence)
-    Console().print(table)
+    wide_console().print(table)
     return 0

@@ -1,0 +1,46 @@
+import json
+
+import pytest
+from netllm.quickstart import quick, quickstart
+from netllm_adapt import AdaptedModel, Recipe
+
+RECIPE = Recipe(steps=2, batch=2, layers=1, dtype="float32", rank=2, validate_every=2)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("quickstart") / "run"
+
+
+def run(out):
+    return quickstart(out=out, backbone="tiny-random", episodes=4, recipe=RECIPE)
+
+
+def test_the_quickstart_of_abr_writes_results_plots_card_and_checkpoint(out):
+    report = run(out)
+    names = {path.name for path in out.iterdir()}
+    assert {"results.json", "cdf.png", "bars.png", "README.md", "checkpoint", "pool"} <= names
+    assert AdaptedModel.from_pretrained(out / "checkpoint").spec.name == "tiny-random"
+    document = json.loads((out / "results.json").read_text())
+    policies = {result["policy"] for result in document["results"]}
+    assert {"bba", "mpc", "ppo", "hindsight", None} <= policies
+    teachers = [one.rival for one in report.comparisons if one.role == "teacher"]
+    assert teachers == ["ppo"]
+    card = (out / "README.md").read_text()
+    assert "base_model: tiny-random" in card
+    assert "| ppo |" in card
+    assert "![QoE per episode](cdf.png)" in card
+
+
+def test_a_quickstart_goes_on_where_it_was_cut_off(out, capsys):
+    log = (out / "run" / "log.jsonl").read_text()
+    run(out)
+    assert (out / "run" / "log.jsonl").read_text() == log
+    assert "collect: " not in capsys.readouterr().err
+
+
+def test_the_quick_recipe_is_shorter_than_the_best():
+    from netllm.abr import ABR
+
+    best = ABR().recipe("smollm2-135m")
+    assert quick("smollm2-135m").steps < best.steps
