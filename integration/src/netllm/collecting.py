@@ -64,6 +64,29 @@ def rl_collect(
     from tqdm import tqdm
 
     names = [policy] if isinstance(policy, str) else list(policy)
+    _check(names, Path(out), episodes, epsilon, append)
+    found = registry.task(task)
+    place = found.setting(setting, data=data, **(set or {}))
+    drawn = found.episodes(place, part, count=episodes, seed=seed)
+    teacher = registry.policy(task, relabel, place) if relabel else None
+    how = {"soft": soft, "epsilon": epsilon}
+    facts = {"part": part, "policies": names, "relabel": relabel, **how, "seed": seed}
+    facts |= {"overrides": dict(set or {}), "data": "synthetic" if place.synthetic else "real"}
+    with (
+        tqdm(total=len(drawn), desc="collect", unit="episode", disable=None) as bar,
+        PoolWriter(
+            out, task=task, setting=setting, provenance=facts, shard_episodes=SHARD
+        ) as writer,
+    ):
+        for index, first in enumerate(range(0, len(drawn), SHARD)):
+            piece = drawn[first : first + SHARD]
+            for episode in _shard(found, place, piece, names, teacher, stream(seed, index), how):
+                writer.add(episode)
+                bar.update()
+    return Pool(Path(out))
+
+
+def _check(names: Sequence[str], out: Path, episodes: int, epsilon: float, append: bool) -> None:
     if not names:
         raise ValueError("rl_collect needs at least one policy, such as `--policy ppo`.")
     if episodes < 1 or not 0 <= epsilon <= 1:
@@ -71,39 +94,10 @@ def rl_collect(
             "`episodes` must be at least 1 and `epsilon` within [0, 1], "
             f"got {episodes} and {epsilon}."
         )
-    if not append and Path(out).is_dir() and any(Path(out).iterdir()):
+    if not append and out.is_dir() and any(out.iterdir()):
         raise ValueError(
             f"{out} is not empty. Choose another folder, or add to the pool with append."
         )
-    found = registry.task(task)
-    place = found.setting(setting, data=data, **(set or {}))
-    drawn = found.episodes(place, part, count=episodes, seed=seed)
-    facts = {
-        "part": part,
-        "policies": names,
-        "relabel": relabel,
-        "soft": soft,
-        "epsilon": epsilon,
-        "seed": seed,
-        "overrides": dict(set or {}),
-        "data": "synthetic" if place.synthetic else "real",
-    }
-    teacher = registry.policy(task, relabel, place) if relabel else None
-    bar = tqdm(total=len(drawn), desc="collect", unit="episode", disable=None)
-    with (
-        bar,
-        PoolWriter(
-            Path(out), task=task, setting=setting, provenance=facts, shard_episodes=SHARD
-        ) as writer,
-    ):
-        for index, first in enumerate(range(0, len(drawn), SHARD)):
-            piece = drawn[first : first + SHARD]
-            for episode in _shard(
-                found, place, piece, names, teacher, soft, epsilon, stream(seed, index)
-            ):
-                writer.add(episode)
-                bar.update()
-    return Pool(Path(out))
 
 
 def _shard(
@@ -112,9 +106,8 @@ def _shard(
     episodes: Sequence[Any],
     names: Sequence[str],
     label: Policy | None,
-    soft: bool,
-    epsilon: float,
     seed: int,
+    how: Mapping[str, Any],
 ) -> Iterator[Episode]:
     """Some episodes in order, each driven by the policy whose turn it is."""
     runs = [
@@ -125,8 +118,7 @@ def _shard(
             name=name,
             seed=stream(seed, turn),
             label=label,
-            soft=soft,
-            epsilon=epsilon,
+            **how,
         )
         for turn, name in enumerate(names)
         if turn < len(episodes)

@@ -90,8 +90,8 @@ def test(
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     settings = [found.setting(name, data=data, **(set or {})) for name in _names(setting)]
-    asked = (seeds,) if isinstance(seeds, int) else tuple(seeds)
-    numbers = {one.name: list(asked or found.seeds(one)) for one in settings}
+    asked = [seeds] if isinstance(seeds, int) else list(seeds)
+    numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     entries, members = [], {}
     for one in settings:
         drawn = {
@@ -105,14 +105,11 @@ def test(
         for entry in entries
     ]
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
+    facts["data"] = {one.name: "synthetic" if one.synthetic else "real" for one in settings}
     return Report(
         results=results,
         comparisons=compare(results, found, members),
-        provenance=provenance(
-            **facts,
-            data={one.name: "synthetic" if one.synthetic else "real" for one in settings},
-            notes=list(_notes(settings, results)),
-        ),
+        provenance=provenance(**facts, notes=list(_notes(settings, results))),
         metrics=found.metrics,
         bounds=found.bounds,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts.config import Dict, Toml
@@ -16,6 +16,9 @@ from netllm_adapt.recipe import Recipe
 from netllm import registry
 from netllm.adapting import DEFAULT_BACKBONE
 from netllm.commands.options import Assignments, Data, Names, Seeds, overrides
+
+if TYPE_CHECKING:
+    from netllm.report import Report
 
 
 def rl_collect(
@@ -192,15 +195,19 @@ def test(
         data=data,
         set=overrides(set_),
     )
+    _publish(report, task, out, json_)
+    return 0
+
+
+def _publish(report: Report, task: str, out: Path | None, as_json: bool) -> None:
     if out is not None:
         from netllm.plots import save
 
         report.save(out / "results.json")
         save(report, registry.task(task).draws, out)
-    if json_:
+    if as_json:
         print(json.dumps(report.document(), indent=1, allow_nan=False))
     else:
         from netllm.table import show
 
         show(report)
-    return 0
