@@ -56,6 +56,20 @@ def test_a_bar_is_as_long_as_the_mean_and_the_best_is_on_top(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["bba", "mine"]
 
 
+def test_one_policy_that_is_far_off_does_not_set_the_scale(ax):
+    far = result("random", [-90.0, -80.0, -70.0, -60.0])
+    plots.bars(ax, [*RESULTS, far], QOE)
+    low, high = ax.get_xlim()
+    assert -10 < low < 0
+    assert 3.5 < high < 10
+    assert "\N{LEFTWARDS ARROW} -75.000" in [text.get_text() for text in ax.texts]
+
+
+def test_a_policy_that_knows_the_future_is_grey(ax):
+    plots.cdf(ax, RESULTS, QOE, bounds=frozenset({"bba"}))
+    assert [line.get_color() for line in ax.lines] == [plots.ADAPTED[0], plots.BOUND]
+
+
 def test_every_setting_gets_its_own_files(tmp_path):
     other = [Result(**{**vars(one), "setting": "unseen"}) for one in RESULTS]
     report = Report(results=[*RESULTS, *other], comparisons=[], provenance={}, metrics=(QOE,))

@@ -74,8 +74,8 @@ class ABR:
         from netllm import plots
 
         return {
-            "cdf.png": lambda ax, results: plots.cdf(ax, results, QOE),
-            "bars.png": lambda ax, results: plots.bars(ax, results, QOE),
+            "cdf.png": lambda ax, results: plots.cdf(ax, results, QOE, bounds=self.bounds),
+            "bars.png": lambda ax, results: plots.bars(ax, results, QOE, bounds=self.bounds),
         }
 
     def settings(self) -> Mapping[str, str]:

@@ -70,14 +70,12 @@ def rl_collect(
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     teacher = registry.policy(task, relabel, place) if relabel else None
     how = {"soft": soft, "epsilon": epsilon}
-    facts = {"part": part, "policies": names, "relabel": relabel, **how, "seed": seed}
-    facts |= {"overrides": dict(set or {}), "data": "synthetic" if place.synthetic else "real"}
-    with (
-        tqdm(total=len(drawn), desc="collect", unit="episode", disable=None) as bar,
-        PoolWriter(
-            out, task=task, setting=setting, provenance=facts, shard_episodes=SHARD
-        ) as writer,
-    ):
+    facts: dict[str, Any] = {"part": part, "policies": names, "relabel": relabel, **how}
+    facts |= {"seed": seed, "overrides": dict(set or {})}
+    facts["data"] = "synthetic" if place.synthetic else "real"
+    new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=SHARD)
+    bar = tqdm(total=len(drawn), desc="collect", unit="episode", disable=None)
+    with bar, new as writer:
         for index, first in enumerate(range(0, len(drawn), SHARD)):
             piece = drawn[first : first + SHARD]
             for episode in _shard(found, place, piece, names, teacher, stream(seed, index), how):

@@ -17,48 +17,55 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, told apart with every common colour vision; yellow is too pale for lines.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+ADAPTED = ("#D55E00", "#CC79A7", "#E69F00")
+RIVALS = ("#0072B2", "#009E73", "#56B4E9", "#000000")
 BOUND = "#8A8A8A"
+DASHES: tuple[Any, ...] = ("solid", (0, (6, 1.5)), (0, (2, 1)))
 
 
-def cdf(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
+def cdf(
+    ax: Axes, results: Sequence[Result], metric: Metric, *, bounds: frozenset[str] = frozenset()
+) -> Axes:
     """The share of episodes up to each value of the metric, a line per policy."""
-    for result, style in _styled(best_first(results, metric)):
+    spans = []
+    for result, style in _styled(best_first(results, metric), bounds):
         values = list(by_episode(result.episodes, metric.key).values())
-        mean = result.metrics[metric.key].mean
-        ax.ecdf(values, label=f"{_short(result)}  {mean:.3f}", **style)
+        spans.append((float(np.quantile(values, 0.01)), float(np.quantile(values, 0.99))))
+        ax.ecdf(values, label=f"{result.metrics[metric.key].mean:.3f}  {_short(result)}", **style)
     _frame(ax, results)
     ax.set_xlabel(f"{metric.label} of an episode")
     ax.set_ylabel("share of episodes")
-    low, high = _middle(results, metric)
-    ax.set_xlim(low, high)
+    ax.set_xlim(*_limits(spans))
     ax.legend(frameon=False, fontsize="small", title="mean", title_fontsize="small")
     return ax
 
 
-def bars(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
+def bars(
+    ax: Axes, results: Sequence[Result], metric: Metric, *, bounds: frozenset[str] = frozenset()
+) -> Axes:
     """The mean of the metric with its 95 % interval, a bar per policy, the best on top."""
     ordered = best_first(results, metric)[::-1]
-    for place, result in enumerate(ordered):
-        value = result.metrics[metric.key]
-        low, high = value.ci95 or (value.mean, value.mean)
-        error = [[value.mean - low], [high - value.mean]]
-        colour = COLOURS[0] if result.checkpoint else BOUND
-        ax.barh(place, value.mean, xerr=error, capsize=3, color=colour)
+    ends = [_ends(result, metric) for result in ordered]
+    low, high = _limits([(min(start, 0.0), max(end, 0.0)) for start, end in ends])
+    for place, (result, (start, end)) in enumerate(zip(ordered, ends, strict=True)):
+        mean = result.metrics[metric.key].mean
+        error = [[mean - start], [end - mean]]
+        colour = _colour(result, bounds)
+        ax.barh(place, mean, xerr=error, capsize=3, color=colour, alpha=0.85)
+        clipped = "\N{LEFTWARDS ARROW} " if mean < low else "\N{RIGHTWARDS ARROW} " * (mean > high)
         ax.annotate(
-            f"{value.mean:.3f}",
-            (max(high, 0.0), place),
+            f"{clipped}{mean:.3f}",
+            (min(max(end, 0.0), high), place),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
             fontsize="small",
         )
     _frame(ax, results)
+    ax.set_xlim(low, high + 0.12 * (high - low))
     ax.set_yticks(range(len(ordered)), [_short(result) for result in ordered])
     ax.set_xlabel(f"mean {metric.label}, 95 % interval over {_count(results)} episodes")
     ax.grid(visible=False, axis="y")
-    ax.margins(x=0.15)
     return ax
 
 
@@ -79,20 +86,26 @@ def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
     return paths
 
 
-def _styled(results: Sequence[Result]) -> Iterator[tuple[Result, dict[str, Any]]]:
-    """Adapted models in thick solid lines, everything else thinner and dashed."""
-    colours = cycle(COLOURS)
-    dashes = cycle(DASHES[1:])
+def _styled(
+    results: Sequence[Result], bounds: frozenset[str]
+) -> Iterator[tuple[Result, dict[str, Any]]]:
+    """Adapted models in thick warm lines, rivals in thin cool ones, bounds in dashed grey."""
+    adapted = cycle(ADAPTED)
+    rivals = cycle((colour, dash) for dash in DASHES for colour in RIVALS)
     for result in results:
-        line = DASHES[0] if result.checkpoint else next(dashes)
-        yield (
-            result,
-            {
-                "color": next(colours),
-                "linestyle": line,
-                "linewidth": 2.6 if result.checkpoint else 1.6,
-            },
-        )
+        if result.checkpoint:
+            yield result, {"color": next(adapted), "linewidth": 2.8, "zorder": 3}
+        elif result.policy in bounds:
+            yield result, {"color": BOUND, "linewidth": 1.6, "linestyle": DASHES[1]}
+        else:
+            colour, dash = next(rivals)
+            yield result, {"color": colour, "linewidth": 1.6, "linestyle": dash}
+
+
+def _colour(result: Result, bounds: frozenset[str]) -> str:
+    if result.checkpoint:
+        return ADAPTED[0]
+    return BOUND if result.policy in bounds else RIVALS[0]
 
 
 def _short(result: Result) -> str:
@@ -106,12 +119,19 @@ def _count(results: Sequence[Result]) -> int:
     return len({row["id"] for row in results[0].episodes})
 
 
-def _middle(results: Sequence[Result], metric: Metric) -> tuple[float, float]:
-    """Where all but the outermost hundredth of the values lies: a few must not set the scale."""
-    values = np.array([row[metric.key] for result in results for row in result.episodes])
-    low, high = np.quantile(values, (0.01, 0.99))
-    pad = 0.05 * (high - low) or 0.5
-    return float(low - pad), float(high + pad)
+def _ends(result: Result, metric: Metric) -> tuple[float, float]:
+    value = result.metrics[metric.key]
+    return value.ci95 or (value.mean, value.mean)
+
+
+def _limits(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Limits of an axis that shows most spans whole; one far from the others must not set them."""
+    lows, highs = np.array(spans).T
+    middle = np.median(highs) - np.median(lows)
+    low = max(lows.min(), np.median(lows) - middle)
+    high = min(highs.max(), np.median(highs) + middle)
+    pad = 0.03 * (high - low) or 0.5
+    return float(low - pad * (low != 0)), float(high + pad)
 
 
 def _frame(ax: Axes, results: Sequence[Result]) -> None:

@@ -105,11 +105,10 @@ def test(
         for entry in entries
     ]
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
-    facts["data"] = {one.name: "synthetic" if one.synthetic else "real" for one in settings}
     return Report(
         results=results,
         comparisons=compare(results, found, members),
-        provenance=provenance(**facts, notes=list(_notes(settings, results))),
+        provenance=provenance(**facts, data=_data(settings), notes=list(_notes(settings, results))),
         metrics=found.metrics,
         bounds=found.bounds,
     )
@@ -182,6 +181,10 @@ def _result(
         sequential=entry.sequential,
         teachers=entry.contender.teachers(),
     )
+
+
+def _data(settings: Sequence[Any]) -> dict[str, str]:
+    return {one.name: "synthetic" if one.synthetic else "real" for one in settings}
 
 
 def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
