@@ -87,6 +87,22 @@ def released(session: nox.Session, name: str, version: str) -> Path:
     return where / folder
 
 
+@nox.session(tags=["ci"])
+def lint(session: nox.Session) -> None:
+    """Check the style, and who imports whom."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(SOURCES)})
+
+
+@nox.session(tags=["ci"])
+def types(session: nox.Session) -> None:
+    """Check the types of every package."""
+    session.install(*EDITABLE, *group("types"))
+    session.run("mypy", *SOURCES)
+
+
 def test_alone(session: nox.Session, name: str, *bounds: str) -> None:
     """Run the tests of the built package `name` with only what it declares, within `bounds`."""
     needed = [PACKAGES[name], *(PACKAGES[need] for need in sorted(siblings(name)))]
@@ -145,22 +161,6 @@ def minimums(session: nox.Session, package: str) -> None:
 
 
 @nox.session(tags=["ci"])
-def lint(session: nox.Session) -> None:
-    """Check the style, and who imports whom."""
-    session.install(*group("lint"))
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
-    session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(SOURCES)})
-
-
-@nox.session(tags=["ci"])
-def types(session: nox.Session) -> None:
-    """Check the types of every package."""
-    session.install(*EDITABLE, *group("types"))
-    session.run("mypy", *SOURCES)
-
-
-@nox.session(tags=["ci"])
 def build(session: nox.Session) -> None:
     """Build every wheel and sdist into dist/, check what would be uploaded, install from it."""
     session.install(*group("build"))
@@ -175,12 +175,13 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """Install the wheels that `build` left in dist/ and start the command."""
+    """Install the wheels that `build` left in dist/ and let the shipped policies decide."""
     session.install(*map(str, DIST.glob("*.whl")))
     modules = ", ".join(name.replace("-", "_") for name in PACKAGES)
     session.cd(session.create_tmp())
     session.run("python", "-c", f"import {modules}")
     session.run("netllm", "--help")
+    session.run("netllm", "test", "abr", "--setting", "synthetic", "--episodes", "2")
 
 
 @nox.session
