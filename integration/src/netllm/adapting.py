@@ -183,9 +183,16 @@ def _facts(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -
         "data": "synthetic" if setting.synthetic else "real",
         "teachers": list(dict.fromkeys(teachers)),
         "collected by": list(dict.fromkeys(drivers)),
+        "pool": "; ".join(_summary(one) for one in collections),
         "command": shlex.join(["netllm", *sys.argv[1:]]) if _is_command() else None,
         **_flat(provenance()),
     }
+
+
+def _summary(collection: Mapping[str, Any]) -> str:
+    """How a part of the pool was collected, in the words of `netllm rl-collect`."""
+    names = ("relabel", "soft", "epsilon", "seed", "overrides")
+    return ", ".join(f"{name} {collection[name]}" for name in names if name in collection)
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
