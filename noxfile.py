@@ -68,8 +68,8 @@ def test_groups() -> set[str]:
 
 def last_tag(session: nox.Session, name: str) -> str | None:
     """The newest tagged version of `name` that the workspace's `netllm` admits."""
-    listed = session.run("git", "tag", "--list", f"{name}-v*", external=True, silent=True) or ""
-    versions = [Version(tag.removeprefix(f"{name}-v")) for tag in str(listed).split()]
+    tags = session.run_install("git", "tag", "--list", f"{name}-v*", external=True, silent=True)
+    versions = [Version(tag.removeprefix(f"{name}-v")) for tag in str(tags or "").split()]
     admits = next(need.specifier for need in requirements("netllm") if need.name == name)
     admitted = [version for version in versions if version in admits]
     return str(max(admitted)) if admitted else None
@@ -82,7 +82,9 @@ def released(session: nox.Session, name: str, version: str) -> Path:
     where.mkdir()
     archive = f"{where}.tar"
     folder = PACKAGES[name].relative_to(ROOT)
-    session.run("git", "archive", "-o", archive, f"{name}-v{version}", str(folder), external=True)
+    session.run_install(
+        "git", "archive", "-o", archive, f"{name}-v{version}", str(folder), external=True
+    )
     shutil.unpack_archive(archive, where)
     return where / folder
 
