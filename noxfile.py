@@ -145,6 +145,8 @@ def integration(session: nox.Session, task: str, origin: str, libraries: str) ->
     """Run one task end to end; `-- netllm-heads==0.1.0` takes that sibling from its tag."""
     pins = dict(arg.split("==") for arg in session.posargs if "==" in arg)
     others = [arg for arg in session.posargs if "==" not in arg]
+    if strangers := pins.keys() - PACKAGES.keys():
+        session.error(f"{', '.join(strangers)}: must be one of {', '.join(PACKAGES)}")
     for name in sorted(siblings("netllm") - pins.keys()) if origin == "tagged" else ():
         if not (version := last_tag(session, name)):
             session.skip(f"no tag {name}-v… that the workspace's netllm admits")
