@@ -31,8 +31,8 @@ class Ring:
     """Keys and values of the last tokens of a stream, in a fixed number of slots.
 
     The oldest tokens are overwritten. Attention does not depend on the order of its keys, so slots
-    need no shifting; `step` and `position` say what each slot holds. The library's own caches are
-    not used, since they evict by rules of their own.
+    need no shifting; `step` and `position` say what each slot holds, `target` where the coming pass
+    writes. The library's own caches are not used, since they evict by rules of their own.
     """
 
     is_compileable = False
@@ -44,7 +44,7 @@ class Ring:
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._next = 0
-        self._target: Int[Tensor, "token"] | slice = slice(0, 0)
+        self.target: Int[Tensor, "token"] | slice = slice(0, 0)
 
     def clear(self) -> None:
         """Forget every token; the memory stays."""
@@ -55,11 +55,11 @@ class Ring:
         """Choose the slots that the tokens of the coming pass go to."""
         start, count = self._next, len(step)
         if start + count <= self.slots:
-            self._target = slice(start, start + count)
+            self.target = slice(start, start + count)
         else:
-            self._target = torch.arange(start, start + count, device=step.device) % self.slots
-        self.step[self._target] = step
-        self.position[self._target] = position
+            self.target = torch.arange(start, start + count, device=step.device) % self.slots
+        self.step[self.target] = step
+        self.position[self.target] = position
         self._next = (start + count) % self.slots
 
     def update(
@@ -71,8 +71,8 @@ class Ring:
             self._keys.append(keys.new_zeros(shape))
             self._values.append(values.new_zeros((*shape[:3], values.shape[3])))
         stored_keys, stored_values = self._keys[layer_idx], self._values[layer_idx]
-        stored_keys[:, :, self._target] = keys
-        stored_values[:, :, self._target] = values
+        stored_keys[:, :, self.target] = keys
+        stored_values[:, :, self.target] = values
         return stored_keys, stored_values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netllm_adapt.attention import Ring, band
+from netllm_adapt.lean import LeanPass, uncovered
 from netllm_adapt.model import AdaptedModel
 
 
@@ -23,9 +24,14 @@ class DecisionStream:
     Args:
         model: the adapted model, in eval mode.
         batch: number of episodes.
+        lean: pass the tokens through `LeanPass`, with the backbone's weights of this moment, rather
+            than through the backbone's own modules; None does so where it covers the backbone.
+
+    Raises:
+        ValueError: if `lean` is asked for and does not cover the backbone.
     """
 
-    def __init__(self, model: AdaptedModel, *, batch: int) -> None:
+    def __init__(self, model: AdaptedModel, *, batch: int, lean: bool | None = None) -> None:
         self._model = model
         self._batch = batch
         self._per_step = model.tokens_per_step
@@ -35,6 +41,25 @@ class DecisionStream:
         self._step = 0
         self._begun_at = 0
         self._position = 0
+        self._lean = self._lean_pass(lean)
+
+    def _lean_pass(self, wanted: bool | None) -> LeanPass | None:
+        if wanted is False:
+            return None
+        model = self._model
+        if (reason := uncovered(model.backbone)) is not None:
+            if wanted:
+                raise ValueError(
+                    f"`lean` must be None or False for this backbone: {reason}. "
+                    "The library's own pass serves it."
+                )
+            return None
+        return LeanPass(
+            model.backbone,
+            batch=self._batch,
+            slots=self._ring.slots,
+            positions=(model.segment_steps + model.window + 1) * self._per_step,
+        )
 
     @torch.inference_mode()
     def decide(
@@ -105,15 +130,16 @@ class DecisionStream:
         back = torch.arange(count, device=tokens.device).flip(0) + 1
         step = self._step - back // self._per_step
         self._ring.place(step, position)
+        mask = band(step, position, self._ring.step, self._ring.position, window=self._model.window)
+        begin, self._position = self._position, self._position + count
+        if self._lean is not None:
+            return self._lean(tokens, mask, begin, self._ring.target)
         out = self._model.backbone(
             inputs_embeds=tokens,
-            attention_mask=band(
-                step, position, self._ring.step, self._ring.position, window=self._model.window
-            ),
+            attention_mask=mask,
             position_ids=position[None],
             past_key_values=self._ring,
             use_cache=True,
         )
-        self._position += count
         hidden: Tensor = out.last_hidden_state
         return hidden
