@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -136,6 +137,16 @@ def test_only_trainable_parameters_change(tmp_path: Path) -> None:
     fit(model, EPISODES, recipe=recipe(), out=tmp_path)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
+
+
+def test_tensorboard_gets_the_log_or_says_how_to_install_it(tmp_path: Path) -> None:
+    settings = recipe(steps=2, tensorboard=True)
+    if importlib.util.find_spec("tensorboard"):
+        fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
+        assert list((tmp_path / "tensorboard").glob("events.*"))
+    else:
+        with pytest.raises(ModuleNotFoundError, match=r"netllm-adapt\[tensorboard\]"):
+            fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
 
 
 def test_an_empty_pool_is_refused(tmp_path: Path) -> None:

@@ -26,18 +26,28 @@ class RunFolder:
         path: the folder.
         settings: what a resumed run must agree with.
         resume: continue the run that is there.
+        tensorboard: also write the log to `tensorboard` in the folder.
 
     Raises:
         ValueError: if there is a run and `resume` is false, or one with other settings.
+        ModuleNotFoundError: if `tensorboard` is asked for but not installed.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        tensorboard: bool = False,
+    ) -> None:
         self.path = path
         self.best: float | None = None
         settings = json.loads(json.dumps(settings))
         known = path / "settings.json"
         if known.exists():
             self._check(json.loads(known.read_text(encoding="utf-8")), settings, resume=resume)
+        self._curves = _curves(path / "tensorboard") if tensorboard else None
         path.mkdir(parents=True, exist_ok=True)
         with new_file(known) as work:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -60,6 +70,10 @@ class RunFolder:
         """Append a line to `log.jsonl`."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if self._curves is not None:
+            for name in line.keys() - {"step"}:
+                self._curves.add_scalar(name, line[name], line["step"])
+            self._curves.flush()
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what the run can be resumed from."""
@@ -79,6 +93,16 @@ class RunFolder:
         with new_file(log) as work:
             work.write_text("".join(kept), encoding="utf-8")
         return state
+
+
+def _curves(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "Recipe: `tensorboard` needs TensorBoard. Run: pip install 'netllm-adapt[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
 
 
 class Average:

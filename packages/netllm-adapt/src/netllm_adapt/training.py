@@ -180,11 +180,12 @@ def fit(
             threads, its weights come out bit for bit as in an unbroken run.
 
     Raises:
+        ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
         ValueError: for an empty pool, a folder that holds another run, or a recipe that differs
             from the one that is resumed.
     """
     settings = {"recipe": asdict(recipe), "spec": asdict(model.spec)}
-    folder = RunFolder(Path(out), settings, resume=resume)
+    folder = RunFolder(Path(out), settings, resume=resume, tensorboard=recipe.tensorboard)
     with torch.random.fork_rng(devices=[]):
         trainer = _Trainer(model, list(episodes), recipe, folder)
         if (state := folder.load_state()) is not None:
