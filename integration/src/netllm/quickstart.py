@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from netllm.report import Report
 
-EPISODES = 1_024
+EPISODES = 2_048
 RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")
 
 
 def quick(backbone: str) -> Recipe:
     """Fewer layers and steps than the best recipe, so that two cores take minutes."""
     best = registry.task("abr").recipe(backbone)
-    return replace(best, layers=best.layers and 8, steps=200, validate_every=50)
+    return replace(best, layers=best.layers and 6, steps=320, validate_every=160)
 
 
 def quickstart(
@@ -95,6 +95,7 @@ def _collect(pool: Path, episodes: int) -> None:
         relabel="ppo",
         epsilon=0.08,
         setting="synthetic",
+        set={"alter": 0.5},
         episodes=episodes,
         out=pool,
     )
