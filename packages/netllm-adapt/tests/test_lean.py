@@ -1,0 +1,153 @@
+"""The lean pass is the library's function, without its overhead."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from adapt_parts import LinearEncoder, LinearHead, make_episode
+from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
+from netllm_adapt import _lean_parts as parts
+from netllm_adapt._lean_weights import weights_of
+from netllm_adapt.lean import uncovered
+from netllm_adapt.segments import Batch, Segment, collate
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel, Qwen2Config
+
+STEPS = 14
+
+
+def make_model(plain: PreTrainedModel, **lora: Any) -> AdaptedModel:
+    width = plain.config.hidden_size
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = add_lora(plain, rank=4, **lora)
+        for name, parameter in backbone.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(parameter, std=0.05)
+        encoder, head = LinearEncoder(width), LinearHead(width)
+    return AdaptedModel(
+        backbone=backbone,
+        encoder=encoder,
+        head=head,
+        spec=BackboneSpec("tiny-random", dtype=str(plain.dtype).removeprefix("torch.")),
+        window=3,
+        segment=6 * 4,
+    ).eval()
+
+
+def tiny(name: str = "tiny-random-llama", *, dtype: str = "float32") -> AdaptedModel:
+    return make_model(load_backbone(name, dtype=dtype, seed=1))
+
+
+def episodes() -> Batch:
+    rows = [make_episode(STEPS, seed) for seed in (3, 4)]
+    return collate(rows, [Segment(i, 0, 0, STEPS) for i in (0, 1)])
+
+
+def streamed(model: AdaptedModel, *, lean: bool | None) -> Tensor:
+    batch = episodes()
+    stream = DecisionStream(model, batch=2, lean=lean)
+    hidden = []
+    for t in range(STEPS):
+        observation = {name: value[:, t : t + 1] for name, value in batch.observations.items()}
+        previous = batch.actions[:, t - 1] if t else None
+        hidden.append(stream.hidden(observation, batch.returns[:, t : t + 1], previous).float())
+    return torch.cat(hidden, dim=1)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+@pytest.mark.parametrize("packs", [True, False])
+def test_lean_hidden_states_equal_the_librarys_over_restarts(
+    architecture: str, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not packs:
+        monkeypatch.setattr(parts, "_can_pack", lambda dtype: False)
+    model = tiny(f"tiny-random-{architecture}")
+    torch.testing.assert_close(
+        streamed(model, lean=True), streamed(model, lean=False), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_biases_and_other_adapted_layers_are_taken_over() -> None:
+    config = Qwen2Config(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=8,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = AutoModel.from_config(config).requires_grad_(False)
+        for name, parameter in plain.named_parameters():
+            if name.endswith("bias") or "norm" in name:
+                nn.init.normal_(parameter, mean=0.5)
+    model = make_model(plain, targets="all-linear")
+    torch.testing.assert_close(
+        streamed(model, lean=True), streamed(model, lean=False), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_bfloat16_is_as_near_to_float32_as_the_librarys_own_pass() -> None:
+    model, exact = tiny(dtype="bfloat16"), tiny(dtype="bfloat16")
+    exact.backbone.float()
+    truth = streamed(exact, lean=False)
+    ours, librarys = (
+        (streamed(model, lean=lean) - truth).square().mean() for lean in (True, False)
+    )
+    assert 0 < ours < 1.2 * librarys
+
+
+def test_streams_see_the_weights_of_their_beginning() -> None:
+    model = tiny()
+    before = streamed(model, lean=True)
+    for change in (lambda p: p.mul_(1.5), lambda p: p.data.mul_(1.5)):
+        with torch.no_grad():
+            change(next(p for n, p in model.backbone.named_parameters() if "lora_B" in n))
+        after = streamed(model, lean=True)
+        assert (after - before).abs().max() > 1e-4
+        torch.testing.assert_close(after, streamed(model, lean=False), atol=1e-5, rtol=1e-4)
+        before = after
+
+
+def test_merged_and_disabled_adapters_are_followed() -> None:
+    model = tiny()
+    adapted = streamed(model, lean=True)
+    model.backbone.merge_adapter()
+    torch.testing.assert_close(streamed(model, lean=True), adapted, atol=1e-5, rtol=1e-4)
+    model.backbone.unmerge_adapter()
+    with model.backbone.disable_adapter():
+        torch.testing.assert_close(
+            streamed(model, lean=True), streamed(model, lean=False), atol=1e-5, rtol=1e-4
+        )
+
+
+def test_packed_weights_are_made_once_and_die_with_the_backbone() -> None:
+    model = tiny()
+    weights = weights_of(model.backbone)
+    assert weights_of(model.backbone) is weights
+    gone = weakref.ref(weights)
+    del weights, model
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "opt", "gemma3"])
+def test_other_backbones_go_through_the_librarys_pass(architecture: str) -> None:
+    model = tiny(f"tiny-random-{architecture}")
+    with pytest.raises(ValueError, match="`lean` must be None or False for this backbone: it is a"):
+        DecisionStream(model, batch=1, lean=True)
+
+
+def test_what_the_lean_pass_does_not_compute_is_left_to_the_library() -> None:
+    assert uncovered(tiny().train().backbone) == "it is in training mode"
+    hooked = tiny().backbone
+    hooked.base_model.model.norm.register_forward_hook(lambda *_: None)
+    assert uncovered(hooked) == "it has forward hooks"
+    turned = make_model(load_backbone("tiny-random-llama", dtype="float32"), use_dora=True)
+    assert "unusual adapter" in str(uncovered(turned.backbone))
