@@ -15,8 +15,7 @@ from netllm_adapt.backbone import backbones, load_backbone, load_tokenizer, pull
 
 SIZES = {"width": 64, "inner": 96, "blocks": 2, "heads": 4, "kv": 2, "words": 64}
 MODULE = """
-from netllm_adapt.backbone import Backbone
-from netllm_adapt.backbone._catalogue import Weights
+from netllm_adapt.backbone import Backbone, Weights
 
 SMALL = Backbone(
     summary="small",

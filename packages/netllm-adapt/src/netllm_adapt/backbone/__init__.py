@@ -1,13 +1,14 @@
 """Frozen language models without their LM head, called with ``inputs_embeds``."""
 
 from netllm_adapt.backbone._cache import cache_folder
-from netllm_adapt.backbone._catalogue import Backbone, Entry, backbones
+from netllm_adapt.backbone._catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone._load import load_backbone, load_tokenizer
 from netllm_adapt.backbone._pull import pull
 
 __all__ = [
     "Backbone",
     "Entry",
+    "Weights",
     "backbones",
     "cache_folder",
     "load_backbone",
