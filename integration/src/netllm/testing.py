@@ -191,7 +191,7 @@ def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
     for one in settings:
         if one.synthetic:
             yield (
-                f"{one.name} is made by seeded generators, not from real data. "
+                f"{one.name} has seeded generators in place of real traces or video. "
                 "Give real data with --data DIR or NETLLM_DATA."
             )
     for name in dict.fromkeys(result.label for result in results if result.sequential):
