@@ -58,8 +58,10 @@ class Weights:
 def uncovered(backbone: nn.Module) -> str | None:
     """Why the lean pass cannot stand in for the backbone's own; None if it can."""
     plain: Any = _plain(backbone)
-    if type(plain).__name__ not in _BACKBONES:
-        return f"it is a {type(plain).__name__}, not one of {', '.join(sorted(_BACKBONES))}"
+    known = type(plain).__module__.startswith("transformers.models.")
+    if not known or type(plain).__name__ not in _BACKBONES:
+        names = ", ".join(sorted(_BACKBONES))
+        return f"it is a {type(plain).__name__}, not one of transformers' {names}"
     if plain.training:
         return "it is in training mode"
     if {p.device.type for p in backbone.parameters()} != {"cpu"}:
@@ -67,7 +69,10 @@ def uncovered(backbone: nn.Module) -> str | None:
     if len({p.dtype for n, p in plain.named_parameters() if "lora_" not in n}) != 1:
         return "its weights differ in dtype"
     if plain.config.hidden_act != "silu" or plain.rotary_emb.rope_type not in _ROTATIONS:
-        return f"{plain.config.hidden_act!r} or {plain.rotary_emb.rope_type!r} positions"
+        return (
+            f"its activation is {plain.config.hidden_act!r} and its positions are "
+            f"{plain.rotary_emb.rope_type!r}; 'silu' and {sorted(_ROTATIONS)} are covered"
+        )
     if any(m._forward_hooks or m._forward_pre_hooks for m in backbone.modules()):
         return "it has forward hooks"
     for name, module in _linears(plain):

@@ -82,7 +82,7 @@ class DecisionStream:
         """
         steps = {name: value[:, None] for name, value in observation.items()}
         hidden = self.hidden(steps, return_to_go[:, None], previous_action)
-        answer = self._model.head.answer(hidden, steps, greedy=greedy, generator=generator)
+        answer: Tensor = self._model.head.answer(hidden, steps, greedy=greedy, generator=generator)
         return answer[:, 0]
 
     @torch.inference_mode()
