@@ -164,7 +164,7 @@ def fit(
 ) -> AdaptedModel:
     """Adapt `model` to a pool, and return the checkpoint that validated best.
 
-    Writes to `out`: `recipe.json`, `log.jsonl` (a line per `log_every` steps and per validation),
+    Writes to `out`: `settings.json`, `log.jsonl` (a line per `log_every` steps and per validation),
     `state.pt` (to resume from), and the checkpoints `last` and `best`.
 
     Args:
