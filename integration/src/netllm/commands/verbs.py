@@ -118,7 +118,7 @@ def adapt_command(
         backbone: A name of `netllm backbone list`, a model id or a folder; random-NAME for random
             weights.
         setting: Where it is validated; the pool's own setting unless given.
-        target_return: Return asked for at an episode's start; unless given, the one that validates best.
+        target_return: Return asked for at an episode's start; the best on validation if not given.
         validation: Episodes of the validation part that choose the checkpoint.
         resume: Continue a run that was cut off.
         data: Folder of real data.
