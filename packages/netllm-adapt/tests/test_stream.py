@@ -38,8 +38,8 @@ def make_model(architecture: str, *, window: int = WINDOW) -> AdaptedModel:
     ).eval()
 
 
-def stream_logits(model: AdaptedModel, batch: Batch) -> Tensor:
-    stream = DecisionStream(model, batch=len(batch.actions))
+def stream_logits(model: AdaptedModel, batch: Batch, *, lean: bool | None = None) -> Tensor:
+    stream = DecisionStream(model, batch=len(batch.actions), lean=lean)
     logits = []
     for t in range(batch.actions.shape[1]):
         observation = {name: value[:, t : t + 1] for name, value in batch.observations.items()}
@@ -61,15 +61,18 @@ def full_logits(model: AdaptedModel, seeds: list[int]) -> Tensor:
     return torch.stack(rows)
 
 
+@pytest.mark.parametrize("lean", [None, False], ids=["lean-if-covered", "library"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @torch.no_grad()
-def test_streamed_logits_equal_the_full_pass_over_windows_and_a_restart(architecture: str) -> None:
+def test_streamed_logits_equal_the_full_pass_over_windows_and_a_restart(
+    architecture: str, lean: bool | None
+) -> None:
     model = make_model(architecture)
     seeds = [3, 4]
     episodes = [make_episode(STEPS, seed) for seed in seeds]
     whole = collate(episodes, [Segment(i, 0, 0, STEPS) for i in (0, 1)])
     torch.testing.assert_close(
-        stream_logits(model, whole), full_logits(model, seeds), atol=1e-4, rtol=1e-4
+        stream_logits(model, whole, lean=lean), full_logits(model, seeds), atol=1e-4, rtol=1e-4
     )
 
 
