@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from netllm.adapting import _choose_target
+from netllm.adapting import choose_target
 from netllm.protocol import Metric
 
 
@@ -18,6 +18,6 @@ def test_the_target_return_is_the_one_that_validates_best(
 ) -> None:
     model: Any = SimpleNamespace(target_return=0.0, task={"setting": "default"})
     metric = Metric("qoe", "QoE", higher_is_better)
-    _choose_target(model, [1.0, 3.0, 9.0], lambda m: {"qoe": -abs(m.target_return - 3)}, metric)
+    choose_target(model, [1.0, 3.0, 9.0], lambda m: {"qoe": -abs(m.target_return - 3)}, metric)
     assert model.target_return == chosen
     assert model.task == {"setting": "default", "validation qoe": -abs(chosen - 3)}

@@ -65,11 +65,11 @@ def adapt(
     collections = _collections(task, path)
     place = _place(found, setting, data, set, collections)
     experience = found.experience(path, place)
-    model = _model(found, place, backbone, chosen)
+    model = build_model(found, place, backbone, chosen)
     targets = found.target_returns(experience) if target_return is None else [target_return]
     model.target_return = targets[0]
     model.task = _facts(found, place, collections)
-    metric, validate = found.metrics[0], _validation(found, place, validation)
+    metric, validate = found.metrics[0], validator(found, place, validation)
     best = found.fit(
         model,
         experience,
@@ -81,12 +81,12 @@ def adapt(
         resume=resume,
     )
     if len(targets) > 1:
-        _choose_target(best, targets, validate, metric)
+        choose_target(best, targets, validate, metric)
         best.save_pretrained(Path(out) / "best")
     return best
 
 
-def _choose_target(
+def choose_target(
     model: AdaptedModel,
     targets: Sequence[float],
     validate: Callable[[AdaptedModel], dict[str, float]],
@@ -142,7 +142,7 @@ def _place(
     )
 
 
-def _model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> AdaptedModel:
+def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> AdaptedModel:
     """The model before training: frozen backbone, fresh low-rank matrices, encoder and head."""
     import torch
     from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
@@ -204,7 +204,7 @@ def _is_command() -> bool:
     return Path(sys.argv[0]).name in ("netllm", "netllm.exe")
 
 
-def _validation(task: Task, setting: Any, count: int) -> Callable[[AdaptedModel], dict[str, float]]:
+def validator(task: Task, setting: Any, count: int) -> Callable[[AdaptedModel], dict[str, float]]:
     """Figures of a model in roll-outs on the validation part."""
     episodes = task.episodes(setting, "valid", count=count, seed=VALIDATION_SEED)
 

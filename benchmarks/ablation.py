@@ -1,0 +1,116 @@
+"""What each part of the ABR recipe is worth: short adaptations that differ in one thing.
+
+    python benchmarks/ablation.py [--quick] [--data DIR] [--only NAME ...] [--json FILE]
+
+Every variant collects its own pool, trains for the same number of steps and is scored by greedy
+roll-outs on the same validation sessions, with the best of the usual target returns. The test part
+is never touched. One seed each, so small differences are noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from netllm import registry, rl_collect
+from netllm.abr import ABR, fields
+from netllm.adapting import build_model, choose_target, validator
+from netllm_encoders import Step
+from torch import nn
+
+COLLECT: dict[str, Any] = {
+    "policy": ["ppo", "ppo-sampled"],
+    "relabel": "ppo",
+    "epsilon": 0.08,
+    "set": {"alter": 0.8},
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "labels: PPO's answer only": {"collect": {"soft": False}},
+    "labels: actions taken": {"collect": {"relabel": None}},
+    "pool: traces as they are": {"collect": {"set": {}}},
+    "pool: no random actions": {"collect": {"epsilon": 0.0}},
+    "pool: PPO, MPC and BBA drive": {"collect": {"policy": ["ppo", "mpc", "bba"]}},
+    "no return-to-go": {"blind": True},
+    "rank 4": {"recipe": {"rank": 4, "alpha": 8.0}},
+    "rank 128": {"recipe": {"rank": 128, "alpha": 256.0}},
+    "layers 12": {"recipe": {"layers": 12}},
+    "layers 2": {"recipe": {"layers": 2}},
+    "random weights": {"backbone": "random-smollm2-135m"},
+}
+
+
+class Blind(ABR):
+    """The task with a return-to-go that says nothing."""
+
+    def encoder(self, setting: Any, *, width: int) -> nn.Module:
+        """The usual encoder; its returns are scaled to nothing."""
+        levels = len(setting.rates_kbps)
+        return Step(width=width, fields=fields(levels), actions=levels, return_scale=1e12)
+
+
+def run(variant: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Collect, adapt and validate one variant."""
+    task: Any = Blind() if variant.get("blind") else registry.task("abr")
+    collect = COLLECT | variant.get("collect", {})
+    out = folder / "pool"
+    pool = rl_collect(
+        "abr", out=out, episodes=args.episodes, setting=args.setting, data=args.data, **collect
+    )
+    setting = task.setting(args.setting, data=args.data)
+    backbone = variant.get("backbone", "smollm2-135m")
+    changes = {"layers": 6, "steps": args.steps, "validate_every": args.steps}
+    recipe = replace(task.recipe(backbone), **(changes | variant.get("recipe", {})))
+    model = build_model(task, setting, backbone, recipe)
+    targets = task.target_returns(pool)
+    model.target_return = targets[0]
+    begun = time.process_time()
+    best = task.fit(
+        model,
+        pool,
+        recipe=recipe,
+        out=folder / "run",
+        validate=lambda _: {},
+        metric="qoe",
+        maximise=True,
+        resume=False,
+    )
+    seconds = time.process_time() - begun
+    choose_target(best, targets, validator(task, setting, args.sessions), task.metrics[0])
+    return {"qoe": best.task["validation qoe"], "train_cpu_s": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two variants, few steps")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--setting", default="default")
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS))
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--episodes", type=int, default=2048)
+    parser.add_argument("--sessions", type=int, default=400)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    names = args.only or list(VARIANTS)
+    if args.quick:
+        names, args.steps, args.episodes, args.sessions = names[:2], 4, 32, 8
+    results = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            results[name] = run(VARIANTS[name], args, Path(folder))
+        result = results[name]
+        print(f"{name:30} QoE {result['qoe']:.4f}  {result['train_cpu_s']:6.0f} s CPU", flush=True)
+        if args.json:
+            args.json.write_text(json.dumps({"steps": args.steps, "results": results}, indent=1))
+    best = max(results, key=lambda name: results[name]["qoe"])
+    print(f"best on validation after {args.steps} steps: {best}")
+
+
+if __name__ == "__main__":
+    main()
