@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from netllm_adapt.attention import cache_argument
 from netllm_adapt.backbone import backbones, cache_folder, load_backbone, load_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, DynamicCache
@@ -43,7 +44,8 @@ def test_a_cut_backbone_streams_with_a_cache(name: str) -> None:
     cache = DynamicCache(config=model.config)
     for start in (0, 4):
         step = INPUT[:, start : start + 4 if start == 0 else None]
-        hidden = model(inputs_embeds=step, past_key_values=cache, use_cache=True).last_hidden_state
+        named = {cache_argument(model): cache}
+        hidden = model(inputs_embeds=step, use_cache=True, **named).last_hidden_state
     torch.testing.assert_close(
         hidden, model(inputs_embeds=INPUT).last_hidden_state[:, 4:], rtol=1e-4, atol=1e-4
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def band(
@@ -78,3 +79,10 @@ class Ring:
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens are held; part of the interface that backbones expect of a cache."""
         return int((self.position >= 0).sum())
+
+
+def cache_argument(backbone: nn.Module) -> str:
+    """What the backbone calls its cache: transformers renamed `past_key_values` in 5.24."""
+    plain: Any = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    names = inspect.signature(plain.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"

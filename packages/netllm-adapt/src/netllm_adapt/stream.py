@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netllm_adapt.attention import Ring, band
+from netllm_adapt.attention import Ring, band, cache_argument
 from netllm_adapt.lean import LeanPass, uncovered
 from netllm_adapt.model import AdaptedModel
 
@@ -41,6 +41,7 @@ class DecisionStream:
         self._step = 0
         self._begun_at = 0
         self._position = 0
+        self._cache_name = cache_argument(model.backbone)
         self._lean = self._lean_pass(lean)
 
     def _lean_pass(self, wanted: bool | None) -> LeanPass | None:
@@ -138,8 +139,8 @@ class DecisionStream:
             inputs_embeds=tokens,
             attention_mask=mask,
             position_ids=position[None],
-            past_key_values=self._ring,
             use_cache=True,
+            **{self._cache_name: self._ring},
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
