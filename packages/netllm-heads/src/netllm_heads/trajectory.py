@@ -1,0 +1,183 @@
+"""Where a viewer will look: a whole horizon of viewports in one answer."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Num
+from torch import Generator, Tensor, nn
+
+_TYPICAL_DEG = 30.0  # a head moves about so far in a few seconds
+_START = 1e-4  # standard deviation of the last layer: offsets start at some hundredths of a degree
+
+
+class Trajectory(nn.Module):
+    """All viewports of a horizon, from one hidden state, as offsets from the last viewport seen.
+
+    A viewport is roll, pitch and yaw in degrees. An MLP on the normed state gives every step's
+    offsets x, in units of 30 degrees; they enter as L·tanh(30·x / L), so no offset exceeds the
+    limit L. Roll and yaw of an answer are wrapped into [-180, 180) and its pitch is held within
+    [-90, 90], so every answer is a valid orientation. Before training offsets are next to zero:
+    the answer is the last viewport, held.
+
+    Args:
+        width: The backbone's width.
+        horizon: Steps of an answer.
+        hidden: Width of the hidden layer.
+        weights: What every step counts in the loss, from the first; divided by their mean. None
+            if all count alike.
+        limit_deg: Largest offset; above 0, at most 180.
+
+    Raises:
+        ValueError: If a setting is out of range.
+
+    Source: NetLLM (Wu et al., SIGCOMM 2024), section 4.2, a linear head for viewports. Its public
+    code predicts absolute positions, divided by 180 and 90, step after step and with a squared
+    error that knows no wrap-around; offsets, the single pass and the wrapped loss are ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        horizon: int,
+        hidden: int = 256,
+        weights: Sequence[float] | None = None,
+        limit_deg: float = 180.0,
+    ) -> None:
+        super().__init__()
+        if min(width, horizon, hidden) < 1:
+            raise ValueError(
+                "`width`, `horizon` and `hidden` must be at least 1, "
+                f"got {width}, {horizon} and {hidden}."
+            )
+        if not 0 < limit_deg <= 180:
+            raise ValueError(f"`limit_deg` must lie above 0 and at most at 180, got {limit_deg}.")
+        self.width = width
+        self.horizon = horizon
+        self.hidden = hidden
+        self.weights = None if weights is None else _checked(weights, horizon)
+        self.limit_deg = float(limit_deg)
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, horizon * 3)
+        )
+        last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
+        nn.init.normal_(last.weight, std=_START)
+        nn.init.zeros_(last.bias)
+        share = torch.tensor(self.weights or [1.0] * horizon, dtype=torch.float64)
+        self.share: Tensor
+        self.register_buffer("share", (share / share.mean()).float(), persistent=False)
+
+    def config(self) -> dict[str, Any]:
+        """The settings, ready for JSON: `Trajectory(**config)` is the same head, new weights."""
+        return {
+            "width": self.width,
+            "horizon": self.horizon,
+            "hidden": self.hidden,
+            "weights": None if self.weights is None else list(self.weights),
+            "limit_deg": self.limit_deg,
+        }
+
+    def offsets(self, hidden: Float[Tensor, "batch width"]) -> Float[Tensor, "batch horizon 3"]:
+        """Turns of roll, pitch and yaw from the last viewport, in degrees, float32.
+
+        Raises:
+            ValueError: If `hidden` has another shape.
+        """
+        if hidden.ndim != 2 or hidden.shape[-1] != self.width:
+            raise ValueError(
+                f"`hidden` must have shape (batch, {self.width}), got {tuple(hidden.shape)}: one "
+                "state per row. Was the head built for another backbone?"
+            )
+        with torch.autocast(hidden.device.type, enabled=False):
+            turns: Tensor = self.layers(hidden.float()).view(-1, self.horizon, 3)
+        return self.limit_deg * torch.tanh(turns * (_TYPICAL_DEG / self.limit_deg))
+
+    def answer(
+        self,
+        hidden: Float[Tensor, "batch width"],
+        observation: Mapping[str, Any],
+        *,
+        greedy: bool = True,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "batch horizon 3"]:
+        """Roll, pitch and yaw of every step in degrees, float32, each a valid orientation.
+
+        Args:
+            hidden: One hidden state per row; finite (not checked).
+            observation: Holds `viewport_deg`, shape `(batch, history, 3)`, whose last point
+                is where the viewer looks now.
+            greedy: Without effect, for there is one answer, not a distribution.
+            generator: Without effect, as `greedy`.
+
+        Raises:
+            ValueError: If `hidden` has another shape, or `viewport_deg` is missing or has.
+        """
+        last_deg = self._last_deg(hidden, observation)
+        roll, pitch, yaw = (last_deg + self.offsets(hidden)).unbind(-1)
+        return torch.stack([_wrapped(roll), pitch.clamp(-90, 90), _wrapped(yaw)], dim=-1)
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "batch width"],
+        observation: Mapping[str, Any],
+        label: Num[Tensor, "batch horizon 3"],
+    ) -> Float[Tensor, "batch"]:
+        """Mean absolute error of every row in degrees, over steps (weighted) and the three axes.
+
+        Differences are wrapped, the pitch's too, as in the paper's metric. The pitch is not held
+        within its bounds here: beyond them it still has to learn the way back.
+
+        Args:
+            hidden: One hidden state per row; finite (not checked).
+            observation: Holds `viewport_deg`, as for `answer`.
+            label: Roll, pitch and yaw that came, in degrees; wrapped or not; finite (not checked).
+
+        Raises:
+            ValueError: As `answer` does, or if the label has another shape.
+        """
+        last_deg = self._last_deg(hidden, observation)
+        shape = (len(hidden), self.horizon, 3)
+        if label.shape != shape:
+            raise ValueError(
+                f"`label` must have shape {shape}, got {tuple(label.shape)}: roll, pitch and yaw "
+                "of every step. Was the head built for another horizon?"
+            )
+        error_deg = _wrapped(self.offsets(hidden) - _wrapped(label.float() - last_deg)).abs()
+        return (error_deg.mean(-1) * self.share).mean(-1)
+
+    def _last_deg(self, hidden: Tensor, observation: Mapping[str, Any]) -> Tensor:
+        if "viewport_deg" not in observation:
+            raise ValueError(
+                f"the observation must hold 'viewport_deg', got {', '.join(observation)}. "
+                "Was the head built for another task?"
+            )
+        viewport_deg: Tensor = observation["viewport_deg"]
+        shape = tuple(viewport_deg.shape)
+        if len(shape) != 3 or shape[0] != len(hidden) or shape[1] < 1 or shape[2] != 3:
+            raise ValueError(
+                f"'viewport_deg' must have shape ({len(hidden)}, history, 3), got {shape}: roll, "
+                "pitch and yaw of every point, one history per hidden state."
+            )
+        return viewport_deg[:, -1:].float()  # (batch, 1, 3)
+
+
+def _wrapped(angle_deg: Tensor) -> Tensor:
+    wrapped = torch.remainder(angle_deg + 180, 360) - 180
+    # In floating point the remainder of a small negative number is 360 itself.
+    return torch.where(wrapped < 180, wrapped, wrapped - 360)
+
+
+def _checked(weights: Sequence[float], horizon: int) -> tuple[float, ...]:
+    weights = tuple(map(float, weights))
+    if len(weights) != horizon:
+        raise ValueError(
+            f"`weights` must hold one weight per step, {horizon} in all, got {len(weights)}."
+        )
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise ValueError(
+            "`weights` must be finite, none below 0 and one above it, "
+            f"got {', '.join(map(str, weights))}."
+        )
+    return weights
