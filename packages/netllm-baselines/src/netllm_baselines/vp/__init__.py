@@ -1,0 +1,48 @@
+"""Rivals in viewport prediction, all behind the `Policy` protocol of `netllm_sims.vp`.
+
+Each is built with a setting: `Velocity(setting("default"))`, and answers the next `horizon`
+positions of a head (roll, pitch, yaw in degrees) from its last `history` ones. Modules load when
+their policy is first named; `GRU` and `TRACK` need torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm_baselines.vp.gru import GRU
+    from netllm_baselines.vp.rules import (
+        HoldLast,
+        LinearRegression,
+        LinearRegressionUnwrapped,
+        Velocity,
+        VelocityUnwrapped,
+    )
+    from netllm_baselines.vp.track import TRACK, TRACKSaliency
+
+_MODULES = {
+    "GRU": "gru",
+    "HoldLast": "rules",
+    "LinearRegression": "rules",
+    "LinearRegressionUnwrapped": "rules",
+    "TRACK": "track",
+    "TRACKSaliency": "track",
+    "Velocity": "rules",
+    "VelocityUnwrapped": "rules",
+}
+
+__all__ = [
+    "GRU",
+    "TRACK",
+    "HoldLast",
+    "LinearRegression",
+    "LinearRegressionUnwrapped",
+    "TRACKSaliency",
+    "Velocity",
+    "VelocityUnwrapped",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
