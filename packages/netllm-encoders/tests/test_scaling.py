@@ -27,7 +27,8 @@ def test_the_logarithm_is_odd_and_never_larger_than_the_value(number):
     value = torch.tensor([number])
     result = scaled(value, scale=1.0, log=True)
     assert torch.equal(result, -scaled(-value, scale=1.0, log=True))
-    assert result.abs() <= value.abs()
+    # torch's log1p may round up by one unit in the last place.
+    assert result.abs() <= value.abs().nextafter(torch.tensor(math.inf))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
