@@ -5,5 +5,15 @@ from netllm_encoders.projection import Projection
 from netllm_encoders.scalar import Scalar
 from netllm_encoders.series import Series
 from netllm_encoders.step import Step
+from netllm_encoders.viewport import Viewport
 
-__all__ = ["FieldEncoder", "Projection", "Scalar", "Series", "Step", "field_encoder", "kinds"]
+__all__ = [
+    "FieldEncoder",
+    "Projection",
+    "Scalar",
+    "Series",
+    "Step",
+    "Viewport",
+    "field_encoder",
+    "kinds",
+]

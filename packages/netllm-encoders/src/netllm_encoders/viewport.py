@@ -1,0 +1,177 @@
+"""The tokens of a viewer's recent head movement."""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from netllm_encoders.image.token import Image
+from netllm_encoders.projection import Projection
+
+_POINTS = 13  # tokens of points at most: with an image and the query 15, of the 16 allowed
+_OFFSET_DEG, _MOTION_DEG = 30.0, 10.0  # typical turns over a history, and between two points
+
+
+class Viewport(nn.Module):
+    """The tokens of a history of viewports: one per point, one of the image, a query.
+
+    A viewport is roll, pitch and yaw in degrees. A point's twelve features are its offset from the
+    last point, divided by 30 degrees; its motion since the point before, divided by 10; sine and
+    cosine of its three angles. Differences are wrapped into [-180, 180), so crossing ±180 degrees
+    is nothing special, and only sines and cosines tell where the viewer is. Two convolutions over
+    time make a token per point of them. Of histories longer than 13 points equal groups of
+    neighbours are averaged, from the newest on (20 points make 10 tokens).
+
+    The last token is learned and the same for every row: the head reads the hidden state there.
+
+    Args:
+        width: The backbone's embedding width.
+        history: Points used, the last ones of an observation.
+        hidden: Number of features of a token before they are projected to `width`.
+        image: `rows`, `columns` and `channels` of the field `image`, the grid of features of the
+            frame that is seen, see `Image` (also `reduced`); None if no image is used.
+        gain: Standard deviation within a token vector at the start, see `Projection`.
+
+    Raises:
+        ValueError: If a setting is out of range.
+
+    Source: NetLLM (Wu et al., SIGCOMM 2024), section 4.1, "1D-CNN for time-series". Its public
+    code gives the convolution absolute angles, divided by 180 and 90 and never unwrapped; offsets,
+    motion, sines and cosines are ours, as is the query in place of generating step after step.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        history: int,
+        hidden: int = 128,
+        image: Mapping[str, int] | None = None,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if min(width, history, hidden) < 1:
+            raise ValueError(
+                "`width`, `history` and `hidden` must be at least 1, "
+                f"got {width}, {history} and {hidden}."
+            )
+        self._config = {
+            "width": width,
+            "history": history,
+            "hidden": hidden,
+            "image": None if image is None else dict(image),
+            "gain": gain,
+        }
+        self.width = width
+        self.history = history
+        self.group = math.ceil(history / _POINTS)
+        points = math.ceil(history / self.group)
+        self.convolutions = nn.Sequential(
+            nn.Conv1d(12, hidden, 3, padding=1),
+            nn.GELU(),
+            nn.Conv1d(hidden, hidden, 3, padding=1),
+            nn.GELU(),
+        )
+        self.image = None if image is None else _image(image, hidden)
+        self.projection = Projection(
+            hidden=hidden, width=width, tokens=points + (self.image is not None), gain=gain
+        )
+        self.query = nn.Parameter(gain * torch.randn(width))
+        self.tokens = points + (self.image is not None) + 1
+
+    def config(self) -> dict[str, Any]:
+        """The settings, ready for JSON: `Viewport(**config)` is the same encoder, new weights."""
+        return copy.deepcopy(self._config)
+
+    def observe(self, observation: Mapping[str, Any]) -> Float[Tensor, "batch token width"]:
+        """The tokens of every row: points from the oldest on, the image if declared, the query.
+
+        Args:
+            observation: `viewport_deg`, roll, pitch and yaw in degrees, `(batch, points, 3)` with
+                at least `history` points, wrapped or not; `image`, `(batch, rows, columns,
+                channels)`, if declared. All finite (not checked).
+
+        Raises:
+            ValueError: If a field is missing or its values have another shape.
+        """
+        viewport_deg = self._history(_field(observation, "viewport_deg"))
+        features = self._pooled(self.convolutions(point_features(viewport_deg).mT))
+        if self.image is not None:
+            image = self._image_features(_field(observation, "image"), viewport_deg[:, -1])
+            features = torch.cat([features, image[None]])
+        vectors = self.projection(features)
+        query = self.query.expand(len(vectors), 1, -1)
+        return torch.cat([vectors, query.to(vectors.dtype)], dim=1)
+
+    def _history(self, viewport_deg: Tensor) -> Tensor:
+        shape = tuple(viewport_deg.shape)
+        if len(shape) != 3 or shape[2] != 3:
+            raise ValueError(
+                f"field 'viewport_deg' must have shape (batch, points, 3), got {shape}: roll, "
+                "pitch and yaw of every point, in degrees."
+            )
+        if shape[1] < self.history:
+            raise ValueError(
+                f"field 'viewport_deg' must hold at least {self.history} points, got {shape[1]}. "
+                "Was the encoder built for a setting with a longer history?"
+            )
+        return viewport_deg[:, -self.history :].float()
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        # Flipped, so that it is the oldest group that holds fewer points.
+        newest_first = nn.functional.avg_pool1d(features.flip(-1), self.group, ceil_mode=True)
+        return newest_first.flip(-1).permute(2, 0, 1)  # (token, batch, hidden)
+
+    def _image_features(self, grid: Tensor, viewport_deg: Tensor) -> Tensor:
+        assert self.image is not None
+        if grid.ndim != 4 or len(grid) != len(viewport_deg):
+            raise ValueError(
+                f"field 'image' must have shape ({len(viewport_deg)}, rows, columns, channels), "
+                f"got {tuple(grid.shape)}: one grid of features per history."
+            )
+        try:
+            features: Tensor = self.image(grid, viewport_deg)
+        except ValueError as error:
+            raise ValueError(f"field 'image' {error}") from error
+        return features
+
+
+def point_features(
+    viewport_deg: Num[Tensor, "batch point 3"],
+) -> Float[Tensor, "batch point 12"]:
+    """Per point: offset from the last one, motion since the one before, sines and cosines.
+
+    The first three are in units of 30 degrees, the next three of 10; the first point has no motion.
+    """
+    offset = _wrapped(viewport_deg - viewport_deg[:, -1:]) / _OFFSET_DEG
+    motion = _wrapped(viewport_deg.diff(dim=1, prepend=viewport_deg[:, :1])) / _MOTION_DEG
+    angle = viewport_deg.deg2rad()
+    return torch.cat([offset, motion, angle.sin(), angle.cos()], dim=-1)
+
+
+def _wrapped(angle_deg: Tensor) -> Tensor:
+    return torch.remainder(angle_deg + 180, 360) - 180
+
+
+def _field(observation: Mapping[str, Any], name: str) -> Tensor:
+    if name not in observation:
+        raise ValueError(
+            f"the observation must hold the field {name!r}, got {', '.join(observation)}. "
+            "Was the encoder built for another task, or with `image` where there are no frames?"
+        )
+    value: Tensor = observation[name]
+    return value
+
+
+def _image(image: Mapping[str, int], hidden: int) -> Image:
+    try:
+        return Image(hidden=hidden, **image)
+    except TypeError as error:
+        raise ValueError(
+            "`image` must hold 'rows', 'columns' and 'channels' of the grid of features (and may "
+            f"hold 'reduced'), got {', '.join(image) or 'nothing'}."
+        ) from error
