@@ -8,9 +8,11 @@ import pytest
 
 GROUPS = """[netllm.encoders]
 linear = adapt_parts:LinearEncoder
+sum = adapt_parts:SumEncoder
 
 [netllm.heads]
 linear = adapt_parts:LinearHead
+sum = adapt_parts:SumHead
 """
 
 

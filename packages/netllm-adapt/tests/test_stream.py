@@ -6,7 +6,7 @@ import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
-from netllm_adapt.model import embedding_width
+from netllm_adapt.adapted import embedding_width
 from netllm_adapt.segments import Batch, Segment, collate, plan
 from torch import Tensor
 

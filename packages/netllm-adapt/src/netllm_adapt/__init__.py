@@ -9,30 +9,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netllm_adapt.adapted import Adapted, BackboneSpec
     from netllm_adapt.backbone import backbones, load_backbone, pull
     from netllm_adapt.lora import add_lora, load_lora
-    from netllm_adapt.model import AdaptedModel, BackboneSpec, Encoder, Head
+    from netllm_adapt.model import AdaptedModel, Encoder, Head
     from netllm_adapt.policy import Policy
     from netllm_adapt.pool import Episode, Pool, PoolWriter
+    from netllm_adapt.predictor import Examples, Forecast, Predictor
     from netllm_adapt.recipe import Recipe
     from netllm_adapt.returns import return_to_go
     from netllm_adapt.stream import DecisionStream
-    from netllm_adapt.training import fit
+    from netllm_adapt.training import fit, fit_supervised
 
 _HOMES = {
+    "Adapted": "adapted",
     "AdaptedModel": "model",
-    "BackboneSpec": "model",
+    "BackboneSpec": "adapted",
     "DecisionStream": "stream",
     "Encoder": "model",
     "Episode": "pool",
+    "Examples": "predictor",
+    "Forecast": "predictor",
     "Head": "model",
     "Policy": "policy",
     "Pool": "pool",
     "PoolWriter": "pool",
+    "Predictor": "predictor",
     "Recipe": "recipe",
     "add_lora": "lora",
     "backbones": "backbone",
     "fit": "training",
+    "fit_supervised": "training",
     "load_backbone": "backbone",
     "load_lora": "lora",
     "pull": "backbone",
@@ -40,19 +47,24 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adapted",
     "AdaptedModel",
     "BackboneSpec",
     "DecisionStream",
     "Encoder",
     "Episode",
+    "Examples",
+    "Forecast",
     "Head",
     "Policy",
     "Pool",
     "PoolWriter",
+    "Predictor",
     "Recipe",
     "add_lora",
     "backbones",
     "fit",
+    "fit_supervised",
     "load_backbone",
     "load_lora",
     "pull",

@@ -83,6 +83,8 @@ class Ring:
 
 def cache_argument(backbone: nn.Module) -> str:
     """What the backbone calls its cache: transformers renamed `past_key_values` in 5.24."""
-    plain: Any = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    plain: Any = backbone
+    if hasattr(plain, "get_base_model"):
+        plain = plain.get_base_model()
     names = inspect.signature(plain.forward).parameters
     return "cache" if "cache" in names else "past_key_values"

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_OWN = {
+    "window": "window, steps",
+    "segment": "segment, tokens",
+    "target_return": "target return",
+}
+
 
 def _rows(values: Mapping[str, Any]) -> str:
     return "\n".join(f"| {name} | {value} |" for name, value in values.items())
@@ -17,6 +23,7 @@ def model_card(config: Mapping[str, Any]) -> str:
     """
     backbone, task = config["backbone"], dict(config["task"])
     command = task.pop("command", None)
+    own = {label: config[name] for name, label in _OWN.items() if name in config}
     from_gguf = backbone["name"] == "smollm2-135m"
     note = "\nThe backbone was dequantised from 4 bits.\n" if from_gguf else ""
     how = f"\nMade by\n\n```\n{command}\n```\n" if command else ""
@@ -34,8 +41,6 @@ not in this folder; `config.json` says which it is.
 | fact | value |
 |---|---|
 | layers kept | {backbone["layers"] or "all"} |
-| window, steps | {config["window"]} |
-| segment, tokens | {config["segment"]} |
-| target return | {config["target_return"]} |
+{_rows(own)}
 {_rows(task)}
 """

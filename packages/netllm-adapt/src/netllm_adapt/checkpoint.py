@@ -12,14 +12,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from netllm_adapt.adapted import Adapted, BackboneSpec
 from netllm_adapt.backbone import load_backbone
 from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder
 from netllm_adapt.lora import load_lora
-from netllm_adapt.model import AdaptedModel, BackboneSpec
+from netllm_adapt.model import AdaptedModel
+from netllm_adapt.predictor import Predictor
 
 VERSION = 1
-_FIELDS = ("window", "segment", "target_return", "task")
+_KINDS: dict[str, type[Adapted]] = {"decisions": AdaptedModel, "predictions": Predictor}
 
 
 def _registered_name(part: nn.Module, group: str) -> str:
@@ -50,7 +52,7 @@ def _build(group: str, description: dict[str, Any], path: Path) -> nn.Module:
     return part
 
 
-def save(model: AdaptedModel, folder: Path) -> Path:
+def save(model: Adapted, folder: Path) -> Path:
     """Write `model` to `folder`, which appears complete or not at all.
 
     The backbone's own weights are not in it: `config.json` says how to load them.
@@ -61,9 +63,10 @@ def save(model: AdaptedModel, folder: Path) -> Path:
     """
     config: dict[str, Any] = {
         "version": VERSION,
+        "kind": next(kind for kind, known in _KINDS.items() if isinstance(model, known)),
         "backbone": asdict(model.spec),
         "width": model.encoder.config()["width"],
-        **{name: getattr(model, name) for name in _FIELDS},
+        **{name: getattr(model, name) for name in model.fields},
     }
     for part in ("encoder", "head"):
         module = getattr(model, part)
@@ -100,7 +103,10 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path}: written by a newer netllm-adapt (format {config['version']}, this one reads "
             f"up to {VERSION}). Upgrade with `pip install -U netllm-adapt`."
         )
-    missing = {"backbone", "encoder", "head", *_FIELDS} - set(config)
+    config.setdefault("kind", "decisions")
+    if config["kind"] not in _KINDS:
+        raise ValueError(f"{path}: `kind` must be one of {[*_KINDS]}, got {config['kind']!r}.")
+    missing = {"backbone", "encoder", "head", *_KINDS[config["kind"]].fields} - set(config)
     if missing:
         raise ValueError(f"{path}: lacks {sorted(missing)}. Was it written by `netllm adapt`?")
     return config
@@ -115,7 +121,7 @@ def _fill(part: nn.Module, path: Path) -> None:
         ) from error
 
 
-def load(folder: Path, *, dtype: str | None = None) -> AdaptedModel:
+def load(folder: Path, *, dtype: str | None = None) -> Adapted:
     """The model of a checkpoint folder, in eval mode.
 
     Args:
@@ -134,11 +140,12 @@ def load(folder: Path, *, dtype: str | None = None) -> AdaptedModel:
     }
     for name, part in parts.items():
         _fill(part, folder / f"{name}.safetensors")
-    model = AdaptedModel(
+    kind = _KINDS[config["kind"]]
+    model = kind(
         backbone=_adapter(plain, folder, spec),
         **parts,
         spec=spec,
-        **{name: config[name] for name in _FIELDS},
+        **{name: config[name] for name in kind.fields},
     )
     return model.eval()
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from netllm_adapt.adapted import Adapted, BackboneSpec
 from netllm_adapt.attention import band
 from netllm_adapt.segments import Batch, steps_per_segment
 
@@ -64,23 +63,7 @@ class Head(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class BackboneSpec:
-    """Which backbone a checkpoint was adapted from: the arguments of `load_backbone`."""
-
-    name: str
-    layers: int | None = None
-    dtype: str = "bfloat16"
-    seed: int = 0
-
-
-def embedding_width(backbone: nn.Module) -> int:
-    """The width of `inputs_embeds`: the hidden size, or OPT's smaller `word_embed_proj_dim`."""
-    config: Any = backbone.config
-    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
-
-
-class AdaptedModel(nn.Module):
+class AdaptedModel(Adapted):
     """One language model adapted to one task.
 
     A row of tokens is consecutive steps of one episode: return-to-go, observation, action. Token i
@@ -102,6 +85,8 @@ class AdaptedModel(nn.Module):
             segment, or a segment with its context is longer than the backbone's positions.
     """
 
+    fields = ("window", "segment", "target_return", "task")
+
     def __init__(
         self,
         *,
@@ -114,26 +99,13 @@ class AdaptedModel(nn.Module):
         target_return: float = 0.0,
         task: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.encoder: Any = encoder
-        self.head: Any = head
-        self.spec = spec
+        super().__init__(backbone=backbone, encoder=encoder, head=head, spec=spec, task=task)
         self.window = window
         self.segment = segment
         self.target_return = target_return
-        self.task = dict(task or {})
         self._check()
 
     def _check(self) -> None:
-        width = embedding_width(self.backbone)
-        for part, name in ((self.encoder, "encoder"), (self.head, "head")):
-            got = part.config().get("width", width)
-            if got != width:
-                raise ValueError(
-                    f"The {name} must have the backbone's width {width}, got {got}. "
-                    f"Was it built for another backbone than {self.spec.name!r}?"
-                )
         if self.window < 1:
             raise ValueError(f"`window` must be at least 1 step, got {self.window}.")
         longest = (self.segment_steps + self.window) * self.tokens_per_step
@@ -155,16 +127,6 @@ class AdaptedModel(nn.Module):
         """Steps of one segment."""
         return steps_per_segment(self.segment, self.tokens_per_step)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The backbone's type; encoder and head compute in float32."""
-        return next(p.dtype for p in self.backbone.parameters() if not p.requires_grad)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the backbone lies."""
-        return next(self.backbone.parameters()).device
-
     def hidden(self, batch: Batch) -> Float[Tensor, "batch step token width"]:
         """Hidden states of the observation tokens of every step, in one pass."""
         observed = self.encoder.observe(batch.observations, batch.returns)
@@ -185,16 +147,3 @@ class AdaptedModel(nn.Module):
         """The loss of each step; zero where the step is context or padding."""
         loss = self.head.loss(self.hidden(batch), batch.observations, batch.labels)
         return torch.where(batch.learn, loss, 0.0)
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the checkpoint folder; see `netllm_adapt.checkpoint.save`."""
-        from netllm_adapt.checkpoint import save
-
-        return save(self, Path(folder))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, *, dtype: str | None = None) -> AdaptedModel:
-        """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`."""
-        from netllm_adapt.checkpoint import load
-
-        return load(Path(folder), dtype=dtype)

@@ -27,6 +27,7 @@ class RunFolder:
         settings: what a resumed run must agree with.
         resume: continue the run that is there.
         tensorboard: also write the log to `tensorboard` in the folder.
+        writes: whether this process writes; of several that share a run, one does.
 
     Raises:
         ValueError: if there is a run and `resume` is false, or one with other settings.
@@ -40,9 +41,14 @@ class RunFolder:
         *,
         resume: bool,
         tensorboard: bool = False,
+        writes: bool = True,
     ) -> None:
         self.path = path
         self.best: float | None = None
+        self._curves: Any = None
+        self._writes = writes
+        if not writes:
+            return
         settings = json.loads(json.dumps(settings))
         known = path / "settings.json"
         if known.exists():
@@ -68,6 +74,8 @@ class RunFolder:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to `log.jsonl`."""
+        if not self._writes:
+            return
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._curves is not None:
@@ -84,15 +92,20 @@ class RunFolder:
         """The last kept state, or None; the log forgets what came after it."""
         path = self.path / "state.pt"
         if not path.exists():
-            (self.path / "log.jsonl").unlink(missing_ok=True)
+            if self._writes:
+                (self.path / "log.jsonl").unlink(missing_ok=True)
             return None
         state: dict[str, Any] = torch.load(path, weights_only=True)
+        if self._writes:
+            self._forget_after(state["step"])
+        return state
+
+    def _forget_after(self, step: int) -> None:
         log = self.path / "log.jsonl"
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= state["step"]]
+        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
         with new_file(log) as work:
             work.write_text("".join(kept), encoding="utf-8")
-        return state
 
 
 def _curves(folder: Path) -> Any:

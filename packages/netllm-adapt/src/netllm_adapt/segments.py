@@ -101,3 +101,34 @@ def collate(episodes: Sequence[Episode], segments: Sequence[Segment]) -> Batch:
         labels=_rows([label[cut] for label, (_, cut) in zip(labels, cuts, strict=True)], steps),
         learn=learn,
     )
+
+
+class SegmentRows:
+    """Episodes as rows to learn from.
+
+    Args:
+        episodes: those of a pool, or any.
+        steps: of a segment.
+        window: steps of context before it.
+
+    Raises:
+        ValueError: if there are no episodes.
+    """
+
+    def __init__(self, episodes: Sequence[Episode], *, steps: int, window: int) -> None:
+        self._episodes = episodes
+        self._segments = plan([len(e.actions) for e in episodes], steps=steps, window=window)
+        if not self._segments:
+            raise ValueError("The pool holds no episodes. Collect some with `netllm rl-collect`.")
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def weight(self, row: int) -> int:
+        """How many decisions a row teaches."""
+        segment = self._segments[row]
+        return segment.stop - segment.start
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Some rows as tensors."""
+        return collate(self._episodes, [self._segments[row] for row in rows])

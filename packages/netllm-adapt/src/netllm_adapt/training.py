@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,29 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from netllm_adapt.adapted import Adapted
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.pool import Episode
+from netllm_adapt.predictor import Examples, Predictor
 from netllm_adapt.recipe import Recipe
 from netllm_adapt.run import Average, RunFolder, trained
-from netllm_adapt.segments import Segment, collate, plan
+from netllm_adapt.segments import SegmentRows
 
-Validate = Callable[[AdaptedModel], dict[str, float]]
+M = TypeVar("M", bound=Adapted)
+
+
+class Rows(Protocol):
+    """What a run learns from, row by row; a batch of them is what the model's `forward` takes."""
+
+    def __len__(self) -> int: ...
+
+    def weight(self, row: int) -> int:
+        """How many losses a row carries."""
+        ...
+
+    def batch(self, rows: Sequence[int]) -> Any:
+        """Some rows as tensors, with `to(device)`."""
+        ...
 
 
 def order(step: int, *, batch: int, rows: int, seed: int) -> list[int]:
@@ -42,7 +58,7 @@ def order(step: int, *, batch: int, rows: int, seed: int) -> list[int]:
     return drawn
 
 
-def _optimizer(model: AdaptedModel, recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
     lora = [p for n, p in trained(model).items() if n.startswith("backbone.")]
     rest = [p for n, p in trained(model).items() if not n.startswith("backbone.")]
     groups = [
@@ -58,32 +74,32 @@ class _Trainer:
     """One run: the model with its optimiser, schedule, average and folder."""
 
     def __init__(
-        self, model: AdaptedModel, episodes: Sequence[Episode], recipe: Recipe, folder: RunFolder
+        self,
+        model: Adapted,
+        rows: Rows,
+        recipe: Recipe,
+        folder: RunFolder,
+        accelerator: Accelerator,
     ) -> None:
-        self.accelerator = Accelerator()
+        self.accelerator = accelerator
         self.recipe = recipe
         self.folder = folder
-        self.episodes = episodes
-        self.segments = plan(
-            [len(e.actions) for e in episodes], steps=model.segment_steps, window=model.window
-        )
-        if not self.segments:
-            raise ValueError("The pool holds no episodes. Collect some with `netllm rl-collect`.")
-        if recipe.batch % self.accelerator.num_processes:
+        self.rows = rows
+        if recipe.batch % accelerator.num_processes:
             raise ValueError(
-                f"Recipe: `batch` must be a multiple of the {self.accelerator.num_processes} "
+                f"Recipe: `batch` must be a multiple of the {accelerator.num_processes} "
                 f"processes, got {recipe.batch}."
             )
         optimizer = _optimizer(model, recipe)
         self.schedule: Any = get_cosine_schedule_with_warmup(
             optimizer, min(recipe.warmup, recipe.steps), recipe.steps
         )
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.model: AdaptedModel = self.accelerator.unwrap_model(self.wrapped)
+        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model: Adapted = accelerator.unwrap_model(self.wrapped)
         self.average = Average(self.model, recipe.average)
         self.step = 0
 
-    def _micro_batches(self, rows: Sequence[Segment]) -> Iterable[Sequence[Segment]]:
+    def _micro_batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
         for first in range(0, len(mine), self.recipe.micro_batch):
             yield mine[first : first + self.recipe.micro_batch]
@@ -94,12 +110,11 @@ class _Trainer:
         self.wrapped.train()
         total = torch.zeros((), device=self.accelerator.device)
         drawn = order(
-            self.step, batch=self.recipe.batch, rows=len(self.segments), seed=self.recipe.seed
+            self.step, batch=self.recipe.batch, rows=len(self.rows), seed=self.recipe.seed
         )
-        rows = [self.segments[i] for i in drawn]
-        learned = sum(row.stop - row.start for row in rows)
-        for segments in self._micro_batches(rows):
-            batch = collate(self.episodes, segments).to(self.accelerator.device)
+        learned = sum(map(self.rows.weight, drawn))
+        for some in self._micro_batches(drawn):
+            batch = self.rows.batch(some).to(self.accelerator.device)
             loss: Tensor = self.wrapped(batch).sum() / learned
             self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
@@ -133,7 +148,9 @@ class _Trainer:
         self.folder.best = state["best"]
 
 
-def _validate(trainer: _Trainer, validate: Validate | None, metric: str, maximise: bool) -> None:
+def _validate(
+    trainer: _Trainer, validate: Callable[[Any], dict[str, float]] | None, metric: str, sign: int
+) -> None:
     """Validate the (averaged) model, keep it as `last`, and as `best` if it is."""
     if not trainer.accelerator.is_main_process:
         return
@@ -141,10 +158,10 @@ def _validate(trainer: _Trainer, validate: Validate | None, metric: str, maximis
     with trainer.average.applied(model):
         model.eval()
         values = validate(model) if validate else {}
-        score = values.get(metric, float(trainer.step))
+        score = values.get(metric, sign * float(trainer.step))
         model.task |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
         model.save_pretrained(folder.path / "last")
-        if folder.best is None or (score > folder.best if maximise else score < folder.best):
+        if folder.best is None or sign * (score - folder.best) > 0:
             folder.best = score
             model.save_pretrained(folder.path / "best")
     folder.log({"step": trainer.step, **values})
@@ -157,9 +174,10 @@ def fit(
     *,
     recipe: Recipe,
     out: str | Path,
-    validate: Validate | None = None,
+    validate: Callable[[AdaptedModel], dict[str, float]] | None = None,
     metric: str = "",
     maximise: bool = True,
+    finish: Callable[[AdaptedModel], None] | None = None,
     resume: bool = False,
 ) -> AdaptedModel:
     """Adapt `model` to a pool, and return the checkpoint that validated best.
@@ -176,6 +194,7 @@ def fit(
             checkpoint is the best.
         metric: which of those figures decides.
         maximise: whether more of it is better.
+        finish: changes the best checkpoint before it is kept for good, such as its target return.
         resume: continue a run that was cut off; on CPU, with the same number of processes and
             threads, its weights come out bit for bit as in an unbroken run.
 
@@ -184,20 +203,71 @@ def fit(
         ValueError: for an empty pool, a folder that holds another run, or a recipe that differs
             from the one that is resumed.
     """
+    rows = SegmentRows(list(episodes), steps=model.segment_steps, window=model.window)
+    sign = 1 if maximise else -1
+    return _fit(model, rows, recipe, Path(out), validate, metric, sign, finish, resume)
+
+
+def fit_supervised(
+    model: Predictor,
+    examples: Examples,
+    *,
+    recipe: Recipe,
+    out: str | Path,
+    validate: Callable[[Predictor], dict[str, float]] | None = None,
+    metric: str = "",
+    maximise: bool = False,
+    resume: bool = False,
+) -> Predictor:
+    """Adapt `model` to examples, and return the checkpoint that validated best.
+
+    The same loop as `fit`, with the same arguments, folder and errors; a batch is so many examples.
+    """
+    sign = 1 if maximise else -1
+    return _fit(model, examples, recipe, Path(out), validate, metric, sign, None, resume)
+
+
+def _fit(
+    model: M,
+    rows: Rows,
+    recipe: Recipe,
+    out: Path,
+    validate: Callable[[M], dict[str, float]] | None,
+    metric: str,
+    sign: int,
+    finish: Callable[[M], None] | None,
+    resume: bool,
+) -> M:
+    accelerator = Accelerator()
     settings = {"recipe": asdict(recipe), "spec": asdict(model.spec)}
-    folder = RunFolder(Path(out), settings, resume=resume, tensorboard=recipe.tensorboard)
+    folder = RunFolder(
+        out,
+        settings,
+        resume=resume,
+        tensorboard=recipe.tensorboard,
+        writes=accelerator.is_main_process,
+    )
+    accelerator.wait_for_everyone()
     with torch.random.fork_rng(devices=[]):
-        trainer = _Trainer(model, list(episodes), recipe, folder)
+        trainer = _Trainer(model, rows, recipe, folder, accelerator)
         if (state := folder.load_state()) is not None:
             trainer.restore(state)
-        _loop(trainer, validate, metric, maximise)
-    return AdaptedModel.from_pretrained(folder.path / "best")
+        _loop(trainer, validate, metric, sign)
+    best = type(model).from_pretrained(out / "best")
+    if finish is not None and accelerator.is_main_process:
+        finish(best)
+        best.save_pretrained(out / "best")
+    accelerator.wait_for_everyone()
+    return best
 
 
-def _loop(trainer: _Trainer, validate: Validate | None, metric: str, maximise: bool) -> None:
+def _loop(
+    trainer: _Trainer, validate: Callable[[Any], dict[str, float]] | None, metric: str, sign: int
+) -> None:
     recipe, folder = trainer.recipe, trainer.folder
     start, total = trainer.step, recipe.steps
-    bar = tqdm(total=total, initial=start, unit="step", desc="adapt", disable=None)
+    shown = None if trainer.accelerator.is_main_process else True
+    bar = tqdm(total=total, initial=start, unit="step", desc="adapt", disable=shown)
     losses: list[float] = []
     begun = time.monotonic()
     while trainer.step < recipe.steps:
@@ -210,7 +280,7 @@ def _loop(trainer: _Trainer, validate: Validate | None, metric: str, maximise: b
             folder.log({"step": trainer.step, "loss": mean, "seconds": seconds})
             bar.set_postfix(loss=f"{mean:.3f}")
         if trainer.step % recipe.validate_every == 0 or trainer.step == recipe.steps:
-            _validate(trainer, validate, metric, maximise)
+            _validate(trainer, validate, metric, sign)
             if metric and folder.best is not None:
                 bar.set_description(f"adapt, best {metric} {folder.best:.3f}")
             trainer.accelerator.wait_for_everyone()

@@ -84,3 +84,45 @@ def make_episode(length: int, seed: int) -> Episode:
         labels=None,
         meta={},
     )
+
+
+class SumEncoder(nn.Module):
+    """Each of three numbers as a token, then a learned one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.number = nn.Linear(1, width)
+        self.query = nn.Parameter(torch.randn(width))
+
+    def observe(self, observation: Mapping[str, Tensor]) -> Tensor:
+        numbers = self.number(observation["numbers"][..., None])
+        return torch.cat([numbers, self.query.expand(len(numbers), 1, -1)], dim=1)
+
+    def config(self) -> dict[str, Any]:
+        return {"width": self.width}
+
+
+class SumHead(nn.Module):
+    """One number."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(width, 1)
+
+    def answer(
+        self,
+        hidden: Tensor,
+        observation: Mapping[str, Tensor],
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        return self.linear(hidden.float())[:, 0]
+
+    def loss(self, hidden: Tensor, observation: Mapping[str, Tensor], label: Tensor) -> Tensor:
+        return (self.answer(hidden, observation) - label).abs()
+
+    def config(self) -> dict[str, Any]:
+        return {"width": self.width}

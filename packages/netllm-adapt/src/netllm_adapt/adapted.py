@@ -1,0 +1,103 @@
+"""What every adapted model is: an encoder, a frozen backbone with low-rank matrices, a head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Which backbone a checkpoint was adapted from: the arguments of `load_backbone`."""
+
+    name: str
+    layers: int | None = None
+    dtype: str = "bfloat16"
+    seed: int = 0
+
+
+def embedding_width(backbone: nn.Module) -> int:
+    """The width of `inputs_embeds`: the hidden size, or OPT's smaller `word_embed_proj_dim`."""
+    config: Any = backbone.config
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
+
+
+class Adapted(nn.Module):
+    """The three parts of an adapted model, and what is known of it.
+
+    Args:
+        backbone: a causal language model without LM head, with adapter (`add_lora`).
+        encoder: observations to tokens of the backbone's width.
+        head: hidden states to answers.
+        spec: where the backbone came from; goes into the checkpoint.
+        task: what the checkpoint is for (task, setting, seed, metrics); goes into its card.
+
+    Raises:
+        ValueError: if the encoder's or the head's width is not the backbone's.
+    """
+
+    fields: tuple[str, ...] = ("task",)
+    """What a checkpoint holds beside the parts: attributes, and arguments of the class."""
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        encoder: nn.Module,
+        head: nn.Module,
+        spec: BackboneSpec,
+        task: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.encoder: Any = encoder
+        self.head: Any = head
+        self.spec = spec
+        self.task = dict(task or {})
+        self._check_widths()
+
+    def _check_widths(self) -> None:
+        width = embedding_width(self.backbone)
+        for part, name in ((self.encoder, "encoder"), (self.head, "head")):
+            got = part.config().get("width", width)
+            if got != width:
+                raise ValueError(
+                    f"The {name} must have the backbone's width {width}, got {got}. "
+                    f"Was it built for another backbone than {self.spec.name!r}?"
+                )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The backbone's type; encoder and head compute in float32."""
+        # The low-rank matrices are float32, whatever the type of what they adapt.
+        return min(self.backbone.parameters(), key=lambda p: p.requires_grad).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone lies."""
+        return next(self.backbone.parameters()).device
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the checkpoint folder; see `netllm_adapt.checkpoint.save`."""
+        from netllm_adapt.checkpoint import save
+
+        return save(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, dtype: str | None = None) -> Self:
+        """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`.
+
+        Raises:
+            ValueError: if it holds another kind of model, or no whole one.
+        """
+        from netllm_adapt.checkpoint import load
+
+        model = load(Path(folder), dtype=dtype)
+        if not isinstance(model, cls):
+            raise ValueError(f"{folder} must hold {cls.__name__}, got {type(model).__name__}.")
+        return model

@@ -1,0 +1,102 @@
+"""Supervised tasks: the shared loop learns them, one pass answers them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from adapt_parts import SumEncoder, SumHead
+from netllm_adapt import (
+    Adapted,
+    AdaptedModel,
+    BackboneSpec,
+    Examples,
+    Forecast,
+    Predictor,
+    Recipe,
+    add_lora,
+    fit_supervised,
+    load_backbone,
+)
+from netllm_adapt.training import read_log
+
+pytestmark = pytest.mark.usefixtures("registered_parts")
+NUMBERS = np.random.default_rng(0).uniform(-1, 1, (256, 3))
+EXAMPLES = Examples({"numbers": NUMBERS}, NUMBERS.sum(axis=1))
+RECIPE = Recipe(steps=80, batch=32, micro_batch=32, learning_rate=1e-2, warmup=5)
+
+
+def make_model(name: str = "tiny-random-llama") -> Predictor:
+    spec = BackboneSpec(name, layers=2, dtype="float32")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Predictor(
+            backbone=add_lora(load_backbone(name, layers=2, dtype="float32"), rank=2),
+            encoder=SumEncoder(64),
+            head=SumHead(64),
+            spec=spec,
+        )
+
+
+def error(model: Predictor) -> dict[str, float]:
+    answers = Forecast(model).act({"numbers": NUMBERS})
+    return {"error": float(np.abs(answers - NUMBERS.sum(axis=1)).mean())}
+
+
+def test_the_shared_loop_learns_a_sum(tmp_path: Path) -> None:
+    before = error(make_model())["error"]
+    model = fit_supervised(
+        make_model(), EXAMPLES, recipe=RECIPE, out=tmp_path, validate=error, metric="error"
+    )
+    assert error(model)["error"] < 0.2 * before
+    figures = [line["error"] for line in read_log(tmp_path) if "error" in line]
+    assert model.task["validation error"] == min(figures)
+
+
+def test_without_validation_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:
+    recipe = Recipe(steps=4, batch=8, warmup=1, validate_every=2)
+    model = fit_supervised(make_model(), EXAMPLES, recipe=recipe, out=tmp_path)
+    assert model.task["step"] == 4
+
+
+def test_a_checkpoint_gives_the_same_answers(tmp_path: Path) -> None:
+    model = make_model()
+    again = Predictor.from_pretrained(model.save_pretrained(tmp_path / "checkpoint"))
+    assert type(Adapted.from_pretrained(tmp_path / "checkpoint")) is Predictor
+    one, two = (Forecast(m).act({"numbers": NUMBERS}) for m in (model, again))
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="must hold AdaptedModel, got Predictor"):
+        AdaptedModel.from_pretrained(tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_the_lean_pass_gives_the_librarys_answers(kind: str) -> None:
+    model = make_model(f"tiny-random-{kind}")
+    lean, library = (Forecast(model, lean=lean).act({"numbers": NUMBERS}) for lean in (True, False))
+    np.testing.assert_allclose(lean, library, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_may_grow_and_shrink() -> None:
+    policy = Forecast(make_model())
+    whole = policy.act({"numbers": NUMBERS})
+    pieces = [policy.act({"numbers": NUMBERS[i : i + 60]}) for i in range(0, 256, 60)]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_backbone_beyond_the_lean_pass_is_named() -> None:
+    with pytest.raises(ValueError, match="a GPT2Model"):
+        Forecast(make_model("tiny-random-gpt2"), lean=True)
+
+
+def test_fields_that_are_not_numbers_are_left_alone() -> None:
+    names = np.array(["a"] * len(NUMBERS))
+    assert Forecast(make_model()).act({"numbers": NUMBERS, "name": names}).shape == (256,)
+
+
+def test_examples_must_be_of_one_length() -> None:
+    with pytest.raises(ValueError, match=r"above 0, got \{.numbers.: 256\} and 3 labels"):
+        Examples({"numbers": NUMBERS}, np.zeros(3))
+    with pytest.raises(ValueError, match="above 0"):
+        Examples({}, np.zeros(0))
