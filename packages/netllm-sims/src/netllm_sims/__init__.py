@@ -1,5 +1,6 @@
-"""Networking environments, traces, metrics and settings: adaptive bitrate streaming.
+"""Networking environments, traces, metrics and settings: streaming and viewports.
 
+`netllm_sims.abr` is adaptive bitrate streaming, `netllm_sims.vp` viewport prediction.
 Importing this package makes `netllm/ABR-v0` known to gymnasium.
 """
 

@@ -1,0 +1,46 @@
+"""Viewport prediction: head movement, its settings, metrics, geometry and frames."""
+
+from netllm_sims.vp import geometry, metrics
+from netllm_sims.vp.frames import Frames, open_frames
+from netllm_sims.vp.geometry import unwrap_deg
+from netllm_sims.vp.loading import Gaps, load_trajectories
+from netllm_sims.vp.metrics import (
+    great_circle_deg,
+    mae_deg,
+    rmse_deg,
+    rmse_unwrapped_deg,
+    tile_hit_rate,
+    tile_overlap,
+    wrap_deg,
+)
+from netllm_sims.vp.resampling import resample
+from netllm_sims.vp.rollout import Policy, Predicted, rollout
+from netllm_sims.vp.settings import Setting, setting, settings
+from netllm_sims.vp.trajectories import Clip, Trajectory, cut
+
+__all__ = [
+    "Clip",
+    "Frames",
+    "Gaps",
+    "Policy",
+    "Predicted",
+    "Setting",
+    "Trajectory",
+    "cut",
+    "geometry",
+    "great_circle_deg",
+    "load_trajectories",
+    "mae_deg",
+    "metrics",
+    "open_frames",
+    "resample",
+    "rmse_deg",
+    "rmse_unwrapped_deg",
+    "rollout",
+    "setting",
+    "settings",
+    "tile_hit_rate",
+    "tile_overlap",
+    "unwrap_deg",
+    "wrap_deg",
+]

@@ -1,0 +1,142 @@
+"""Equirectangular frames of the videos: drawn, read from images, or decoded from a video file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import floor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+Frame = UInt8[ndarray, "height width 3"]
+_IMAGES = (".png", ".jpg", ".jpeg")
+_VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames of one video, got one by one.
+
+    They are equirectangular: yaw -180° to 180° from left to right, elevation 90° to -90° from top
+    to bottom (`geometry.to_yaw_pitch` of a viewport says where in it the head looks).
+    """
+
+    rate_hz: float
+    """Frames per second."""
+    count: int
+    """How many there are."""
+    draw: Callable[[int], ndarray] = field(repr=False)
+    """Gives the frame of an index, from 0."""
+    source: str = ""
+    """Folder, file or generator, for messages."""
+
+    @property
+    def seconds(self) -> float:
+        """How long they last."""
+        return self.count / self.rate_hz
+
+    def index(self, time_s: float) -> int:
+        """Index of the frame on display at a time; within a second after the end, the last one.
+
+        Raises:
+            ValueError: A time before the start or more than a second after the end.
+        """
+        if not 0 <= time_s <= self.seconds + 1:
+            raise ValueError(
+                f"{self.source}: `time_s` must lie between 0 and {self.seconds:g} s, the end of "
+                f"its {self.count} frames, got {time_s:g}."
+            )
+        return min(floor(time_s * self.rate_hz + 1e-6), self.count - 1)
+
+    def at(self, time_s: float) -> Frame:
+        """RGB frame on display at a time, never one that comes later.
+
+        Raises:
+            ValueError: A time outside the video, or a frame that cannot be decoded.
+        """
+        return self.draw(self.index(time_s))
+
+
+def open_frames(root: Path, video: str, *, rate_hz: float) -> Frames:
+    """Frames below `root` of a video: of a folder of numbered images, or a video file.
+
+    The name is the video's id or its last part: `<root>/video4/000001.png` or `<root>/video4.mp4`.
+
+    Args:
+        root: Own folder of frames.
+        video: The video's id.
+        rate_hz: Frames per second of images.
+
+    Raises:
+        FileNotFoundError: There are no frames of this video.
+        ValueError: A frame is missing between others.
+        ImportError: A library is needed.
+    """
+    for name in dict.fromkeys((video, video.split("/")[-1])):
+        if (root / name).is_dir():
+            return _images(root / name, rate_hz)
+        for suffix in _VIDEOS:
+            if (file := root / f"{name}{suffix}").is_file():
+                return _video(file)
+    raise FileNotFoundError(
+        f"{root / video.split('/')[-1]}: there are no frames of video {video!r}: neither a folder "
+        f"of images nor a file ending with one of {', '.join(_VIDEOS)}."
+    )
+
+
+def _images(folder: Path, rate_hz: float) -> Frames:
+    files = [file for file in folder.iterdir() if file.suffix.lower() in _IMAGES]
+    for file in files:
+        if not file.stem.isdecimal():
+            raise ValueError(f"{file}: a frame must be named by its number, as 000001.png.")
+    files.sort(key=lambda file: int(file.stem))
+    if not files:
+        raise ValueError(f"{folder}: must hold frames like 000001.png or .jpg, got none.")
+    for before, after in pairwise(files):
+        if int(after.stem) != int(before.stem) + 1:
+            raise ValueError(
+                f"{after}: frames must be numbered one after another, got {before.name} before it."
+            )
+    return Frames(rate_hz, len(files), lambda index: _decode(files[index]), str(folder))
+
+
+def _decode(file: Path) -> Frame:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise ImportError(_missing("frames", "pillow")) from None
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{file}: the frame cannot be decoded: {error}. Export it again as PNG or JPEG."
+        ) from None
+
+
+def _video(file: Path) -> Frames:
+    try:
+        import imageio.v2 as imageio  # type: ignore[import-not-found, import-untyped]
+
+        reader = imageio.get_reader(file, format="FFMPEG")
+    except ImportError:
+        raise ImportError(_missing("video files", "imageio and imageio-ffmpeg")) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{file}: the video cannot be opened: {error}") from None
+    rate_hz, count = float(reader.get_meta_data()["fps"]), int(reader.count_frames())
+
+    def draw(index: int) -> Frame:
+        try:
+            return np.asarray(reader.get_data(index))
+        except (IndexError, OSError, RuntimeError) as error:
+            raise ValueError(
+                f"{file}: frame {index} cannot be decoded: {error}. Encode the video again."
+            ) from None
+
+    return Frames(rate_hz, count, draw, str(file))
+
+
+def _missing(what: str, library: str) -> str:
+    return f"Reading {what} needs {library}: pip install 'netllm-sims[video]'"

@@ -1,0 +1,89 @@
+"""Training, validation and test trajectories of the settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netllm_sims.vp import splits
+from netllm_sims.vp._text import unknown
+from netllm_sims.vp.loading import Entry, Gaps, entries, read
+from netllm_sims.vp.trajectories import Trajectory
+from netllm_sims.vp.trees import Tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What to read and how."""
+
+    root: Path
+    """Folder or zip."""
+    rate_hz: float
+    """Points per second."""
+    gaps: Gaps
+    """What to do with gaps."""
+    videos: tuple[str, ...] | None = None
+    """Only these."""
+    users: tuple[str, ...] | None = None
+    """Only these."""
+
+
+def published_root(data: Path, dataset: str) -> Path | None:
+    """Folder or zip of a published data set within the data folder, if there is one."""
+    folder, archive = data / "vp" / dataset, data / "vp" / f"{dataset}.zip"
+    return folder if folder.is_dir() else archive if archive.is_file() else None
+
+
+def published(reading: Reading, dataset: str, part: str) -> list[Trajectory]:
+    """Trajectories of the published pairs of `part` in their order; those without file are absent.
+
+    Raises:
+        ValueError: A file cannot be read, or there is none of the part.
+    """
+    tree = Tree(reading.root)
+    files = {(entry.video, entry.user): entry for entry in _chosen(reading, entries(tree))}
+    listed = [files[pair] for pair in splits.published(dataset, part) if pair in files]
+    if not listed:
+        raise ValueError(
+            f"{reading.root}: must hold files of the {part} part of {dataset}, got none. Restore "
+            "the published folder or zip, or choose other videos and users."
+        )
+    return read(
+        tree, listed, dataset, rate_hz=reading.rate_hz, gaps=reading.gaps, as_published=True
+    )
+
+
+def own(reading: Reading, part: str) -> list[Trajectory]:
+    """Trajectories of a person's own data: of the folder `part`, else of a share of the users.
+
+    Raises:
+        ValueError: A file cannot be read, or there is none of the part.
+    """
+    tree = Tree(reading.root)
+    every = entries(tree)
+    if every[0].part is not None:
+        mine = {entry for entry in every if entry.part == part}
+        remedy = f"Fill the folder {part}, or use no such folders: then users are split."
+    else:
+        users = splits.by_user(entry.user for entry in every)[part]
+        mine = {entry for entry in every if entry.user in users}
+        remedy = "Fewer than three users are all test: add users, or make folders of the parts."
+    files = [entry for entry in _chosen(reading, every) if entry in mine]
+    if not files:
+        raise ValueError(
+            f"{reading.root}: must hold trajectories of the {part} part, got none. {remedy}"
+        )
+    return read(tree, files, reading.root.stem, rate_hz=reading.rate_hz, gaps=reading.gaps)
+
+
+def _chosen(reading: Reading, files: Sequence[Entry]) -> list[Entry]:
+    for kind in ("video", "user"):
+        known = list(dict.fromkeys(getattr(entry, kind) for entry in files))
+        for name in getattr(reading, f"{kind}s") or ():
+            if name not in known:
+                raise ValueError(f"{reading.root}: {unknown(kind, name, known)}")
+    return [
+        entry
+        for entry in files
+        if (reading.videos is None or entry.video in reading.videos)
+        and (reading.users is None or entry.user in reading.users)
+    ]

@@ -1,0 +1,114 @@
+"""Policies, and what they predict: all windows of some clips."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from netllm_sims.vp.trajectories import Clip
+
+if TYPE_CHECKING:
+    from netllm_sims.vp.settings import Setting
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that predicts the viewports that follow, for a batch of windows.
+
+    The observation holds `viewport_deg` (batch, history, 3), the known viewports in degrees, as
+    recorded; `video` (batch,), the videos' ids, text; and `time_s` (batch,), the seconds into the
+    video of the last known viewport.
+    """
+
+    def reset(self, seed: int) -> None:
+        """Forget everything; random choices follow `seed`."""
+
+    def act(self, observation: Mapping[str, ndarray]) -> Float[ndarray, "batch horizon 3"]:
+        """The `horizon` viewports that follow each window, in degrees."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predicted:
+    """Predictions of one policy."""
+
+    ids: list[str]
+    """Ids of the clips."""
+    predicted_deg: list[Float[ndarray, "_ horizon 3"]]
+    """Viewports predicted in each clip, (window, horizon, 3)."""
+    seconds: float
+    """Wall time of the policy's answers."""
+    decisions: int
+    """Windows predicted."""
+
+
+def rollout(
+    policy: Policy, setting: "Setting", clips: Sequence[Clip], *, seed: int = 0, batch: int = 256
+) -> Predicted:
+    """Predictions of `policy` for every window of `clips`, after one reset.
+
+    Args:
+        policy: Predicts.
+        setting: Says how many points to predict.
+        clips: User-video pairs with their windows.
+        seed: Of the policy's random choices.
+        batch: Windows predicted at once, also of several clips.
+
+    Raises:
+        ValueError: No clips, no batch, or an answer of another shape or not finite.
+    """
+    if not clips:
+        raise ValueError("`clips` must hold at least one clip, got none.")
+    if batch < 1:
+        raise ValueError(f"`batch` must be at least 1, got {batch}.")
+    history = np.concatenate([clip.history_deg for clip in clips])
+    times_s = np.concatenate([clip.time_s for clip in clips])
+    lengths = [len(clip) for clip in clips]
+    videos = np.repeat([clip.video for clip in clips], lengths)
+    policy.reset(seed)
+    answers, seconds = [], 0.0
+    for begin in range(0, len(history), batch):
+        some = slice(begin, begin + batch)
+        observation = {
+            "viewport_deg": history[some].copy(),
+            "video": videos[some],
+            "time_s": times_s[some],
+        }
+        start = time.perf_counter()
+        answer = policy.act(observation)
+        seconds += time.perf_counter() - start
+        answers.append(_checked(answer, (len(times_s[some]), setting.horizon, 3), policy))
+    predicted = np.concatenate(answers) if answers else np.empty((0, setting.horizon, 3))
+    return Predicted(
+        ids=[clip.id for clip in clips],
+        predicted_deg=np.split(predicted, np.cumsum(lengths)[:-1]),
+        seconds=seconds,
+        decisions=len(history),
+    )
+
+
+def _checked(answer: object, shape: tuple[int, ...], policy: Policy) -> ndarray:
+    name = type(policy).__name__
+    try:
+        predicted = np.asarray(answer, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}.act must return an array of shape {shape} in degrees, got "
+            f"{type(answer).__name__}."
+        ) from None
+    if predicted.shape != shape:
+        raise ValueError(
+            f"{name}.act must return viewports of shape {shape} (batch, horizon, 3), got "
+            f"{predicted.shape}. Was it made for another horizon?"
+        )
+    if not np.isfinite(predicted).all():
+        wrong = np.argwhere(~np.isfinite(predicted))[0]
+        raise ValueError(
+            f"{name}.act must return finite degrees, got {predicted[tuple(wrong)]} in window "
+            f"{wrong[0]}, step {wrong[1]}."
+        )
+    return predicted

@@ -1,0 +1,280 @@
+"""Named settings: which head movement is predicted, from how much of the past, and how far."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netllm_sims.vp import _fields, parts, synthetic
+from netllm_sims.vp._text import unknown
+from netllm_sims.vp.frames import Frames, open_frames
+from netllm_sims.vp.loading import GAPS, Gaps
+from netllm_sims.vp.splits import PARTS
+from netllm_sims.vp.trajectories import Clip, Trajectory, cut
+
+_DESCRIPTIONS = {
+    "default": "Jin2022: 2 s of history, 4 s to predict",
+    "unseen-horizon": "Jin2022: 4 s of history, 6 s to predict",
+    "unseen-dataset": "Wu2017: 2 s of history, 4 s to predict",
+    "unseen-both": "Wu2017: 4 s of history, 6 s to predict",
+    "synthetic": "seeded users who turn to seeded points of interest; needs no data",
+}
+_WINDOWS = {"unseen-horizon": (20, 30), "unseen-both": (20, 30)}
+_FIXED_FIELDS = ("name", "data", "synthetic", "dataset")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """One configuration of the task; build it with `setting(name, …)`.
+
+    What is read or generated is kept with the object.
+
+    Raises:
+        ValueError: A number outside its range.
+    """
+
+    name: str
+    """Name of the setting that it began as."""
+    data: Path | None = None
+    """Folder of the real data, if it was used."""
+    synthetic: bool = False
+    """Whether the seeded generator stands in for recorded head movement."""
+    dataset: str
+    """First part of the videos' ids: `Jin2022`, `Wu2017`, `synthetic`, or that of own data."""
+    trajectories: Path | None = None
+    """Own folder or zip of files `<video>/<user>.csv`; see `load_trajectories`."""
+    videos: tuple[str, ...] | None = None
+    """Only these videos, as `video4`."""
+    users: tuple[str, ...] | None = None
+    """Only these users, as `user83`."""
+    history: int = 10
+    """Known points of a window."""
+    horizon: int = 20
+    """Points to predict."""
+    rate_hz: float = 5.0
+    """Points per second; the published data have 5."""
+    stride: int = 15
+    """Points between two windows that validate or test."""
+    train_stride: int = 15
+    """Points between two windows that train."""
+    trim_head: int = 30
+    """Points at the start of a trajectory in which no future begins."""
+    trim_tail: int = 60
+    """Points at its end in which no future begins."""
+    gaps: Gaps = "error"
+    """Where more than 1 s lies between two points of own data: `error`, `split` (no window over
+    it), `interpolate` or `keep`; published data are kept as they are unless this is overridden."""
+    fov_deg: tuple[float, float] = (110.0, 90.0)
+    """Field of view, across and from top to bottom, in degrees, for the tiles of the metrics."""
+    seed: int = 0
+    """Of the synthetic generator."""
+    frames: Path | None = None
+    """Own folder of equirectangular frames: `<video>/000001.png` and so on, or `<video>.mp4`."""
+    frames_hz: float | None = None
+    """Frames per second of these images, `rate_hz` by default; a video file knows its own."""
+
+    def __post_init__(self) -> None:
+        for name in ("history", "horizon", "stride", "train_stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1 point, got {getattr(self, name)}.")
+        for name, least in (("trim_head", self.history), ("trim_tail", self.horizon - 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least} points for a history of {self.history} and "
+                    f"a horizon of {self.horizon}, got {getattr(self, name)}. Trim more."
+                )
+        for name in ("rate_hz", "frames_hz"):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value > 0):
+                raise ValueError(f"`{name}` must be a finite number > 0, got {value}.")
+        if self.gaps not in GAPS:
+            raise ValueError(unknown("way with gaps", self.gaps, GAPS))
+        if len(self.fov_deg) != 2 or not all(0 < angle < 180 for angle in self.fov_deg):
+            raise ValueError(f"`fov_deg` must be two angles in (0, 180), got {self.fov_deg}.")
+        if self.synthetic and not (self.videos is self.users is None):
+            raise ValueError("`videos` and `users` choose among recorded data: leave them out.")
+
+    def clips(self, part: str, episodes: int | None = None, seed: int = 0) -> list[Clip]:
+        """Windows of the user-video pairs of `train`, `valid` or `test`, pair by pair.
+
+        The order is fixed: that of the published lists, else of videos and users by name. Pairs
+        too short for any window are absent.
+
+        Args:
+            part: `train`, `valid` or `test`.
+            episodes: Number of pairs: of `test` the first so many, else a random choice in order.
+            seed: Of that choice.
+
+        Raises:
+            ValueError: Unknown part, one that the setting lacks, more pairs than there are, or a
+                file that cannot be read.
+        """
+        if part not in PARTS:
+            raise ValueError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}.")
+        clips = self._clips(part)
+        if episodes is None:
+            return list(clips)
+        if not 1 <= episodes <= len(clips):
+            raise ValueError(
+                f"`episodes` must be at least 1 and at most {len(clips)}, the pairs of the {part} "
+                f"part, got {episodes}."
+            )
+        if part == "test":
+            return clips[:episodes]
+        rng = np.random.default_rng([seed, PARTS.index(part)])
+        chosen = np.sort(rng.permutation(len(clips))[:episodes])
+        return [clips[i] for i in chosen]
+
+    def frames_of(self, video: str) -> Frames | None:
+        """Equirectangular frames of a video, or None where the setting has none.
+
+        Args:
+            video: The id that its clips carry, as `Jin2022/video4`.
+
+        Raises:
+            ValueError: Unknown video (with the nearest names), or frames that end more than a
+                second before one of the video's trajectories.
+            FileNotFoundError: There are no frames of this video.
+        """
+        if not self.synthetic and self.frames is None:
+            return None
+        longest = self._longest
+        if video not in longest:
+            raise ValueError(unknown("video", video, list(longest)))
+        if self.frames is None:
+            return synthetic.frames_of(self.seed, video, rate_hz=self.rate_hz)
+        frames = open_frames(self.frames, video, rate_hz=self.frames_hz or self.rate_hz)
+        end_s, trajectory = longest[video]
+        if frames.seconds + 1 < end_s:
+            raise ValueError(
+                f"{frames.source}: the video must last as long as its trajectories, got "
+                f"{frames.count} frames at {frames.rate_hz:g} Hz, {frames.seconds:g} s, but "
+                f"{trajectory.source or trajectory.id} ends at {end_s:g} s. Correct `frames_hz`, "
+                "or add the missing frames."
+            )
+        return frames
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that the setting has."""
+        return ("test",) if self.name.startswith("unseen-") else PARTS
+
+    def _clips(self, part: str) -> list[Clip]:
+        if part not in self.parts:
+            raise ValueError(
+                f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
+            )
+        if part not in self._cut:
+            self._cut[part] = [
+                clip
+                for trajectory in self._trajectories(part)
+                if len(clip := self._windows(trajectory, part))
+            ]
+        return self._cut[part]
+
+    def _windows(self, trajectory: Trajectory, part: str) -> Clip:
+        return cut(
+            trajectory,
+            history=self.history,
+            horizon=self.horizon,
+            stride=self.train_stride if part == "train" else self.stride,
+            trim_head=self.trim_head,
+            trim_tail=self.trim_tail,
+        )
+
+    def _trajectories(self, part: str) -> list[Trajectory]:
+        if part not in self._read:
+            self._read[part] = self._source(part)
+        return self._read[part]
+
+    def _source(self, part: str) -> list[Trajectory]:
+        if self.synthetic:
+            return synthetic.trajectories(self.seed, part, rate_hz=self.rate_hz)
+        root = self.trajectories or parts.published_root(self.data or Path(), self.dataset)
+        if root is None:
+            raise FileNotFoundError(f"{self.data}: must hold vp/{self.dataset}.zip, got none.")
+        reading = parts.Reading(
+            root=root,
+            rate_hz=self.rate_hz,
+            gaps=self.gaps,
+            videos=self.videos,
+            users=self.users,
+        )
+        if self.trajectories is not None:
+            return parts.own(reading, part)
+        return parts.published(reading, self.dataset, part)
+
+    @cached_property
+    def _read(self) -> dict[str, list[Trajectory]]:
+        return {}
+
+    @cached_property
+    def _cut(self) -> dict[str, list[Clip]]:
+        return {}
+
+    @cached_property
+    def _longest(self) -> dict[str, tuple[float, Trajectory]]:
+        """For each video the latest end of its trajectories, and which one it is."""
+        longest: dict[str, tuple[float, Trajectory]] = {}
+        for part in self.parts:
+            for trajectory in self._trajectories(part):
+                end_s = float(trajectory.times_s[-1])
+                if end_s > longest.get(trajectory.video, (-1.0, None))[0]:
+                    longest[trajectory.video] = (end_s, trajectory)
+        return longest
+
+
+def settings() -> dict[str, str]:
+    """Names of the settings, each with one line on what it is."""
+    return dict(_DESCRIPTIONS)
+
+
+def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
+    """The named setting, with any of its fields overridden; values may be text.
+
+    Args:
+        name: A name of `settings()`.
+        data: Folder of the real data; by default the environment variable NETLLM_DATA. Without
+            either, `default` is served by the seeded generator and says so in `synthetic`.
+        overrides: Fields to change.
+
+    Raises:
+        ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
+        FileNotFoundError: The real data is needed but not there.
+    """
+    if name not in _DESCRIPTIONS:
+        raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
+    known = [f.name for f in fields(Setting) if f.name not in _FIXED_FIELDS]
+    for field in overrides:
+        if field not in known:
+            raise ValueError(unknown("field", field, known))
+    changes = {
+        key: _READERS.get(key, _fields.whole)(key, value)
+        for key, value in overrides.items()
+        if value is not None
+    }
+    history, horizon = _WINDOWS.get(name, (10, 20))
+    changes = {"history": history, "horizon": horizon, **changes}
+    if "trajectories" in changes:
+        return Setting(name=name, dataset=changes["trajectories"].stem, **changes)
+    dataset = "Wu2017" if name in ("unseen-dataset", "unseen-both") else "Jin2022"
+    root = _fields.data_root(name, data, dataset)
+    if root is None:
+        return Setting(name=name, synthetic=True, dataset="synthetic", **changes)
+    return Setting(name=name, data=root, dataset=dataset, **{"gaps": "keep", **changes})
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "trajectories": _fields.existing,
+    "frames": _fields.existing,
+    "videos": _fields.names,
+    "users": _fields.names,
+    "rate_hz": _fields.number,
+    "frames_hz": _fields.number,
+    "fov_deg": _fields.angles,
+    "gaps": lambda _, value: value,
+}

@@ -1,0 +1,101 @@
+"""Seeded users who watch seeded scenes: head movement that follows what is to be seen."""
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from netllm_sims.vp.frames import Frames
+from netllm_sims.vp.geometry import from_yaw_pitch, wrap_deg
+from netllm_sims.vp.scenes import DURATION_S, Scene, make_scene
+from netllm_sims.vp.trajectories import Trajectory
+
+_VIDEOS = {"train": range(24), "valid": range(24, 28), "test": range(28, 36)}
+_USERS = {"train": range(12), "valid": range(12, 17), "test": range(17, 24)}
+_STEP_S = 0.1
+
+
+def trajectories(seed: int, part: str, *, rate_hz: float = 5.0) -> list[Trajectory]:
+    """Trajectories of a minute of the users and videos of `part`, of which no other part has any.
+
+    24, 4 and 8 videos, 12, 5 and 7 users; every user of a part watches every video of it.
+
+    Args:
+        seed: Of everything.
+        part: `train`, `valid` or `test`.
+        rate_hz: Points per second.
+    """
+    times_s = np.arange(round(DURATION_S * rate_hz)) / rate_hz
+    users = list(_USERS[part])
+    made = []
+    for video in _VIDEOS[part]:
+        yaw_pitch = watch(scene_of(seed, video), seed=seed, video=video, users=users)
+        steps_s = np.arange(len(yaw_pitch)) * _STEP_S
+        for user, path in zip(users, np.moveaxis(yaw_pitch, 1, 0), strict=True):
+            at = np.stack([np.interp(times_s, steps_s, axis) for axis in path.T], axis=-1)
+            name = f"synthetic/video{video + 1}", f"user{user + 1}"
+            made.append(Trajectory(*name, times_s, from_yaw_pitch(at)))
+    return made
+
+
+def frames_of(seed: int, video: str, *, rate_hz: float = 5.0) -> Frames:
+    """Frames of a synthetic video, drawn when asked for."""
+    scene = scene_of(seed, int(video.removeprefix("synthetic/video")) - 1)
+    count = round(DURATION_S * rate_hz)
+    return Frames(rate_hz, count, lambda index: scene.draw(index / rate_hz), video)
+
+
+@lru_cache(maxsize=256)
+def scene_of(seed: int, video: int) -> Scene:
+    """The scene of a synthetic video, by number from 0."""
+    return make_scene(np.random.default_rng([seed, 0, video]))
+
+
+def watch(
+    scene: Scene, *, seed: int, video: int, users: list[int]
+) -> Float[ndarray, "step user 2"]:
+    """Unwrapped yaw and pitch in degrees of the users' heads, every 0.1 s.
+
+    A user notices a point of interest (POI) 0.8 to 1.4 s after it appears, and attends the most
+    salient of those noticed: new ones, mostly, since salience fades. Tastes differ by some 10 %,
+    and the attended one counts 15 % more. The head turns towards it by the shortest way, at most at
+    the user's top speed of 90 to 160 °/s (a saccade), and then follows it (smooth pursuit) with a
+    lag of 0.2 to 0.4 s, beside its centre by some 3° and trembling by 1°.
+    """
+    traits = np.array([np.random.default_rng([seed, 1, user]).uniform(0, 1, 3) for user in users])
+    reaction_s, lag_s, top = np.array([[0.8], [0.2], [90.0]]) + traits.T * [[0.6], [0.2], [70.0]]
+    own = [np.random.default_rng([seed, 2, video, user]) for user in users]
+    taste = np.stack([np.exp(rng.normal(0, 0.1, len(scene.birth_s))) for rng in own])
+    beside = np.stack([rng.normal(0, 3, 2) for rng in own])
+    steps = round(DURATION_S / _STEP_S) + 1
+    tremble = _tremble(np.stack([rng.normal(size=(steps, 2)) for rng in own], axis=1))
+    everyone = np.arange(len(users))
+    attended = np.argmax(taste * scene.salience_at(0.0), axis=1)
+    head = scene.where(0.0)[attended] + beside
+    path = np.empty((steps, len(users), 2))
+    for step in range(steps):
+        time_s = step * _STEP_S
+        # the first POIs are known from the start
+        noticed = (scene.birth_s + reaction_s[:, None] <= time_s) | (scene.birth_s == 0)
+        score = taste * np.where(noticed, scene.salience_at(time_s), 0.0)
+        score[everyone, attended] *= 1.15
+        attended = np.where(score.max(axis=1) > 0, np.argmax(score, axis=1), attended)
+        aim = scene.where(time_s)[attended] + beside - head
+        aim[:, 0] = wrap_deg(aim[:, 0])
+        wanted = np.linalg.norm(aim, axis=1) * (1 - np.exp(-_STEP_S / lag_s))
+        share = np.minimum(wanted, top * _STEP_S) / np.maximum(np.linalg.norm(aim, axis=1), 1e-9)
+        head = head + aim * share[:, None]
+        path[step] = head
+    path += tremble
+    path[..., 1] = np.clip(path[..., 1], -85, 85)
+    return path
+
+
+def _tremble(noise: Float[ndarray, "step user 2"]) -> Float[ndarray, "step user 2"]:
+    """Noise of 1° that forgets itself within half a second."""
+    keep = np.exp(-_STEP_S / 0.5)
+    smooth = noise.copy()
+    for step in range(1, len(noise)):
+        smooth[step] = keep * smooth[step - 1] + np.sqrt(1 - keep**2) * noise[step]
+    return smooth
