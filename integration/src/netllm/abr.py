@@ -66,6 +66,8 @@ class ABR:
     metrics = METRICS
     rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "hindsight")
     bounds = frozenset({"hindsight"})
+    supervised = False
+    validation = 64
     trainers: Mapping[str, str] = {"ppo": "netllm_baselines.abr.ppo_training:train_ppo"}
 
     @property
@@ -172,7 +174,7 @@ class ABR:
                 meta={"qoe": float(done.qoe[i])},
             )
 
-    def experience(self, pool: Path | None, setting: Setting) -> Pool:
+    def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:
         """The pool; this task learns from nothing else."""
         from netllm_adapt import Pool
 
@@ -183,7 +185,7 @@ class ABR:
             )
         return Pool(pool)
 
-    def encoder(self, setting: Setting, *, width: int) -> nn.Module:
+    def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
         """One token per field of `fields`, one for the return-to-go."""
         from netllm_encoders import Step
 
@@ -197,6 +199,18 @@ class ABR:
         from netllm_heads import Categorical
 
         return Categorical(width=width, answers=len(setting.video.rates_kbps))
+
+    def assemble(self, recipe: Recipe, **parts: Any) -> AdaptedModel:
+        """A model that decides step after step."""
+        from netllm_adapt import AdaptedModel
+
+        return AdaptedModel(**parts, window=recipe.window, segment=recipe.segment)
+
+    def policy(self, model: AdaptedModel, setting: Setting) -> Policy:
+        """The model with its rolling cache of keys and values."""
+        from netllm_adapt import Policy
+
+        return Policy(model)
 
     def recipe(self, backbone: str) -> Recipe:
         """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""

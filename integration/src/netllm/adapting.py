@@ -6,15 +6,16 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.intervals import by_episode
+from netllm.intervals import mean_of
 from netllm.provenance import provenance
 
 if TYPE_CHECKING:
-    from netllm_adapt import AdaptedModel, Recipe
+    from netllm_adapt import Adapted, Recipe
 
     from netllm.protocol import Metric, Task
 
@@ -32,25 +33,26 @@ def adapt(
     setting: str | None = None,
     recipe: Recipe | None = None,
     target_return: float | None = None,
-    validation: int = 64,
+    validation: int | None = None,
     resume: bool = False,
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     **changes: Any,
-) -> AdaptedModel:
+) -> Adapted:
     """Adapt a language model to a task, and return the checkpoint that validated best.
 
     Args:
-        task: `abr`, or another installed task.
+        task: `abr`, `vp`, or another installed task.
         out: folder of the run; must be new unless `resume`.
-        pool: what to learn from, made by `rl_collect`.
+        pool: what to learn from, made by `rl_collect`; a supervised task learns from the setting.
         backbone: a name that `netllm backbone list` shows, a model id, or a folder;
             `random-<name>` is the same network with random weights.
         setting: where to validate; the pool's own setting if None.
         recipe: settings of the training; the task's best known ones if None.
         target_return: return that the model is asked for at the start of an episode; if None, the
             one of the task's candidates that validates best.
-        validation: episodes of the validation part that choose the checkpoint.
+        validation: episodes of the validation part that choose the checkpoint; the task's usual
+            number if None.
         resume: continue a run that was cut off.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override; the pool's own overrides if None.
@@ -64,13 +66,15 @@ def adapt(
     path = Path(pool) if pool is not None else None
     collections = _collections(task, path)
     place = _place(found, setting, data, set, collections)
-    experience = found.experience(path, place)
-    model = build_model(found, place, backbone, chosen)
+    experience = found.experience(path, place, chosen)
+    model: Any = build_model(found, place, backbone, chosen)
     targets = found.target_returns(experience) if target_return is None else [target_return]
-    model.target_return = targets[0]
+    if targets:
+        model.target_return = targets[0]
     model.task = _facts(found, place, collections)
-    metric, validate = found.metrics[0], validator(found, place, validation)
-    best = found.fit(
+    metric = found.metrics[0]
+    validate = validator(found, place, found.validation if validation is None else validation)
+    return found.fit(
         model,
         experience,
         recipe=chosen,
@@ -78,18 +82,17 @@ def adapt(
         validate=validate,
         metric=metric.key,
         maximise=metric.higher_is_better,
+        finish=partial(choose_target, targets=targets, validate=validate, metric=metric)
+        if len(targets) > 1
+        else None,
         resume=resume,
     )
-    if len(targets) > 1:
-        choose_target(best, targets, validate, metric)
-        best.save_pretrained(Path(out) / "best")
-    return best
 
 
 def choose_target(
-    model: AdaptedModel,
+    model: Any,
     targets: Sequence[float],
-    validate: Callable[[AdaptedModel], dict[str, float]],
+    validate: Callable[[Any], dict[str, float]],
     metric: Metric,
 ) -> None:
     """Ask for the return with which the model validates best, and note what it then reached."""
@@ -142,18 +145,19 @@ def _place(
     )
 
 
-def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> AdaptedModel:
+def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:
     """The model before training: frozen backbone, fresh low-rank matrices, encoder and head."""
     import torch
-    from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
-    from netllm_adapt.model import embedding_width
+    from netllm_adapt import BackboneSpec, add_lora, load_backbone
+    from netllm_adapt.adapted import embedding_width
 
     spec = BackboneSpec(backbone, layers=recipe.layers, dtype=recipe.dtype, seed=recipe.seed)
     plain = load_backbone(spec.name, layers=spec.layers, dtype=spec.dtype, seed=spec.seed)
     width = embedding_width(plain)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return AdaptedModel(
+        return task.assemble(
+            recipe,
             backbone=add_lora(
                 plain,
                 rank=recipe.rank,
@@ -161,11 +165,9 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
                 targets=list(recipe.targets) or None,
                 dropout=recipe.lora_dropout,
             ),
-            encoder=task.encoder(setting, width=width),
+            encoder=task.encoder(setting, recipe, width=width),
             head=task.head(setting, width=width),
             spec=spec,
-            window=recipe.window,
-            segment=recipe.segment,
         )
 
 
@@ -204,18 +206,15 @@ def _is_command() -> bool:
     return Path(sys.argv[0]).name in ("netllm", "netllm.exe")
 
 
-def validator(task: Task, setting: Any, count: int) -> Callable[[AdaptedModel], dict[str, float]]:
+def validator(task: Task, setting: Any, count: int | None) -> Callable[[Adapted], dict[str, float]]:
     """Figures of a model in roll-outs on the validation part."""
     episodes = task.episodes(setting, "valid", count=count, seed=VALIDATION_SEED)
 
-    def validate(model: AdaptedModel) -> dict[str, float]:
-        from netllm_adapt import Policy
-
-        outcome = task.rollout(Policy(model), setting, episodes, seed=VALIDATION_SEED)
-        figures = {}
-        for metric in task.metrics:
-            values = by_episode(outcome.rows, metric.key)
-            figures[metric.key] = sum(values.values()) / len(values)
-        return figures
+    def validate(model: Adapted) -> dict[str, float]:
+        policy = task.policy(model, setting)
+        outcome = task.rollout(policy, setting, episodes, seed=VALIDATION_SEED)
+        return {
+            metric.key: mean_of(outcome.rows, metric.key, ci=False).mean for metric in task.metrics
+        }
 
     return validate

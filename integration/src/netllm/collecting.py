@@ -66,6 +66,11 @@ def rl_collect(
     names = [policy] if isinstance(policy, str) else list(policy)
     _check(names, Path(out), episodes, epsilon, append)
     found = registry.task(task)
+    if found.supervised:
+        raise ValueError(
+            f"{task} learns from recorded right answers, so there is no pool to collect. "
+            f"Run `netllm adapt {task} --out RUN`."
+        )
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     teacher = registry.policy(task, relabel, place) if relabel else None

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.protocol import Policy
-from netllm.registry import policy
+from netllm.registry import policy, task
 
 if TYPE_CHECKING:
-    from netllm_adapt import AdaptedModel
+    from netllm_adapt import Adapted
 
 SHIPPED = Path(__file__).with_name("checkpoints")
 
@@ -34,12 +34,9 @@ class Contender:
         """The policy itself."""
         if self.policy is not None:
             return policy(self.task, self.policy, setting, home=self.home)
-        from netllm_adapt import Policy as Adapted
-
         folder = self._folder()
         stamp = (folder / "config.json").stat().st_mtime_ns
-        adapted: Policy = Adapted(_model(folder, stamp))
-        return adapted
+        return task(self.task).policy(_model(folder, stamp), setting)
 
     def teachers(self) -> tuple[str, ...]:
         """The policies that a checkpoint learned from, as it says itself."""
@@ -54,11 +51,11 @@ class Contender:
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, stamp: int) -> AdaptedModel:
+def _model(folder: Path, stamp: int) -> Adapted:
     """A checkpoint's model; `stamp` tells a rewritten checkpoint from the one kept."""
-    from netllm_adapt import AdaptedModel
+    from netllm_adapt import Adapted
 
-    return AdaptedModel.from_pretrained(folder)
+    return Adapted.from_pretrained(folder)
 
 
 def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:

@@ -21,26 +21,49 @@ class Estimate:
     """None when there are too few episodes to tell."""
 
 
-def estimate(values: Float[np.ndarray, "episode"]) -> Estimate:
+def estimate(
+    values: Float[np.ndarray, "episode"],
+    weights: Float[np.ndarray, "episode"] | None = None,
+    *,
+    ci: bool = True,
+) -> Estimate:
     """The mean of some values, with its bootstrap interval.
 
     The interval is bias-corrected and accelerated (BCa), from a fixed seed, so the same episodes
-    always give the same digits.
+    always give the same digits. Episodes are what is drawn again, with their weights.
+
+    Args:
+        values: one per episode.
+        weights: how much each counts, such as the number of its predictions; alike if None.
+        ci: whether the interval is wanted.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 14, through
     `scipy.stats.bootstrap`.
     """
     from scipy.stats import bootstrap
 
-    mean = float(np.mean(values))
-    if len(values) < 2:
+    alike = weights is None or np.ptp(weights) == 0
+    data = (values,) if alike else (values, weights)
+    mean_along: Any = np.mean if alike else _weighted_mean
+    mean = float(mean_along(*data, axis=-1))
+    if not ci or len(values) < 2:
         return Estimate(mean, None)
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         return Estimate(mean, (mean, mean))
     interval = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, batch=1_000, rng=np.random.default_rng(0)
+        data,
+        mean_along,
+        paired=len(data) > 1,
+        n_resamples=RESAMPLES,
+        batch=1_000,
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(mean, (float(interval.low), float(interval.high)))
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
+    total: np.ndarray = (values * weights).sum(axis) / weights.sum(axis)
+    return total
 
 
 def by_episode(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, float]:
@@ -51,9 +74,18 @@ def by_episode(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, float]:
     return {episode: float(np.mean(some)) for episode, some in values.items()}
 
 
-def mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> Estimate:
-    """The mean of a metric over episodes, with its interval."""
-    return estimate(np.array(list(by_episode(rows, key).values())))
+def _weights(rows: Sequence[Mapping[str, Any]], episodes: Iterable[str]) -> np.ndarray | None:
+    """The weights of some episodes, if the rows have any."""
+    if "weight" not in rows[0]:
+        return None
+    weight = by_episode(rows, "weight")
+    return np.array([weight[episode] for episode in episodes])
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str, *, ci: bool = True) -> Estimate:
+    """The mean of a metric over episodes, weighted where they have weights, with its interval."""
+    values = by_episode(rows, key)
+    return estimate(np.array(list(values.values())), _weights(rows, values), ci=ci)
 
 
 def difference(
@@ -68,4 +100,5 @@ def difference(
     common = [episode for episode in ours if episode in theirs]
     if not common:
         raise ValueError("A paired difference needs common episodes, but there are none.")
-    return estimate(np.array([ours[episode] - theirs[episode] for episode in common]))
+    differences = np.array([ours[episode] - theirs[episode] for episode in common])
+    return estimate(differences, _weights(rows, common))

@@ -28,11 +28,11 @@ def cdf(
 ) -> Axes:
     """The share of episodes up to each value of the metric, a line per policy."""
     spans = []
-    for result, style in _styled(best_first(results, metric), bounds):
+    for result, style in styled(best_first(results, metric), bounds):
         values = list(by_episode(result.episodes, metric.key).values())
         spans.append((float(np.quantile(values, 0.01)), float(np.quantile(values, 0.99))))
-        ax.ecdf(values, label=f"{result.metrics[metric.key].mean:.3f}  {_short(result)}", **style)
-    _frame(ax, results)
+        ax.ecdf(values, label=f"{result.metrics[metric.key].mean:.3f}  {short(result)}", **style)
+    frame(ax, results)
     ax.set_xlabel(f"{metric.label} of an episode")
     ax.set_ylabel("share of episodes")
     ax.set_xlim(*_limits(spans))
@@ -61,9 +61,9 @@ def bars(
             va="center",
             fontsize="small",
         )
-    _frame(ax, results)
+    frame(ax, results)
     ax.set_xlim(low, high + 0.12 * (high - low))
-    ax.set_yticks(range(len(ordered)), [_short(result) for result in ordered])
+    ax.set_yticks(range(len(ordered)), [short(result) for result in ordered])
     ax.set_xlabel(f"mean {metric.label}, 95 % interval over {_count(results)} episodes")
     ax.grid(visible=False, axis="y")
     return ax
@@ -86,7 +86,7 @@ def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
     return paths
 
 
-def _styled(
+def styled(
     results: Sequence[Result], bounds: frozenset[str]
 ) -> Iterator[tuple[Result, dict[str, Any]]]:
     """Adapted models in thick warm lines, rivals in thin cool ones, bounds in dashed grey."""
@@ -108,7 +108,8 @@ def _colour(result: Result, bounds: frozenset[str]) -> str:
     return BOUND if result.policy in bounds else RIVALS[0]
 
 
-def _short(result: Result) -> str:
+def short(result: Result) -> str:
+    """What legends and axes call it."""
     if result.checkpoint is None:
         return str(result.policy)
     path = Path(result.checkpoint)
@@ -134,7 +135,8 @@ def _limits(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return float(low - pad * (low != 0)), float(high + pad)
 
 
-def _frame(ax: Axes, results: Sequence[Result]) -> None:
+def frame(ax: Axes, results: Sequence[Result]) -> None:
+    """What all plots share: the title, two spines, a faint grid."""
     ax.set_title(f"{results[0].task} / {results[0].setting}", loc="left", fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=True, alpha=0.25)

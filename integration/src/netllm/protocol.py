@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-    from netllm_adapt import AdaptedModel, Episode, Recipe
+    from netllm_adapt import Adapted, Episode, Recipe
     from torch import nn
 
     from netllm.report import Result
@@ -66,7 +66,8 @@ class Outcome:
     """What a policy did in a run of episodes."""
 
     rows: Sequence[Mapping[str, Any]]
-    """Per episode its `id` and its value of every metric."""
+    """Per episode its `id` and its value of every metric; `weight` where episodes do not count
+    alike, such as by the number of predictions in them."""
     decisions: int
     """How often the policy was asked."""
     seconds: float
@@ -92,6 +93,10 @@ class Task(Protocol):
     """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
     draws: Mapping[str, Draw]
     """Plots by file name."""
+    supervised: bool
+    """Whether it learns from recorded right answers; else from a pool that policies collect."""
+    validation: int | None
+    """How many validation episodes choose a checkpoint unless told otherwise; None: all."""
 
     def settings(self) -> Mapping[str, str]:
         """The settings by name, with a line about each."""
@@ -138,11 +143,11 @@ class Task(Protocol):
         """
         ...
 
-    def experience(self, pool: Path | None, setting: Any) -> Any:
+    def experience(self, pool: Path | None, setting: Any, recipe: Recipe) -> Any:
         """What a model of this task learns from: a pool, or the setting's own training part."""
         ...
 
-    def encoder(self, setting: Any, *, width: int) -> nn.Module:
+    def encoder(self, setting: Any, recipe: Recipe, *, width: int) -> nn.Module:
         """The multimodal encoder for a backbone of some width."""
         ...
 
@@ -150,25 +155,37 @@ class Task(Protocol):
         """The networking head for a backbone of some width."""
         ...
 
+    def assemble(self, recipe: Recipe, **parts: Any) -> Adapted:
+        """The model from its parts: `backbone`, `encoder`, `head`, `spec`."""
+        ...
+
+    def policy(self, model: Any, setting: Any) -> Policy:
+        """An adapted model as a policy."""
+        ...
+
     def recipe(self, backbone: str) -> Recipe:
         """How a backbone is adapted to it unless told otherwise: the best recipe found."""
         ...
 
     def target_returns(self, experience: Any) -> Sequence[float]:
-        """Returns to try asking for at the start of an episode, the likeliest first."""
+        """Returns to try asking for at the start of an episode, the likeliest first, if any."""
         ...
 
     def fit(
         self,
-        model: AdaptedModel,
+        model: Any,
         experience: Any,
         *,
         recipe: Recipe,
         out: Path,
-        validate: Callable[[AdaptedModel], dict[str, float]],
+        validate: Callable[[Any], dict[str, float]],
         metric: str,
         maximise: bool,
+        finish: Callable[[Any], None] | None,
         resume: bool,
-    ) -> AdaptedModel:
-        """Train the model, and return the checkpoint whose `metric` in `validate` is best."""
+    ) -> Adapted:
+        """Train the model, and return the checkpoint whose `metric` in `validate` is best.
+
+        `finish` changes that checkpoint before it is kept for good.
+        """
         ...

@@ -102,7 +102,7 @@ def adapt_command(
     backbone: str = DEFAULT_BACKBONE,
     setting: str | None = None,
     target_return: float | None = None,
-    validation: int = 64,
+    validation: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     data: Data = None,
     set_: Assignments = (),
@@ -119,7 +119,8 @@ def adapt_command(
             weights.
         setting: Where it is validated; the pool's own setting unless given.
         target_return: Return asked for at an episode's start; the best on validation if not given.
-        validation: Episodes of the validation part that choose the checkpoint.
+        validation: Episodes of the validation part that choose the checkpoint; the task's usual
+            number if not given.
         resume: Continue a run that was cut off.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.

@@ -1,0 +1,237 @@
+"""Viewport prediction: say where a head will turn, so that only that part of a video is sent.
+
+A viewer of 360° video turns the head; its last seconds are known, the next ones are wanted, point
+by point: roll, pitch and yaw in degrees. The error is the mean of the wrapped differences over the
+horizon and the three angles (MAE, in degrees).
+
+This module is the whole task on one page: head movement and metrics (`netllm_sims.vp`), what the
+model sees (`VP.encoder`), how it answers (`VP.head`: the whole horizon in one pass), the rivals
+(`netllm_baselines.vp`) and the recipe. There is no pool: the model learns from recorded movement.
+
+Source: NetLLM (Wu et al., SIGCOMM 2024), sections 4 and A.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netllm.protocol import Draw, Metric, Outcome, Policy
+
+if TYPE_CHECKING:
+    from netllm_adapt import Episode, Examples, Predictor, Recipe
+    from netllm_sims.vp import Clip, Setting
+    from torch import nn
+
+MAE = Metric("mae_deg", "MAE °", higher_is_better=False)
+METRICS = (
+    MAE,
+    Metric("rmse_deg", "RMSE °", higher_is_better=False),
+    Metric("great_circle_deg", "great circle °", higher_is_better=False),
+    Metric("tile_hit_rate", "tiles hit"),
+)
+
+TRAIN_STRIDE = 5
+"""Points between two windows to learn from; the published ones, 15 apart, are a third of them."""
+
+MIRROR = np.array([-1.0, 1.0, -1.0])
+"""Left and right exchanged: roll and yaw change their signs."""
+
+
+class VP:
+    """Viewport prediction, as a `netllm.protocol.Task`."""
+
+    name = "vp"
+    metrics = METRICS
+    rivals = ("hold-last", "velocity", "linear-regression", "gru", "track")
+    bounds: frozenset[str] = frozenset()
+    supervised = True
+    validation = None
+    trainers: Mapping[str, str] = {
+        "gru": "netllm_baselines.vp.gru_training:train_gru",
+        "track": "netllm_baselines.vp.track_training:train_track",
+    }
+
+    @property
+    def draws(self) -> Mapping[str, Draw]:
+        """The distribution of the error, its growth over the horizon, one prediction."""
+        from netllm import plots, vp_plots
+
+        return {
+            "cdf.png": partial(plots.cdf, metric=MAE),
+            "bars.png": partial(plots.bars, metric=MAE),
+            "horizon.png": vp_plots.horizon,
+            "example.png": vp_plots.example,
+        }
+
+    def settings(self) -> Mapping[str, str]:
+        """The settings by name, with a line about each."""
+        from netllm_sims.vp import settings
+
+        return settings()
+
+    def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
+        """One setting, with any field overridden."""
+        from netllm_sims.vp import setting
+
+        # Other processes may work in another folder.
+        folder = Path(data).resolve() if data is not None else None
+        return setting(name, data=folder, **({"train_stride": TRAIN_STRIDE} | overrides))
+
+    def seeds(self, setting: Setting) -> Sequence[int]:
+        """One: windows are fixed, and no policy draws anything."""
+        return (0,)
+
+    def episodes(
+        self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0
+    ) -> Sequence[Clip]:
+        """User-video pairs of a part with their windows; a choice by the seed, if fewer."""
+        return setting.clips(part, episodes=count, seed=seed)
+
+    def subsets(self, setting: Setting, episodes: Sequence[Clip]) -> Mapping[str, frozenset[str]]:
+        """None."""
+        return {}
+
+    def rollout(
+        self, policy: Policy, setting: Setting, episodes: Sequence[Clip], *, seed: int
+    ) -> Outcome:
+        """Errors of every user-video pair, each the mean over its windows, which are its weight."""
+        from netllm_sims.vp import rollout
+
+        done = rollout(policy, setting, episodes, seed=seed)
+        rows = [
+            _row(clip, predicted, setting)
+            for clip, predicted in zip(episodes, done.predicted_deg, strict=True)
+        ]
+        rows[0]["example"] = _example(episodes[0], done.predicted_deg[0])
+        return Outcome(rows, done.decisions, done.seconds)
+
+    def record(self, *_: Any, **__: Any) -> Iterator[Episode]:
+        """Nothing: the right answers are recorded already."""
+        raise TypeError("vp is supervised: there is nothing to collect.")
+
+    def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Examples:
+        """All training windows, and their mirror images."""
+        from netllm_adapt import Examples
+
+        if pool is not None:
+            raise ValueError(
+                "adapt vp takes no pool: it learns from the training part of its setting. "
+                "Leave --pool out; choose the data with --setting, --data or --set."
+            )
+        clips = setting.clips("train")
+        history = np.concatenate([clip.history_deg for clip in clips]).astype(np.float32)
+        future = np.concatenate([clip.future_deg for clip in clips]).astype(np.float32)
+        return Examples(
+            {"viewport_deg": np.concatenate([history, history * MIRROR.astype(np.float32)])},
+            np.concatenate([future, future * MIRROR.astype(np.float32)]),
+        )
+
+    def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
+        """A token per known viewport, and the one that asks for the answer."""
+        from netllm_encoders import Viewport
+
+        return Viewport(width=width, history=setting.history)
+
+    def head(self, setting: Setting, *, width: int) -> nn.Module:
+        """All viewports of the horizon at once, each a valid orientation."""
+        from netllm_heads import Trajectory
+
+        return Trajectory(width=width, horizon=setting.horizon)
+
+    def assemble(self, recipe: Recipe, **parts: Any) -> Predictor:
+        """A model that answers in one pass."""
+        from netllm_adapt import Predictor
+
+        return Predictor(**parts)
+
+    def policy(self, model: Predictor, setting: Setting) -> Policy:
+        """The model, also beyond the horizon that it was trained for."""
+        return Extended(model, setting)
+
+    def recipe(self, backbone: str) -> Recipe:
+        """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
+        from netllm_adapt import Recipe
+
+        layers = 12 if backbone.endswith("smollm2-135m") else None
+        return replace(
+            Recipe(),
+            layers=layers,
+            steps=1_000,
+            batch=64,
+            micro_batch=64,
+            average=0.98,
+            validate_every=200,
+        )
+
+    def target_returns(self, experience: Examples) -> Sequence[float]:
+        """None: nothing is asked for but the answer."""
+        return ()
+
+    def fit(self, model: Predictor, experience: Examples, **run: Any) -> Predictor:
+        """Learn the recorded futures; see `netllm_adapt.training.fit_supervised`."""
+        from netllm_adapt import fit_supervised
+
+        del run["finish"]
+        return fit_supervised(model, experience, **run)
+
+
+class Extended:
+    """A predictor as a policy of any setting.
+
+    Of a longer history the model reads the last points that it knows; of a longer horizon it
+    predicts the rest from its own predictions.
+    """
+
+    def __init__(self, model: Predictor, setting: Setting) -> None:
+        from netllm_adapt import Forecast
+
+        self._forecast = Forecast(model)
+        self._horizon = setting.horizon
+
+    def reset(self, seed: int) -> None:
+        """Nothing to begin."""
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The viewports that follow, (batch, horizon, 3), in degrees."""
+        seen = observation["viewport_deg"]
+        known = seen.shape[1]
+        while seen.shape[1] < known + self._horizon:
+            answer = self._forecast.act({**observation, "viewport_deg": seen})
+            seen = np.concatenate([seen, answer], axis=1)
+        return seen[:, known : known + self._horizon]
+
+
+def _row(clip: Clip, predicted_deg: np.ndarray, setting: Setting) -> dict[str, Any]:
+    from netllm_sims.vp import metrics
+
+    by_step = metrics.mae_deg(predicted_deg, clip.future_deg, per_step=True)
+    tiles = metrics.tile_hit_rate(predicted_deg, clip.future_deg, fov_deg=setting.fov_deg)
+    return {
+        "id": clip.id,
+        "mae_deg": float(by_step.mean()),
+        "rmse_deg": float(metrics.rmse_deg(predicted_deg, clip.future_deg).mean()),
+        "great_circle_deg": float(metrics.great_circle_deg(predicted_deg, clip.future_deg).mean()),
+        "tile_hit_rate": float(tiles.mean()),
+        "weight": len(clip.future_deg),
+        "mae_by_step_deg": [round(float(value), 4) for value in by_step.mean(axis=0)],
+        "step_s": 1 / setting.rate_hz,
+    }
+
+
+def _example(clip: Clip, predicted_deg: np.ndarray) -> dict[str, Any]:
+    """The window of a clip in which the head moves most, with what was predicted."""
+    from netllm_sims.vp.metrics import wrap_deg
+
+    moved = np.abs(wrap_deg(clip.future_deg - clip.history_deg[:, -1:])).mean(axis=(1, 2))
+    window = int(moved.argmax())
+    parts = {"history": clip.history_deg, "future": clip.future_deg, "predicted": predicted_deg}
+    return {
+        "time_s": float(clip.time_s[window]),
+        **{f"{name}_deg": np.round(values[window], 2).tolist() for name, values in parts.items()},
+    }

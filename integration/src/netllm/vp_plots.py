@@ -1,0 +1,61 @@
+"""Plots of viewport prediction: the error over the horizon, and one prediction on the sphere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netllm.plots import BOUND, frame, short, styled
+from netllm.protocol import Metric
+from netllm.report import Result, best_first
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAE = Metric("mae_deg", "MAE °", higher_is_better=False)
+
+
+def horizon(ax: Axes, results: Sequence[Result]) -> Axes:
+    """The mean error of every step of the horizon, a line per policy, over seconds ahead."""
+    for result, style in styled(best_first(results, MAE), frozenset()):
+        rows = result.episodes
+        weights = [row["weight"] for row in rows]
+        error = np.average([row["mae_by_step_deg"] for row in rows], axis=0, weights=weights)
+        ahead_s = (np.arange(len(error)) + 1) * rows[0]["step_s"]
+        ax.plot(ahead_s, error, label=short(result), **style)
+    frame(ax, results)
+    ax.set_xlabel("seconds ahead")
+    ax.set_ylabel("MAE °")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def example(ax: Axes, results: Sequence[Result]) -> Axes:
+    """The window of the first clip in which the head moves most, on the equirectangular frame."""
+    seen = results[0].episodes[0]["example"]
+    past, future = (np.array(seen[f"{part}_deg"]) for part in ("history", "future"))
+    _path(ax, past, color=BOUND, linewidth=3, label="seen")
+    _path(ax, np.vstack([past[-1:], future]), color="black", linewidth=3, label="came")
+    for result, style in styled(best_first(results, MAE), frozenset()):
+        answer = np.array(result.episodes[0]["example"]["predicted_deg"])
+        _path(ax, np.vstack([past[-1:], answer]), label=short(result), **style)
+    frame(ax, results)
+    ax.set_xlim(-180, 180)
+    ax.set_ylim(-90, 90)
+    ax.set_aspect("equal")
+    ax.set_xticks(range(-180, 181, 60))
+    ax.set_yticks(range(-90, 91, 30))
+    ax.set_xlabel(f"yaw °, {results[0].episodes[0]['id']} at {seen['time_s']:.0f} s")
+    ax.set_ylabel("pitch °")
+    ax.legend(frameon=False, fontsize="x-small", ncols=2)
+    return ax
+
+
+def _path(ax: Axes, viewports_deg: np.ndarray, **style: Any) -> None:
+    """A line in the frame, broken where it crosses the seam."""
+    pitch, yaw = viewports_deg[:, 1], viewports_deg[:, 2]
+    breaks = np.flatnonzero(np.abs(np.diff(yaw)) > 180) + 1
+    ax.plot(np.insert(yaw, breaks, np.nan), np.insert(pitch, breaks, np.nan), **style)
