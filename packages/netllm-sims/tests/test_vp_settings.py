@@ -79,3 +79,139 @@ def test_the_first_test_window_is_the_published_one(vp_data):
 def test_every_setting_has_one_line():
     assert set(settings()) == {"default", "synthetic", *REAL}
     assert all(line and "\n" not in line for line in settings().values())
+
+
+@pytest.fixture
+def no_vp_data(monkeypatch):
+    monkeypatch.delenv("NETLLM_DATA", raising=False)
+
+
+@pytest.mark.usefixtures("no_vp_data")
+def test_default_without_data_is_synthetic_and_says_so():
+    config = setting("default")
+    assert config.synthetic
+    assert config.dataset == "synthetic"
+    assert config.data is None
+    one, other = config.clips("test")[0], setting("synthetic").clips("test")[0]
+    np.testing.assert_array_equal(one.history_deg, other.history_deg)
+
+
+@pytest.mark.usefixtures("no_vp_data")
+@pytest.mark.parametrize("name", REAL)
+def test_real_settings_without_data_tell_where_to_name_it(name):
+    with pytest.raises(FileNotFoundError, match="--data DIR or NETLLM_DATA"):
+        setting(name)
+
+
+def test_a_wrong_data_folder_is_an_error_not_a_fallback(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"must hold vp/Jin2022\.zip .*--data"):
+        setting("default", data=tmp_path)
+    monkeypatch.setenv("NETLLM_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"nowhere: .*NETLLM_DATA"):
+        setting("default")
+    assert setting("synthetic").synthetic
+
+
+def test_unknown_names_list_the_nearest():
+    with pytest.raises(ValueError, match=r"'unseen-datset'\. Did you mean unseen-dataset"):
+        setting("unseen-datset")
+    with pytest.raises(ValueError, match=r"Unknown field 'horizn'\. Did you mean horizon"):
+        setting("synthetic", horizn=1)
+    with pytest.raises(ValueError, match="Unknown field 'synthetic'"):
+        setting("default", synthetic=True)
+    with pytest.raises(ValueError, match=r"Unknown way with gaps 'spit'\. Did you mean split"):
+        setting("synthetic", gaps="spit")
+
+
+def test_any_field_can_be_overridden_also_by_text(tmp_path):
+    config = setting(
+        "synthetic", history="15", horizon=10, fov_deg="100,80", rate_hz="5", frames=str(tmp_path)
+    )
+    assert (config.history, config.horizon, config.rate_hz) == (15, 10, 5.0)
+    assert config.fov_deg == (100.0, 80.0)
+    assert config.frames == tmp_path.resolve()
+    assert setting("synthetic", frames=None, users=None).users is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"history": 0}, "`history` must be at least 1 point, got 0"),
+        ({"horizon": 2.5}, "`horizon` must be a whole number, got 2.5"),
+        ({"stride": "x"}, "`stride` must be a number, got 'x'"),
+        ({"history": 31}, "`trim_head` must be at least 31 points for a history of 31"),
+        ({"horizon": 62}, "`trim_tail` must be at least 61 points"),
+        ({"rate_hz": 0}, "`rate_hz` must be a finite number > 0, got 0"),
+        ({"fov_deg": (180, 90)}, r"`fov_deg` must be two angles in \(0, 180\)"),
+        ({"fov_deg": "90"}, "`fov_deg` must be two angles"),
+        ({"users": ["user1"]}, "choose among recorded data"),
+        ({"users": [3]}, r"`users` must be one or more names, got \[3\]"),
+    ],
+)
+def test_values_that_do_not_fit_are_errors(fields, message):
+    with pytest.raises(ValueError, match=message):
+        setting("synthetic", **fields)
+
+
+def test_own_folders_must_be_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone: .*\(`trajectories`\)"):
+        setting("default", trajectories=tmp_path / "gone")
+
+
+def test_unseen_settings_have_a_test_part_only(vp_data):
+    with pytest.raises(ValueError, match=r"only a `test` part, got 'train'\. Train on `default`"):
+        setting("unseen-both", data=vp_data).clips("train")
+
+
+def test_parts_and_episodes_are_checked():
+    config = setting("synthetic")
+    with pytest.raises(ValueError, match="`part` must be one of train, valid, test, got 'tset'"):
+        config.clips("tset")
+    for episodes in (0, 61):
+        with pytest.raises(ValueError, match=rf"at least 1 and at most 60, .*got {episodes}"):
+            config.clips("test", episodes=episodes)
+
+
+def test_episodes_choose_pairs_by_seed_and_the_first_to_test():
+    config = setting("synthetic")
+    every = [clip.id for clip in config.clips("valid")]
+    assert len(every) == 24
+    some = [clip.id for clip in config.clips("valid", episodes=9, seed=3)]
+    assert some == [clip.id for clip in config.clips("valid", episodes=9, seed=3)]
+    assert some != [clip.id for clip in config.clips("valid", episodes=9, seed=4)]
+    assert some == [one for one in every if one in some]
+    assert len(set(some)) == 9
+    assert config.clips("test", episodes=4, seed=8) == config.clips("test")[:4]
+
+
+def test_what_was_read_is_kept(vp_data):
+    config = setting("default", data=vp_data)
+    assert config.clips("valid")[0] is config.clips("valid")[0]
+
+
+def test_training_windows_may_be_denser():
+    config = setting("synthetic", train_stride=5)
+    assert [len(config.clips(part)[0]) for part in ("train", "valid", "test")] == [42, 14, 14]
+
+
+def test_published_gaps_can_be_refused_or_split(vp_data):
+    strict = setting("default", data=vp_data, gaps="error", users="user31", videos="video10")
+    with pytest.raises(ValueError, match=r"video10/5Hz/simple_5Hz_user31\.csv:\d+: .*at most 1 s"):
+        strict.clips("valid")
+    kept = setting("default", data=vp_data, users="user31", videos="video10")
+    split = setting("default", data=vp_data, gaps="split", users="user31", videos="video10")
+    assert len(split.clips("valid")[0]) < len(kept.clips("valid")[0])
+
+
+def test_an_unpacked_folder_reads_like_the_zip(vp_data, tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(vp_data / "vp" / "Jin2022.zip") as archive:
+        some = [name for name in archive.namelist() if name.startswith("Jin2022/video4/")]
+        archive.extractall(tmp_path / "vp", some)
+    loose = setting("default", data=tmp_path).clips("test")
+    packed = setting("default", data=vp_data, videos="video4").clips("test")
+    assert [clip.id for clip in loose] == [clip.id for clip in packed]
+    np.testing.assert_array_equal(loose[-1].future_deg, packed[-1].future_deg)
+    with pytest.raises(ValueError, match="must hold files of the valid part of Jin2022, got none"):
+        setting("default", data=tmp_path).clips("valid")

@@ -69,6 +69,8 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
         remedy = "Fewer than three users are all test: add users, or make folders of the parts."
     files = [entry for entry in _chosen(reading, every) if entry in mine]
     if not files:
+        if reading.videos is not None or reading.users is not None:
+            remedy = "Choose other videos and users."
         raise ValueError(
             f"{reading.root}: must hold trajectories of the {part} part, got none. {remedy}"
         )

@@ -79,10 +79,10 @@ class Scene:
 
 
 def make_scene(rng: np.random.Generator) -> Scene:
-    """A random scene of a minute: three POIs at its start, then one more every 2 to 6 s."""
+    """A random scene of a minute: three POIs at its start, then one more every 3 to 7 s."""
     births = [0.0, 0.0, 0.0]
     while births[-1] < DURATION_S:
-        births.append(births[-1] + rng.uniform(2.0, 6.0))
+        births.append(births[-1] + rng.uniform(3.0, 7.0))
     birth_s, count = np.array(births), len(births)
     hues = rng.uniform(0, 1, count)
     return Scene(

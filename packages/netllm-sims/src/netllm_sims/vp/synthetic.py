@@ -11,15 +11,16 @@ from netllm_sims.vp.geometry import from_yaw_pitch, wrap_deg
 from netllm_sims.vp.scenes import DURATION_S, Scene, make_scene
 from netllm_sims.vp.trajectories import Trajectory
 
-_VIDEOS = {"train": range(24), "valid": range(24, 28), "test": range(28, 36)}
-_USERS = {"train": range(12), "valid": range(12, 17), "test": range(17, 24)}
+_VIDEOS = {"train": range(48), "valid": range(48, 54), "test": range(54, 64)}
+_USERS = {"train": range(8), "valid": range(8, 12), "test": range(12, 18)}
 _STEP_S = 0.1
 
 
 def trajectories(seed: int, part: str, *, rate_hz: float = 5.0) -> list[Trajectory]:
     """Trajectories of a minute of the users and videos of `part`, of which no other part has any.
 
-    24, 4 and 8 videos, 12, 5 and 7 users; every user of a part watches every video of it.
+    48, 6 and 10 videos, 8, 4 and 6 users; every user of a part watches every video of it. The
+    videos are many, since what a picture tells can be learned from many pictures only.
 
     Args:
         seed: Of everything.
@@ -57,14 +58,14 @@ def watch(
 ) -> Float[ndarray, "step user 2"]:
     """Unwrapped yaw and pitch in degrees of the users' heads, every 0.1 s.
 
-    A user notices a point of interest (POI) 0.8 to 1.4 s after it appears, and attends the most
+    A user notices a point of interest (POI) 0.9 to 1.5 s after it appears, and attends the most
     salient of those noticed: new ones, mostly, since salience fades. Tastes differ by some 10 %,
     and the attended one counts 15 % more. The head turns towards it by the shortest way, at most at
     the user's top speed of 90 to 160 °/s (a saccade), and then follows it (smooth pursuit) with a
     lag of 0.2 to 0.4 s, beside its centre by some 3° and trembling by 1°.
     """
     traits = np.array([np.random.default_rng([seed, 1, user]).uniform(0, 1, 3) for user in users])
-    reaction_s, lag_s, top = np.array([[0.8], [0.2], [90.0]]) + traits.T * [[0.6], [0.2], [70.0]]
+    reaction_s, lag_s, top = np.array([[0.9], [0.2], [90.0]]) + traits.T * [[0.6], [0.2], [70.0]]
     own = [np.random.default_rng([seed, 2, video, user]) for user in users]
     taste = np.stack([np.exp(rng.normal(0, 0.1, len(scene.birth_s))) for rng in own])
     beside = np.stack([rng.normal(0, 3, 2) for rng in own])
