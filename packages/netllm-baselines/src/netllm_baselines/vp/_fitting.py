@@ -1,0 +1,103 @@
+"""Training runs of the learned viewport predictors (needs the extra `learned`)."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from netllm_sims.vp import Setting
+from tqdm import tqdm
+
+from netllm_baselines.vp._learner import Learner, Make, validate
+from netllm_baselines.vp._torch import few_threads
+from netllm_baselines.vp._windows import Windows
+from netllm_baselines.vp.recipe import Recipe
+from netllm_baselines.vp.saliency import Maps
+from netllm_baselines.vp.weights_file import Weights
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    setting: Setting,
+    make: Make,
+    *,
+    out: Path | str,
+    recipe: Recipe,
+    steps: int | None,
+    seed: int,
+    threads: int,
+    meta: dict[str, Any],
+    maps: Maps | None = None,
+) -> Path:
+    """Write the network with the least validation error to `out` and return that path.
+
+    Args:
+        setting: Its train and valid parts are used, the test part never.
+        make: Draws the network.
+        out: The `.npz`; a log with one JSON object per epoch is written beside it.
+        recipe: The numbers.
+        steps: Windows to learn from, in whole passes; None for the recipe's epochs.
+        seed: Of everything random.
+        threads: Of torch.
+        meta: Goes into the file, with what is known here.
+        maps: Saliency to learn from as well.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    dense = setting
+    if recipe.train_stride not in (0, setting.train_stride):
+        dense = replace(setting, train_stride=recipe.train_stride)
+    windows = Windows.of(dense, "train", maps=maps)
+    valid = Windows.of(setting, "valid", maps=maps)
+    if steps is not None:
+        recipe = replace(recipe, epochs=max(1, round(steps / len(windows))))
+    meta = meta | _provenance(setting, recipe=recipe, seed=seed)
+    best = np.inf
+    with few_threads(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
+        learner = Learner(make, windows, recipe=recipe, seed=seed)
+        for line, arrays in _epochs(learner, valid, epochs=recipe.epochs, name=meta["kind"]):
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            if line["valid_mae_deg"] < best:
+                best = line["valid_mae_deg"]
+                found = {"valid_mae_deg": best, "epoch": line["epoch"]}
+                Weights(arrays=arrays, meta=meta | found).save(out)
+    _log.info("least error on the validation part: %.4f degrees", best)
+    return out
+
+
+def _epochs(
+    learner: Learner, valid: Windows, *, epochs: int, name: str
+) -> Iterator[tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """What to log after each epoch, and the parameters then."""
+    started = time.perf_counter()
+    bar = tqdm(range(1, epochs + 1), desc=name, unit="epoch", disable=None)
+    for epoch in bar:
+        line = {"epoch": epoch, "train_mae_deg": learner.epoch()}
+        network, halves = learner.halved()
+        line["valid_mae_deg"] = validate(network, valid)
+        line["seconds"] = time.perf_counter() - started
+        bar.set_postfix(train=f"{line['train_mae_deg']:.3f}", valid=f"{line['valid_mae_deg']:.3f}")
+        yield line, {name: value.numpy() for name, value in halves.items()}
+
+
+def _provenance(setting: Setting, *, recipe: Recipe, seed: int) -> dict[str, Any]:
+    names = ("netllm-sims", "netllm-baselines", "torch")
+    return {
+        "setting": setting.name,
+        "synthetic": setting.synthetic,
+        "dataset": setting.dataset,
+        "history": setting.history,
+        "horizon": setting.horizon,
+        "rate_hz": setting.rate_hz,
+        "hidden": recipe.hidden,
+        "seed": seed,
+        "recipe": asdict(recipe),
+        "versions": {name: version(name) for name in names},
+    }

@@ -1,0 +1,67 @@
+"""Train TRACK on a setting (needs the extra `learned`)."""
+
+from pathlib import Path
+
+from netllm_sims.vp import Setting
+from netllm_sims.vp import setting as named_setting
+
+from netllm_baselines.vp import _fitting
+from netllm_baselines.vp.recipe import Recipe, override
+from netllm_baselines.vp.saliency import Maps
+from netllm_baselines.vp.track_network import network
+
+RECIPE = Recipe(batch=128)
+"""Chosen on the validation part of `default`."""
+
+
+def train_track(
+    setting: Setting | str,
+    *,
+    out: Path | str,
+    saliency: bool = False,
+    steps: int | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    threads: int = 1,
+    command: str = "",
+    **overrides: int | float | str | bool,
+) -> Path:
+    """Write the TRACK with the least validation error of all epochs to `out`; returns that path.
+
+    The training is the GRU's, see `train_gru`.
+
+    Args:
+        setting: A setting or its name.
+        out: The `.npz` to write.
+        saliency: Learn from maps of the frames too; the setting must have frames.
+        steps: Windows to learn from; None for the recipe's epochs.
+        seed: Of everything random.
+        recipe: Other numbers than the default ones.
+        threads: torch threads while training.
+        command: Remembered in the file's metadata.
+        overrides: Single fields of the recipe.
+
+    Raises:
+        ValueError: An override is no field of the recipe, or useless; saliency without frames.
+    """
+    setting = named_setting(setting) if isinstance(setting, str) else setting
+    numbers = override(recipe or RECIPE, overrides)
+    maps = Maps(setting, before=setting.history, after=setting.horizon) if saliency else None
+    return _fitting.train(
+        setting,
+        lambda generator: network(
+            hidden=numbers.hidden,
+            horizon=setting.horizon,
+            saliency=saliency,
+            dropout=numbers.dropout,
+            blur=numbers.blur,
+            generator=generator,
+        ),
+        out=out,
+        recipe=numbers,
+        steps=steps,
+        seed=seed,
+        threads=threads,
+        meta={"kind": "track", "saliency": saliency, "command": command},
+        maps=maps,
+    )
