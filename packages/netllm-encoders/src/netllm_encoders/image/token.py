@@ -11,11 +11,11 @@ class Image(nn.Module):
     """One feature vector per frame: where, relative to the viewer, is something.
 
     A frame comes as a grid of feature vectors of the whole sphere, as `FrameFeatures` gives it. It
-    is centred on its mean over the cells and divided by its standard deviation; a linear map takes
-    every cell to a few channels; the grid is turned until its middle is the viewer's yaw (see
-    `centred`); an MLP reads all cells at once. So a thing 30 degrees to the right of the viewer
-    looks the same wherever the viewer stands. Rows are not shifted, for the sphere has poles: the
-    MLP gets the viewer's pitch beside the cells.
+    is centred on its mean over the cells and divided by its standard deviation. An MLP shared by
+    all cells takes each to a few channels (is something there?); the grid is turned until its
+    middle is the viewer's yaw, see `centred`; another MLP reads all cells at once (where?). So a
+    thing 30 degrees to the right of the viewer looks the same wherever the viewer stands. Rows are
+    not shifted, for the sphere has poles: the MLP gets the viewer's pitch beside the cells.
 
     Args:
         hidden: Number of features.
@@ -41,7 +41,9 @@ class Image(nn.Module):
                 f"got {hidden}, {rows}, {columns}, {channels} and {reduced}."
             )
         self.shape = (rows, columns, channels)
-        self.reduce = nn.Linear(channels, reduced)
+        self.cells = nn.Sequential(
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, reduced), nn.GELU()
+        )
         self.layers = nn.Sequential(
             nn.Linear(rows * columns * reduced + 1, hidden),
             nn.GELU(),
@@ -67,7 +69,7 @@ class Image(nn.Module):
         grid, viewport_deg = grid.float(), viewport_deg.float()
         grid = grid - grid.mean((1, 2), keepdim=True)
         grid = grid * (grid.square().mean((1, 2, 3), keepdim=True) + _FLOOR).rsqrt()
-        cells = centred(self.reduce(grid), viewport_deg[:, 2]).flatten(1)
+        cells = centred(self.cells(grid), viewport_deg[:, 2]).flatten(1)
         features: Tensor = self.layers(torch.cat([cells, viewport_deg[:, 1:2] / 90], dim=1))
         return features
 
