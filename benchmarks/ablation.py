@@ -21,6 +21,7 @@ from typing import Any
 from netllm import registry, rl_collect
 from netllm.abr import ABR, fields
 from netllm.adapting import build_model, choose_target, validator
+from netllm_adapt import Recipe
 from netllm_encoders import Step
 from torch import nn
 
@@ -38,6 +39,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pool: no random actions": {"collect": {"epsilon": 0.0}},
     "pool: PPO, MPC and BBA drive": {"collect": {"policy": ["ppo", "mpc", "bba"]}},
     "no return-to-go": {"blind": True},
+    "PPO, MPC and BBA drive, no return-to-go": {
+        "blind": True,
+        "collect": {"policy": ["ppo", "mpc", "bba"]},
+    },
     "rank 4": {"recipe": {"rank": 4, "alpha": 8.0}},
     "rank 128": {"recipe": {"rank": 128, "alpha": 256.0}},
     "layers 12": {"recipe": {"layers": 12}},
@@ -49,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Blind(ABR):
     """The task with a return-to-go that says nothing."""
 
-    def encoder(self, setting: Any, *, width: int) -> nn.Module:
+    def encoder(self, setting: Any, recipe: Recipe, *, width: int) -> nn.Module:
         """The usual encoder; its returns are scaled to nothing."""
         levels = len(setting.rates_kbps)
         return Step(width=width, fields=fields(levels), actions=levels, return_scale=1e12)
@@ -79,6 +84,7 @@ def run(variant: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> d
         validate=lambda _: {},
         metric="qoe",
         maximise=True,
+        finish=None,
         resume=False,
     )
     seconds = time.process_time() - begun

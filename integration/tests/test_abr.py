@@ -245,7 +245,7 @@ def test_a_video_with_another_ladder_gets_an_encoder_and_a_head_that_fit():
     import torch
 
     place = setting("synthetic", rates_kbps=(400.0, 1000.0, 2500.0))
-    encoder, head = ABR().encoder(place, width=16), ABR().head(place, width=16)
+    encoder, head = ABR().encoder(place, Recipe(), width=16), ABR().head(place, width=16)
     assert fields(3)["sizes_mb"]["channels"] == 3
     seen = {
         "throughput_mbps": torch.rand(1, 2, 6),
