@@ -57,9 +57,9 @@ def test_a_linear_map_of_a_cells_random_features_tells_whether_a_bright_disc_is_
 
 
 def test_a_grid_holds_the_averaged_patch_tokens_of_the_frozen_model():
+    features = make(grid=(2, 4))
     import timm
 
-    features = make(grid=(2, 4))
     frame = noise(1)[0]
     grids = features([frame])
     assert grids.shape == (1, 2, 4, 64)
