@@ -88,7 +88,7 @@ def test_a_vector_of_any_length_gives_the_viewport_that_looks_along_it(viewport)
 
 
 def test_axes_are_as_documented():
-    look = geometry.to_vectors(np.array([[0, 0, 0], [0, 0, 90], [0, 90, 0], [0, 0, -180]]))
+    look = geometry.to_vectors(np.array([[0.0, 0, 0], [0, 0, 90], [0, 90, 0], [0, 0, -180]]))
     ahead, right, up = [0, 0, 1], [1, 0, 0], [0, -1, 0]
     np.testing.assert_allclose(look, [ahead, right, up, [0, 0, -1]], atol=1e-12)
 

@@ -97,6 +97,7 @@ def test_hits_and_overlap_by_hand():
     assert metrics.tile_overlap(predicted, future, **wide) == pytest.approx([2 / 6])
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("metric", ALL)
 def test_other_shapes_are_errors(metric):
     with pytest.raises(ValueError, match=r"must both be \(window, horizon, 3\), got"):

@@ -61,6 +61,7 @@ def broken(held):
     return held
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

@@ -1,4 +1,8 @@
 import os
+import subprocess
+import sys
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -203,9 +207,39 @@ def test_published_gaps_can_be_refused_or_split(vp_data):
     assert len(split.clips("valid")[0]) < len(kept.clips("valid")[0])
 
 
-def test_an_unpacked_folder_reads_like_the_zip(vp_data, tmp_path):
-    import zipfile
+def test_published_data_at_another_rate_are_resampled(vp_data):
+    some = {"data": vp_data, "users": "user83", "videos": "video4"}
+    (fine,) = setting("default", rate_hz=10, history=20, trim_head=60, **some).clips("test")
+    (rough,) = setting("default", **some).clips("test")
+    assert np.diff(fine.time_s) == pytest.approx(1.5, abs=1e-9)
+    assert np.diff(rough.time_s) == pytest.approx(3.0, abs=0.1)
 
+
+def test_the_whole_of_jin2022_is_read_and_checked_within_five_seconds(vp_data):
+    begin = time.perf_counter()
+    config = setting("default", data=vp_data)
+    assert sum(len(config.clips(part)) for part in config.parts) == 630 + 126 + 126
+    assert time.perf_counter() - begin < 5
+
+
+def test_the_synthetic_parts_have_as_many_windows_as_the_readme_says():
+    config = setting("synthetic")
+    counts = [sum(len(clip) for clip in config.clips(part)) for part in config.parts]
+    assert counts == [5376, 336, 840]
+
+
+@pytest.mark.parametrize("module", ["netllm_sims", "netllm_sims.vp"])
+def test_importing_loads_neither_torch_nor_scipy_nor_images(module):
+    script = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert module in loaded
+    assert loaded.isdisjoint({"torch", "numba", "scipy", "PIL", "imageio"})
+
+
+def test_an_unpacked_folder_reads_like_the_zip(vp_data, tmp_path):
     with zipfile.ZipFile(vp_data / "vp" / "Jin2022.zip") as archive:
         some = [name for name in archive.namelist() if name.startswith("Jin2022/video4/")]
         archive.extractall(tmp_path / "vp", some)

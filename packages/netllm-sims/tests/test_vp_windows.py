@@ -44,6 +44,7 @@ def test_windows_are_consecutive_points_that_cross_neither_end_nor_break(
         assert clip.time_s[window] == (t - 1) / 5
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_arrays_that_do_not_belong_together_are_an_error():
     with pytest.raises(ValueError, match=r"must be \(time, 3\) for as many times, got \(5, 3\)"):
         Trajectory("v", "u", np.arange(4.0), np.zeros((5, 3)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -120,7 +121,7 @@ def _video(file: Path) -> Frames:
     try:
         import imageio.v2 as imageio  # type: ignore[import-not-found, import-untyped]
 
-        reader = imageio.get_reader(file, format="FFMPEG")
+        reader: Any = imageio.get_reader(file, format="FFMPEG")
     except ImportError:
         raise ImportError(_missing("video files", "imageio and imageio-ffmpeg")) from None
     except (OSError, ValueError, RuntimeError) as error:

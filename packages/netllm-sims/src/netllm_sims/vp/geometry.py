@@ -59,7 +59,7 @@ def rotation_matrices(viewports_deg: Float[ndarray, "*any 3"]) -> Float[ndarray,
     return _turn(roll, 0, 1) @ _turn(pitch, 1, 2) @ _turn(yaw, 2, 0)
 
 
-def _turn(angle: ndarray, first: int, second: int) -> ndarray:
+def _turn(angle: ndarray | np.float64, first: int, second: int) -> ndarray:
     """Matrices that turn the axis `first` towards `second`."""
     matrix = np.zeros((*np.shape(angle), 3, 3))
     matrix[..., range(3), range(3)] = 1.0
@@ -87,8 +87,8 @@ def from_vectors(vectors: Float[ndarray, "*any 3"]) -> Float[ndarray, "*any 3"]:
 def to_yaw_pitch(viewports_deg: Float[ndarray, "*any 3"]) -> Float[ndarray, "*any 2"]:
     """Yaw and elevation in degrees of where the viewports look: longitude and latitude."""
     x, y, z = np.moveaxis(to_vectors(viewports_deg), -1, 0)
-    pitch = np.arctan2(-y, np.hypot(x, z))
-    return np.stack([wrap_deg(np.rad2deg(np.arctan2(x, z))), np.rad2deg(pitch)], axis=-1)
+    yaw, pitch = np.arctan2(x, z), np.arctan2(-y, np.hypot(x, z))
+    return wrap_deg(np.rad2deg(np.stack([yaw, pitch], axis=-1)))
 
 
 def from_yaw_pitch(yaw_pitch_deg: Float[ndarray, "*any 2"]) -> Float[ndarray, "*any 3"]:

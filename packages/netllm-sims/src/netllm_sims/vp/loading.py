@@ -18,6 +18,7 @@ from netllm_sims.vp.trees import Tree
 
 Gaps = Literal["error", "split", "interpolate", "keep"]
 GAPS: tuple[Gaps, ...] = ("error", "split", "interpolate", "keep")
+PUBLISHED_HZ = 5.0
 GAP_S = 1.0
 _RATE_TOLERANCE = 0.1
 
@@ -116,9 +117,9 @@ def read(
         dataset: First part of the videos' ids.
         rate_hz: Points per second wanted.
         gaps: What to do with gaps.
-        as_published: Take points whatever their times. The published files are of steady 5 Hz
-            says their name, and so the reference reads them, though in 5 of Jin2022's 2,268 files
-            and 3 of Wu2017's 864 a gap of 1 to 39 s occurs, and in 9 of Wu2017's time runs back.
+        as_published: With `keep` and 5 Hz, take the points whatever their times, as the reference
+            does: the published files are called 5 Hz, though 5 of Jin2022's 2,268 and 3 of
+            Wu2017's 864 have gaps of 1 to 39 s, and in 9 of Wu2017's time runs back.
     """
     chosen = list(chosen)
     loaded = []
@@ -126,7 +127,7 @@ def read(
         chosen, tree.read([entry.name for entry in chosen]), strict=True
     ):
         points = parse(path, content)
-        if as_published and gaps == "keep":
+        if as_published and gaps == "keep" and rate_hz == PUBLISHED_HZ:
             times_s, viewports_deg = points.times_s, points.viewports_deg
             breaks: list[int] = []
         else:

@@ -70,18 +70,14 @@ def rollout(
     lengths = [len(clip) for clip in clips]
     videos = np.repeat([clip.video for clip in clips], lengths)
     policy.reset(seed)
+    observed = {"viewport_deg": history, "video": videos, "time_s": times_s}
     answers, seconds = [], 0.0
     for begin in range(0, len(history), batch):
-        some = slice(begin, begin + batch)
-        observation = {
-            "viewport_deg": history[some].copy(),
-            "video": videos[some],
-            "time_s": times_s[some],
-        }
+        observation = {name: all_[begin : begin + batch] for name, all_ in observed.items()}
         start = time.perf_counter()
         answer = policy.act(observation)
         seconds += time.perf_counter() - start
-        answers.append(_checked(answer, (len(times_s[some]), setting.horizon, 3), policy))
+        answers.append(_checked(answer, (len(observation["time_s"]), setting.horizon, 3), policy))
     predicted = np.concatenate(answers) if answers else np.empty((0, setting.horizon, 3))
     return Predicted(
         ids=[clip.id for clip in clips],

@@ -44,16 +44,17 @@ class Scene:
     background: UInt8[ndarray, "height width 3"]
     """What the frames show behind."""
 
-    def where(self, time_s: float) -> Float[ndarray, "poi 2"]:
+    def where(self, time_s: float | Float[ndarray, "*time"]) -> Float[ndarray, "*time poi 2"]:
         """Yaw and pitch of every POI, also of those not there."""
-        age = time_s - self.birth_s
+        age = np.asarray(time_s)[..., None] - self.birth_s
         pitch = self.pitch_deg + self.swing_deg * np.sin(2 * np.pi * age / self.period_s)
         return np.stack([wrap_deg(self.yaw_deg + self.drift_deg_s * age), pitch], axis=-1)
 
-    def salience_at(self, time_s: float) -> Float[ndarray, "poi"]:
+    def salience_at(self, time_s: float | Float[ndarray, "*time"]) -> Float[ndarray, "*time poi"]:
         """Salience of every POI; 0 of those not there."""
-        age = time_s - self.birth_s
-        there = (age >= 0) & (time_s < self.death_s)
+        now = np.asarray(time_s)[..., None]
+        age = now - self.birth_s
+        there = (age >= 0) & (now < self.death_s)
         return np.where(there, self.salience * np.exp(-np.maximum(age, 0) / _FADE_S), 0.0)
 
     def draw(self, time_s: float) -> UInt8[ndarray, "height width 3"]:

@@ -36,7 +36,9 @@ def trajectories(seed: int, part: str, *, rate_hz: float = 5.0) -> list[Trajecto
         for user, path in zip(users, np.moveaxis(yaw_pitch, 1, 0), strict=True):
             at = np.stack([np.interp(times_s, steps_s, axis) for axis in path.T], axis=-1)
             name = f"synthetic/video{video + 1}", f"user{user + 1}"
-            made.append(Trajectory(*name, times_s, from_yaw_pitch(at)))
+            # six decimals, as published: the last bits may depend on the machine
+            viewports_deg = wrap_deg(np.round(from_yaw_pitch(at), 6))
+            made.append(Trajectory(*name, times_s, viewports_deg))
     return made
 
 
@@ -71,22 +73,24 @@ def watch(
     beside = np.stack([rng.normal(0, 3, 2) for rng in own])
     steps = round(DURATION_S / _STEP_S) + 1
     tremble = _tremble(np.stack([rng.normal(size=(steps, 2)) for rng in own], axis=1))
+    times_s = np.arange(steps) * _STEP_S
+    where, salience = scene.where(times_s), scene.salience_at(times_s)
+    # the first POIs are known from the start
+    known_s = np.where(scene.birth_s == 0, 0.0, scene.birth_s + reaction_s[:, None])
+    scores = taste * salience[:, None] * (known_s <= times_s[:, None, None])
     everyone = np.arange(len(users))
-    attended = np.argmax(taste * scene.salience_at(0.0), axis=1)
-    head = scene.where(0.0)[attended] + beside
+    attended = np.argmax(scores[0], axis=1)
+    head = where[0, attended] + beside
+    keep = 1 - np.exp(-_STEP_S / lag_s)
     path = np.empty((steps, len(users), 2))
-    for step in range(steps):
-        time_s = step * _STEP_S
-        # the first POIs are known from the start
-        noticed = (scene.birth_s + reaction_s[:, None] <= time_s) | (scene.birth_s == 0)
-        score = taste * np.where(noticed, scene.salience_at(time_s), 0.0)
+    for step, score in enumerate(scores):
         score[everyone, attended] *= 1.15
         attended = np.where(score.max(axis=1) > 0, np.argmax(score, axis=1), attended)
-        aim = scene.where(time_s)[attended] + beside - head
-        aim[:, 0] = wrap_deg(aim[:, 0])
-        wanted = np.linalg.norm(aim, axis=1) * (1 - np.exp(-_STEP_S / lag_s))
-        share = np.minimum(wanted, top * _STEP_S) / np.maximum(np.linalg.norm(aim, axis=1), 1e-9)
-        head = head + aim * share[:, None]
+        aim = where[step, attended] + beside - head
+        aim[:, 0] = (aim[:, 0] + 180) % 360 - 180
+        distance = np.hypot(*aim.T)
+        turn = np.minimum(distance * keep, top * _STEP_S)
+        head = head + aim * (turn / np.maximum(distance, 1e-9))[:, None]
         path[step] = head
     path += tremble
     path[..., 1] = np.clip(path[..., 1], -85, 85)
