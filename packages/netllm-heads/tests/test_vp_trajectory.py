@@ -45,7 +45,7 @@ def test_an_untrained_head_holds_the_last_viewport():
 
 def test_offsets_are_an_mlp_of_the_normed_state_in_units_of_thirty_degrees_softly_bounded():
     head, hidden = make_head(), make_hidden(3)
-    norm, first, _, last = head.layers
+    norm, _, first, _, _, last = head.layers
     torch.nn.init.normal_(last.weight)
     x = hidden.double()
     x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, False, keepdim=True) + norm.eps).sqrt()
@@ -54,6 +54,15 @@ def test_offsets_are_an_mlp_of_the_normed_state_in_units_of_thirty_degrees_softl
     expected = 180 * (30 * x / 180).tanh()
     torch.testing.assert_close(head.offsets(hidden).double(), expected, atol=1e-3, rtol=1e-4)
     assert expected.abs().max() > 20
+
+
+def test_dropout_is_for_training_only():
+    head, hidden = make_head(dropout=0.5), make_hidden(3)
+    torch.nn.init.normal_(head.layers[-1].weight)
+    assert not torch.equal(head.train().offsets(hidden), head.offsets(hidden))
+    assert torch.equal(head.eval().offsets(hidden), head.offsets(hidden))
+    with pytest.raises(ValueError, match=r"`dropout` must lie in \[0, 1\), got 1"):
+        make_head(dropout=1)
 
 
 def test_an_answer_goes_round_behind_the_viewer():

@@ -25,6 +25,7 @@ class Trajectory(nn.Module):
         width: The backbone's width.
         horizon: Steps of an answer.
         hidden: Width of the hidden layer.
+        dropout: Share of the normed state and of the hidden layer dropped while training.
         weights: What every step counts in the loss, from the first; divided by their mean. None
             if all count alike.
         limit_deg: Largest offset; above 0, at most 180.
@@ -43,6 +44,7 @@ class Trajectory(nn.Module):
         width: int,
         horizon: int,
         hidden: int = 256,
+        dropout: float = 0.0,
         weights: Sequence[float] | None = None,
         limit_deg: float = 180.0,
     ) -> None:
@@ -52,15 +54,23 @@ class Trajectory(nn.Module):
                 "`width`, `horizon` and `hidden` must be at least 1, "
                 f"got {width}, {horizon} and {hidden}."
             )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must lie in [0, 1), got {dropout}.")
         if not 0 < limit_deg <= 180:
             raise ValueError(f"`limit_deg` must lie above 0 and at most at 180, got {limit_deg}.")
         self.width = width
         self.horizon = horizon
         self.hidden = hidden
+        self.dropout = dropout
         self.weights = None if weights is None else _checked(weights, horizon)
         self.limit_deg = float(limit_deg)
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, horizon * 3)
+            nn.LayerNorm(width),
+            nn.Dropout(dropout),
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, horizon * 3),
         )
         last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
         nn.init.normal_(last.weight, std=_START)
@@ -75,6 +85,7 @@ class Trajectory(nn.Module):
             "width": self.width,
             "horizon": self.horizon,
             "hidden": self.hidden,
+            "dropout": self.dropout,
             "weights": None if self.weights is None else list(self.weights),
             "limit_deg": self.limit_deg,
         }
