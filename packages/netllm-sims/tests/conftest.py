@@ -18,9 +18,14 @@ checker = ModuleType("netllm_sims_checker")
 checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 sys.modules[checker.__name__] = checker
 # The modules with shapes in their signatures, but for those that numba compiles.
-CHECKED = "formats generate link qoe rollout simulator traces video"
+CHECKED = {
+    "abr": "formats generate link qoe rollout simulator traces video",
+    "vp": "formats frames geometry loading metrics resampling rollout scenes synthetic "
+    "trajectories",
+}
 jaxtyping.install_import_hook(
-    [f"netllm_sims.abr.{name}" for name in CHECKED.split()], "netllm_sims_checker.check"
+    [f"netllm_sims.{task}.{name}" for task, names in CHECKED.items() for name in names.split()],
+    "netllm_sims_checker.check",
 )
 
 
