@@ -43,6 +43,12 @@ class Recipe:
     """Steps that a token may look back, its own included."""
     segment: int = 384
     """Tokens of the longest row; a stream of decisions starts afresh after as many."""
+    multimodal: bool = False
+    """See images too, where the task has them."""
+    image_model: str = "vit_tiny_patch16_224"
+    """timm's name of the frozen vision model."""
+    image_weights: str = ""
+    """Its weights: a file, `random` (by the seed), or empty for timm's own, from its hub."""
     validate_every: int = 100
     """Steps between validations, at which the run can also be resumed."""
     log_every: int = 10
