@@ -71,7 +71,7 @@ def adapt(
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
         model.target_return = targets[0]
-    model.task = _facts(found, place, collections)
+    model.task |= _facts(found, place, collections)
     metric = found.metrics[0]
     validate = validator(found, place, found.validation if validation is None else validation)
     return found.fit(

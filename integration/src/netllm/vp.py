@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from netllm_sims.vp import Clip, Setting
     from torch import nn
 
+    from netllm.vp_windows import Sight
+
 MAE = Metric("mae_deg", "MAE °", higher_is_better=False)
 METRICS = (
     MAE,
@@ -38,9 +40,6 @@ METRICS = (
 
 TRAIN_STRIDE = 5
 """Points between two windows to learn from; the published ones, 15 apart, are a third of them."""
-
-MIRROR = np.array([-1.0, 1.0, -1.0])
-"""Left and right exchanged: roll and yaw change their signs."""
 
 
 class VP:
@@ -116,27 +115,24 @@ class VP:
         raise TypeError("vp is supervised: there is nothing to collect.")
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Examples:
-        """All training windows, and their mirror images."""
-        from netllm_adapt import Examples
+        """All training windows, with features of the frames if the recipe is multimodal."""
+        from netllm.vp_windows import Windows
 
         if pool is not None:
             raise ValueError(
                 "adapt vp takes no pool: it learns from the training part of its setting. "
                 "Leave --pool out; choose the data with --setting, --data or --set."
             )
-        clips = setting.clips("train")
-        history = np.concatenate([clip.history_deg for clip in clips]).astype(np.float32)
-        future = np.concatenate([clip.future_deg for clip in clips]).astype(np.float32)
-        return Examples(
-            {"viewport_deg": np.concatenate([history, history * MIRROR.astype(np.float32)])},
-            np.concatenate([future, future * MIRROR.astype(np.float32)]),
-        )
+        return Windows(setting.clips("train"), _sight(setting, recipe))
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
-        """A token per known viewport, and the one that asks for the answer."""
+        """A token per known viewport, one of the frame, and the one that asks for the answer."""
         from netllm_encoders import Viewport
 
-        return Viewport(width=width, history=setting.history)
+        sight = _sight(setting, recipe)
+        return Viewport(
+            width=width, history=setting.history, image=None if sight is None else sight.image
+        )
 
     def head(self, setting: Setting, *, width: int) -> nn.Module:
         """All viewports of the horizon at once, each a valid orientation."""
@@ -148,7 +144,10 @@ class VP:
         """A model that answers in one pass."""
         from netllm_adapt import Predictor
 
-        return Predictor(**parts)
+        from netllm.vp_windows import frame_settings
+
+        frames = frame_settings(recipe)
+        return Predictor(**parts, task={"frames": frames} if frames else {})
 
     def policy(self, model: Predictor, setting: Setting) -> Policy:
         """The model, also beyond the horizon that it was trained for."""
@@ -185,14 +184,19 @@ class Extended:
     """A predictor as a policy of any setting.
 
     Of a longer history the model reads the last points that it knows; of a longer horizon it
-    predicts the rest from its own predictions.
+    predicts the rest from its own predictions. A multimodal model sees the frame on display at the
+    last known point.
     """
 
     def __init__(self, model: Predictor, setting: Setting) -> None:
         from netllm_adapt import Forecast
 
+        from netllm.vp_windows import Sight
+
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
+        frames = model.task.get("frames")
+        self._sight = Sight(setting, frames) if frames else None
 
     def reset(self, seed: int) -> None:
         """Nothing to begin."""
@@ -201,10 +205,21 @@ class Extended:
         """The viewports that follow, (batch, horizon, 3), in degrees."""
         seen = observation["viewport_deg"]
         known = seen.shape[1]
+        image = {}
+        if self._sight is not None:
+            image["image"] = self._sight(observation["video"], observation["time_s"])
         while seen.shape[1] < known + self._horizon:
-            answer = self._forecast.act({**observation, "viewport_deg": seen})
+            answer = self._forecast.act({"viewport_deg": seen, **image})
             seen = np.concatenate([seen, answer], axis=1)
         return seen[:, known : known + self._horizon]
+
+
+def _sight(setting: Setting, recipe: Recipe) -> Sight | None:
+    """The frames of a multimodal recipe."""
+    from netllm.vp_windows import Sight, frame_settings
+
+    frames = frame_settings(recipe)
+    return Sight(setting, frames) if frames else None
 
 
 def _row(clip: Clip, predicted_deg: np.ndarray, setting: Setting) -> dict[str, Any]:

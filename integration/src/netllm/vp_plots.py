@@ -48,14 +48,17 @@ def example(ax: Axes, results: Sequence[Result]) -> Axes:
     ax.set_aspect("equal")
     ax.set_xticks(range(-180, 181, 60))
     ax.set_yticks(range(-90, 91, 30))
-    ax.set_xlabel(f"yaw °, {results[0].episodes[0]['id']} at {seen['time_s']:.0f} s")
-    ax.set_ylabel("pitch °")
+    ax.set_xlabel(f"longitude °, {results[0].episodes[0]['id']} at {seen['time_s']:.0f} s")
+    ax.set_ylabel("latitude °")
     ax.legend(frameon=False, fontsize="x-small", ncols=2)
     return ax
 
 
 def _path(ax: Axes, viewports_deg: np.ndarray, **style: Any) -> None:
     """A line in the frame, broken where it crosses the seam."""
-    pitch, yaw = viewports_deg[:, 1], viewports_deg[:, 2]
+    from netllm_sims.vp.geometry import to_yaw_pitch
+
+    # The pitch of a tilted head is not the latitude that it looks at.
+    yaw, pitch = to_yaw_pitch(viewports_deg).T
     breaks = np.flatnonzero(np.abs(np.diff(yaw)) > 180) + 1
     ax.plot(np.insert(yaw, breaks, np.nan), np.insert(pitch, breaks, np.nan), **style)
