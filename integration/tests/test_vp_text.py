@@ -45,6 +45,7 @@ def backbone(tmp_path: Path) -> str:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        initializer_range=0.3,
         tie_word_embeddings=True,
         pad_token_id=END,
         eos_token_id=END,
@@ -226,13 +227,14 @@ def test_a_policy_answers_what_its_model_learned_by_heart(
     place = setting("synthetic", history=4, horizon=1)
     seen, future = np.full((1, 4, 3), 5.0), np.array([[[-1.0, 20.0, 170.0]]])
     recipe = Recipe(
-        steps=150,
+        steps=100,
         batch=1,
         rank=16,
+        targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"),
         dtype="float32",
         learning_rate=1e-2,
         lora_learning_rate=1e-2,
-        validate_every=150,
+        validate_every=100,
     )
     model: Any = build_model(task, place, backbone, recipe)
     examples = Examples({"viewport_deg": seen}, future)
