@@ -1,0 +1,41 @@
+"""Compilation with a cache that knows of changes in any of the compiled modules."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., object])
+
+SOURCES = (
+    "_layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_moves.py",
+    "_core.py", "_observe.py", "heuristics.py",
+)  # fmt: skip
+"""All modules with compiled functions, or with constants that are built into these."""
+
+
+def _digest() -> str:
+    folder = Path(__file__).parent
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()
+
+
+_STAMP = _digest()
+
+
+def compiled(function: F) -> F:
+    """The function compiled at its first call, and from the cache in later processes.
+
+    numba notices a change of the function's own file only, though it builds the functions and
+    constants of others into the code: so the cache is stamped with all of them.
+    """
+    try:
+        dispatcher = numba.njit(cache=True, error_model="numpy")(function)
+    except RuntimeError:  # numba found no folder that it may write its cache to
+        return cast(F, numba.njit(error_model="numpy")(function))
+    with contextlib.suppress(AttributeError):
+        file = dispatcher._cache._cache_file
+        file._source_stamp = (*file._source_stamp, _STAMP)
+    return cast(F, dispatcher)

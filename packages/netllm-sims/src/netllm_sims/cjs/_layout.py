@@ -1,0 +1,203 @@
+"""The arrays that the compiled core works on, and the names of their columns.
+
+Stages and jobs are numbered over the whole episode. A pool is numbered 0 (common), 1 + job, or
+1 + jobs + stage.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from netllm_sims.cjs.jobs import Workload
+from numpy import ndarray
+
+# columns of World.options
+EXECUTORS, REFERENCE = range(2)
+# columns of World.delays
+MOVING_MS, WARMUP_MS = range(2)
+# columns of State.g
+(
+    SOURCE,  # pool whose executors are to be committed, -1 if none
+    ACTIVE,  # jobs that have arrived and are not finished
+    ARRIVED,
+    FINISHED,
+    PENDING,  # events in the heap
+    COUNTER,  # events ever put there
+    SCHEDULABLE,
+    ROUND,
+    FREE,  # first free node of a commitment
+    LUCK,  # of the sampled durations
+    STARTED,  # tasks
+    SEEN,  # events
+    DECISIONS,
+    SENT,  # moves between jobs
+    FREE_SET,
+    SETS,  # ever used
+) = range(16)
+# columns of State.clock
+NOW, JOB_MS, BUSY_MS = range(3)
+# columns of State.job
+SUPPLY, LOCAL, OPEN, TAKEN, READY = range(5)
+# columns of State.stage
+UNSTARTED, RUNNING, MOVING, COMMITTED, DEMAND, UNFINISHED_PARENTS, THIRSTY_PARENTS, CHOSEN = range(
+    8
+)
+# columns of State.executor
+PLACE, AT_JOB, LAST, BUSY, TARGET = range(5)
+# columns of State.pool
+PROMISED, HEAD, TAIL, SET = range(4)
+# columns of State.node
+TO, COUNT, NEXT = range(3)
+# columns of State.sets
+MASK, FILL, USED, OWNER = range(4)
+
+
+class World(NamedTuple):
+    """What does not change during an episode."""
+
+    options: Int[ndarray, "2"]
+    delays: Float[ndarray, "2"]
+    arrival_ms: Float[ndarray, "job"]
+    first_stage: Int[ndarray, "job_and_end"]
+    job_of: Int[ndarray, "stage"]
+    tasks: Int[ndarray, "stage"]
+    rough_ms: Float[ndarray, "stage"]
+    row: Int[ndarray, "stage"]
+    """Row of `cells`."""
+    first_child: Int[ndarray, "stage_and_end"]
+    child: Int[ndarray, "edge"]
+    parents: Int[ndarray, "stage"]
+    first_edge: Int[ndarray, "job_and_end"]
+    edges: Int[ndarray, "edge 2"]
+    cells: Int[ndarray, "row 3 8 3"]
+    durations_ms: Float[ndarray, "duration"]
+    levels: Int[ndarray, "8"]
+    """Numbers of executors with known durations."""
+    bracket: Int[ndarray, "executor_and_none 2"]
+    """Levels below and above a number of executors, by index; equal at a level."""
+
+
+class State(NamedTuple):
+    """What does; copy it field by field to branch an episode."""
+
+    g: Int[ndarray, "16"]
+    clock: Float[ndarray, "3"]
+    job: Int[ndarray, "job 5"]
+    """Supply, local executors, unfinished stages, stages without unstarted tasks, ready stages."""
+    done_ms: Float[ndarray, "job"]
+    """Time at which the job was finished, infinite before."""
+    stage: Int[ndarray, "stage 8"]
+    """Tasks unstarted and running, executors moving and committed there, demand, unfinished
+    parents, parents with demand, round in which it was chosen."""
+    recent_ms: Float[ndarray, "stage"]
+    executor: Int[ndarray, "executor 5"]
+    """Pool (-1 on its way), job, stage of the last task (-1 idle), whether busy, stage of its
+    next event."""
+    heap_ms: Float[ndarray, "executor"]
+    heap: Int[ndarray, "executor 2"]
+    """Order of insertion, executor."""
+    pool: Int[ndarray, "pool 4"]
+    """Commitments from it, first and last of these, its set."""
+    node: Int[ndarray, "executor 3"]
+    """Commitments: to stage (-1 the common pool), how many, the next one."""
+    sets: Int[ndarray, "set 4"]
+    """Mask, cells filled since the last rebuild, members, pool (-1 free, then the second column is
+    the next free one). Set 0 is scratch."""
+    table: Int[ndarray, "set cell"]
+    """Members + 1; 0 never used, -1 removed."""
+    spare: Int[ndarray, "2 cell"]
+    """Scratch: cells of a set that is rebuilt, idle members of a pool."""
+    plan: Int[ndarray, "executor 2"]
+    """Scratch: commitments that are being fulfilled."""
+    active: Int[ndarray, "job"]
+    """Active jobs in order of arrival."""
+    schedulable: Int[ndarray, "stage"]
+    """Stages that may be chosen now."""
+    replay_ms: Float[ndarray, "task"]
+    """Recorded durations, or none."""
+    task_log: Float[ndarray, "task 7"]
+    """Start, duration, executor, stage, local executors, wave, number; empty if not logged."""
+    event_log: Float[ndarray, "event 4"]
+    """Time, kind (0 job, 1 executor, 2 task), job or executor, stage; empty if not logged."""
+
+
+def bracket(executors: int, levels: tuple[int, ...]) -> Int[ndarray, "executor_and_none 2"]:
+    """Indices of the levels around each number of executors."""
+    numbers = np.clip(np.arange(executors + 1), levels[0], levels[-1])
+    right = np.searchsorted(levels, numbers)
+    left = np.where(np.asarray(levels)[right] == numbers, right, right - 1)
+    return np.ascontiguousarray(np.stack([left, right], axis=1))
+
+
+def build_world(
+    jobs: Workload, *, executors: int, moving_ms: float, warmup_ms: float, reference: bool
+) -> World:
+    """The unchanging arrays of an episode."""
+    from netllm_sims.cjs.dag import LEVELS
+
+    stages = len(jobs.job_of)
+    by_parent = jobs.edges[np.argsort(jobs.edges[:, 0], kind="stable")]
+    return World(
+        np.array([executors, reference], np.int64),
+        np.array([moving_ms, warmup_ms]),
+        jobs.arrival_ms,
+        jobs.first_stage,
+        jobs.job_of,
+        jobs.tasks,
+        jobs.rough_ms,
+        jobs.row,
+        np.searchsorted(by_parent[:, 0], np.arange(stages + 1)),
+        np.ascontiguousarray(by_parent[:, 1]),
+        np.bincount(jobs.edges[:, 1], minlength=stages),
+        jobs.first_edge,
+        jobs.edges,
+        jobs.catalogue.cells,
+        jobs.catalogue.durations_ms,
+        np.array(LEVELS),
+        bracket(executors, LEVELS),
+    )
+
+
+def build_state(
+    world: World,
+    *,
+    luck: int = 0,
+    replay_ms: Float[ndarray, "task"] | None = None,
+    log: bool = False,
+) -> State:
+    """Arrays of the right sizes; `_core.begin` fills them."""
+    jobs, stages, executors = len(world.arrival_ms), len(world.tasks), int(world.options[0])
+    pools = 1 + jobs + stages
+    cells = 8
+    while cells <= 4 * executors:
+        cells *= 2
+    tasks = int(world.tasks.sum()) if log else 0
+    sets = 1 + min(pools, executors + 1024)
+    g = np.zeros(16, np.int64)
+    g[LUCK] = np.uint64(luck % 2**64).astype(np.int64)
+
+    def integers(*shape: int) -> Int[ndarray, "..."]:
+        return np.zeros(shape, np.int32)
+
+    return State(
+        g=g,
+        clock=np.zeros(3),
+        job=integers(jobs, 5),
+        done_ms=np.zeros(jobs),
+        stage=integers(stages, 8),
+        recent_ms=np.zeros(stages),
+        executor=integers(executors, 5),
+        heap_ms=np.zeros(executors),
+        heap=np.zeros((executors, 2), np.int64),
+        pool=integers(pools, 4),
+        node=integers(executors, 3),
+        sets=integers(sets, 4),
+        table=np.zeros((sets, cells), np.int32),
+        spare=np.zeros((2, cells), np.int32),
+        plan=integers(executors, 2),
+        active=integers(jobs),
+        schedulable=integers(stages),
+        replay_ms=np.zeros(0) if replay_ms is None else np.asarray(replay_ms, np.float64),
+        task_log=np.zeros((tasks, 7)),
+        event_log=np.zeros((2 * tasks + jobs if log else 0, 4)),
+    )

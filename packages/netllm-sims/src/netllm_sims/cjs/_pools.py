@@ -1,0 +1,101 @@
+"""Which executors are where, in sets that keep the order of CPython's."""
+
+from netllm_sims.cjs._jit import compiled
+from netllm_sims.cjs._layout import (
+    BUSY,
+    FILL,
+    FREE_SET,
+    MASK,
+    OWNER,
+    PLACE,
+    RUNNING,
+    SET,
+    SETS,
+    UNSTARTED,
+    USED,
+    State,
+    World,
+)  # fmt: skip
+from netllm_sims.cjs._sets import add, clear, remove
+
+
+@compiled
+def job_of_pool(world: World, p: int) -> int:
+    """Job of a pool, -1 for the common one."""
+    jobs = world.arrival_ms.shape[0]
+    return p - 1 if p <= jobs else world.job_of[p - 1 - jobs]
+
+
+@compiled
+def open_set(state: State, p: int) -> int:
+    """An empty set for a pool; if none is free, an empty pool loses its history."""
+    g, sets, pool = state.g, state.sets, state.pool
+    k = g[FREE_SET]
+    if k >= 0:
+        g[FREE_SET] = sets[k, FILL]
+    elif g[SETS] < sets.shape[0]:
+        k = g[SETS]
+        g[SETS] += 1
+    else:
+        k = 1
+        while sets[k, USED] > 0:
+            k += 1
+        pool[sets[k, OWNER], SET] = -1
+    clear(state.table[k], sets[k])
+    sets[k, OWNER] = p
+    pool[p, SET] = k
+    return k
+
+
+@compiled
+def close_set(state: State, p: int) -> None:
+    """Give the set of a pool back, if it has one and it is empty."""
+    k = state.pool[p, SET]
+    if k >= 0 and state.sets[k, USED] == 0:
+        state.pool[p, SET] = -1
+        state.sets[k, OWNER] = -1
+        state.sets[k, FILL] = state.g[FREE_SET]
+        state.g[FREE_SET] = k
+
+
+@compiled
+def leave(world: World, state: State, e: int) -> None:
+    """Take an executor out of its pool."""
+    p = state.executor[e, PLACE]
+    if p < 0:
+        return
+    k = state.pool[p, SET]
+    remove(state.table[k], state.sets[k], e)
+    state.executor[e, PLACE] = -1
+    s = p - 1 - world.arrival_ms.shape[0]
+    if s >= 0 and state.stage[s, UNSTARTED] + state.stage[s, RUNNING] == 0:
+        close_set(state, p)
+
+
+@compiled
+def enter(state: State, e: int, p: int) -> None:
+    """Put an executor, which is in none, into a pool."""
+    k = state.pool[p, SET]
+    if k < 0:
+        k = open_set(state, p)
+    add(state.table[k], state.sets[k], e, state.spare[0])
+    state.executor[e, PLACE] = p
+
+
+@compiled
+def idle_members(state: State, p: int) -> int:
+    """Write a pool's idle executors into `spare[1]`, as iterating a set of them gives them."""
+    k = state.pool[p, SET]
+    if k < 0:
+        return 0
+    members, cells = state.table[k], state.table[0]
+    clear(cells, state.sets[0])
+    for i in range(state.sets[k, MASK] + 1):
+        if members[i] > 0 and state.executor[members[i] - 1, BUSY] == 0:
+            add(cells, state.sets[0], members[i] - 1, state.spare[0])
+    count = 0
+    for i in range(state.sets[0, MASK] + 1):
+        if cells[i] > 0:
+            state.spare[1, count] = cells[i] - 1
+            count += 1
+    return count
