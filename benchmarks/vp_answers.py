@@ -321,7 +321,8 @@ def main() -> None:
     valid = {row["way"]: f"{row['validity']:.0%}" for row in quality_rows}
     print(
         f"one answer: p50 {speed['ours']['cpu_ms']['p50']:.1f} ms, the reference's structure "
-        f"{factors['reference']} ({same:.1f}x if both use the library), token-based {factors['token']}, prompt {factors['prompt']}"
+        f"{factors['reference']} ({same:.1f}x if both use the library), "
+        f"token-based {factors['token']}, prompt {factors['prompt']}"
         + "".join(f"; {name} {valid[name]} valid" for name in ("ours", *TEXTS) if name in valid)
     )
 
