@@ -206,6 +206,7 @@ def ours_trained(place: Setting, args: argparse.Namespace, out: Path) -> tuple[A
         steps=args.steps,
         batch=BATCH,
         micro_batch=BATCH,
+        warmup=max(1, args.steps // 10),
         validate_every=args.steps,
     )
     model = build_model(task, place, args.backbone, recipe)
@@ -231,6 +232,7 @@ def text_trained(name: str, place: Setting, args: argparse.Namespace, out: Path)
         layers=args.layers,
         dtype=args.dtype,
         batch=BATCH,
+        warmup=max(1, args.steps // 10),
         validate_every=args.steps,
     )
     return task.policy(model, place), f"{args.steps * BATCH} examples"
