@@ -1,11 +1,13 @@
 """Durations of tasks, drawn from counters so that they do not depend on the order of draws."""
 
 import numpy as np
-from netllm_sims.cjs._jit import compiled
-from netllm_sims.cjs._layout import REFERENCE, WARMUP_MS, World
+from jaxtyping import Float, Int
+from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs.layout import REFERENCE, WARMUP_MS, World
+from numpy import ndarray
 
 
-@compiled
+@inner
 def mix(z: int) -> int:
     """Bits of a counter, well mixed (the finaliser of splitmix64)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -13,7 +15,7 @@ def mix(z: int) -> int:
     return z ^ (z >> np.uint64(31))
 
 
-@compiled
+@inner
 def uniforms(luck: int, job: int, stage: int, number: int) -> tuple[float, float]:
     """Two uniforms in [0, 1) of the number-th started task of a job's stage."""
     z = mix(np.uint64(luck) + np.uint64(job + 1) * np.uint64(0x9E3779B97F4A7C15))
@@ -22,21 +24,41 @@ def uniforms(luck: int, job: int, stage: int, number: int) -> tuple[float, float
     return (z >> np.uint64(11)) * 2.0**-53, (other >> np.uint64(11)) * 2.0**-53
 
 
-@compiled
-def draw(world: World, luck: int, s: int, number: int, local: int, wave: int) -> float:
-    """Duration in ms of a stage's task, for so many executors at its job.
+@inner
+def pick(world: World, luck: int, s: int, number: int, local: int, wave: int) -> float:
+    """Duration in ms of a stage's task, for so many executors at its job."""
+    row, j = world.row[s], world.job_of[s]
+    u, v = uniforms(luck, j, s - world.first_stage[j], number)
+    level = choose_level(world.options, world.levels, world.bracket, local, u)
+    return take(world.cells[row, wave, level], world.durations_ms, world.delays, v)
+
+
+@inner
+def choose_level(
+    options: Int[ndarray, "2"],
+    levels: Int[ndarray, "8"],
+    bracket: Int[ndarray, "executor_and_none 2"],
+    local: int,
+    u: float,
+) -> int:
+    """Index of the level that serves so many executors.
 
     Between two levels the reference takes the lower with probability (n - left) / (right - left).
     """
-    j = world.job_of[s]
-    u, v = uniforms(luck, j, s - world.first_stage[j], number)
-    level, right = world.bracket[local, 0], world.bracket[local, 1]
-    if level != right:
-        low, high = world.levels[level], world.levels[right]
-        near = 1 + int(u * (high - low)) <= local - low
-        if near != (world.options[REFERENCE] == 1):
-            level = right
-    row = world.row[s]
-    start = world.cells[row, wave, level, 0]
-    place = start + int(v * world.cells[row, wave, level, 1])
-    return world.durations_ms[place] + world.cells[row, wave, level, 2] * world.delays[WARMUP_MS]
+    level, right = bracket[local, 0], bracket[local, 1]
+    if level == right:
+        return level
+    low, high = levels[level], levels[right]
+    near = 1 + int(u * (high - low)) <= local - low
+    return level if near == (options[REFERENCE] == 1) else right
+
+
+@inner
+def take(
+    cell: Int[ndarray, "3"],
+    durations_ms: Float[ndarray, "duration"],
+    delays: Float[ndarray, "2"],
+    v: float,
+) -> float:
+    """Duration at the place `v` in [0, 1) of a cell's list, with the warm-up delay if it says so."""
+    return durations_ms[cell[0] + int(v * cell[1])] + cell[2] * delays[WARMUP_MS]

@@ -4,10 +4,20 @@ Events and rounds of decisions by the rules of the reference (`spark_sched_sim`)
 most one event ahead, the end of its task or its arrival at a job.
 """
 
-import numpy as np
 from netllm_sims.cjs._heap import pop
-from netllm_sims.cjs._jit import compiled
-from netllm_sims.cjs._layout import (
+from netllm_sims.cjs._jit import compiled, inner
+from netllm_sims.cjs._lane import work_on
+from netllm_sims.cjs._moves import (
+    commit,
+    committable,
+    fulfil,
+    go,
+    is_ready,
+    retire,
+    shift_demand,
+)
+from netllm_sims.cjs._pools import close_set, enter, idle_members
+from netllm_sims.cjs.layout import (
     ACTIVE,
     ARRIVED,
     AT_JOB,
@@ -18,12 +28,10 @@ from netllm_sims.cjs._layout import (
     DEMAND,
     EXECUTORS,
     FINISHED,
-    FREE_SET,
     HEAD,
     JOB_MS,
     LAST,
     LOCAL,
-    LUCK,
     MOVING,
     NEXT,
     NOW,
@@ -36,69 +44,32 @@ from netllm_sims.cjs._layout import (
     SCHEDULABLE,
     SEEN,
     SET,
-    SETS,
     SOURCE,
     SUPPLY,
     TARGET,
-    THIRSTY_PARENTS,
     TO,
     UNFINISHED_PARENTS,
-    UNSTARTED,
     USED,
     State,
     World,
 )  # fmt: skip
-from netllm_sims.cjs._moves import (
-    commit,
-    committable,
-    execute,
-    fulfil,
-    go,
-    is_ready,
-    retire,
-    shift_demand,
-)
-from netllm_sims.cjs._pools import close_set, enter, idle_members
 
 VALID, WRONG_STAGE, WRONG_COUNT, NO_WAITING, STUCK = range(5)
 
 
 @compiled
 def begin(world: World, state: State) -> None:
-    """Start the episode and run it to its first decision."""
-    clear_state(world, state)
+    """Run a fresh state to its first decision."""
     jobs = world.arrival_ms.shape[0]
+    for e in range(state.executor.shape[0]):
+        enter(state, e, 0)
     while state.g[ARRIVED] < jobs and world.arrival_ms[state.g[ARRIVED]] <= 0.0:
         arrive(state, state.g[ARRIVED])
     if committable(state) == 0 or find_schedulable(world, state) == 0:
         advance(world, state)
 
 
-@compiled
-def clear_state(world: World, state: State) -> None:
-    """All executors in the common pool, no job there."""
-    g, job, stage, executor = state.g, state.job, state.stage, state.executor
-    luck = g[LUCK]
-    g[:], state.clock[:], job[:], stage[:], executor[:] = 0, 0.0, 0, 0, 0
-    g[LUCK], g[ROUND], g[FREE_SET], g[SETS] = luck, 1, -1, 1
-    state.done_ms[:] = np.inf
-    state.recent_ms[:] = world.rough_ms
-    state.pool[:] = 0
-    state.pool[:, HEAD:] = -1
-    for j in range(job.shape[0]):
-        first, last = world.first_stage[j], world.first_stage[j + 1]
-        job[j, OPEN] = last - first
-        for s in range(first, last):
-            stage[s, UNSTARTED] = stage[s, DEMAND] = world.tasks[s]
-            stage[s, UNFINISHED_PARENTS] = stage[s, THIRSTY_PARENTS] = world.parents[s]
-            job[j, READY] += world.parents[s] == 0
-    for e in range(executor.shape[0]):
-        executor[e, AT_JOB] = executor[e, LAST] = -1
-        state.node[e, NEXT] = e + 1 if e + 1 < executor.shape[0] else -1
-        enter(state, e, 0)
-
-
-@compiled
+@inner
 def arrive(state: State, j: int) -> None:
     """A job arrives; if executors belong to none, they are to be committed."""
     g = state.g
@@ -111,7 +82,7 @@ def arrive(state: State, j: int) -> None:
         g[SOURCE] = 0
 
 
-@compiled
+@inner
 def record(state: State, kind: int, who: int, s: int) -> None:
     """Log an event, where there is room for it."""
     seen = state.g[SEEN]
@@ -121,7 +92,7 @@ def record(state: State, kind: int, who: int, s: int) -> None:
     state.g[SEEN] += 1
 
 
-@compiled
+@inner
 def settle(world: World, state: State, e: int) -> None:
     """An executor arrives at the job that it was sent to."""
     s = state.executor[e, TARGET]
@@ -135,17 +106,14 @@ def settle(world: World, state: State, e: int) -> None:
     go(world, state, e, s)
 
 
-@compiled
+@inner
 def complete(world: World, state: State, e: int) -> None:
-    """A task ends, and its executor takes the stage's next one, follows a commitment or rests."""
+    """A stage's last unstarted task is long gone: the executor follows a commitment or rests."""
     stage, job = state.stage, state.job
     s = state.executor[e, TARGET]
     record(state, 2, e, s)
     stage[s, RUNNING] -= 1
-    if stage[s, UNSTARTED] > 0:
-        execute(world, state, e, s, True)
-        return
-    pop(state)
+    pop(state.g, state.heap_ms, state.heap)
     state.executor[e, BUSY] = 0
     j = world.job_of[s]
     unlocked = False
@@ -170,7 +138,7 @@ def complete(world: World, state: State, e: int) -> None:
         state.g[SOURCE] = p
 
 
-@compiled
+@inner
 def finish(world: World, state: State, j: int) -> None:
     """A job is done; executors that wait in its pool belong to none now."""
     g, active = state.g, state.active
@@ -187,12 +155,13 @@ def finish(world: World, state: State, j: int) -> None:
     state.done_ms[j] = state.clock[NOW]
 
 
-@compiled
+@inner
 def advance(world: World, state: State) -> int:
     """Run events until executors and stages wait for a decision: number of stages, 0 at the end."""
     g, clock = state.g, state.clock
     jobs = world.arrival_ms.shape[0]
     while g[PENDING] > 0 or g[ARRIVED] < jobs:
+        work_on(world, state)
         j = g[ARRIVED]
         arrival = j < jobs and (g[PENDING] == 0 or world.arrival_ms[j] <= state.heap_ms[0])
         time_ms = world.arrival_ms[j] if arrival else state.heap_ms[0]
@@ -205,7 +174,7 @@ def advance(world: World, state: State) -> int:
             if state.executor[e, BUSY] == 1:
                 complete(world, state, e)
             else:
-                pop(state)
+                pop(state.g, state.heap_ms, state.heap)
                 settle(world, state, e)
         if g[SOURCE] < 0 or committable(state) == 0:
             continue
@@ -219,7 +188,7 @@ def advance(world: World, state: State) -> int:
     return 0
 
 
-@compiled
+@inner
 def find_schedulable(world: World, state: State) -> int:
     """List the ready stages of the source's job and of the jobs with room; how many there are."""
     g, job = state.g, state.job
@@ -237,7 +206,7 @@ def find_schedulable(world: World, state: State) -> int:
     return count
 
 
-@compiled
+@inner
 def source_job(world: World, state: State) -> int:
     """Job whose executors are to be committed, -1 if they belong to none."""
     p = state.g[SOURCE]
@@ -289,7 +258,7 @@ def decide(world: World, state: State, s: int, count: int) -> int:
     return advance(world, state)
 
 
-@compiled
+@inner
 def close_round(world: World, state: State) -> None:
     """Commit the rest to the common pool and let idle executors follow the commitments."""
     g, node, plan = state.g, state.node, state.plan

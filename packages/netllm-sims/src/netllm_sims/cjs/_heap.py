@@ -1,33 +1,33 @@
 """The events ahead, a binary heap of executors by time and order of insertion."""
 
-from netllm_sims.cjs._jit import compiled
-from netllm_sims.cjs._layout import COUNTER, PENDING, State
+from jaxtyping import Float, Int
+from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs.layout import COUNTER, PENDING
+from numpy import ndarray
+
+Times = Float[ndarray, "executor"]
+Heap = Int[ndarray, "executor 2"]
+Globals = Int[ndarray, "16"]
 
 
-@compiled
-def push(state: State, time_ms: float, e: int, top: bool) -> None:
-    """Put an executor's next event into the heap, in place of the first one if `top`."""
-    g, heap_ms, heap = state.g, state.heap_ms, state.heap
-    rank = g[COUNTER]
-    g[COUNTER] += 1
-    if top:
-        sink(state, time_ms, rank, e)
-        return
+@inner
+def push(g: Globals, heap_ms: Times, heap: Heap, time_ms: float, e: int) -> None:
+    """Put an executor's next event into the heap."""
     i = g[PENDING]
     g[PENDING] += 1
     while i > 0:
         up = (i - 1) >> 1
-        if heap_ms[up] <= time_ms:  # its rank is lower
+        if heap_ms[up] <= time_ms:  # it was inserted before
             break
         heap_ms[i], heap[i, 0], heap[i, 1] = heap_ms[up], heap[up, 0], heap[up, 1]
         i = up
-    heap_ms[i], heap[i, 0], heap[i, 1] = time_ms, rank, e
+    heap_ms[i], heap[i, 0], heap[i, 1] = time_ms, g[COUNTER], e
+    g[COUNTER] += 1
 
 
-@compiled
-def sink(state: State, time_ms: float, rank: int, e: int) -> None:
+@inner
+def sink(heap_ms: Times, heap: Heap, size: int, time_ms: float, rank: int, e: int) -> None:
     """Write an event over the first one and let it sink to its place."""
-    heap_ms, heap, size = state.heap_ms, state.heap, state.g[PENDING]
     i = 0
     while True:
         down = 2 * i + 1
@@ -46,10 +46,10 @@ def sink(state: State, time_ms: float, rank: int, e: int) -> None:
     heap_ms[i], heap[i, 0], heap[i, 1] = time_ms, rank, e
 
 
-@compiled
-def pop(state: State) -> None:
+@inner
+def pop(g: Globals, heap_ms: Times, heap: Heap) -> None:
     """Drop the first event."""
-    state.g[PENDING] -= 1
-    last = state.g[PENDING]
+    g[PENDING] -= 1
+    last = g[PENDING]
     if last > 0:
-        sink(state, state.heap_ms[last], state.heap[last, 0], state.heap[last, 1])
+        sink(heap_ms, heap, last, heap_ms[last], heap[last, 0], heap[last, 1])

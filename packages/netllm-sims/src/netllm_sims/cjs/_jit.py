@@ -11,8 +11,8 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 SOURCES = (
-    "_layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_moves.py",
-    "_core.py", "_observe.py", "heuristics.py",
+    "layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_moves.py",
+    "_lane.py", "_core.py", "_copy.py", "_observe.py", "_run.py", "_round_robin.py",
 )  # fmt: skip
 """All modules with compiled functions, or with constants that are built into these."""
 
@@ -26,15 +26,27 @@ _STAMP = _digest()
 
 
 def compiled(function: F) -> F:
-    """The function compiled at its first call, and from the cache in later processes.
+    """The function compiled at its first use, and from the cache in later processes.
 
     numba notices a change of the function's own file only, though it builds the functions and
     constants of others into the code: so the cache is stamped with all of them.
     """
+    return _compile(function, {})
+
+
+def inner(function: F) -> F:
+    """The same for a function that only compiled ones call: it has no entry from Python.
+
+    The entry unpacks some 35 arrays, and takes longer to compile than most of the functions.
+    """
+    return _compile(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+
+
+def _compile(function: F, options: dict[str, bool]) -> F:
     try:
-        dispatcher = numba.njit(cache=True, error_model="numpy")(function)
+        dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
-        return cast(F, numba.njit(error_model="numpy")(function))
+        return cast(F, numba.njit(error_model="numpy", **options)(function))
     with contextlib.suppress(AttributeError):
         file = dispatcher._cache._cache_file
         file._source_stamp = (*file._source_stamp, _STAMP)

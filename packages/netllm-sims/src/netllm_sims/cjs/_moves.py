@@ -1,9 +1,11 @@
 """Demand, commitments, and where an executor goes that is free."""
 
-from netllm_sims.cjs._chance import draw
+from netllm_sims.cjs._chance import pick
 from netllm_sims.cjs._heap import push
-from netllm_sims.cjs._jit import compiled
-from netllm_sims.cjs._layout import (
+from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs._pools import close_set, enter, job_of_pool, leave
+from netllm_sims.cjs.dag import FIRST, FRESH, REST
+from netllm_sims.cjs.layout import (
     ACTIVE,
     AT_JOB,
     BUSY,
@@ -44,11 +46,9 @@ from netllm_sims.cjs._layout import (
     State,
     World,
 )  # fmt: skip
-from netllm_sims.cjs._pools import close_set, enter, job_of_pool, leave
-from netllm_sims.cjs.dag import FIRST, FRESH, REST
 
 
-@compiled
+@inner
 def shift_demand(world: World, state: State, s: int, change: int) -> None:
     """Change a stage's demand; its children are ready only while no parent has any."""
     stage, job = state.stage, state.job
@@ -69,7 +69,7 @@ def shift_demand(world: World, state: State, s: int, change: int) -> None:
             job[j, READY] += (stage[c, THIRSTY_PARENTS] == 0) - was_ready
 
 
-@compiled
+@inner
 def committable(state: State) -> int:
     """Executors of the source pool that are not committed yet, busy ones included."""
     p = state.g[SOURCE]
@@ -78,7 +78,7 @@ def committable(state: State) -> int:
     return state.sets[state.pool[p, SET], USED] - state.pool[p, PROMISED]
 
 
-@compiled
+@inner
 def commit(world: World, state: State, s: int, count: int) -> None:
     """Commit executors of the source pool to a stage, or to the common pool (-1)."""
     g, pool, node, p = state.g, state.pool, state.node, state.g[SOURCE]
@@ -103,7 +103,7 @@ def commit(world: World, state: State, s: int, count: int) -> None:
             state.job[world.job_of[s], SUPPLY] += count
 
 
-@compiled
+@inner
 def fulfil(world: World, state: State, e: int, s: int) -> None:
     """Take one commitment off the executor's pool and follow it."""
     g, pool, node, p = state.g, state.pool, state.node, state.executor[e, PLACE]
@@ -131,7 +131,7 @@ def fulfil(world: World, state: State, e: int, s: int) -> None:
     go(world, state, e, s)
 
 
-@compiled
+@inner
 def detach(state: State, e: int) -> None:
     """The executor is no longer local to its job."""
     executor = state.executor
@@ -140,7 +140,7 @@ def detach(state: State, e: int) -> None:
     executor[e, AT_JOB] = executor[e, LAST] = -1
 
 
-@compiled
+@inner
 def retire(world: World, state: State, e: int) -> None:
     """Move an idle executor from a stage to its job, or from a job without tasks to the common."""
     p = state.executor[e, PLACE]
@@ -159,9 +159,9 @@ def retire(world: World, state: State, e: int) -> None:
         enter(state, e, 1 + j)
 
 
-@compiled
-def execute(world: World, state: State, e: int, s: int, top: bool) -> None:
-    """Start a stage's next task on a local executor; `top` if its last event heads the heap."""
+@inner
+def execute(world: World, state: State, e: int, s: int) -> None:
+    """Start a stage's next task on a local executor."""
     g, stage, executor, job = state.g, state.stage, state.executor, state.job
     j = world.job_of[s]
     number = world.tasks[s] - stage[s, UNSTARTED]
@@ -174,7 +174,7 @@ def execute(world: World, state: State, e: int, s: int, top: bool) -> None:
     if state.replay_ms.shape[0] > 0:
         duration_ms = state.replay_ms[g[STARTED]]
     else:
-        duration_ms = draw(world, g[LUCK], s, number, job[j, LOCAL], wave)
+        duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], wave)
     executor[e, LAST] = executor[e, TARGET] = s
     executor[e, BUSY] = 1
     state.recent_ms[s] = duration_ms
@@ -185,10 +185,10 @@ def execute(world: World, state: State, e: int, s: int, top: bool) -> None:
         log[0], log[1], log[2], log[3] = now_ms, duration_ms, e, s
         log[4], log[5], log[6] = job[j, LOCAL], wave, number
     g[STARTED] += 1
-    push(state, now_ms + duration_ms, e, top)
+    push(g, state.heap_ms, state.heap, now_ms + duration_ms, e)
 
 
-@compiled
+@inner
 def send(world: World, state: State, e: int, s: int) -> None:
     """Send an idle executor to a stage of another job."""
     before, after = job_of_pool(world, state.executor[e, PLACE]), world.job_of[s]
@@ -200,18 +200,19 @@ def send(world: World, state: State, e: int, s: int) -> None:
         state.job[before, SUPPLY] -= 1
     detach(state, e)
     state.executor[e, TARGET] = s
-    state.g[SENT] += 1
-    push(state, state.clock[NOW] + world.delays[MOVING_MS], e, False)
+    g = state.g
+    g[SENT] += 1
+    push(g, state.heap_ms, state.heap, state.clock[NOW] + world.delays[MOVING_MS], e)
 
 
-@compiled
+@inner
 def is_ready(state: State, s: int) -> bool:
     """Whether the stage has demand, its parents none, and it was not chosen in this round."""
     row = state.stage[s]
     return row[DEMAND] > 0 and row[THIRSTY_PARENTS] == 0 and row[CHOSEN] != state.g[ROUND]
 
 
-@compiled
+@inner
 def backup(world: World, state: State, e: int) -> int:
     """Last ready stage of the executor's job, else of the other jobs with room, else -1."""
     own = state.executor[e, AT_JOB]
@@ -227,7 +228,7 @@ def backup(world: World, state: State, e: int) -> int:
     return -1
 
 
-@compiled
+@inner
 def go(world: World, state: State, e: int, s: int) -> None:
     """Lead an idle executor to a stage, or to a backup if no task is left to start there."""
     if state.stage[s, UNSTARTED] == 0:
@@ -245,4 +246,4 @@ def go(world: World, state: State, e: int, s: int) -> None:
         enter(state, e, 1 + j)
         return
     enter(state, e, 1 + world.arrival_ms.shape[0] + s)
-    execute(world, state, e, s, False)
+    execute(world, state, e, s)

@@ -1,0 +1,104 @@
+"""What a policy sees of an episode, written into rows that several episodes share."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from netllm_sims.cjs._core import source_job
+from netllm_sims.cjs._jit import compiled, inner
+from netllm_sims.cjs._moves import committable
+from netllm_sims.cjs.layout import (
+    ACTIVE,
+    COMMITTED,
+    DEMAND,
+    EXECUTORS,
+    LOCAL,
+    MOVING,
+    NOW,
+    OPEN,
+    RUNNING,
+    SCHEDULABLE,
+    SUPPLY,
+    UNFINISHED_PARENTS,
+    UNSTARTED,
+    State,
+    World,
+)  # fmt: skip
+from numpy import ndarray
+
+
+@inner
+def is_active(state: State, s: int) -> bool:
+    """Whether tasks of the stage are unfinished."""
+    return state.stage[s, UNSTARTED] + state.stage[s, RUNNING] > 0
+
+
+@compiled
+def sizes(world: World, state: State) -> tuple[int, int, int]:
+    """Active jobs, their unfinished stages, and the edges among these."""
+    stages, edges = 0, 0
+    for i in range(state.g[ACTIVE]):
+        j = state.active[i]
+        for s in range(world.first_stage[j], world.first_stage[j + 1]):
+            stages += is_active(state, s)
+        for m in range(world.first_edge[j], world.first_edge[j + 1]):
+            edges += is_active(state, world.edges[m, 0]) and is_active(state, world.edges[m, 1])
+    return state.g[ACTIVE], stages, edges
+
+
+@compiled
+def write(
+    world: World,
+    state: State,
+    start: tuple[int, int, int, int],
+    jobs: Float[ndarray, "job 5"],
+    stages: Float[ndarray, "stage 8"],
+    flags: Bool[ndarray, "2 stage"],
+    numbers: Int[ndarray, "3 stage"],
+    job_id: Int[ndarray, "job"],
+    edges: Int[ndarray, "edge 2"],
+    whole: Float[ndarray, "batch 4"],
+) -> None:
+    """Write an episode's rows from `start` on: its place in the batch, and its first job, stage
+    and edge.
+    """
+    b, first, at, m = start
+    source = source_job(world, state)
+    row_of = np.empty(state.stage.shape[0], np.int64)
+    source_row = -1
+    for i in range(state.g[ACTIVE]):
+        j = state.active[i]
+        if j == source:
+            source_row = first + i
+        job_id[first + i] = j
+        jobs[first + i, 0] = state.job[j, SUPPLY]
+        jobs[first + i, 1] = state.job[j, LOCAL]
+        jobs[first + i, 2] = state.job[j, OPEN]
+        jobs[first + i, 3] = state.clock[NOW] - world.arrival_ms[j]
+        jobs[first + i, 4] = j == source
+        for s in range(world.first_stage[j], world.first_stage[j + 1]):
+            if not is_active(state, s):
+                continue
+            row_of[s] = at
+            write_stage(world, state, s, stages[at])
+            flags[0, at] = False
+            flags[1, at] = state.stage[s, UNFINISHED_PARENTS] == 0
+            numbers[0, at], numbers[1, at] = first + i, s - world.first_stage[j]
+            numbers[2, at] = s
+            at += 1
+        for k in range(world.first_edge[j], world.first_edge[j + 1]):
+            parent, child = world.edges[k, 0], world.edges[k, 1]
+            if is_active(state, parent) and is_active(state, child):
+                edges[m, 0], edges[m, 1] = row_of[parent], row_of[child]
+                m += 1
+    for i in range(state.g[SCHEDULABLE]):
+        flags[0, row_of[state.schedulable[i]]] = True
+    whole[b, 0], whole[b, 1] = committable(state), world.options[EXECUTORS]
+    whole[b, 2], whole[b, 3] = source_row, state.clock[NOW]
+
+
+@inner
+def write_stage(world: World, state: State, s: int, out: Float[ndarray, "8"]) -> None:
+    """Features of a stage."""
+    row = state.stage[s]
+    out[0], out[1], out[2], out[3] = row[UNSTARTED], row[RUNNING], row[MOVING], row[COMMITTED]
+    out[4], out[5], out[6] = row[DEMAND], world.tasks[s], state.recent_ms[s]
+    out[7] = row[UNSTARTED] * state.recent_ms[s]

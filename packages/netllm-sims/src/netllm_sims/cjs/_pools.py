@@ -1,7 +1,8 @@
 """Which executors are where, in sets that keep the order of CPython's."""
 
-from netllm_sims.cjs._jit import compiled
-from netllm_sims.cjs._layout import (
+from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs._sets import add, clear, remove
+from netllm_sims.cjs.layout import (
     BUSY,
     FILL,
     FREE_SET,
@@ -16,17 +17,16 @@ from netllm_sims.cjs._layout import (
     State,
     World,
 )  # fmt: skip
-from netllm_sims.cjs._sets import add, clear, remove
 
 
-@compiled
+@inner
 def job_of_pool(world: World, p: int) -> int:
     """Job of a pool, -1 for the common one."""
     jobs = world.arrival_ms.shape[0]
     return p - 1 if p <= jobs else world.job_of[p - 1 - jobs]
 
 
-@compiled
+@inner
 def open_set(state: State, p: int) -> int:
     """An empty set for a pool; if none is free, an empty pool loses its history."""
     g, sets, pool = state.g, state.sets, state.pool
@@ -47,7 +47,7 @@ def open_set(state: State, p: int) -> int:
     return k
 
 
-@compiled
+@inner
 def close_set(state: State, p: int) -> None:
     """Give the set of a pool back, if it has one and it is empty."""
     k = state.pool[p, SET]
@@ -58,7 +58,7 @@ def close_set(state: State, p: int) -> None:
         state.g[FREE_SET] = k
 
 
-@compiled
+@inner
 def leave(world: World, state: State, e: int) -> None:
     """Take an executor out of its pool."""
     p = state.executor[e, PLACE]
@@ -72,7 +72,7 @@ def leave(world: World, state: State, e: int) -> None:
         close_set(state, p)
 
 
-@compiled
+@inner
 def enter(state: State, e: int, p: int) -> None:
     """Put an executor, which is in none, into a pool."""
     k = state.pool[p, SET]
@@ -82,7 +82,7 @@ def enter(state: State, e: int, p: int) -> None:
     state.executor[e, PLACE] = p
 
 
-@compiled
+@inner
 def idle_members(state: State, p: int) -> int:
     """Write a pool's idle executors into `spare[1]`, as iterating a set of them gives them."""
     k = state.pool[p, SET]

@@ -9,15 +9,15 @@ Source: `Objects/setobject.c` of CPython (`set_add_entry`, `set_table_resize`, `
 """
 
 from jaxtyping import Int
-from netllm_sims.cjs._jit import compiled
-from netllm_sims.cjs._layout import FILL, MASK, USED
+from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs.layout import FILL, MASK, USED
 from numpy import ndarray
 
 Cells = Int[ndarray, "cell"]
 Head = Int[ndarray, "4"]
 
 
-@compiled
+@inner
 def clear(cells: Cells, head: Head) -> None:
     """Make it a fresh, empty set."""
     head[MASK], head[FILL], head[USED] = 7, 0, 0
@@ -25,7 +25,7 @@ def clear(cells: Cells, head: Head) -> None:
         cells[i] = 0
 
 
-@compiled
+@inner
 def find(cells: Cells, mask: int, key: int) -> tuple[int, int]:
     """Cell of `key` or, where it is missing, the one never used that ends its path.
 
@@ -45,7 +45,7 @@ def find(cells: Cells, mask: int, key: int) -> tuple[int, int]:
         i = (i * 5 + 1 + perturb) & mask
 
 
-@compiled
+@inner
 def add(cells: Cells, head: Head, key: int, spare: Cells) -> None:
     """Add a key that is not in the set."""
     cell, removed = find(cells, head[MASK], key)
@@ -59,7 +59,7 @@ def add(cells: Cells, head: Head, key: int, spare: Cells) -> None:
         rebuild(cells, head, spare)
 
 
-@compiled
+@inner
 def rebuild(cells: Cells, head: Head, spare: Cells) -> None:
     """Take the smallest table with more than four cells per member, without removed ones."""
     size = 8
@@ -77,7 +77,7 @@ def rebuild(cells: Cells, head: Head, spare: Cells) -> None:
     head[MASK], head[FILL] = size - 1, head[USED]
 
 
-@compiled
+@inner
 def remove(cells: Cells, head: Head, key: int) -> None:
     """Remove a key that is in the set."""
     cell, _ = find(cells, head[MASK], key)

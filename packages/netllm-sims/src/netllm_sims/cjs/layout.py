@@ -165,39 +165,44 @@ def build_state(
     replay_ms: Float[ndarray, "task"] | None = None,
     log: bool = False,
 ) -> State:
-    """Arrays of the right sizes; `_core.begin` fills them."""
-    jobs, stages, executors = len(world.arrival_ms), len(world.tasks), int(world.options[0])
+    """The state before anything happened; `_core.begin` starts it."""
+    jobs, stages, executors = len(world.arrival_ms), len(world.tasks), int(world.options[EXECUTORS])
     pools = 1 + jobs + stages
+    sets = 1 + min(pools, executors + 1024)
     cells = 8
     while cells <= 4 * executors:
         cells *= 2
     tasks = int(world.tasks.sum()) if log else 0
-    sets = 1 + min(pools, executors + 1024)
-    g = np.zeros(16, np.int64)
-    g[LUCK] = np.uint64(luck % 2**64).astype(np.int64)
-
-    def integers(*shape: int) -> Int[ndarray, "..."]:
-        return np.zeros(shape, np.int32)
-
-    return State(
-        g=g,
+    state = State(
+        g=np.zeros(16, np.int64),
         clock=np.zeros(3),
-        job=integers(jobs, 5),
-        done_ms=np.zeros(jobs),
-        stage=integers(stages, 8),
-        recent_ms=np.zeros(stages),
-        executor=integers(executors, 5),
+        job=np.zeros((jobs, 5), np.int32),
+        done_ms=np.full(jobs, np.inf),
+        stage=np.zeros((stages, 8), np.int32),
+        recent_ms=world.rough_ms.copy(),
+        executor=np.full((executors, 5), -1),
         heap_ms=np.zeros(executors),
         heap=np.zeros((executors, 2), np.int64),
-        pool=integers(pools, 4),
-        node=integers(executors, 3),
-        sets=integers(sets, 4),
+        pool=np.full((pools, 4), -1, np.int32),
+        node=np.zeros((executors, 3), np.int64),
+        sets=np.zeros((sets, 4), np.int32),
         table=np.zeros((sets, cells), np.int32),
-        spare=np.zeros((2, cells), np.int32),
-        plan=integers(executors, 2),
-        active=integers(jobs),
-        schedulable=integers(stages),
-        replay_ms=np.zeros(0) if replay_ms is None else np.asarray(replay_ms, np.float64),
+        spare=np.zeros((2, cells), np.int64),
+        plan=np.zeros((executors, 2), np.int64),
+        active=np.zeros(jobs, np.int64),
+        schedulable=np.zeros(stages, np.int64),
+        replay_ms=np.zeros(0) if replay_ms is None else np.array(replay_ms, np.float64),
         task_log=np.zeros((tasks, 7)),
         event_log=np.zeros((2 * tasks + jobs if log else 0, 4)),
     )
+    state.g[[LUCK, ROUND, FREE_SET, SETS]] = np.uint64(luck % 2**64).astype(np.int64), 1, -1, 1
+    state.stage[:, UNSTARTED] = state.stage[:, DEMAND] = world.tasks
+    state.stage[:, UNFINISHED_PARENTS] = state.stage[:, THIRSTY_PARENTS] = world.parents
+    state.job[:, OPEN] = np.diff(world.first_stage)
+    state.job[:, READY] = np.add.reduceat(
+        world.parents == 0, world.first_stage[:-1], dtype=np.int64
+    )
+    state.executor[:, BUSY] = 0
+    state.pool[:, PROMISED] = 0
+    state.node[:, NEXT] = np.append(np.arange(1, executors), -1)
+    return state

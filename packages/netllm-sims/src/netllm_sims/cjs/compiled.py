@@ -1,0 +1,52 @@
+"""Tools to write a policy that is compiled into the simulator's loop; importing it loads numba.
+
+A policy is a function `(world, state, parameters) -> (stage, executors)`: the arrays of
+`layout.World` and `layout.State` (read them only), its own numbers as float64, and the stage
+(numbered over the episode, -1 for none) that is to get so many executors:
+
+    from netllm_sims.cjs.compiled import committable, heuristic
+
+    @heuristic
+    def first(world, state, parameters):
+        return state.schedulable[0], committable(state)
+
+`state.schedulable[: state.g[layout.SCHEDULABLE]]` are the stages that may be chosen, in order of
+arrival. `cjs.Heuristic("module:first")` makes it a policy. `inner` compiles functions that it
+calls. To simulate ahead, `copy` one state into another of the same sizes and use `decide` and
+`advance`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from netllm_sims.cjs._copy import copy
+from netllm_sims.cjs._core import advance, begin, can_wait, check, decide, source_job
+from netllm_sims.cjs._jit import compiled, inner
+from netllm_sims.cjs._moves import committable, is_ready
+from netllm_sims.cjs._run import run, signature
+from netllm_sims.cjs.layout import State, World
+
+__all__ = [
+    "advance",
+    "begin",
+    "can_wait",
+    "check",
+    "committable",
+    "compiled",
+    "copy",
+    "decide",
+    "heuristic",
+    "inner",
+    "is_ready",
+    "run",
+    "source_job",
+]
+
+Function = Callable[[World, State, Any], tuple[int, int]]
+
+
+def heuristic(function: Function) -> Any:
+    """The policy compiled for `Heuristic`, cached for later processes."""
+    dispatcher: Any = compiled(function)
+    dispatcher.compile(signature().args)
+    return dispatcher
