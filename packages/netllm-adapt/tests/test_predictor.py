@@ -100,3 +100,22 @@ def test_examples_must_be_of_one_length() -> None:
         Examples({"numbers": NUMBERS}, np.zeros(3))
     with pytest.raises(ValueError, match="above 0"):
         Examples({}, np.zeros(0))
+
+
+def test_a_network_from_scratch_is_trained_whole_and_kept_whole(tmp_path: Path) -> None:
+    spec = BackboneSpec("scratch-32x2", dtype="float32", seed=3)
+    backbone = load_backbone(spec.name, dtype="float32", seed=3)
+    model = Predictor(backbone=backbone, encoder=SumEncoder(32), head=SumHead(32), spec=spec)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    recipe = Recipe(steps=3, batch=8, warmup=1, validate_every=3)
+    best = fit_supervised(model, EXAMPLES, recipe=recipe, out=tmp_path)
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {n for n in before if "embed_tokens" not in n}
+    for name, value in best.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+
+
+@pytest.mark.parametrize("name", ["scratch-30x2", "scratch-32", "scratch-32x0"])
+def test_a_scratch_of_another_form_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="scratch-WIDTHxLAYERS"):
+        load_backbone(name)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netllm_adapt.adapted import Adapted, BackboneSpec
-from netllm_adapt.backbone import load_backbone
+from netllm_adapt.backbone import is_scratch, load_backbone
 from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder
 from netllm_adapt.lora import load_lora
@@ -55,7 +55,8 @@ def _build(group: str, description: dict[str, Any], path: Path) -> nn.Module:
 def save(model: Adapted, folder: Path) -> Path:
     """Write `model` to `folder`, which appears complete or not at all.
 
-    The backbone's own weights are not in it: `config.json` says how to load them.
+    The backbone's own weights are not in it, unless they were trained from scratch: `config.json`
+    says how to load them.
 
     Raises:
         ValueError: if encoder or head are known by no entry point.
@@ -73,9 +74,13 @@ def save(model: Adapted, folder: Path) -> Path:
         group = f"netllm.{part}s"
         config[part] = {"name": _registered_name(module, group), "config": module.config()}
     with new_folder(folder) as work:
-        backbone: Any = model.backbone
-        backbone.save_pretrained(work, save_embedding_layers=False)
-        for part in ("encoder", "head"):
+        parts = ["encoder", "head"]
+        if is_scratch(model.spec.name):
+            parts.append("backbone")
+        else:
+            backbone: Any = model.backbone
+            backbone.save_pretrained(work, save_embedding_layers=False)
+        for part in parts:
             state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
             save_file(state, work / f"{part}.safetensors")
         (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -151,6 +156,10 @@ def load(folder: Path, *, dtype: str | None = None) -> Adapted:
 
 
 def _adapter(plain: Any, folder: Path, spec: BackboneSpec) -> nn.Module:
+    """The backbone with what was trained of it: its low-rank matrices, or all of it."""
+    if is_scratch(spec.name):
+        _fill(plain, folder / "backbone.safetensors")
+        return plain  # type: ignore[no-any-return]
     try:
         return load_lora(plain, folder)
     except (RuntimeError, SafetensorError, OSError) as error:

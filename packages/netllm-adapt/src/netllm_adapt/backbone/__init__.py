@@ -4,6 +4,7 @@ from netllm_adapt.backbone._cache import cache_folder
 from netllm_adapt.backbone._catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone._load import load_backbone, load_tokenizer
 from netllm_adapt.backbone._pull import pull
+from netllm_adapt.backbone._scratch import is_scratch
 
 __all__ = [
     "Backbone",
@@ -11,6 +12,7 @@ __all__ = [
     "Weights",
     "backbones",
     "cache_folder",
+    "is_scratch",
     "load_backbone",
     "load_tokenizer",
     "pull",

@@ -9,6 +9,7 @@ import torch
 from netllm_adapt.backbone._blocks import keep_blocks
 from netllm_adapt.backbone._cache import backbone_folder, is_cached
 from netllm_adapt.backbone._catalogue import find, nearest
+from netllm_adapt.backbone._scratch import is_scratch, scratch
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +33,9 @@ def load_backbone(
 ) -> "PreTrainedModel":
     """A frozen transformers model without its LM head, in evaluation mode.
 
+    ``scratch-WIDTHxLAYERS`` is a small network with random weights that is not frozen: what the
+    same pipeline reaches without a language model.
+
     Call it with ``inputs_embeds``. The token embedding stays (56 MB of SmolLM2-135M in bf16), is
     never read on that path, and belongs to no checkpoint of ours.
 
@@ -51,6 +55,8 @@ def load_backbone(
             or ``dtype`` is unknown.
     """
     kind = _dtype(dtype)
+    if is_scratch(name):
+        return scratch(name, dtype=kind, seed=seed).eval()
     if name.startswith(RANDOM):
         model = _random(_config(name.removeprefix(RANDOM), cache), kind, seed)
     else:
