@@ -23,8 +23,7 @@ class Viewport(nn.Module):
     last point, divided by 30 degrees; its motion since the point before, divided by 10; sine and
     cosine of its three angles. Differences are wrapped into [-180, 180), so crossing ±180 degrees
     is nothing special, and only sines and cosines tell where the viewer is. Two convolutions over
-    time make a token per point of them. Of histories longer than 13 points equal groups of
-    neighbours are averaged, from the newest on (20 points make 10 tokens).
+    time make a token per point of them, or of every `group` of neighbours, averaged.
 
     The last token is learned and the same for every row: the head reads the hidden state there.
 
@@ -32,6 +31,8 @@ class Viewport(nn.Module):
         width: The backbone's embedding width.
         history: Points used, the last ones of an observation.
         hidden: Number of features of a token before they are projected to `width`.
+        group: Points per token, from the newest on; None for as few as leave at most 13 tokens
+            (20 points make 10).
         image: `rows`, `columns` and `channels` of the field `image`, the grid of features of the
             frame that is seen, see `Image` (also `reduced`); None if no image is used.
         gain: Standard deviation within a token vector at the start, see `Projection`.
@@ -50,10 +51,17 @@ class Viewport(nn.Module):
         width: int,
         history: int,
         hidden: int = 128,
+        group: int | None = None,
         image: Mapping[str, int] | None = None,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
+        least = math.ceil(history / _POINTS)
+        if group is not None and group < least:
+            raise ValueError(
+                f"`group` must be at least {least} for a history of {history} points, got {group}: "
+                f"there may be {_POINTS} tokens of points."
+            )
         if min(width, history, hidden) < 1:
             raise ValueError(
                 "`width`, `history` and `hidden` must be at least 1, "
@@ -63,12 +71,13 @@ class Viewport(nn.Module):
             "width": width,
             "history": history,
             "hidden": hidden,
+            "group": group,
             "image": None if image is None else dict(image),
             "gain": gain,
         }
         self.width = width
         self.history = history
-        self.group = math.ceil(history / _POINTS)
+        self.group = group or least
         points = math.ceil(history / self.group)
         self.convolutions = nn.Sequential(
             nn.Conv1d(12, hidden, 3, padding=1),
