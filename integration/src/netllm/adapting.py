@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netllm.protocol import Metric, Task
 
 DEFAULT_BACKBONE = "smollm2-135m"
+SCRATCH_LAYERS = 4
 VALIDATION_SEED = 1
 """Validation episodes are drawn once for all runs, so that recipes can be compared."""
 
@@ -46,7 +47,8 @@ def adapt(
         out: folder of the run; must be new unless `resume`.
         pool: what to learn from, made by `rl_collect`; a supervised task learns from the setting.
         backbone: a name that `netllm backbone list` shows, a model id, or a folder;
-            `random-<name>` is the same network with random weights.
+            `random-<name>` is the same network with random weights, `scratch` a small one without
+            any language model, trained whole.
         setting: where to validate; the pool's own setting if None.
         recipe: settings of the training; the task's best known ones if None.
         target_return: return that the model is asked for at the start of an episode; if None, the
@@ -64,6 +66,11 @@ def adapt(
     found = registry.task(task)
     chosen = _changed(recipe or found.recipe(backbone), changes)
     path = Path(pool) if pool is not None else None
+    if path is not None and found.supervised:
+        raise ValueError(
+            f"adapt {task} takes no pool: it learns from the training part of its setting. "
+            "Leave --pool out; choose the data with --setting, --data or --set."
+        )
     collections = _collections(task, path)
     place = _place(found, setting, data, set, collections)
     experience = found.experience(path, place, chosen)
@@ -146,11 +153,18 @@ def _place(
 
 
 def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:
-    """The model before training: frozen backbone, fresh low-rank matrices, encoder and head."""
+    """The model before training: frozen backbone, fresh low-rank matrices, encoder and head.
+
+    `scratch` is a small network that is trained whole, with as many trainable parameters as the
+    default backbone's adapter, encoder and head have together, within 10 %.
+    """
     import torch
     from netllm_adapt import BackboneSpec, add_lora, load_backbone
     from netllm_adapt.adapted import embedding_width
+    from netllm_adapt.backbone import is_scratch
 
+    if backbone == "scratch":
+        return _scratch(task, setting, recipe)
     spec = BackboneSpec(backbone, layers=recipe.layers, dtype=recipe.dtype, seed=recipe.seed)
     plain = load_backbone(spec.name, layers=spec.layers, dtype=spec.dtype, seed=spec.seed)
     width = embedding_width(plain)
@@ -158,7 +172,9 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
         torch.manual_seed(recipe.seed)
         return task.assemble(
             recipe,
-            backbone=add_lora(
+            backbone=plain
+            if is_scratch(backbone)
+            else add_lora(
                 plain,
                 rank=recipe.rank,
                 alpha=recipe.alpha,
@@ -169,6 +185,27 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
             head=task.head(setting, width=width),
             spec=spec,
         )
+
+
+def _scratch(task: Task, setting: Any, recipe: Recipe) -> Adapted:
+    """The small network whose trainable parameters come closest to the adapter's."""
+    usual = dataclasses.replace(recipe, layers=task.recipe(DEFAULT_BACKBONE).layers)
+    model = build_model(task, setting, f"random-{DEFAULT_BACKBONE}", usual)
+    wanted = trainable(model)
+    own = dataclasses.replace(recipe, layers=None, dtype="float32")
+    best = model
+    for width in range(16, 512, 16):
+        model = build_model(task, setting, f"scratch-{width}x{SCRATCH_LAYERS}", own)
+        if width == 16 or abs(trainable(model) - wanted) < abs(trainable(best) - wanted):
+            best = model
+        if trainable(model) > wanted:
+            break
+    return best
+
+
+def trainable(model: Adapted) -> int:
+    """How many parameters are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _facts(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

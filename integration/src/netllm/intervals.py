@@ -61,9 +61,8 @@ def estimate(
     return Estimate(mean, (float(interval.low), float(interval.high)))
 
 
-def _weighted_mean(values: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
-    total: np.ndarray = (values * weights).sum(axis) / weights.sum(axis)
-    return total
+def _weighted_mean(values: np.ndarray, weights: np.ndarray, axis: int = -1) -> Any:
+    return (values * weights).sum(axis) / weights.sum(axis)
 
 
 def by_episode(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, float]:

@@ -118,11 +118,6 @@ class VP:
         """All training windows, with features of the frames if the recipe is multimodal."""
         from netllm.vp_windows import Windows
 
-        if pool is not None:
-            raise ValueError(
-                "adapt vp takes no pool: it learns from the training part of its setting. "
-                "Leave --pool out; choose the data with --setting, --data or --set."
-            )
         return Windows(setting.clips("train"), _sight(setting, recipe))
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:

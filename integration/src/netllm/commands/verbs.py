@@ -116,7 +116,7 @@ def adapt_command(
         out: Folder of the run; must be new unless --resume.
         pool: What is learned from, made by `netllm rl-collect`.
         backbone: A name of `netllm backbone list`, a model id or a folder; random-NAME for random
-            weights.
+            weights, scratch for a small network that is trained whole.
         setting: Where it is validated; the pool's own setting unless given.
         target_return: Return asked for at an episode's start; the best on validation if not given.
         validation: Episodes of the validation part that choose the checkpoint; the task's usual

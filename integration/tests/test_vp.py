@@ -1,0 +1,196 @@
+"""Viewport prediction from end to end, on the tiny backbone and generated head movement."""
+
+import json
+
+import netllm
+import numpy as np
+import pytest
+import torch
+from netllm.vp import VP, Extended
+from netllm.vp_windows import MIRROR, Sight, Windows
+from netllm_adapt import Predictor, Recipe
+from netllm_sims.vp import rollout, setting
+
+FLAGS = [
+    *("--steps", "4", "--batch", "8", "--layers", "1", "--rank", "2"),
+    *("--dtype", "float32", "--validate-every", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def place():
+    return setting("synthetic")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("vp") / "run"
+    netllm.adapt(
+        "vp",
+        setting="synthetic",
+        backbone="tiny-random",
+        out=out,
+        validation=2,
+        **{"steps": 4, "batch": 8, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2},
+    )
+    return out
+
+
+def test_a_run_keeps_its_best_checkpoint_and_what_it_is_for(run):
+    model = Predictor.from_pretrained(run / "best")
+    assert (model.task["task"], model.task["setting"]) == ("vp", "synthetic")
+    assert model.task["validation mae_deg"] > 0
+    assert "target return" not in (run / "best" / "README.md").read_text()
+
+
+def test_a_checkpoint_stands_beside_hold_last_and_is_drawn(run, netllm, tmp_path):
+    out = tmp_path / "report"
+    command = ("test", "vp", "--policy", "hold-last", "velocity", "--checkpoint", run)
+    code, text, err = netllm(*command, "--setting", "synthetic", "--out", out, "--json")
+    assert code == 0, err
+    results = {one["policy"]: one for one in json.loads(text)["results"]}
+    assert results[None]["metrics"]["mae_deg"]["mean"] == pytest.approx(
+        results["hold-last"]["metrics"]["mae_deg"]["mean"], rel=0.3
+    )
+    assert {path.name for path in out.glob("*.png")} == {
+        "cdf.png",
+        "bars.png",
+        "horizon.png",
+        "example.png",
+    }
+
+
+def test_the_mean_counts_windows_not_pairs(place):
+    from netllm_baselines.vp import HoldLast
+
+    clips = place.clips("test")[:3]
+    clips[0] = type(clips[0])(
+        **{
+            **vars(clips[0]),
+            "history_deg": clips[0].history_deg[:2],
+            "future_deg": clips[0].future_deg[:2],
+            "time_s": clips[0].time_s[:2],
+        }
+    )
+    outcome = VP().rollout(HoldLast(place), place, clips, seed=0)
+    from netllm.intervals import mean_of
+    from netllm_sims.vp.metrics import mae_deg
+
+    predicted = rollout(HoldLast(place), place, clips).predicted_deg
+    every = np.concatenate(
+        [mae_deg(p, clip.future_deg) for p, clip in zip(predicted, clips, strict=True)]
+    )
+    assert mean_of(outcome.rows, "mae_deg").mean == pytest.approx(every.mean())
+
+
+def test_a_longer_horizon_is_rolled_out_and_a_longer_history_cut(run, place):
+    model = Predictor.from_pretrained(run / "best")
+    longer = setting("synthetic", history=20, horizon=30)
+    clip = longer.clips("test")[0]
+    observation = {"viewport_deg": clip.history_deg}
+    answer = Extended(model, longer).act(observation)
+    assert answer.shape == (len(clip), 30, 3)
+    first = Extended(model, place).act({"viewport_deg": clip.history_deg[:, -10:]})
+    np.testing.assert_allclose(answer[:, :20], first, atol=1e-4)
+    second = Extended(model, place).act({"viewport_deg": first[:, -10:]})
+    np.testing.assert_allclose(answer[:, 20:], second[:, :10], atol=1e-3)
+
+
+def test_every_answer_is_a_valid_orientation(run, place):
+    clips = place.clips("test")[:4]
+    policy = Extended(Predictor.from_pretrained(run / "best"), place)
+    answers = np.concatenate(rollout(policy, place, clips).predicted_deg)
+    assert (np.abs(answers[..., 1]) <= 90).all()
+    assert ((answers >= -180) & (answers < 180)).all()
+
+
+def test_windows_are_mirrored_and_turned_but_stay_the_same_movement(place):
+    windows = Windows(place.clips("train", episodes=3))
+    rows = list(range(20))
+    torch.manual_seed(0)
+    batch = windows.batch(rows)
+    history = torch.from_numpy(windows.observations["viewport_deg"][rows]).float()
+    moved = wrapped(batch.labels - batch.observations["viewport_deg"][:, -1:])
+    original = wrapped(torch.from_numpy(windows.labels[rows]).float() - history[:, -1:])
+    mirrored = (moved - original * MIRROR).abs().amax((1, 2)) < 1e-2
+    plain = (moved - original).abs().amax((1, 2)) < 1e-2
+    assert (mirrored | plain).all()
+    assert mirrored.any()
+    assert plain.any()
+    assert (batch.observations["viewport_deg"][..., 2] - history[..., 2]).abs().max() > 1
+
+
+def wrapped(angle):
+    return torch.remainder(angle + 180, 360) - 180
+
+
+def test_a_multimodal_model_sees_the_frame_on_display(netllm, tmp_path, monkeypatch):
+    pytest.importorskip("timm", reason="multimodal models need timm: netllm-encoders[vision]")
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    command = ("adapt", "vp", "--setting", "synthetic", "--backbone", "tiny-random", "--out", out)
+    images = ("--multimodal", "--image-model", "test_vit", "--image-weights", "random")
+    code, _, err = netllm(*command, *FLAGS, *images, "--validation", "2")
+    assert code == 0, err
+    model = Predictor.from_pretrained(out / "best")
+    assert model.encoder.config()["image"] == {"rows": 4, "columns": 8, "channels": 64}
+    place = setting("synthetic")
+    clip = place.clips("test")[0]
+    observation = {
+        "viewport_deg": clip.history_deg,
+        "video": np.repeat(clip.video, len(clip)),
+        "time_s": clip.time_s,
+    }
+    policy = Extended(model, place)
+    answers = policy.act(observation)
+    assert answers.shape == clip.future_deg.shape
+    elsewhere = policy.act({**observation, "video": np.repeat("synthetic/video60", len(clip))})
+    assert not np.array_equal(answers, elsewhere)
+
+
+def test_images_where_there_are_no_frames_are_refused(netllm, tmp_path):
+    pytest.importorskip("timm", reason="multimodal models need timm: netllm-encoders[vision]")
+    place = setting("synthetic")
+    recorded = type(place)(name="mine", dataset="mine", trajectories=tmp_path)
+    with pytest.raises(ValueError, match="has no frames, which a multimodal model must see"):
+        Sight(recorded, {"weights": "random"})
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (("rl-collect", "vp", "--policy", "hold-last", "--out", "x"), "netllm adapt vp"),
+        (("adapt", "vp", "--pool", "x", "--out", "y", *FLAGS), "takes no pool"),
+        (("test", "vp", "--policy", "hold-lst"), "Did you mean hold-last"),
+        (("test", "vp", "--setting", "unseen-horzon"), "Did you mean unseen-horizon"),
+        (("train-baseline", "vp", "grru", "--out", "x"), "Did you mean gru"),
+    ],
+)
+def test_what_cannot_be_is_said_with_what_can(netllm, tmp_path, command, hint):
+    backbone = ("--backbone", "tiny-random") if command[0] == "adapt" else ()
+    code, _, err = netllm(*command, *backbone)
+    assert code == 2
+    assert hint in " ".join(err.split())
+
+
+def test_a_third_of_the_published_gap_lies_between_training_windows():
+    assert VP().setting("synthetic").train_stride == 5
+    assert VP().setting("synthetic", train_stride=15).train_stride == 15
+
+
+def test_the_recipe_sees_no_images_unless_asked():
+    assert not VP().recipe("smollm2-135m").multimodal
+    assert Recipe(multimodal=True).image_weights == ""
+
+
+def test_scratch_trains_as_many_parameters_as_the_adapter_within_a_tenth(place):
+    from dataclasses import replace
+
+    from netllm.adapting import build_model, trainable
+
+    task = VP()
+    recipe = task.recipe("smollm2-135m")
+    usual = build_model(task, place, "random-smollm2-135m", recipe)
+    scratch = build_model(task, place, "scratch", replace(recipe, layers=None))
+    assert scratch.spec.name.startswith("scratch-")
+    assert abs(trainable(scratch) - trainable(usual)) < 0.1 * trainable(usual)
