@@ -30,7 +30,7 @@ def pick(world: World, luck: int, s: int, number: int, local: int, wave: int) ->
     row, j = world.row[s], world.job_of[s]
     u, v = uniforms(luck, j, s - world.first_stage[j], number)
     level = choose_level(world.options, world.levels, world.bracket, local, u)
-    return take(world.cells[row, wave, level], world.durations_ms, world.delays, v)
+    return take(world.cells, world.durations_ms, world.delays, row, wave, level, v)
 
 
 @inner
@@ -55,10 +55,14 @@ def choose_level(
 
 @inner
 def take(
-    cell: Int[ndarray, "3"],
+    cells: Int[ndarray, "row 3 8 3"],
     durations_ms: Float[ndarray, "duration"],
     delays: Float[ndarray, "2"],
+    row: int,
+    wave: int,
+    level: int,
     v: float,
 ) -> float:
-    """Duration at the place `v` in [0, 1) of a cell's list, with the warm-up delay if it says so."""
-    return durations_ms[cell[0] + int(v * cell[1])] + cell[2] * delays[WARMUP_MS]
+    """Duration at the place `v` in [0, 1) of a list, with the warm-up delay if it asks for it."""
+    place = cells[row, wave, level, 0] + int(v * cells[row, wave, level, 1])
+    return durations_ms[place] + cells[row, wave, level, 2] * delays[WARMUP_MS]

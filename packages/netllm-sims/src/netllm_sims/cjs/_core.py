@@ -7,6 +7,7 @@ most one event ahead, the end of its task or its arrival at a job.
 from netllm_sims.cjs._heap import pop
 from netllm_sims.cjs._jit import compiled, inner
 from netllm_sims.cjs._lane import work_on
+from netllm_sims.cjs._log import EXECUTOR_EVENT, JOB_EVENT, TASK_EVENT, record
 from netllm_sims.cjs._moves import (
     commit,
     committable,
@@ -73,7 +74,8 @@ def begin(world: World, state: State) -> None:
 def arrive(state: State, j: int) -> None:
     """A job arrives; if executors belong to none, they are to be committed."""
     g = state.g
-    record(state, 0, j, -1)
+    record(state, JOB_EVENT, j, -1)
+    state.g[SEEN] += 1
     state.active[g[ACTIVE]] = j
     g[ACTIVE] += 1
     g[ARRIVED] += 1
@@ -83,20 +85,11 @@ def arrive(state: State, j: int) -> None:
 
 
 @inner
-def record(state: State, kind: int, who: int, s: int) -> None:
-    """Log an event, where there is room for it."""
-    seen = state.g[SEEN]
-    if seen < state.event_log.shape[0]:
-        log = state.event_log[seen]
-        log[0], log[1], log[2], log[3] = state.clock[NOW], kind, who, s
-    state.g[SEEN] += 1
-
-
-@inner
 def settle(world: World, state: State, e: int) -> None:
     """An executor arrives at the job that it was sent to."""
     s = state.executor[e, TARGET]
-    record(state, 1, e, s)
+    record(state, EXECUTOR_EVENT, e, s)
+    state.g[SEEN] += 1
     j = world.job_of[s]
     state.job[j, LOCAL] += 1
     state.executor[e, AT_JOB] = j
@@ -111,7 +104,8 @@ def complete(world: World, state: State, e: int) -> None:
     """A stage's last unstarted task is long gone: the executor follows a commitment or rests."""
     stage, job = state.stage, state.job
     s = state.executor[e, TARGET]
-    record(state, 2, e, s)
+    record(state, TASK_EVENT, e, s)
+    state.g[SEEN] += 1
     stage[s, RUNNING] -= 1
     pop(state.g, state.heap_ms, state.heap)
     state.executor[e, BUSY] = 0

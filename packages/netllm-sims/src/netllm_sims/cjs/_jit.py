@@ -11,7 +11,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 SOURCES = (
-    "layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_moves.py",
+    "_jit.py", "layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_log.py", "_moves.py",
     "_lane.py", "_core.py", "_copy.py", "_observe.py", "_run.py", "_round_robin.py",
 )  # fmt: skip
 """All modules with compiled functions, or with constants that are built into these."""
@@ -44,9 +44,9 @@ def inner(function: F) -> F:
 
 def _compile(function: F, options: dict[str, bool]) -> F:
     try:
-        dispatcher = numba.njit(cache=True, error_model="numpy", **options)(function)
+        dispatcher = numba.njit(cache=True, error_model="numpy", _nrt=False, **options)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
-        return cast(F, numba.njit(error_model="numpy", **options)(function))
+        return cast(F, numba.njit(error_model="numpy", _nrt=False, **options)(function))
     with contextlib.suppress(AttributeError):
         file = dispatcher._cache._cache_file
         file._source_stamp = (*file._source_stamp, _STAMP)

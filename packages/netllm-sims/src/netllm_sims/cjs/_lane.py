@@ -1,8 +1,9 @@
-"""The common case, more than nine in ten events: an executor takes its stage's next task at once."""
+"""The common case, nine in ten events: an executor takes its stage's next task at once."""
 
 from netllm_sims.cjs._chance import choose_level, take, uniforms
 from netllm_sims.cjs._heap import sink
 from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs._log import TASK_EVENT, record, record_task
 from netllm_sims.cjs._moves import shift_demand
 from netllm_sims.cjs.dag import REST
 from netllm_sims.cjs.layout import (
@@ -41,7 +42,7 @@ def work_on(world: World, state: State) -> None:
         state.recent_ms,
         state.replay_ms,
     )
-    task_log, event_log = state.task_log, state.event_log
+    logged = state.task_log.shape[0] > 0
     job_of, first_stage, row, tasks = world.job_of, world.first_stage, world.row, world.tasks
     options, levels, bracket, delays = world.options, world.levels, world.bracket, world.delays
     cells, durations_ms = world.cells, world.durations_ms
@@ -62,7 +63,7 @@ def work_on(world: World, state: State) -> None:
         else:
             u, v = uniforms(g[LUCK], j, s - first_stage[j], number)
             level = choose_level(options, levels, bracket, job[j, LOCAL], u)
-            duration_ms = take(cells[row[s], REST, level], durations_ms, delays, v)
+            duration_ms = take(cells, durations_ms, delays, row[s], REST, level, v)
         stage[s, UNSTARTED] -= 1
         if stage[s, UNSTARTED] == 0:
             job[j, TAKEN] += 1
@@ -72,13 +73,9 @@ def work_on(world: World, state: State) -> None:
             stage[s, DEMAND] -= 1
         recent_ms[s] = duration_ms
         clock[BUSY_MS] += duration_ms
-        if g[SEEN] < event_log.shape[0]:
-            event_log[g[SEEN], 0], event_log[g[SEEN], 1] = now_ms, 2
-            event_log[g[SEEN], 2], event_log[g[SEEN], 3] = e, s
-        if g[STARTED] < task_log.shape[0]:
-            log = task_log[g[STARTED]]
-            log[0], log[1], log[2], log[3] = now_ms, duration_ms, e, s
-            log[4], log[5], log[6] = job[j, LOCAL], REST, number
+        if logged:
+            record(state, TASK_EVENT, e, s)
+            record_task(state, duration_ms, e, s, job[j, LOCAL], REST, number)
         g[SEEN] += 1
         g[STARTED] += 1
         sink(heap_ms, heap, g[PENDING], now_ms + duration_ms, g[COUNTER], e)

@@ -3,6 +3,7 @@
 from netllm_sims.cjs._chance import pick
 from netllm_sims.cjs._heap import push
 from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs._log import record_task
 from netllm_sims.cjs._pools import close_set, enter, job_of_pool, leave
 from netllm_sims.cjs.dag import FIRST, FRESH, REST
 from netllm_sims.cjs.layout import (
@@ -180,10 +181,7 @@ def execute(world: World, state: State, e: int, s: int) -> None:
     state.recent_ms[s] = duration_ms
     now_ms = state.clock[NOW]
     state.clock[BUSY_MS] += duration_ms
-    if g[STARTED] < state.task_log.shape[0]:
-        log = state.task_log[g[STARTED]]
-        log[0], log[1], log[2], log[3] = now_ms, duration_ms, e, s
-        log[4], log[5], log[6] = job[j, LOCAL], wave, number
+    record_task(state, duration_ms, e, s, job[j, LOCAL], wave, number)
     g[STARTED] += 1
     push(g, state.heap_ms, state.heap, now_ms + duration_ms, e)
 
@@ -208,8 +206,9 @@ def send(world: World, state: State, e: int, s: int) -> None:
 @inner
 def is_ready(state: State, s: int) -> bool:
     """Whether the stage has demand, its parents none, and it was not chosen in this round."""
-    row = state.stage[s]
-    return row[DEMAND] > 0 and row[THIRSTY_PARENTS] == 0 and row[CHOSEN] != state.g[ROUND]
+    stage = state.stage
+    ready = stage[s, DEMAND] > 0 and stage[s, THIRSTY_PARENTS] == 0
+    return ready and stage[s, CHOSEN] != state.g[ROUND]
 
 
 @inner

@@ -41,7 +41,7 @@ def open_set(state: State, p: int) -> int:
         while sets[k, USED] > 0:
             k += 1
         pool[sets[k, OWNER], SET] = -1
-    clear(state.table[k], sets[k])
+    clear(state.table, sets, k)
     sets[k, OWNER] = p
     pool[p, SET] = k
     return k
@@ -65,7 +65,7 @@ def leave(world: World, state: State, e: int) -> None:
     if p < 0:
         return
     k = state.pool[p, SET]
-    remove(state.table[k], state.sets[k], e)
+    remove(state.table, state.sets, k, e)
     state.executor[e, PLACE] = -1
     s = p - 1 - world.arrival_ms.shape[0]
     if s >= 0 and state.stage[s, UNSTARTED] + state.stage[s, RUNNING] == 0:
@@ -78,7 +78,7 @@ def enter(state: State, e: int, p: int) -> None:
     k = state.pool[p, SET]
     if k < 0:
         k = open_set(state, p)
-    add(state.table[k], state.sets[k], e, state.spare[0])
+    add(state.table, state.sets, k, e, state.spare)
     state.executor[e, PLACE] = p
 
 
@@ -88,14 +88,14 @@ def idle_members(state: State, p: int) -> int:
     k = state.pool[p, SET]
     if k < 0:
         return 0
-    members, cells = state.table[k], state.table[0]
-    clear(cells, state.sets[0])
-    for i in range(state.sets[k, MASK] + 1):
-        if members[i] > 0 and state.executor[members[i] - 1, BUSY] == 0:
-            add(cells, state.sets[0], members[i] - 1, state.spare[0])
+    table, sets, executor, spare = state.table, state.sets, state.executor, state.spare
+    clear(table, sets, 0)
+    for i in range(sets[k, MASK] + 1):
+        if table[k, i] > 0 and executor[table[k, i] - 1, BUSY] == 0:
+            add(table, sets, 0, table[k, i] - 1, spare)
     count = 0
-    for i in range(state.sets[0, MASK] + 1):
-        if cells[i] > 0:
-            state.spare[1, count] = cells[i] - 1
+    for i in range(sets[0, MASK] + 1):
+        if table[0, i] > 0:
+            spare[1, count] = table[0, i] - 1
             count += 1
     return count

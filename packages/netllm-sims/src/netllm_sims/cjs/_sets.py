@@ -13,20 +13,21 @@ from netllm_sims.cjs._jit import inner
 from netllm_sims.cjs.layout import FILL, MASK, USED
 from numpy import ndarray
 
-Cells = Int[ndarray, "cell"]
-Head = Int[ndarray, "4"]
+Table = Int[ndarray, "set cell"]
+Heads = Int[ndarray, "set 4"]
+Spare = Int[ndarray, "2 cell"]
 
 
 @inner
-def clear(cells: Cells, head: Head) -> None:
+def clear(table: Table, sets: Heads, k: int) -> None:
     """Make it a fresh, empty set."""
-    head[MASK], head[FILL], head[USED] = 7, 0, 0
+    sets[k, MASK], sets[k, FILL], sets[k, USED] = 7, 0, 0
     for i in range(8):
-        cells[i] = 0
+        table[k, i] = 0
 
 
 @inner
-def find(cells: Cells, mask: int, key: int) -> tuple[int, int]:
+def find(table: Table, k: int, mask: int, key: int) -> tuple[int, int]:
     """Cell of `key` or, where it is missing, the one never used that ends its path.
 
     With it comes the last removed cell before that, or -1.
@@ -37,49 +38,49 @@ def find(cells: Cells, mask: int, key: int) -> tuple[int, int]:
     while True:
         last = i + 9 if i + 9 <= mask else i
         for j in range(i, last + 1):
-            if cells[j] == 0 or cells[j] == key + 1:
+            if table[k, j] == 0 or table[k, j] == key + 1:
                 return j, removed
-            if cells[j] == -1:
+            if table[k, j] == -1:
                 removed = j
         perturb >>= 5
         i = (i * 5 + 1 + perturb) & mask
 
 
 @inner
-def add(cells: Cells, head: Head, key: int, spare: Cells) -> None:
+def add(table: Table, sets: Heads, k: int, key: int, spare: Spare) -> None:
     """Add a key that is not in the set."""
-    cell, removed = find(cells, head[MASK], key)
-    head[USED] += 1
+    cell, removed = find(table, k, sets[k, MASK], key)
+    sets[k, USED] += 1
     if removed >= 0:
-        cells[removed] = key + 1
+        table[k, removed] = key + 1
         return
-    cells[cell] = key + 1
-    head[FILL] += 1
-    if head[FILL] * 5 >= head[MASK] * 3:
-        rebuild(cells, head, spare)
+    table[k, cell] = key + 1
+    sets[k, FILL] += 1
+    if sets[k, FILL] * 5 >= sets[k, MASK] * 3:
+        rebuild(table, sets, k, spare)
 
 
 @inner
-def rebuild(cells: Cells, head: Head, spare: Cells) -> None:
+def rebuild(table: Table, sets: Heads, k: int, spare: Spare) -> None:
     """Take the smallest table with more than four cells per member, without removed ones."""
     size = 8
-    while size <= head[USED] * 4:
+    while size <= sets[k, USED] * 4:
         size *= 2
-    old = head[MASK] + 1
+    old = sets[k, MASK] + 1
     for i in range(old):
-        spare[i] = cells[i]
+        spare[0, i] = table[k, i]
     for i in range(size):
-        cells[i] = 0
+        table[k, i] = 0
     for i in range(old):
-        if spare[i] > 0:
-            cell, _ = find(cells, size - 1, spare[i] - 1)
-            cells[cell] = spare[i]
-    head[MASK], head[FILL] = size - 1, head[USED]
+        if spare[0, i] > 0:
+            cell, _ = find(table, k, size - 1, spare[0, i] - 1)
+            table[k, cell] = spare[0, i]
+    sets[k, MASK], sets[k, FILL] = size - 1, sets[k, USED]
 
 
 @inner
-def remove(cells: Cells, head: Head, key: int) -> None:
+def remove(table: Table, sets: Heads, k: int, key: int) -> None:
     """Remove a key that is in the set."""
-    cell, _ = find(cells, head[MASK], key)
-    cells[cell] = -1
-    head[USED] -= 1
+    cell, _ = find(table, k, sets[k, MASK], key)
+    table[k, cell] = -1
+    sets[k, USED] -= 1
