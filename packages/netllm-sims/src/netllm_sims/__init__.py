@@ -1,7 +1,8 @@
-"""Networking environments, traces, metrics and settings: streaming and viewports.
+"""Networking environments, traces, metrics and settings: streaming, viewports and job scheduling.
 
-`netllm_sims.abr` is adaptive bitrate streaming, `netllm_sims.vp` viewport prediction.
-Importing this package makes `netllm/ABR-v0` known to gymnasium.
+`netllm_sims.abr` is adaptive bitrate streaming, `netllm_sims.vp` viewport prediction,
+`netllm_sims.cjs` cluster job scheduling. Importing this package makes `netllm/ABR-v0` and
+`netllm/CJS-v0` known to gymnasium.
 """
 
 import gymnasium
@@ -11,3 +12,4 @@ gymnasium.register(
     entry_point="netllm_sims.abr:Env",
     vector_entry_point="netllm_sims.abr:VectorEnv",
 )
+gymnasium.register(id="netllm/CJS-v0", entry_point="netllm_sims.cjs:Env")

@@ -2,13 +2,14 @@
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy import ndarray
+
 from netllm_sims.cjs._jit import inner
 from netllm_sims.cjs.layout import REFERENCE, WARMUP_MS, World
-from numpy import ndarray
 
 
 @inner
-def mix(z: int) -> int:
+def mix(z: np.uint64) -> np.uint64:
     """Bits of a counter, well mixed (the finaliser of splitmix64)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

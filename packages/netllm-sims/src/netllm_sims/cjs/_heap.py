@@ -1,9 +1,10 @@
 """The events ahead, a binary heap of executors by time and order of insertion."""
 
 from jaxtyping import Float, Int
+from numpy import ndarray
+
 from netllm_sims.cjs._jit import inner
 from netllm_sims.cjs.layout import COUNTER, PENDING
-from numpy import ndarray
 
 Times = Float[ndarray, "executor"]
 Heap = Int[ndarray, "executor 2"]

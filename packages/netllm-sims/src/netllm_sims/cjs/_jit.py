@@ -1,18 +1,19 @@
 """Compilation with a cache that knows of changes in any of the compiled modules."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., object])
 
 SOURCES = (
-    "_jit.py", "layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_log.py", "_moves.py",
-    "_lane.py", "_core.py", "_copy.py", "_observe.py", "_run.py", "_round_robin.py",
+    "_jit.py", "layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_log.py",
+    "_moves.py", "_lane.py", "_core.py", "_copy.py", "_observe.py", "_run.py", "_round_robin.py",
 )  # fmt: skip
 """All modules with compiled functions, or with constants that are built into these."""
 
@@ -43,10 +44,13 @@ def inner(function: F) -> F:
 
 
 def _compile(function: F, options: dict[str, bool]) -> F:
+    # Without NRT numba counts no references to arrays, which took two thirds of the time; such
+    # functions cannot allocate.
+    jit: Any = functools.partial(numba.njit, error_model="numpy", _nrt=False, **options)
     try:
-        dispatcher = numba.njit(cache=True, error_model="numpy", _nrt=False, **options)(function)
+        dispatcher = jit(cache=True)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
-        return cast(F, numba.njit(error_model="numpy", _nrt=False, **options)(function))
+        return cast(F, jit(function))
     with contextlib.suppress(AttributeError):
         file = dispatcher._cache._cache_file
         file._source_stamp = (*file._source_stamp, _STAMP)

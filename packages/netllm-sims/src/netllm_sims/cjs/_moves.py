@@ -2,7 +2,7 @@
 
 from netllm_sims.cjs._chance import pick
 from netllm_sims.cjs._heap import push
-from netllm_sims.cjs._jit import inner
+from netllm_sims.cjs._jit import compiled, inner
 from netllm_sims.cjs._log import record_task
 from netllm_sims.cjs._pools import close_set, enter, job_of_pool, leave
 from netllm_sims.cjs.dag import FIRST, FRESH, REST
@@ -70,7 +70,7 @@ def shift_demand(world: World, state: State, s: int, change: int) -> None:
             job[j, READY] += (stage[c, THIRSTY_PARENTS] == 0) - was_ready
 
 
-@inner
+@compiled
 def committable(state: State) -> int:
     """Executors of the source pool that are not committed yet, busy ones included."""
     p = state.g[SOURCE]

@@ -1,8 +1,9 @@
 """What a policy sees of an episode, written into rows that several episodes share."""
 
-import numpy as np
 from jaxtyping import Bool, Float, Int
-from netllm_sims.cjs._core import source_job
+from numpy import ndarray
+
+from netllm_sims.cjs._core import can_wait, source_job
 from netllm_sims.cjs._jit import compiled, inner
 from netllm_sims.cjs._moves import committable
 from netllm_sims.cjs.layout import (
@@ -16,13 +17,13 @@ from netllm_sims.cjs.layout import (
     OPEN,
     RUNNING,
     SCHEDULABLE,
+    SOURCE,
     SUPPLY,
     UNFINISHED_PARENTS,
     UNSTARTED,
     State,
     World,
 )  # fmt: skip
-from numpy import ndarray
 
 
 @inner
@@ -52,18 +53,15 @@ def write(
     jobs: Float[ndarray, "job 5"],
     stages: Float[ndarray, "stage 8"],
     flags: Bool[ndarray, "2 stage"],
-    numbers: Int[ndarray, "3 stage"],
+    numbers: Int[ndarray, "2 stage"],
     job_id: Int[ndarray, "job"],
     edges: Int[ndarray, "edge 2"],
-    whole: Float[ndarray, "batch 4"],
+    whole: Float[ndarray, "batch 5"],
 ) -> None:
-    """Write an episode's rows from `start` on: its place in the batch, and its first job, stage
-    and edge.
-    """
+    """Write an episode's rows; `start` is its place in the batch, first job, stage and edge."""
     b, first, at, m = start
     source = source_job(world, state)
-    row_of = np.empty(state.stage.shape[0], np.int64)
-    source_row = -1
+    row_of, source_row = state.row_of, -1
     for i in range(state.g[ACTIVE]):
         j = state.active[i]
         if j == source:
@@ -82,7 +80,6 @@ def write(
             flags[0, at] = False
             flags[1, at] = state.stage[s, UNFINISHED_PARENTS] == 0
             numbers[0, at], numbers[1, at] = first + i, s - world.first_stage[j]
-            numbers[2, at] = s
             at += 1
         for k in range(world.first_edge[j], world.first_edge[j + 1]):
             parent, child = world.edges[k, 0], world.edges[k, 1]
@@ -93,6 +90,7 @@ def write(
         flags[0, row_of[state.schedulable[i]]] = True
     whole[b, 0], whole[b, 1] = committable(state), world.options[EXECUTORS]
     whole[b, 2], whole[b, 3] = source_row, state.clock[NOW]
+    whole[b, 4] = state.g[SOURCE] >= 0 and can_wait(world, state)
 
 
 @inner

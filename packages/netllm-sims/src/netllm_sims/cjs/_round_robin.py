@@ -1,5 +1,8 @@
 """FIFO and Fair as the reference has them: one scheduler with two caps per job."""
 
+from jaxtyping import Float
+from numpy import ndarray
+
 from netllm_sims.cjs._jit import inner
 from netllm_sims.cjs.compiled import committable, heuristic, source_job
 from netllm_sims.cjs.layout import (
@@ -40,13 +43,13 @@ def choose(world: World, state: State, cap: int) -> tuple[int, int]:
 
 
 @heuristic
-def fifo(world, state, parameters):
+def fifo(world: World, state: State, parameters: Float[ndarray, "parameter"]) -> tuple[int, int]:
     """At most half of the executors, rounded up, to a job."""
     return choose(world, state, (world.options[EXECUTORS] + 1) // 2)
 
 
 @heuristic
-def fair(world, state, parameters):
+def fair(world: World, state: State, parameters: Float[ndarray, "parameter"]) -> tuple[int, int]:
     """Equal shares, rounded up, of the executors to the active jobs."""
     active = max(1, state.g[ACTIVE])
     return choose(world, state, (world.options[EXECUTORS] + active - 1) // active)

@@ -6,13 +6,16 @@ from typing import Any
 import numba
 import numpy as np
 from jaxtyping import Float
+from numba import types
+from numpy import ndarray
+
 from netllm_sims.cjs._core import STUCK, VALID, check, decide
 from netllm_sims.cjs._jit import compiled
 from netllm_sims.cjs.dag import Waves, build
 from netllm_sims.cjs.jobs import Job, Workload
 from netllm_sims.cjs.layout import FINISHED, SCHEDULABLE, State, World, build_state, build_world
-from numba import types
-from numpy import ndarray
+
+typeof: Any = numba.typeof
 
 
 @cache
@@ -20,9 +23,9 @@ def signature() -> Any:
     """Type of a compiled policy: (world, state, parameters) -> (stage or -1, executors)."""
     jobs = Workload([Job(build("", [Waves.same(1, [1.0])], []), 0.0)])
     world = build_world(jobs, executors=1, moving_ms=0.0, warmup_ms=0.0, reference=True)
-    state = numba.typeof(build_state(world))
-    pair = types.UniTuple(types.int64, 2)
-    return pair(numba.typeof(world), state, numba.typeof(np.zeros(1)))
+    arrays = [typeof(some) for some in (world, build_state(world), np.zeros(1))]
+    pair: Any = typeof((1, 1))
+    return pair(*arrays)
 
 
 @compiled

@@ -9,9 +9,10 @@ Source: `Objects/setobject.c` of CPython (`set_add_entry`, `set_table_resize`, `
 """
 
 from jaxtyping import Int
+from numpy import ndarray
+
 from netllm_sims.cjs._jit import inner
 from netllm_sims.cjs.layout import FILL, MASK, USED
-from numpy import ndarray
 
 Table = Int[ndarray, "set cell"]
 Heads = Int[ndarray, "set 4"]

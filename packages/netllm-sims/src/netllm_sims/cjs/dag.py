@@ -61,7 +61,7 @@ class Dag:
     def __post_init__(self) -> None:
         if not len(self.tasks):
             raise ValueError(f"`{self.name}` must have at least one stage, got none.")
-        for stage in np.flatnonzero(self.tasks < 1):
+        for stage in np.flatnonzero(self.tasks < 1).tolist():
             raise ValueError(
                 f"Stage {stage} of `{self.name}` must have at least one task, "
                 f"got {self.tasks[stage]}."

@@ -7,8 +7,9 @@ from math import isfinite
 
 import numpy as np
 from jaxtyping import Float, Int
-from netllm_sims.cjs.dag import Dag
 from numpy import ndarray
+
+from netllm_sims.cjs.dag import Dag
 
 
 @dataclass(frozen=True, eq=False)

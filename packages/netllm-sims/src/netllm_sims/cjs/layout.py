@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from netllm_sims.cjs.jobs import Workload
 from numpy import ndarray
+
+from netllm_sims.cjs.jobs import Workload
 
 # columns of World.options
 EXECUTORS, REFERENCE = range(2)
@@ -113,6 +114,8 @@ class State(NamedTuple):
     """Active jobs in order of arrival."""
     schedulable: Int[ndarray, "stage"]
     """Stages that may be chosen now."""
+    row_of: Int[ndarray, "stage"]
+    """Scratch: row of a stage in the observation."""
     replay_ms: Float[ndarray, "task"]
     """Recorded durations, or none."""
     task_log: Float[ndarray, "task 7"]
@@ -191,6 +194,7 @@ def build_state(
         plan=np.zeros((executors, 2), np.int64),
         active=np.zeros(jobs, np.int64),
         schedulable=np.zeros(stages, np.int64),
+        row_of=np.zeros(stages, np.int64),
         replay_ms=np.zeros(0) if replay_ms is None else np.array(replay_ms, np.float64),
         task_log=np.zeros((tasks, 7)),
         event_log=np.zeros((2 * tasks + jobs if log else 0, 4)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from netllm_sims.cjs.dag import Dag, Waves, build
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 

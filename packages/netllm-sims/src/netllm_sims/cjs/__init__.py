@@ -1,0 +1,45 @@
+"""Cluster job scheduling: jobs as graphs, the simulator, its settings and environment."""
+
+from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
+from netllm_sims.cjs.durations import Replay, Sampled
+from netllm_sims.cjs.env import Env
+from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.generate import random_dag
+from netllm_sims.cjs.heuristics import Heuristic, fair, fifo
+from netllm_sims.cjs.jobs import Catalogue, Job, Workload
+from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation, observe
+from netllm_sims.cjs.rollout import Policy, Rollout, rollout
+from netllm_sims.cjs.settings import Setting, setting, settings
+from netllm_sims.cjs.simulator import Simulator
+from netllm_sims.cjs.tpch import load_tpch, sequence
+
+__all__ = [
+    "JOB_COLUMNS",
+    "LEVELS",
+    "STAGE_COLUMNS",
+    "Catalogue",
+    "Dag",
+    "Env",
+    "Episode",
+    "Heuristic",
+    "Job",
+    "Observation",
+    "Policy",
+    "Replay",
+    "Rollout",
+    "Sampled",
+    "Setting",
+    "Simulator",
+    "Waves",
+    "Workload",
+    "build",
+    "fair",
+    "fifo",
+    "load_tpch",
+    "observe",
+    "random_dag",
+    "rollout",
+    "sequence",
+    "setting",
+    "settings",
+]

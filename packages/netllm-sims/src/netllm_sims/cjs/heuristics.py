@@ -1,0 +1,58 @@
+"""Policies that are compiled into the simulator's loop."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+if TYPE_CHECKING:
+    from netllm_sims.cjs.simulator import Simulator
+
+
+class Heuristic:
+    """A compiled policy; episodes that nobody watches run in one compiled loop.
+
+    Args:
+        name: `module:function` of a function made by `cjs.compiled.heuristic`.
+        parameters: Its numbers.
+    """
+
+    def __init__(self, name: str, parameters: Sequence[float] = ()) -> None:
+        self.name = name
+        self.parameters: Float[ndarray, "parameter"] = np.array(parameters, np.float64)
+        self._simulators: Sequence[Simulator] = ()
+
+    @cached_property
+    def function(self) -> Any:
+        """The compiled function, imported when first used."""
+        module, _, function = self.name.partition(":")
+        return getattr(import_module(module), function)
+
+    def reset(self, seed: int) -> None:
+        """Nothing is remembered and nothing is random."""
+
+    def begin(self, simulators: Sequence["Simulator"]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        self._simulators = simulators
+
+    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch 2"]:
+        """Choice and executors for each episode of the observation."""
+        episodes = observation["episode"].tolist()
+        return np.array([self._simulators[k].ask(self) for k in episodes], np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "parameters": self.parameters, "_simulators": ()}
+
+
+def fifo() -> Heuristic:
+    """FIFO as the reference has it: in order of arrival, half of the executors at most to a job."""
+    return Heuristic("netllm_sims.cjs._round_robin:fifo")
+
+
+def fair() -> Heuristic:
+    """Fair as the reference has it: in order of arrival, an equal share at most to a job."""
+    return Heuristic("netllm_sims.cjs._round_robin:fair")

@@ -1,0 +1,195 @@
+"""Policies, and how long jobs take under them: whole episodes of one policy."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.heuristics import Heuristic
+from netllm_sims.cjs.observation import Observation, observe
+from netllm_sims.cjs.simulator import Simulator
+
+if TYPE_CHECKING:
+    from netllm_sims.cjs.settings import Setting
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that commits executors to stages, for a batch of episodes at once.
+
+    Episodes end at different decisions: `observation["episode"]` says which of them are asked
+    about, by their number among the episodes of this batch.
+
+    Two optional attributes: `sequential = True` asks to be rolled out alone, episode by episode in
+    order, with one reset; `begin(simulators)` is called after `reset` with the running simulators
+    of the batch, for policies that may look ahead.
+    """
+
+    def reset(self, seed: int) -> None:
+        """Forget everything and begin new episodes; random choices follow `seed`."""
+
+    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch 2"]:
+        """Per episode: number of the stage among the schedulable ones (-1 none), and executors.
+
+        The observation is that of `cjs.observe`.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rollout:
+    """Episodes of one policy."""
+
+    ids: list[str]
+    """Episode ids."""
+    seeds: list[int]
+    """Their job sequences."""
+    job_jct_s: list[Float[ndarray, "job"]]
+    """Completion time of each job, per episode."""
+    utilisation: Float[ndarray, "episode"]
+    """Share of the executors' time that went to tasks."""
+    makespan_s: Float[ndarray, "episode"]
+    """Time of the last event."""
+    decisions: Int[ndarray, "episode"]
+    """Number of decisions."""
+    seconds: float
+    """Wall time of all episodes together."""
+    actions: list[Int[ndarray, "decision 2"]] = field(default_factory=list)
+    """Choices and executors, per episode; empty unless recorded, like all below."""
+    rewards_ms: list[Float[ndarray, "decision"]] = field(default_factory=list)
+    """Reward of each decision: minus the jobs' time until the next one."""
+    observations: list[list[Observation]] = field(default_factory=list)
+    """What the policy saw at each decision, a batch of one each."""
+    labels: list[Int[ndarray, "decision 2"]] = field(default_factory=list)
+    """What the labelling policy would have chosen there."""
+
+    @property
+    def jct_s(self) -> Float[ndarray, "episode"]:
+        """Mean job completion time of each episode."""
+        return np.array([jobs.mean() for jobs in self.job_jct_s])
+
+
+def rollout(
+    policy: Policy,
+    setting: "Setting",
+    episodes: Sequence[Episode],
+    *,
+    seed: int = 0,
+    record: bool = False,
+    label: Policy | None = None,
+    batch: int | None = None,
+) -> Rollout:
+    """Episodes under `policy`, each run once to its end.
+
+    Args:
+        policy: Commits the executors; a `Heuristic` runs compiled if nothing is recorded.
+        setting: The setting that the episodes belong to.
+        episodes: What to run.
+        seed: Of the policies.
+        record: Keep observations, actions and rewards.
+        label: A second policy, asked in every visited state without being followed.
+        batch: Episodes run at once; all by default, one for sequential policies.
+
+    Raises:
+        ValueError: No episodes, a batch that does not fit, or an invalid action.
+    """
+    if not episodes:
+        raise ValueError("`episodes` must hold at least one episode, got none.")
+    policies = [p for p in (policy, label) if p is not None]
+    sequential = any(getattr(p, "sequential", False) for p in policies)
+    if batch is not None and (batch < 1 or (sequential and batch != 1)):
+        raise ValueError(
+            f"`batch` must be >= 1, and 1 for a sequential policy, got {batch}. Leave it out."
+        )
+    size = 1 if sequential else batch or len(episodes)
+    tracks: list[_Track] = []
+    start = time.perf_counter()
+    for number, first in enumerate(range(0, len(episodes), size)):
+        some = [_Track(Simulator(setting, e)) for e in episodes[first : first + size]]
+        for p in policies:
+            if number == 0 or not getattr(p, "sequential", False):
+                p.reset(seed if number == 0 else _derive(seed, number))
+            if hasattr(p, "begin"):
+                p.begin([track.simulator for track in some])
+        if isinstance(policy, Heuristic) and label is None and not record:
+            for track in some:
+                track.simulator.run(policy)
+        else:
+            _play(some, policy, label, record)
+        tracks += [track.closed() for track in some]
+    return _gather(tracks, episodes, time.perf_counter() - start, record, label is not None)
+
+
+class _Track:
+    """One running episode and what is kept of it."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self.actions: list[ndarray] = []
+        self.rewards: list[float] = []
+        self.observations: list[Observation] = []
+        self.labels: list[ndarray] = []
+        self.facts: dict[str, ndarray | float] = {}
+
+    def closed(self) -> "_Track":
+        """The track without its simulator, whose arrays are large."""
+        simulator = self.simulator
+        self.facts = {
+            "jct": simulator.jct_s,
+            "utilisation": simulator.utilisation,
+            "makespan": simulator.time_ms * 1e-3,
+            "decisions": simulator.decisions,
+        }
+        del self.simulator
+        return self
+
+
+def _derive(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _play(tracks: list[_Track], policy: Policy, label: Policy | None, record: bool) -> None:
+    running = [k for k, track in enumerate(tracks) if not track.simulator.done]
+    while running:
+        observation = observe([tracks[k].simulator for k in running], running)
+        actions = np.asarray(policy.act(observation))
+        if actions.shape != (len(running), 2):
+            raise ValueError(
+                f"`act` must give (choice, executors) for each of {len(running)} episodes, got "
+                f"shape {actions.shape}."
+            )
+        answers = None if label is None else np.asarray(label.act(observation))
+        for row, k in enumerate(running):
+            track = tracks[k]
+            if record:
+                track.observations.append(observe([track.simulator], [k]))
+                track.actions.append(actions[row])
+            if answers is not None:
+                track.labels.append(answers[row])
+            reward_ms = track.simulator.step(int(actions[row, 0]), int(actions[row, 1]))
+            if record:
+                track.rewards.append(reward_ms)
+        running = [k for k in running if not tracks[k].simulator.done]
+
+
+def _gather(
+    tracks: list[_Track], episodes: Sequence[Episode], seconds: float, record: bool, labelled: bool
+) -> Rollout:
+    return Rollout(
+        ids=[episode.id for episode in episodes],
+        seeds=[episode.seed for episode in episodes],
+        job_jct_s=[np.asarray(track.facts["jct"]) for track in tracks],
+        utilisation=np.array([track.facts["utilisation"] for track in tracks]),
+        makespan_s=np.array([track.facts["makespan"] for track in tracks]),
+        decisions=np.array([track.facts["decisions"] for track in tracks], np.int64),
+        seconds=seconds,
+        actions=[np.array(track.actions) for track in tracks] if record else [],
+        rewards_ms=[np.array(track.rewards) for track in tracks] if record else [],
+        observations=[track.observations for track in tracks] if record else [],
+        labels=[np.array(track.labels) for track in tracks] if labelled else [],
+    )

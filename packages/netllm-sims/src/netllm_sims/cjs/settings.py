@@ -1,0 +1,205 @@
+"""Named settings: how many executors and jobs, which profiles, and the numbers of the cluster."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from netllm_sims.cjs import parts
+from netllm_sims.cjs._text import unknown
+from netllm_sims.cjs.durations import Sampled
+from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.jobs import Catalogue, Workload
+from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
+
+_DESCRIPTIONS = {
+    "default": "TPC-H: 200 jobs on 50 executors",
+    "unseen-executors": "TPC-H: 200 jobs on 30 executors",
+    "unseen-jobs": "TPC-H: 450 jobs on 50 executors",
+    "unseen-both": "TPC-H: 450 jobs on 30 executors",
+    "synthetic": "seeded random graphs: 200 jobs on 50 executors; needs no data",
+}
+_SIZES = {"unseen-executors": (30, 200), "unseen-jobs": (50, 450), "unseen-both": (30, 450)}
+
+Interpolation = Literal["reference", "correct"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """One configuration of the task; build it with `setting(name, …)`.
+
+    Raises:
+        ValueError: A number outside its range.
+    """
+
+    name: str
+    """Name of the setting that it began as."""
+    data: Path | None = None
+    """Folder of the real data, if it was used."""
+    synthetic: bool = False
+    """Whether seeded random graphs stand in for recorded profiles."""
+    jobs: Path | None = None
+    """Own profiles: a Spark event log or a folder of them, an Alibaba `batch_task` CSV, or the
+    published folder of `.npy` files; see `load_dags`."""
+    num_executors: int = 50
+    """Executors of the cluster."""
+    num_jobs: int = 200
+    """Jobs of an episode."""
+    mean_interarrival_ms: float = MEAN_INTERARRIVAL_MS
+    """Mean time between two arrivals."""
+    moving_ms: float = 2000.0
+    """Time that an executor takes from one job to another."""
+    warmup_ms: float = 1000.0
+    """Added to the first task of an executor that just came, where no such durations are known."""
+    interpolation: Interpolation = "reference"
+    """Durations between two known numbers of executors: `reference` takes the nearer one less
+    often the nearer it is, as every published number does; `correct` more often."""
+    luck: int = 0
+    """Of the tasks' durations."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_executors", "num_jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("mean_interarrival_ms", "moving_ms", "warmup_ms"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise ValueError(f"`{name}` must be a finite number of ms >= 0, got {value}.")
+        if self.interpolation not in ("reference", "correct"):
+            raise ValueError(unknown("interpolation", self.interpolation, ("reference", "correct")))
+
+    def episodes(
+        self,
+        part: str,
+        *,
+        episodes: int | None = None,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Episode]:
+        """Episodes of `train`, `valid` or `test`.
+
+        Job sequences are 1000 to 1099 of `train`, 20 to 29 of `valid`, 666 to 685 of `test`. With
+        `episodes`, `test` gives the first so many, `train` and `valid` random ones from ranges of
+        their own (10,000 and above; 100 to 599).
+
+        Args:
+            part: `train`, `valid` or `test`.
+            episodes: Number of episodes.
+            seed: Of the random choice.
+            seeds: These job sequences instead, whatever the part.
+
+        Raises:
+            ValueError: Unknown part, or a number of episodes that it cannot give.
+        """
+        if part not in parts.PARTS:
+            raise ValueError(unknown("part", part, parts.PARTS))
+        limit = {"test": len(parts.SEEDS["test"]), "valid": 500}.get(part)
+        if episodes is not None and (episodes < 1 or (limit and episodes > limit)):
+            upper = f" and at most {limit} for `{part}`" if limit else ""
+            raise ValueError(f"`episodes` must be at least 1{upper}, got {episodes}.")
+        chosen = parts.seeds(part, episodes, seed) if seeds is None else list(seeds)
+        return [
+            Episode(
+                id=f"{number:04d}-{sequence_seed}" if len(set(chosen)) < len(chosen)
+                else f"{sequence_seed}",
+                seed=sequence_seed,
+                jobs=self.workload(sequence_seed),
+                durations=Sampled(self.luck),
+            )
+            for number, sequence_seed in enumerate(chosen)
+        ]  # fmt: skip
+
+    def workload(self, seed: int) -> Workload:
+        """The jobs of one sequence."""
+        numbers = seed, self.num_jobs, self.mean_interarrival_ms
+        if self.data is not None and self.jobs is None:
+            return sequence(self.catalogue, *numbers)
+        return parts.drawn(self.catalogue, *numbers)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The profiles that jobs are drawn from."""
+        if self.jobs is not None:
+            return parts.own(self.jobs)
+        if self.data is not None:
+            return load_tpch(self.data / "cjs" / "tpch.json.gz")
+        return parts.synthetic()
+
+
+def settings() -> dict[str, str]:
+    """Names of the settings, each with one line on what it is."""
+    return dict(_DESCRIPTIONS)
+
+
+def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
+    """The named setting, with any of its fields overridden.
+
+    Args:
+        name: A name of `settings()`.
+        data: Folder of the real data; by default the environment variable NETLLM_DATA. Without
+            either, `default` is served by seeded random graphs and says so in `synthetic`.
+        overrides: Fields to change.
+
+    Raises:
+        ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
+        FileNotFoundError: The real data is needed but not there.
+    """
+    if name not in _DESCRIPTIONS:
+        raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
+    known = [f.name for f in fields(Setting) if f.name not in ("name", "data", "synthetic")]
+    for field in overrides:
+        if field not in known:
+            raise ValueError(unknown("field", field, known))
+    changes = {key: _value(key, value) for key, value in overrides.items()}
+    root = _root(name, data, own=changes.get("jobs") is not None)
+    executors, jobs = _SIZES.get(name, (50, 200))
+    return Setting(
+        name=name,
+        data=root,
+        synthetic=root is None and changes.get("jobs") is None,
+        **{"num_executors": executors, "num_jobs": jobs, **changes},
+    )
+
+
+def _value(field: str, value: Any) -> Any:
+    if field == "interpolation":
+        return str(value)
+    if field == "jobs":
+        if value is None:
+            return None
+        path = Path(value).expanduser().resolve()
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
+        return path
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
+    if field.endswith("_ms"):
+        return number
+    if not number.is_integer():
+        raise ValueError(f"`{field}` must be a whole number, got {value!r}.")
+    return int(number)
+
+
+def _root(name: str, data: str | Path | None, *, own: bool) -> Path | None:
+    if name == "synthetic" or own:
+        return None
+    given = data if data is not None else os.environ.get("NETLLM_DATA") or None
+    if given is None:
+        if name == "default":
+            return None
+        raise FileNotFoundError(
+            f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
+            "or use `synthetic`."
+        )
+    root = Path(given).expanduser().resolve()
+    if not (root / "cjs" / "tpch.json.gz").is_file():
+        source = "--data" if data is not None else "NETLLM_DATA"
+        raise FileNotFoundError(
+            f"{root}: the data folder must hold cjs/tpch.json.gz, got none ({source}). "
+            "Correct the path, or use `synthetic`."
+        )
+    return root
