@@ -47,7 +47,6 @@ def backbone(tmp_path: Path) -> str:
         num_key_value_heads=2,
         initializer_range=0.3,
         tie_word_embeddings=True,
-        pad_token_id=END,
         eos_token_id=END,
     )
     with torch.random.fork_rng(devices=[]):
