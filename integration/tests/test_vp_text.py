@@ -19,12 +19,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-GROUPS = """[netllm.encoders]
-history-text = netllm.vp_text_parts:History
-
-[netllm.heads]
-answer-text = netllm.vp_text_parts:Answer
-"""
 END = 0
 
 
@@ -58,16 +52,6 @@ def backbone(tmp_path: Path) -> str:
 @pytest.fixture
 def place() -> Any:
     return setting("synthetic", history=4, horizon=3)
-
-
-@pytest.fixture
-def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parts as an installed package makes them known."""
-    info = tmp_path / "site" / "netllm_text_parts-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: netllm-text-parts\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(GROUPS)
-    monkeypatch.syspath_prepend(str(info.parent))
 
 
 def build(task: Token, place: Any, backbone: str) -> TextPredictor:
@@ -183,7 +167,6 @@ def test_an_endless_answer_is_cut_where_no_valid_one_could_still_be(
 
 
 @TASKS
-@pytest.mark.usefixtures("registered")
 def test_training_lowers_the_loss_and_its_checkpoint_is_the_same_model(
     task: Token, place: Any, backbone: str, tmp_path: Path
 ) -> None:
@@ -219,7 +202,6 @@ def test_a_policy_holds_the_last_viewport_where_its_answer_is_not_valid(
 
 
 @TASKS
-@pytest.mark.usefixtures("registered")
 def test_a_policy_answers_what_its_model_learned_by_heart(
     task: Token, backbone: str, tmp_path: Path
 ) -> None:

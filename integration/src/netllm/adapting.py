@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netllm.protocol import Metric, Task
 
 DEFAULT_BACKBONE = "smollm2-135m"
+ALL_LINEAR = "all-linear"
 SCRATCH_LAYERS = 4
 VALIDATION_SEED = 1
 """Validation episodes are drawn once for all runs, so that recipes can be compared."""
@@ -178,7 +179,9 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
                 plain,
                 rank=recipe.rank,
                 alpha=recipe.alpha,
-                targets=list(recipe.targets) or None,
+                targets=ALL_LINEAR
+                if recipe.targets == (ALL_LINEAR,)
+                else [*recipe.targets] or None,
                 dropout=recipe.lora_dropout,
             ),
             encoder=task.encoder(setting, recipe, width=width),

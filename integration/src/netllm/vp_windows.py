@@ -1,8 +1,9 @@
-"""What viewport prediction learns from: windows, varied anew at every step, and frames."""
+"""What viewport prediction learns from: windows, and the frames on display."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,9 @@ if TYPE_CHECKING:
     from netllm_adapt.predictor import Batch
     from netllm_sims.vp import Clip, Setting
 
-MIRROR = torch.tensor([-1.0, 1.0, -1.0])
-"""Left and right exchanged: roll and yaw change their signs."""
-
-TURN_DEG = 20.0
-"""Standard deviation of a random turn of the whole window: where it happens matters little."""
-
 
 class Windows(Examples):
-    """Recorded windows; half of those drawn are mirrored, and all are turned about a little.
-
-    Windows with frames are left as they are, since a frame would have to turn with them.
-
-    Args:
-        clips: user-video pairs.
-        sight: the features of frames; None without.
+    """Recorded windows, with the features of the frames on display if there is a `sight`.
 
     Raises:
         ValueError: if there are none.
@@ -48,20 +37,14 @@ class Windows(Examples):
             sight.prepare(self._videos, self._times_s)
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """Some windows as tensors; the trainer seeds the variation at every step."""
+        """Some windows as tensors."""
         batch = super().batch(rows)
-        if self._sight is not None:
-            chosen = np.asarray(rows)
-            grids = self._sight(self._videos[chosen], self._times_s[chosen])
-            batch.observations = {**batch.observations, "image": torch.from_numpy(grids)}
+        if self._sight is None:
             return batch
-        mirrored = torch.where(torch.rand(len(rows), 1, 1) < 0.5, MIRROR, 1.0)
-        turn = torch.randn(len(rows), 1) * TURN_DEG
-        history, future = batch.observations["viewport_deg"] * mirrored, batch.labels * mirrored
-        for viewports in (history, future):
-            viewports[..., 2] += turn
-        batch.observations, batch.labels = {"viewport_deg": history}, future
-        return batch
+        chosen = np.asarray(rows)
+        grids = self._sight(self._videos[chosen], self._times_s[chosen])
+        image = torch.from_numpy(grids)
+        return replace(batch, observations={**batch.observations, "image": image})
 
 
 class Sight:
