@@ -1,11 +1,11 @@
-"""The shipped ABR model beside every rival on the real settings, and the README's table of it.
+"""A task's shipped model beside every rival on the real settings, and the README's table of it.
 
-    python benchmarks/quality.py [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
-    python benchmarks/quality.py --readme FILE
+    python benchmarks/quality.py [TASK] [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
+    python benchmarks/quality.py [TASK] --readme FILE
 
 Needs the real data (`--data` or NETLLM_DATA) and the backbone (`netllm backbone pull`). `--readme`
-runs nothing: it writes the table of an earlier run's JSON between the marks in README.md. `--plots`
-draws the first setting.
+runs nothing: it writes the table of an earlier run's JSON between the task's marks in README.md.
+`--plots` draws the first setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,26 @@ from netllm.report import Report
 from netllm.table import show
 
 ROOT = Path(__file__).parents[1]
-RIVALS = ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo", "hindsight")
-SETTINGS = ("default", "unseen-video", "unseen-bandwidth", "unseen-both")
-BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared in one task."""
+
+    rivals: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+CASES = {
+    "abr": Case(
+        ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo", "hindsight"),
+        ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
+    ),
+    "vp": Case(
+        ("hold-last", "velocity", "linear-regression", "gru", "track"),
+        ("default", "unseen-horizon", "unseen-dataset", "unseen-both"),
+    ),
+}
 
 
 def only(report: Report, setting: str) -> Report:
@@ -37,19 +54,22 @@ def only(report: Report, setting: str) -> Report:
     )
 
 
-def table(document: dict[str, Any]) -> str:
-    """Mean QoE of every policy in every setting, with its interval, and how ours compares."""
+def table(task: str, document: dict[str, Any]) -> str:
+    """The deciding metric of every policy in every setting, and how ours compares."""
+    metric, settings = registry.task(task).metrics[0], CASES[task].settings
     cells: dict[str, dict[str, str]] = {}
     for one in document["results"]:
-        qoe = one["metrics"]["qoe"]
-        low, high = qoe["ci95"]
-        row = cells.setdefault(one["checkpoint"] or one["policy"], {})
-        row[one["setting"]] = f"{qoe['mean']:.3f} [{low:.3f}, {high:.3f}]"
+        value = one["metrics"][metric.key]
+        low, high = value["ci95"]
+        row = cells.setdefault(Path(one["checkpoint"] or one["policy"]).name, {})
+        row[one["setting"]] = f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
     ranked = sorted(
-        cells, key=lambda name: float(cells[name][SETTINGS[0]].split()[0]), reverse=True
+        cells,
+        key=lambda name: float(cells[name][settings[0]].split()[0]),
+        reverse=metric.higher_is_better,
     )
-    rows = [f"| `{name}` | {' | '.join(cells[name][s] for s in SETTINGS)} |" for name in ranked]
-    head = [f"| QoE | {' | '.join(SETTINGS)} |", f"|---{'|---:' * len(SETTINGS)}|"]
+    rows = [f"| `{name}` | {' | '.join(cells[name][s] for s in settings)} |" for name in ranked]
+    head = [f"| {metric.label} | {' | '.join(settings)} |", f"|---{'|---:' * len(settings)}|"]
     return "\n".join([*head, *rows, "", *_comparisons(document)])
 
 
@@ -58,22 +78,24 @@ def _comparisons(document: dict[str, Any]) -> Iterator[str]:
         if one["checkpoint"] == "pretrained" and one["subset"] == "all":
             low, high = one["difference"]["ci95"]
             yield (
-                f"- {one['setting']}: `pretrained` minus `{one['rival']}` ({one['role']}) "
-                f"{one['difference']['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+                f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
+                f"({one['role']}) {one['difference']['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
             )
 
 
-def write_readme(results: Path) -> None:
-    """Put the table of `results` between the marks."""
+def write_readme(task: str, results: Path) -> None:
+    """Put the table of `results` between the task's marks."""
+    begin, end = (f"<!-- quality {task}: {which} -->" for which in ("begin", "end"))
     readme = ROOT / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    text = table(json.loads(results.read_text(encoding="utf-8")))
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    before, rest = readme.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    text = table(task, json.loads(results.read_text(encoding="utf-8")))
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", nargs="?", default="abr", choices=list(CASES))
     parser.add_argument("--quick", action="store_true", help="ten episodes of `default`")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoint", nargs="*", default=[], help="further runs to compare")
@@ -82,14 +104,15 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
     if args.readme:
-        write_readme(args.readme)
+        write_readme(args.task, args.readme)
         print(f"README.md now holds the table of {args.readme}")
         return
+    case = CASES[args.task]
     report = test(
-        "abr",
-        policy=RIVALS,
+        args.task,
+        policy=case.rivals,
         checkpoint=["pretrained", *args.checkpoint],
-        setting=SETTINGS[:1] if args.quick else SETTINGS,
+        setting=case.settings[:1] if args.quick else case.settings,
         episodes=10 if args.quick else None,
         data=args.data,
     )
@@ -97,9 +120,10 @@ def main() -> None:
     if args.json:
         report.save(args.json)
     if args.plots:
-        save(only(report, SETTINGS[0]), registry.task("abr").draws, args.plots)
+        save(only(report, case.settings[0]), registry.task(args.task).draws, args.plots)
     ours = next(one for one in report.results if one.checkpoint == "pretrained")
-    print(f"pretrained on {ours.setting}: QoE {ours.metrics['qoe'].mean:.3f}")
+    metric = registry.task(args.task).metrics[0]
+    print(f"pretrained on {ours.setting}: {metric.label} {ours.metrics[metric.key].mean:.3f}")
 
 
 if __name__ == "__main__":

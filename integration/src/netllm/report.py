@@ -102,11 +102,12 @@ class Report:
 
     def save(self, path: Path) -> Path:
         """Write the document to a file."""
+        from netllm_adapt.files import new_file
+
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
         text = json.dumps(self.document(), indent=1, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        with new_file(path) as work:
+            work.write_text(text + "\n", encoding="utf-8")
         return path
 
     def settings(self) -> dict[str, list[Result]]:
