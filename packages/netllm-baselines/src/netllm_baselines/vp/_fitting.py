@@ -35,7 +35,7 @@ def train(
     meta: dict[str, Any],
     maps: Maps | None = None,
 ) -> Path:
-    """Write the network with the least validation error to `out` and return that path.
+    """Write the network of the last epoch, or of the best one, to `out` and return that path.
 
     Args:
         setting: Its train and valid parts are used, the test part never.
@@ -64,11 +64,12 @@ def train(
         for line, arrays in _epochs(learner, valid, epochs=recipe.epochs, name=meta["kind"]):
             log.write(json.dumps(line) + "\n")
             log.flush()
-            if line["valid_mae_deg"] < best:
+            last = line["epoch"] == recipe.epochs
+            if line["valid_mae_deg"] < best if recipe.keep_best else last:
                 best = line["valid_mae_deg"]
                 found = {"valid_mae_deg": best, "epoch": line["epoch"]}
                 Weights(arrays=arrays, meta=meta | found).save(out)
-    _log.info("least error on the validation part: %.4f degrees", best)
+    _log.info("error on the validation part: %.4f degrees", best)
     return out
 
 

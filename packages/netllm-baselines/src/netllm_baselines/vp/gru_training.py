@@ -21,7 +21,7 @@ def train_gru(
     command: str = "",
     **overrides: int | float | str | bool,
 ) -> Path:
-    """Write the GRU with the least validation error of all epochs to `out` and return that path.
+    """Write the GRU of the last epoch (or the best, `keep_best`) to `out` and return that path.
 
     AdamW under a one-cycle rate minimises the mean wrapped error in degrees; windows of the train
     part lie closer than the published ones and half of them are mirrored. The test part is never

@@ -7,11 +7,11 @@ from difflib import get_close_matches
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained on windows; the default is the GRU's, chosen on validation."""
+    """How a network is trained on windows; the default, chosen on validation, is the GRU's."""
 
     hidden: int = 256
     """Width of the recurrent states."""
-    epochs: int = 6
+    epochs: int = 4
     """Passes over the training windows."""
     batch: int = 64
     """Windows per gradient step."""
@@ -27,8 +27,10 @@ class Recipe:
     """Points between training windows; 0 takes the setting's."""
     mirror: bool = True
     """Show half of the windows mirrored: left for right."""
-    average: float = 0.998
+    average: float = 0.99
     """Weight of the past in the running average that is validated, per step; 0 for none."""
+    keep_best: bool = True
+    """Keep the epoch with the least validation error; else the last, whose rate has come to 0."""
     max_norm: float = 1.0
     """Gradients are scaled down to this norm."""
 

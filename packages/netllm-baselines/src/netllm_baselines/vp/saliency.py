@@ -45,6 +45,8 @@ def _shrunk(frame: UInt8[ndarray, "height width 3"]) -> Float[ndarray, "16 32 3"
 
 
 def _residual(luminance: Float[ndarray, "16 32"]) -> Float[ndarray, "16 32"]:
+    if luminance.std() < 1e-6:
+        return np.zeros_like(luminance)  # an even frame has no spectrum to speak of
     spectrum = np.fft.fft2(luminance)
     log = np.log(np.abs(spectrum) + 1e-9)
     shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
