@@ -1,21 +1,48 @@
 """Copies of a state, to branch an episode."""
 
-from netllm_sims.cjs._jit import compiled
+from jaxtyping import Shaped
+from numpy import ndarray
+
+from netllm_sims.cjs._jit import compiled, inner
 from netllm_sims.cjs.layout import MASK, SETS, State
+
+
+@inner
+def fill(target: Shaped[ndarray, "row"], source: Shaped[ndarray, "row"]) -> None:
+    """Copy values."""
+    for i in range(source.shape[0]):
+        target[i] = source[i]
+
+
+@inner
+def fill_rows(target: Shaped[ndarray, "row cell"], source: Shaped[ndarray, "row cell"]) -> None:
+    """Copy rows of values."""
+    for i in range(source.shape[0]):
+        for k in range(source.shape[1]):
+            target[i, k] = source[i, k]
 
 
 @compiled
 def copy(source: State, target: State) -> None:
-    """Make `target`, of the same sizes, go on from where `source` stands; logs are left out."""
-    target.job[:], target.done_ms[:], target.stage[:] = source.job, source.done_ms, source.stage
-    target.recent_ms[:], target.executor[:] = source.recent_ms, source.executor
-    target.heap_ms[:], target.heap[:], target.node[:] = source.heap_ms, source.heap, source.node
-    target.pool[:], target.g[:], target.clock[:] = source.pool, source.g, source.clock
-    for i in range(source.active.shape[0]):
-        target.active[i] = source.active[i]
-    for i in range(source.schedulable.shape[0]):
-        target.schedulable[i] = source.schedulable[i]
+    """Make `target`, of the same sizes, go on from where `source` stands.
+
+    Recorded durations and logs stay its own.
+    """
+    fill(target.g, source.g)
+    fill(target.clock, source.clock)
+    fill(target.done_ms, source.done_ms)
+    fill(target.recent_ms, source.recent_ms)
+    fill(target.heap_ms, source.heap_ms)
+    fill(target.active, source.active)
+    fill(target.schedulable, source.schedulable)
+    fill_rows(target.job, source.job)
+    fill_rows(target.stage, source.stage)
+    fill_rows(target.executor, source.executor)
+    fill_rows(target.heap, source.heap)
+    fill_rows(target.node, source.node)
+    fill_rows(target.pool, source.pool)
     for k in range(source.g[SETS]):
-        target.sets[k] = source.sets[k]
+        for i in range(4):
+            target.sets[k, i] = source.sets[k, i]
         for i in range(source.sets[k, MASK] + 1):
             target.table[k, i] = source.table[k, i]

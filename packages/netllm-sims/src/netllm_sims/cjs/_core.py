@@ -38,6 +38,7 @@ from netllm_sims.cjs.layout import (
     NOW,
     OPEN,
     PENDING,
+    PLACE,
     PROMISED,
     READY,
     ROUND,
@@ -178,7 +179,23 @@ def advance(world: World, state: State) -> int:
         for i in range(idle_members(state, g[SOURCE])):
             retire(world, state, state.spare[1, i])
         g[SOURCE] = -1
-    g[SCHEDULABLE] = 0
+    return rescue(world, state)
+
+
+@inner
+def rescue(world: World, state: State) -> int:
+    """Open a round where executors were left idle that no event would wake: number of stages.
+
+    The reference stops for ever there: a job may arrive while all executors wait in other jobs'
+    pools, or the last running executor may have been committed to nothing in advance.
+    """
+    for e in range(state.executor.shape[0]):
+        state.g[SOURCE] = state.executor[e, PLACE]
+        count = find_schedulable(world, state)
+        if count > 0:
+            return count
+    state.g[SOURCE] = -1
+    state.g[SCHEDULABLE] = 0
     return 0
 
 

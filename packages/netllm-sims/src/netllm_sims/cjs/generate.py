@@ -6,7 +6,7 @@ from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
 
 
 def random_dag(
-    rng: np.random.Generator, *, name: str = "random", max_stages: int = 18, mean_tasks: float = 50
+    rng: np.random.Generator, *, name: str = "random", max_stages: int = 18, mean_tasks: float = 40
 ) -> Dag:
     """A graph of 2 to `max_stages` stages, most with one or two parents.
 

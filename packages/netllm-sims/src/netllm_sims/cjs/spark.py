@@ -15,8 +15,13 @@ _NEEDED = {
 }
 
 
+_Run = tuple[int, float, tuple[str, int]]
+"""Stage, duration in ms, and core of a finished task."""
+
+
 @dataclass
 class _Stage:
+    job: int
     parents: list[int]
     tasks: int
     ends: list[tuple[float, float, str]] = field(default_factory=list)
@@ -46,12 +51,11 @@ def load_spark(file: str | Path) -> list[Dag]:
     section 6.2).
     """
     file = Path(file)
-    owner: dict[int, int] = {}
     stages: dict[int, _Stage] = {}
     for line, event in _events(file):
         kind = event["Event"]
         if kind == "SparkListenerJobStart":
-            _start(file, line, event, owner, stages)
+            _start(file, line, event, stages)
         elif kind == "SparkListenerTaskEnd":
             _end(file, line, event, stages)
         elif kind == "SparkListenerStageCompleted":
@@ -59,12 +63,12 @@ def load_spark(file: str | Path) -> list[Dag]:
             number = _get(file, line, info, "Stage ID")
             if number in stages and "Failure Reason" not in info:
                 stages[number].completed = True
-    cores = _Cores()
+    runs, level = _place(stages)
     dags = []
-    for job in sorted(set(owner.values())):
-        ran = {k: s for k, s in stages.items() if owner[k] == job and s.completed and s.ends}
+    for job in sorted(runs):
+        ran = {k: s for k, s in stages.items() if s.job == job and s.completed and s.ends}
         if ran:
-            dags.append(_dag(f"{file.stem}-job-{job}", ran, cores))
+            dags.append(_dag(f"{file.stem}-job-{job}", ran, runs[job], level))
     if not dags:
         raise ValueError(f"{file}: must hold at least one job whose stages completed, got none.")
     return dags
@@ -96,19 +100,18 @@ def _get(file: Path, line: int, record: dict[str, Any], name: str) -> Any:
     return record[name]
 
 
-def _start(
-    file: Path, line: int, event: dict[str, Any], owner: dict[int, int], stages: dict[int, _Stage]
-) -> None:
+def _start(file: Path, line: int, event: dict[str, Any], stages: dict[int, _Stage]) -> None:
     for info in event["Stage Infos"]:
         number = _get(file, line, info, "Stage ID")
         tasks = _get(file, line, info, "Number of Tasks")
-        if number not in owner:
+        if number not in stages:
             if tasks < 1:
                 raise ValueError(
                     f"{file}, line {line}: stage {number} must have at least one task, got {tasks}."
                 )
-            owner[number] = event["Job ID"]
-            stages[number] = _Stage(list(_get(file, line, info, "Parent IDs")), tasks)
+            stages[number] = _Stage(
+                event["Job ID"], list(_get(file, line, info, "Parent IDs")), tasks
+            )
 
 
 def _end(file: Path, line: int, event: dict[str, Any], stages: dict[int, _Stage]) -> None:
@@ -125,48 +128,33 @@ def _end(file: Path, line: int, event: dict[str, Any], stages: dict[int, _Stage]
         stages[number].ends.append((float(launch_ms), float(finish_ms - launch_ms), str(executor)))
 
 
-class _Cores:
-    """Cores of executors, found by placing tasks on the one that was free longest."""
-
-    def __init__(self) -> None:
-        self.free_ms: dict[str, list[float]] = {}
-
-    def place(self, launch_ms: float, duration_ms: float, executor: str) -> tuple[str, int]:
-        free = self.free_ms.setdefault(executor, [])
+def _place(stages: dict[int, _Stage]) -> tuple[dict[int, list[_Run]], int]:
+    """Each job's finished tasks in order of launch with their cores, and the level of the log."""
+    free_ms: dict[str, list[float]] = {}
+    runs: dict[int, list[_Run]] = {}
+    ends = sorted((*end, number) for number, stage in stages.items() for end in stage.ends)
+    for launch_ms, duration_ms, executor, number in ends:
+        free = free_ms.setdefault(executor, [])
         idle = [core for core, since_ms in enumerate(free) if since_ms <= launch_ms]
         core = min(idle, key=free.__getitem__) if idle else len(free)
-        if core == len(free):
-            free.append(0.0)
-        free[core] = launch_ms + duration_ms
-        return executor, core
-
-    @property
-    def level(self) -> int:
-        """The level nearest to the number of cores."""
-        count = sum(len(free) for free in self.free_ms.values())
-        return min(LEVELS, key=lambda level: abs(level - count))
+        free[core : core + 1] = [launch_ms + duration_ms]
+        runs.setdefault(stages[number].job, []).append((number, duration_ms, (executor, core)))
+    cores = sum(len(free) for free in free_ms.values())
+    return runs, min(LEVELS, key=lambda level: abs(level - cores))
 
 
-def _dag(name: str, ran: dict[int, _Stage], cores: _Cores) -> Dag:
+def _dag(name: str, ran: dict[int, _Stage], runs: list[_Run], level: int) -> Dag:
     row = {number: k for k, number in enumerate(sorted(ran))}
     kept: dict[int, tuple[list[float], list[float], list[float]]] = {k: ([], [], []) for k in ran}
-    tasks = sorted((*end, number) for number, stage in ran.items() for end in stage.ends)
-    known: set[tuple[str, int]] = set()
     last: dict[tuple[str, int], int] = {}
-    for launch_ms, duration_ms, executor, number in tasks:
-        core = cores.place(launch_ms, duration_ms, executor)
-        wave = 0 if core not in known else 2 if last[core] == number else 1
-        known.add(core)
+    for number, duration_ms, core in runs:
+        if number in ran:
+            wave = 0 if core not in last else 2 if last[core] == number else 1
+            kept[number][wave].append(duration_ms)
         last[core] = number
-        kept[number][wave].append(duration_ms)
-    level = cores.level
     waves = []
     for number in row:
-        fresh, first, rest = kept[number]
-        fresh_lists, rest_lists = ({level: some} if some else {} for some in (fresh, rest))
-        known_ms = {level: first or rest or fresh}
-        waves.append(
-            Waves(tasks=ran[number].tasks, fresh=fresh_lists, first=known_ms, rest=rest_lists)
-        )
+        fresh, first, rest = ({level: some} for some in kept[number])
+        waves.append(Waves(tasks=ran[number].tasks, fresh=fresh, first=first, rest=rest))
     edges = [(row[p], row[k]) for k, stage in ran.items() for p in stage.parents if p in row]
     return build(name, waves, edges)

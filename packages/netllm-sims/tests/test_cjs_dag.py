@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from netllm_sims import cjs
+from netllm_sims.cjs.dag import FIRST, FRESH, REST
+from netllm_sims.cjs.tpch import prepare
+
+
+def one(tasks=1, durations=(1.0,)):
+    return cjs.Waves.same(tasks, durations)
+
+
+def lists(dag, stage, wave, level):
+    start, length, warm = dag.cells[stage, wave, cjs.LEVELS.index(level)]
+    return dag.durations_ms[start : start + length].tolist(), bool(warm)
+
+
+def test_levels_are_longest_paths():
+    dag = cjs.build("d", [one()] * 4, [(0, 1), (1, 3), (0, 3), (2, 3)])
+    assert dag.levels.tolist() == [0, 1, 0, 2]
+
+
+def test_an_empty_list_falls_back_as_in_the_reference():
+    waves = cjs.Waves(
+        tasks=2, fresh={5: [], 10: [7.0]}, first={5: [3.0], 10: []}, rest={5: [], 10: [2.0]}
+    )
+    dag = cjs.build("d", [waves], [])
+    assert lists(dag, 0, FRESH, 5) == ([3.0], True)  # first wave plus warm-up
+    assert lists(dag, 0, REST, 5) == ([3.0], False)
+    assert lists(dag, 0, FIRST, 10) == ([7.0], False)
+    assert lists(dag, 0, REST, 10) == ([2.0], False)
+    assert lists(dag, 0, REST, 80) == ([2.0], False)  # unknown: the largest known number
+    assert dag.rough_ms.tolist() == [4.0]
+
+
+def test_fresh_durations_are_taken_out_of_the_first_wave_once_each():
+    waves = prepare(
+        {2: [5, 6], 10: [4, 4], 5: [9]}, {2: [5, 5, 6], 10: [4, 4], 5: [9, 8]}, {2: [1, 2]}
+    )
+    assert waves.tasks == 5  # of the first key, before cleaning
+    assert waves.first == {2: [5], 5: [8], 10: [8]}  # an empty list takes the next smaller number's
+
+
+@pytest.mark.parametrize(
+    ("stages", "edges", "message"),
+    [
+        ([], [], "at least one stage"),
+        ([one(0)], [], "Stage 0 of `d` must have at least one task, got 0"),
+        ([one(), one(1, [3.0, -2.0])], [], r"stage 1 of `d` must be finite and >= 0 ms, got -2"),
+        ([one(1, [float("nan")])], [], "got nan"),
+        ([one(1, [])], [], "at least one known duration"),
+        ([one(), one()], [(0, 2)], r"\(0, 2\) of `d` leads to nowhere: the stages are 0 to 1"),
+        ([one()] * 3, [(0, 1), (1, 2), (2, 1)], "no cycle, but stages 1, 2 wait"),
+        ([one()], [(0, 0)], "no cycle"),
+    ],
+)
+def test_a_wrong_graph_says_what_is_wrong(stages, edges, message):
+    with pytest.raises(ValueError, match=message):
+        cjs.build("d", stages, edges)
+
+
+def test_a_graph_may_have_any_number_of_stages():
+    dag = cjs.build("long", [one()] * 5000, [(k, k + 1) for k in range(4999)])
+    setting = cjs.setting("synthetic", num_executors=2, moving_ms=0, warmup_ms=0)
+    simulator = cjs.Simulator(setting, cjs.Episode(id="e", seed=0, jobs=workload(dag)))
+    simulator.run(cjs.fair())
+    assert simulator.jct_s.tolist() == [5.0]  # 5,000 tasks of 1 ms, one after another
+
+
+def workload(dag):
+    return cjs.Workload([cjs.Job(dag, 0.0)])
+
+
+def test_jobs_come_in_order_of_arrival():
+    dag = cjs.build("d", [one()], [])
+    with pytest.raises(ValueError, match=r"job 1 comes at 1\.0 ms, after one at 2\.0 ms"):
+        cjs.Workload([cjs.Job(dag, 2.0), cjs.Job(dag, 1.0)])
+    with pytest.raises(ValueError, match="finite and >= 0, got -1"):
+        cjs.Job(dag, -1.0)
+    with pytest.raises(ValueError, match="at least one job"):
+        cjs.Workload([])
+
+
+def test_random_graphs_follow_their_seed():
+    first, again, other = (cjs.random_dag(np.random.default_rng(seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.durations_ms, again.durations_ms)
+    assert first.edges.tolist() == again.edges.tolist()
+    assert first.durations_ms.shape != other.durations_ms.shape
+    assert 2 <= first.stages <= 18
+    with pytest.raises(ValueError, match="got 1 and"):
+        cjs.random_dag(np.random.default_rng(0), max_stages=1)

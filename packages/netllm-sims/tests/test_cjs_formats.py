@@ -1,0 +1,204 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from netllm_sims import cjs
+from netllm_sims.cjs.alibaba import load_alibaba
+from netllm_sims.cjs.formats import load_dags
+from netllm_sims.cjs.spark import load_spark
+from netllm_sims.cjs.upstream import load_upstream
+
+LOG = Path(__file__).parent / "data" / "spark_local.jsonl"
+"""Made by tools/spark_log.py from Spark 4.3 in local mode with four cores."""
+
+
+def test_a_log_of_real_spark_gives_its_jobs():
+    dags = load_dags(LOG)
+    assert [dag.tasks.tolist() for dag in dags] == [
+        [16, 12, 1], [16, 4, 12, 12], [12, 7], [8, 6], [6], [6, 6],
+    ]  # fmt: skip
+    assert dags[1].edges.tolist() == [[0, 2], [1, 2], [2, 3]]  # a join, then an aggregation
+    launched = [json.loads(line) for line in LOG.read_text().splitlines()]
+    ends = [e["Task Info"] for e in launched if e["Event"] == "SparkListenerTaskEnd"]
+    whole_ms = sum(info["Finish Time"] - info["Launch Time"] for info in ends)
+    found_ms = 0.0
+    for dag in dags:
+        for stage in range(dag.stages):
+            places = {tuple(cell[:2]) for cell in dag.cells[stage].reshape(-1, 3).tolist()}
+            found_ms += sum(dag.durations_ms[a : a + n].sum() for a, n in places)
+    assert found_ms == whole_ms
+
+
+def test_jobs_of_a_log_run_in_the_simulator():
+    setting = cjs.setting("default", jobs=LOG, num_jobs=12, num_executors=4)
+    assert not setting.synthetic
+    run = cjs.rollout(cjs.fair(), setting, setting.episodes("test", episodes=2))
+    assert np.isfinite(run.jct_s).all()
+
+
+def spark(tmp_path, *events, tail="\n"):
+    file = tmp_path / "app-1"
+    file.write_text("\n".join(json.dumps(event) for event in events) + tail)
+    return file
+
+
+def job(*stages, number=0):
+    infos = [
+        {"Stage ID": stage, "Number of Tasks": tasks, "Parent IDs": parents}
+        for stage, tasks, parents in stages
+    ]
+    return {"Event": "SparkListenerJobStart", "Job ID": number, "Stage Infos": infos}
+
+
+def task(stage, launch, finish, executor="1", **more):
+    info = {"Launch Time": launch, "Finish Time": finish, "Executor ID": executor, **more}
+    return {"Event": "SparkListenerTaskEnd", "Stage ID": stage, "Task Info": info}
+
+
+def completed(stage):
+    return {"Event": "SparkListenerStageCompleted", "Stage Info": {"Stage ID": stage}}
+
+
+def test_waves_follow_the_cores_of_an_executor(tmp_path):
+    file = spark(
+        tmp_path,
+        job((0, 3, []), (1, 2, [0]), (2, 1, [0])),  # stage 2 is skipped
+        task(0, 0, 50), task(0, 0, 70), task(0, 50, 90),
+        task(0, 60, 65, Failed=True),
+        completed(0),
+        task(1, 90, 100), task(1, 90, 101),
+        completed(1),
+    )  # fmt: skip
+    (dag,) = load_spark(file)
+    assert dag.tasks.tolist() == [3, 2]
+    assert dag.edges.tolist() == [[0, 1]]
+
+    def durations(stage, wave):
+        start, length, warm = dag.cells[stage, wave, 0]
+        return sorted(dag.durations_ms[start : start + length].tolist()), warm
+
+    assert durations(0, 0) == ([50.0, 70.0], 0)  # fresh: the first on each core
+    assert durations(0, 1) == ([40.0], 0)  # rest
+    assert durations(1, 2) == ([10.0, 11.0], 0)  # first in this stage, on known cores
+
+
+@pytest.mark.parametrize(
+    ("events", "tail", "message"),
+    [
+        ([job((0, 1, []))], '\n{"Event": "SparkListenerTask', r"app-1, line 2: .* it was cut"),
+        ([[1, 2]], "\n", r"app-1, line 1: must be a JSON object with the field `Event`"),
+        ([{"Event": "SparkListenerJobStart", "Job ID": 0}], "\n", r"line 1: .* `Stage Infos`"),
+        ([job((0, 1, [])), {**task(0, 0, 1), "Task Info": {}}], "\n", r"line 2: .*`Launch Time`"),
+        ([job((0, 1, [])), task(0, 5, 1)], "\n", r"line 2: .* must not finish before its launch"),
+        ([job((0, 0, []))], "\n", r"line 1: stage 0 must have at least one task, got 0"),
+        ([job((0, 1, []))], "\n", r"at least one job whose stages completed"),
+    ],
+)
+def test_a_faulty_log_names_file_and_line(tmp_path, events, tail, message):
+    with pytest.raises(ValueError, match=message):
+        load_spark(spark(tmp_path, *events, tail=tail))
+
+
+ALIBABA = """\
+M1,2,j_1,1,Terminated,100,130,100,0.5
+R2_1,3,j_1,1,Terminated,130,140,100,0.5
+J3_1_2,1,j_1,1,Terminated,140,145,100,0.5
+task_xyz,4,j_2,1,Terminated,90,95,100,0.5
+M1,1,j_3,1,Failed,90,95,100,0.5
+M1,1,j_4,1,Terminated,90,0,100,0.5
+"""
+
+
+def test_names_of_alibabas_tasks_are_the_graph(tmp_path):
+    file = tmp_path / "batch_task.csv"
+    file.write_text(ALIBABA)
+    jobs = load_alibaba(file).jobs
+    assert [(job.dag.name, job.arrival_ms) for job in jobs] == [("j_2", 0.0), ("j_1", 10_000.0)]
+    dag = jobs[1].dag
+    assert dag.tasks.tolist() == [2, 3, 1]
+    assert dag.edges.tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert dag.rough_ms.tolist() == [30_000.0, 10_000.0, 5_000.0]
+    assert [dag.name for dag in load_dags(file)] == ["j_2", "j_1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("M1,2,j_1,1,Terminated,100\n", r"csv, line 1: must hold the 9 columns .* got 6"),
+        ("M1,x,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* must be numbers, got 'x'"),
+        ("M1,0,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* at least one task"),
+        ("R2_1,1,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: task `R2_1` .* parent 1"),
+        ("M1_2,1,j,1,Terminated,1,2,1,1\nM2_1,1,j,1,Terminated,1,2,1,1\n", "no cycle"),
+        ("", "at least one job"),
+    ],
+)
+def test_a_faulty_csv_names_file_and_line(tmp_path, text, message):
+    file = tmp_path / "batch_task.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_alibaba(file)
+
+
+def published(folder, query, stages, matrix):
+    np.save(folder / f"adj_mat_{query}.npy", np.array(matrix))
+    np.save(folder / f"task_duration_{query}.npy", np.array(stages, object))
+
+
+def test_pickled_profiles_are_read_as_the_json_ones(tmp_path, cjs_profile):
+    size, query, entry = cjs_profile
+    waves = ("fresh_durations", "first_wave", "rest_wave")
+    stages = {
+        k: {wave: dict(stage[wave]) for wave in waves} for k, stage in enumerate(entry["stages"])
+    }
+    matrix = np.zeros((len(stages), len(stages)), int)
+    for parent, child in entry["edges"]:
+        matrix[parent, child] = 1
+    (tmp_path / size).mkdir()
+    published(tmp_path / size, query, stages, matrix)
+    (dag,) = load_dags(tmp_path)
+    wanted = next(
+        d for d in cjs.setting("default").catalogue.dags if d.name == f"tpch-{size}-{query}"
+    )
+    assert dag.name == f"{size}-{query}"
+    np.testing.assert_array_equal(dag.durations_ms, wanted.durations_ms)
+    np.testing.assert_array_equal(dag.cells, wanted.cells)
+    assert sorted(dag.edges.tolist()) == sorted(wanted.edges.tolist())
+
+
+@pytest.fixture
+def cjs_profile(real_data):
+    import gzip
+
+    with gzip.open(real_data / "cjs" / "tpch.json.gz", "rt") as stream:
+        return "2g", "7", json.load(stream)["2g"]["7"]
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("harm"),))
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    published(tmp_path, 1, {0: Evil()}, [[0]])
+    with pytest.raises(ValueError, match=r"task_duration_1\.npy: .* asks for `pathlib\.Path"):
+        load_upstream(tmp_path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_folder_that_lacks_files_says_so(tmp_path):
+    with pytest.raises(ValueError, match="got no file"):
+        load_dags(tmp_path)
+    np.save(tmp_path / "adj_mat_1.npy", np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"task_duration_1\.npy: there is no such file"):
+        load_dags(tmp_path)
+    published(tmp_path, 1, {0: {}}, np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="dictionary of 2 stages, got dict of 1"):
+        load_dags(tmp_path)
+    (tmp_path / "adj_mat_1.npy").write_bytes(pickle.dumps([1]))
+    with pytest.raises(ValueError, match=r"adj_mat_1\.npy: must hold an array"):
+        load_dags(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_dags(tmp_path / "nowhere")

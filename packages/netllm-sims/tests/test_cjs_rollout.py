@@ -1,0 +1,187 @@
+import pickle
+
+import gymnasium
+import netllm_sims  # noqa: F401  makes the environment known to gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from netllm_sims import cjs
+
+STAGE = {name: column for column, name in enumerate(cjs.STAGE_COLUMNS)}
+JOB = {name: column for column, name in enumerate(cjs.JOB_COLUMNS)}
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return cjs.setting("synthetic", num_jobs=15, num_executors=12)
+
+
+class Fair:
+    """The reference's Fair from the observation alone, in plain Python."""
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        return np.array([self.one(observation, b) for b in range(len(observation["episode"]))])
+
+    def one(self, seen, b):
+        jobs = range(seen["job_ptr"][b], seen["job_ptr"][b + 1])
+        rows = range(seen["stage_ptr"][b], seen["stage_ptr"][b + 1])
+        listed = [row for row in rows if seen["schedulable"][row]]
+        cap = -(-seen["executors"][b] // max(1, len(jobs)))
+        free, source = seen["committable"][b], seen["source_job"][b]
+
+        def find(job):
+            mine = [row for row in listed if seen["stage_job"][row] == job]
+            frontier = [row for row in mine if seen["frontier"][row]]
+            return (frontier or mine or [None])[0]
+
+        if source >= 0 and find(source) is not None:
+            return listed.index(find(source)), free
+        for job in jobs:
+            supply = int(seen["jobs"][job, JOB["supply"]])
+            if job != source and supply < cap and find(job) is not None:
+                return listed.index(find(job)), min(free, cap - supply)
+        return -1, free
+
+
+def test_fair_from_the_observation_is_the_compiled_fair(setting):
+    episodes = setting.episodes("test", episodes=3)
+    plain = cjs.rollout(Fair(), setting, episodes, record=True, label=cjs.fair())
+    compiled = cjs.rollout(cjs.fair(), setting, episodes)
+    for got, wanted in zip(plain.job_jct_s, compiled.job_jct_s, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    for actions, labels, rewards, jct in zip(
+        plain.actions, plain.labels, plain.rewards_ms, plain.job_jct_s, strict=True
+    ):
+        np.testing.assert_array_equal(actions, labels)
+        np.testing.assert_allclose(-rewards.sum(), jct.sum() * 1e3)
+    assert plain.seeds == [666, 667, 668]
+    assert (plain.decisions == [len(actions) for actions in plain.actions]).all()
+    np.testing.assert_allclose(plain.utilisation, compiled.utilisation)
+    assert (plain.jct_s == [jct.mean() for jct in plain.job_jct_s]).all()
+
+
+def test_an_episode_does_not_depend_on_its_batch(setting):
+    episodes = setting.episodes("valid", episodes=4, seed=3)
+    together, alone = (cjs.rollout(Fair(), setting, episodes, batch=b) for b in (4, 1))
+    assert together.jct_s.tolist() == alone.jct_s.tolist()
+
+
+def test_a_batch_is_its_episodes_under_one_another(setting):
+    runs = [cjs.Simulator(setting, e) for e in setting.episodes("test", episodes=3)]
+    for steps, run in zip((0, 20, 55), runs, strict=True):
+        for _ in range(steps):
+            run.step(*run.ask(cjs.fifo()))
+    whole = cjs.observe(runs, [4, 5, 9])
+    assert whole["episode"].tolist() == [4, 5, 9]
+    for b, run in enumerate(runs):
+        one = run.observe()
+        first_job, first_stage = whole["job_ptr"][b], whole["stage_ptr"][b]
+        rows = slice(first_stage, whole["stage_ptr"][b + 1])
+        for name in ("stages", "schedulable", "frontier", "stage_id"):
+            np.testing.assert_array_equal(whole[name][rows], one[name])
+        np.testing.assert_array_equal(whole["stage_job"][rows] - first_job, one["stage_job"])
+        jobs = slice(first_job, whole["job_ptr"][b + 1])
+        np.testing.assert_array_equal(whole["jobs"][jobs], one["jobs"])
+        edges = slice(whole["edge_ptr"][b], whole["edge_ptr"][b + 1])
+        np.testing.assert_array_equal(whole["edges"][edges] - first_stage, one["edges"])
+        source = one["source_job"][0]
+        assert whole["source_job"][b] == (source + first_job if source >= 0 else -1)
+        for name in ("committable", "time_ms", "can_wait", "executors"):
+            assert whole[name][b] == one[name][0]
+
+
+def test_an_observation_tells_what_the_simulator_knows(setting):
+    run = cjs.Simulator(setting, setting.episodes("test", episodes=1)[0])
+    while not run.done:
+        seen, jobs = run.observe(), run.episode.jobs
+        job = seen["job_id"][seen["stage_job"]]
+        stage = jobs.first_stage[job] + seen["stage_id"]
+        np.testing.assert_array_equal(stage[seen["schedulable"]], run.schedulable)
+        columns = seen["stages"].T
+        demand = (
+            columns[STAGE["unstarted"]] - columns[STAGE["moving"]] - columns[STAGE["committed"]]
+        )
+        np.testing.assert_array_equal(columns[STAGE["demand"]], demand)
+        np.testing.assert_array_equal(columns[STAGE["tasks"]], jobs.tasks[stage])
+        work_ms = columns[STAGE["unstarted"]] * columns[STAGE["recent_ms"]]
+        np.testing.assert_allclose(columns[STAGE["work_ms"]], work_ms, rtol=1e-6)
+        assert (columns[STAGE["unstarted"]] + columns[STAGE["running"]] > 0).all()
+        age_ms = run.time_ms - jobs.arrival_ms[seen["job_id"]]
+        np.testing.assert_allclose(seen["jobs"][:, JOB["age_ms"]], age_ms, rtol=1e-6, atol=1e-3)
+        parents = np.bincount(seen["edges"][:, 1], minlength=len(stage))
+        np.testing.assert_array_equal(seen["frontier"], parents == 0)
+        assert seen["jobs"][:, JOB["is_source"]].sum() == (seen["source_job"][0] >= 0)
+        run.step(*run.ask(cjs.fair()))
+
+
+def test_a_policy_is_told_what_is_wrong_with_its_answer(setting):
+    class Wrong(Fair):
+        def act(self, observation):
+            return np.zeros(1)
+
+    with pytest.raises(ValueError, match=r"each of 1 episodes, got shape \(1,\)"):
+        cjs.rollout(Wrong(), setting, setting.episodes("test", episodes=1))
+    with pytest.raises(ValueError, match="at least one episode"):
+        cjs.rollout(Fair(), setting, [])
+    with pytest.raises(ValueError, match="got 0"):
+        cjs.rollout(Fair(), setting, setting.episodes("test"), batch=0)
+
+
+def test_a_sequential_policy_runs_alone_with_one_reset(setting):
+    class Counting(Fair):
+        sequential = True
+        resets, most = 0, 0
+
+        def reset(self, seed):
+            self.resets += 1
+
+        def begin(self, simulators):
+            self.most = max(self.most, len(simulators))
+
+    policy = Counting()
+    cjs.rollout(policy, setting, setting.episodes("test", episodes=2))
+    assert (policy.resets, policy.most) == (1, 1)
+
+
+def test_a_compiled_policy_travels_between_processes(setting):
+    episodes = setting.episodes("test", episodes=1)
+    wanted = cjs.rollout(cjs.fifo(), setting, episodes).jct_s
+    again = pickle.loads(pickle.dumps(cjs.fifo()))
+    assert cjs.rollout(again, setting, episodes).jct_s == wanted
+
+
+def test_the_environment_passes_gymnasiums_check():
+    env = gymnasium.make("netllm/CJS-v0", setting="synthetic", num_jobs=10, num_executors=8)
+    check_env(env.unwrapped)
+
+
+def test_the_environment_runs_whole_episodes(setting):
+    env = gymnasium.make("netllm/CJS-v0", setting=setting, part="test")
+    seen, info = env.reset(seed=1, options={"episode": 2})
+    assert info == {"episode": "668"}
+    total_ms, done, policy = 0.0, False, Fair()
+    while not done:
+        simulator = env.unwrapped.simulator
+        choice, executors = policy.act(simulator.observe())[0]
+        seen, reward_ms, done, cut, info = env.step({"stage": choice, "executors": executors})
+        assert seen in env.observation_space
+        total_ms -= reward_ms
+        assert not cut
+    (wanted,) = cjs.rollout(cjs.fair(), setting, setting.episodes("test", seeds=[668])).jct_s
+    assert info["jct_s"] == pytest.approx(wanted)
+    assert total_ms == pytest.approx(wanted * 15e3)
+
+
+def test_an_invalid_action_changes_nothing_and_says_why(setting):
+    env = cjs.Env(setting=setting)
+    seen, _ = env.reset(seed=1)
+    count = int(seen["schedulable"].sum())
+    assert env.action_space["stage"].n == count + 1
+    again, reward_ms, done, _, info = env.step({"stage": count, "executors": 1})
+    assert (reward_ms, done) == (0.0, False)
+    assert "schedulable stages, got" in info["invalid"]
+    for name, value in seen.items():
+        np.testing.assert_array_equal(value, again[name])

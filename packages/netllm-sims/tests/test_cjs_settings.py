@@ -1,0 +1,91 @@
+import re
+
+import pytest
+from netllm_sims import cjs
+
+
+@pytest.mark.parametrize(
+    ("name", "executors", "jobs"),
+    [
+        ("default", 50, 200),
+        ("unseen-executors", 30, 200),
+        ("unseen-jobs", 50, 450),
+        ("unseen-both", 30, 450),
+    ],
+)
+def test_settings_have_the_papers_sizes(real_data, name, executors, jobs):
+    setting = cjs.setting(name)
+    assert (setting.num_executors, setting.num_jobs) == (executors, jobs)
+    assert not setting.synthetic
+    assert len(setting.workload(666)) == jobs
+    assert name in cjs.settings()
+
+
+def test_no_job_sequence_is_in_two_parts():
+    setting = cjs.setting("synthetic", num_jobs=1)
+
+    def seeds(part, **options):
+        return {episode.seed for episode in setting.episodes(part, **options)}
+
+    test = seeds("test")
+    assert test == set(range(666, 686))
+    valid = seeds("valid") | seeds("valid", episodes=500)
+    train = seeds("train") | seeds("train", episodes=500, seed=1)
+    assert test.isdisjoint(valid | train)
+    assert valid.isdisjoint(train)
+    assert len(seeds("valid", episodes=500)) == 500
+    assert seeds("test", episodes=3) == {666, 667, 668}
+    assert seeds("test", seeds=[1, 2]) == {1, 2}
+    again = setting.episodes("train", episodes=5, seed=1)
+    assert [e.seed for e in again] == [
+        e.seed for e in setting.episodes("train", episodes=5, seed=1)
+    ]
+    assert len({e.id for e in setting.episodes("test", seeds=[1, 1])}) == 2
+
+
+def test_without_data_default_is_synthetic(no_data):
+    setting = cjs.setting("default")
+    assert setting.synthetic
+    assert setting.workload(3).jobs[0].dag.name.startswith("random-")
+    with pytest.raises(FileNotFoundError, match="needs the real data"):
+        cjs.setting("unseen-jobs")
+
+
+def test_overrides_are_checked(tmp_path):
+    assert cjs.setting("synthetic", num_executors="20").num_executors == 20
+    for overrides, message in [
+        ({"num_executor": 3}, "Did you mean num_executors"),
+        ({"num_jobs": 0}, "at least 1, got 0"),
+        ({"num_jobs": 2.5}, "must be a whole number, got 2.5"),
+        ({"moving_ms": "soon"}, "must be a number, got 'soon'"),
+        ({"warmup_ms": -1}, "got -1"),
+        ({"interpolation": "referense"}, "Did you mean reference"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            cjs.setting("synthetic", **overrides)
+    with pytest.raises(ValueError, match="Did you mean default"):
+        cjs.setting("defualt")
+    with pytest.raises(FileNotFoundError, match="no such file or folder of profiles"):
+        cjs.setting("default", jobs=tmp_path / "log")
+    with pytest.raises(FileNotFoundError, match="must hold cjs/tpch"):
+        cjs.setting("default", data=tmp_path)
+
+
+def test_parts_and_numbers_of_episodes_are_checked():
+    setting = cjs.setting("synthetic", num_jobs=1)
+    with pytest.raises(ValueError, match="Did you mean valid"):
+        setting.episodes("vaild")
+    with pytest.raises(ValueError, match="at most 20 for `test`, got 21"):
+        setting.episodes("test", episodes=21)
+    with pytest.raises(ValueError, match="at most 500 for `valid`, got 501"):
+        setting.episodes("valid", episodes=501)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        setting.episodes("train", episodes=0)
+
+
+def test_a_faulty_file_of_profiles_is_named(tmp_path):
+    (tmp_path / "cjs").mkdir()
+    file = tmp_path / "cjs" / "tpch.json.gz"
+    file.write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match=re.escape(f"{file}: must be the published profiles")):
+        cjs.setting("default", data=tmp_path).workload(0)
