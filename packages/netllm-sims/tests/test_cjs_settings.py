@@ -19,6 +19,10 @@ def test_settings_have_the_papers_sizes(real_data, name, executors, jobs):
     assert not setting.synthetic
     assert len(setting.workload(666)) == jobs
     assert name in cjs.settings()
+    assert len(setting.episodes("test")) == 20
+    if name != "default":
+        with pytest.raises(ValueError, match="only a `test` part, got 'train'"):
+            setting.episodes("train")
 
 
 def test_no_job_sequence_is_in_two_parts():

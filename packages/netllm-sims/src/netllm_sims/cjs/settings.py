@@ -82,7 +82,7 @@ class Setting:
 
         Job sequences are 1000 to 1099 of `train`, 20 to 29 of `valid`, 666 to 685 of `test`. With
         `episodes`, `test` gives the first so many, `train` and `valid` random ones from ranges of
-        their own (10,000 and above; 100 to 599).
+        their own (10,000 and above; 100 to 599). The unseen settings have only a `test` part.
 
         Args:
             part: `train`, `valid` or `test`.
@@ -91,10 +91,15 @@ class Setting:
             seeds: These job sequences instead, whatever the part.
 
         Raises:
-            ValueError: Unknown part, or a number of episodes that it cannot give.
+            ValueError: Unknown part, one that the setting lacks, or a number of episodes that it
+                cannot give.
         """
         if part not in parts.PARTS:
             raise ValueError(unknown("part", part, parts.PARTS))
+        if self.name.startswith("unseen-") and part != "test":
+            raise ValueError(
+                f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
+            )
         limit = {"test": len(parts.SEEDS["test"]), "valid": 500}.get(part)
         if episodes is not None and (episodes < 1 or (limit and episodes > limit)):
             upper = f" and at most {limit} for `{part}`" if limit else ""
