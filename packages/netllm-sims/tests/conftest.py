@@ -20,6 +20,7 @@ sys.modules[checker.__name__] = checker
 # The modules with shapes in their signatures, but for those that numba compiles.
 CHECKED = {
     "abr": "formats generate link qoe rollout simulator traces video",
+    "cjs": "dag durations generate jobs observation parts rollout simulator tpch",
     "vp": "formats frames geometry loading metrics resampling rollout scenes synthetic "
     "trajectories",
 }

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -177,13 +178,13 @@ def cjs_profile(real_data):
 
 class Evil:
     def __reduce__(self):
-        return (Path.touch, (Path("harm"),))
+        return (os.mkdir, ("harm",))
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     published(tmp_path, 1, {0: Evil()}, [[0]])
-    with pytest.raises(ValueError, match=r"task_duration_1\.npy: .* asks for `pathlib\.Path"):
+    with pytest.raises(ValueError, match=r"task_duration_1\.npy: .* asks for `(posix|nt)\.mkdir`"):
         load_upstream(tmp_path)
     assert not (tmp_path / "harm").exists()
 

@@ -20,24 +20,31 @@ def dag(draw):
         rest = {5: durations[::-1]} if draw(st.booleans()) else {}
         first = {5: durations, 10: durations[:1]}
         tasks = draw(st.integers(1, 12))
-        waves.append(cjs.Waves(tasks=tasks, fresh=fresh, first=first, rest=rest))
-    return cjs.build("d", waves, edges)
+        waves.append({"tasks": tasks, "fresh": fresh, "first": first, "rest": rest})
+    return waves, edges
 
 
 @st.composite
 def cluster(draw):
-    """A simulator of one to five jobs, of which some may come at the same time."""
+    """What makes a simulator of one to five jobs, of which some may come at the same time."""
     waits_ms = draw(st.lists(st.sampled_from([0, 0, 100, 3000, 60_000]), min_size=1, max_size=5))
-    arrivals_ms = np.cumsum(waits_ms)
-    jobs = cjs.Workload([cjs.Job(draw(dag()), float(time_ms)) for time_ms in arrivals_ms])
-    setting = cjs.setting(
-        "synthetic",
-        num_executors=draw(st.integers(1, 12)),
-        moving_ms=draw(st.sampled_from([0, 2000])),
-        warmup_ms=draw(st.sampled_from([0, 1000])),
-    )
-    luck = draw(st.integers(0, 2**32))
-    episode = cjs.Episode(id="e", seed=0, jobs=jobs, durations=cjs.Sampled(luck))
+    return {
+        "dags": [(draw(dag()), float(time_ms)) for time_ms in np.cumsum(waits_ms)],
+        "num_executors": draw(st.integers(1, 12)),
+        "moving_ms": draw(st.sampled_from([0, 2000])),
+        "warmup_ms": draw(st.sampled_from([0, 1000])),
+        "luck": draw(st.integers(0, 2**32)),
+    }
+
+
+def started(dags, luck, **numbers):
+    """The simulator; built here and not by the strategy, since beartype draws random numbers."""
+    jobs = []
+    for (waves, edges), arrival_ms in dags:
+        graph = cjs.build("d", [cjs.Waves(**one) for one in waves], edges)
+        jobs.append(cjs.Job(graph, arrival_ms))
+    setting = cjs.setting("synthetic", **numbers)
+    episode = cjs.Episode(id="e", seed=0, jobs=cjs.Workload(jobs), durations=cjs.Sampled(luck))
     return cjs.Simulator(setting, episode, log=True)
 
 
@@ -80,7 +87,8 @@ def conserved(simulator):
 
 @given(cluster(), st.integers(0, 2**32))
 @settings(max_examples=40)
-def test_executors_are_conserved_and_every_job_finishes(simulator, seed):
+def test_executors_are_conserved_and_every_job_finishes(made, seed):
+    simulator = started(**made)
     play(simulator, seed, watch=lambda: conserved(simulator))
     conserved(simulator)
     assert np.isfinite(simulator.jct_s).all()
@@ -91,7 +99,8 @@ def test_executors_are_conserved_and_every_job_finishes(simulator, seed):
 
 @given(cluster(), st.integers(0, 2**32))
 @settings(max_examples=40)
-def test_no_task_runs_twice_and_none_before_its_stages_parents(simulator, seed):
+def test_no_task_runs_twice_and_none_before_its_stages_parents(made, seed):
+    simulator = started(**made)
     play(simulator, seed)
     log, tasks = simulator.task_log, simulator.world.tasks
     start_ms, duration_ms, executor, stage = log[:, 0], log[:, 1], log[:, 2], log[:, 3].astype(int)
@@ -110,7 +119,8 @@ def test_no_task_runs_twice_and_none_before_its_stages_parents(simulator, seed):
 
 @given(cluster(), st.integers(0, 2**32))
 @settings(max_examples=25)
-def test_time_never_runs_back(simulator, seed):
+def test_time_never_runs_back(made, seed):
+    simulator = started(**made)
     play(simulator, seed)
     log = simulator.event_log
     assert (np.diff(log[:, 0]) >= 0).all()
@@ -120,7 +130,8 @@ def test_time_never_runs_back(simulator, seed):
 
 @given(cluster(), st.integers(0, 2**32))
 @settings(max_examples=40)
-def test_rewards_add_up_to_the_completion_times(simulator, seed):
+def test_rewards_add_up_to_the_completion_times(made, seed):
+    simulator = started(**made)
     rng, total_ms, before_ms = np.random.default_rng(seed), 0.0, 0.0
     while not simulator.done:
         choice = int(rng.integers(0, len(simulator.schedulable)))

@@ -4,7 +4,7 @@ from jaxtyping import Shaped
 from numpy import ndarray
 
 from netllm_sims.cjs._jit import compiled, inner
-from netllm_sims.cjs.layout import MASK, SETS, State
+from netllm_sims.cjs.layout import ACTIVE, MASK, SCHEDULABLE, SETS, State
 
 
 @inner
@@ -33,8 +33,10 @@ def copy(source: State, target: State) -> None:
     fill(target.done_ms, source.done_ms)
     fill(target.recent_ms, source.recent_ms)
     fill(target.heap_ms, source.heap_ms)
-    fill(target.active, source.active)
-    fill(target.schedulable, source.schedulable)
+    for i in range(source.g[ACTIVE]):
+        target.active[i] = source.active[i]
+    for i in range(source.g[SCHEDULABLE]):
+        target.schedulable[i] = source.schedulable[i]
     fill_rows(target.job, source.job)
     fill_rows(target.stage, source.stage)
     fill_rows(target.executor, source.executor)

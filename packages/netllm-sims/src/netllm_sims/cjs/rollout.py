@@ -49,7 +49,7 @@ class Rollout:
     """Episode ids."""
     seeds: list[int]
     """Their job sequences."""
-    job_jct_s: list[Float[ndarray, "job"]]
+    job_jct_s: list[Float[ndarray, "_"]]
     """Completion time of each job, per episode."""
     utilisation: Float[ndarray, "episode"]
     """Share of the executors' time that went to tasks."""
@@ -59,13 +59,13 @@ class Rollout:
     """Number of decisions."""
     seconds: float
     """Wall time of all episodes together."""
-    actions: list[Int[ndarray, "decision 2"]] = field(default_factory=list)
+    actions: list[Int[ndarray, "_ 2"]] = field(default_factory=list)
     """Choices and executors, per episode; empty unless recorded, like all below."""
-    rewards_ms: list[Float[ndarray, "decision"]] = field(default_factory=list)
+    rewards_ms: list[Float[ndarray, "_"]] = field(default_factory=list)
     """Reward of each decision: minus the jobs' time until the next one."""
     observations: list[list[Observation]] = field(default_factory=list)
     """What the policy saw at each decision, a batch of one each."""
-    labels: list[Int[ndarray, "decision 2"]] = field(default_factory=list)
+    labels: list[Int[ndarray, "_ 2"]] = field(default_factory=list)
     """What the labelling policy would have chosen there."""
 
     @property
