@@ -4,6 +4,7 @@ from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
 from netllm_sims.cjs.durations import Replay, Sampled
 from netllm_sims.cjs.env import Env
 from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.gantt import gantt
 from netllm_sims.cjs.generate import random_dag
 from netllm_sims.cjs.heuristics import Heuristic, fair, fifo
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
@@ -35,6 +36,7 @@ __all__ = [
     "build",
     "fair",
     "fifo",
+    "gantt",
     "load_tpch",
     "observe",
     "random_dag",
