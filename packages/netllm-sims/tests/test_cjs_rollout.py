@@ -185,3 +185,33 @@ def test_an_invalid_action_changes_nothing_and_says_why(setting):
     assert "schedulable stages, got" in info["invalid"]
     for name, value in seen.items():
         np.testing.assert_array_equal(value, again[name])
+
+
+OWN = """
+from netllm_sims.cjs.compiled import committable, heuristic
+from netllm_sims.cjs.layout import SCHEDULABLE
+
+
+@heuristic
+def last(world, state, parameters):
+    return state.schedulable[state.g[SCHEDULABLE] - 1], min(committable(state), int(parameters[0]))
+
+
+@heuristic
+def wrong(world, state, parameters):
+    return state.schedulable[0], committable(state) + 1
+"""
+
+
+def test_an_own_compiled_policy_runs_as_it_is_asked(setting, tmp_path, monkeypatch):
+    (tmp_path / "own_cjs_policy.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    episodes = setting.episodes("test", episodes=2)
+    policy = cjs.Heuristic("own_cjs_policy:last", [3])
+    fast = cjs.rollout(policy, setting, episodes)
+    slow = cjs.rollout(policy, setting, episodes, record=True)
+    assert fast.jct_s.tolist() == slow.jct_s.tolist()
+    assert max(actions[:, 1].max() for actions in slow.actions) == 3
+    assert cjs.rollout(cjs.Heuristic("own_cjs_policy:last", [1]), setting, episodes).jct_s.max() > 0
+    with pytest.raises(ValueError, match="`executors` must lie between 1 and 12, got 13"):
+        cjs.rollout(cjs.Heuristic("own_cjs_policy:wrong"), setting, episodes)

@@ -181,3 +181,13 @@ def test_recorded_durations_must_fit_the_tasks():
     run = simulator(cjs.Job(dag, 0.0), executors=1, durations=cjs.Replay(np.array([5.0, 6.0, 7.0])))
     run.run(cjs.fair())
     assert run.jct_s.tolist() == [(MOVE_MS + 18) * 1e-3]
+
+
+def test_more_jobs_may_be_begun_than_pools_have_room_for_their_history():
+    """One executor begins 1,100 jobs before it ends any; all are finished all the same."""
+    dag = chain((1, 1.0, 1.0, 1.0), (1, 1.0, 1.0, 1.0), edges=[])
+    run = simulator(*[cjs.Job(dag, 0.0)] * 1100, executors=1, log=False, moving_ms=0, warmup_ms=0)
+    while not run.done:
+        fresh = np.flatnonzero(run.schedulable % 2 == 0)
+        run.step(int(fresh[0]) if len(fresh) else 0, 1)
+    assert sorted(run.jct_s.round(6)) == [round(1.1 + 0.001 * k, 6) for k in range(1, 1101)]
