@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm_baselines.vp.gru import GRU
+    from netllm_baselines.vp.gru import GRU, GRUDense
     from netllm_baselines.vp.rules import (
         HoldLast,
         LinearRegression,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "GRU": "gru",
+    "GRUDense": "gru",
     "HoldLast": "rules",
     "LinearRegression": "rules",
     "LinearRegressionUnwrapped": "rules",
@@ -33,6 +34,7 @@ _MODULES = {
 __all__ = [
     "GRU",
     "TRACK",
+    "GRUDense",
     "HoldLast",
     "LinearRegression",
     "LinearRegressionUnwrapped",

@@ -25,6 +25,8 @@ class Learned:
 
     kind: ClassVar[str]
     """As in `netllm train-baseline vp KIND`."""
+    shipped_as: ClassVar[str] = ""
+    """Name of the shipped weights, if it is not the kind."""
 
     def __init__(self, setting: "Setting", weights: Path | str | Weights | None) -> None:
         if not isinstance(weights, Weights):
@@ -37,7 +39,8 @@ class Learned:
         self._network = self._build()
 
     def _shipped(self, setting: "Setting") -> Path:
-        return shipped(f"{self.kind}-{'synthetic' if setting.synthetic else 'default'}")
+        name = self.shipped_as or self.kind
+        return shipped(f"{name}-{'synthetic' if setting.synthetic else 'default'}")
 
     def _train(self) -> str:
         return f"netllm train-baseline vp {self.kind} --out FILE.npz"
