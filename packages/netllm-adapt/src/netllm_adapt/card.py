@@ -13,7 +13,8 @@ _OWN = {
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"| {name} | {value} |" for name, value in values.items())
+    told = {name: value for name, value in values.items() if value not in ("", [], None)}
+    return "\n".join(f"| {name} | {value} |" for name, value in told.items())
 
 
 def model_card(config: Mapping[str, Any]) -> str:
@@ -41,6 +42,5 @@ not in this folder; `config.json` says which it is.
 | fact | value |
 |---|---|
 | layers kept | {backbone["layers"] or "all"} |
-{_rows(own)}
-{_rows(task)}
+{_rows(own | task)}
 """
