@@ -39,7 +39,7 @@ CASES = {
         ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
     ),
     "vp": Case(
-        ("hold-last", "velocity", "linear-regression", "gru", "track"),
+        ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track"),
         ("default", "unseen-horizon", "unseen-dataset", "unseen-both"),
     ),
 }

@@ -49,7 +49,7 @@ class VP:
 
     name = "vp"
     metrics = METRICS
-    rivals = ("hold-last", "velocity", "linear-regression", "gru", "track")
+    rivals = ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track")
     bounds: frozenset[str] = frozenset()
     supervised = True
     validation = None
