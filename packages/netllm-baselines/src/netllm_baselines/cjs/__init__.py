@@ -1,0 +1,30 @@
+"""Rivals in cluster job scheduling, all behind the `Policy` protocol of `netllm_sims.cjs`.
+
+Each is built with a setting: `Fair(setting("default"))`. Modules load when their policy is first
+named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm_baselines.cjs.random import Random
+    from netllm_baselines.cjs.rules import FIFO, Fair
+
+_MODULES = {
+    "FIFO": "rules",
+    "Fair": "rules",
+    "Random": "random",
+}
+
+__all__ = [
+    "FIFO",
+    "Fair",
+    "Random",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
