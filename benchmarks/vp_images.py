@@ -1,6 +1,6 @@
 """What images are worth where content moves heads: the same model with frames and without.
 
-    python benchmarks/vp_images.py [--quick] [--seeds 0 1 2 3 4] [--steps 200] [--json FILE]
+    python benchmarks/vp_images.py [--quick] [--seeds 0 1 2 3 4] [--steps 150] [--json FILE]
 
 For each seed of the synthetic generator one model learns with frames and one without, the same
 recipe and steps, and both are tested on videos and users that neither saw. The model with frames is
@@ -88,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, few steps")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(5)))
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
