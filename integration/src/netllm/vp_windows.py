@@ -67,7 +67,11 @@ class Sight:
                 "Give a folder of them with --set frames=DIR, or adapt without --multimodal."
             )
         self._setting = setting
-        self._features = FrameFeatures(**settings, cache=cache_folder())
+        options = {  # JSON knows no tuples
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+        }
+        self._features = FrameFeatures(**options, cache=cache_folder())
         self._known: dict[tuple[str, int], np.ndarray] = {}
 
     @property
