@@ -67,7 +67,7 @@ class Sight:
                 "Give a folder of them with --set frames=DIR, or adapt without --multimodal."
             )
         self._setting = setting
-        options = {  # JSON knows no tuples
+        options: dict[str, Any] = {  # JSON knows no tuples
             name: tuple(value) if isinstance(value, list) else value
             for name, value in settings.items()
         }
