@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netllm_baselines.cjs import FIFO, Fair, Random
+from netllm_baselines.cjs import FIFO, SRW, CriticalPath, Fair, Random, TrueFIFO, WeightedFair
 from netllm_sims import cjs
 
-RULES = (FIFO, Fair)
+RULES = (FIFO, Fair, TrueFIFO, SRW, CriticalPath, WeightedFair)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +68,39 @@ def test_random_follows_its_seed_and_takes_every_choice(small):
     many = np.array([o["committable"][0] for o in seen])
     assert 0.2 < shares.mean() < 0.5
     np.testing.assert_allclose(executors.mean(), (1 + many).mean() / 2, rtol=0.15)
+
+
+def test_weighted_fair_without_weights_is_fair(small):
+    episodes = small.episodes("test", episodes=3)
+    fair = cjs.rollout(Fair(small), small, episodes)
+    same = cjs.rollout(WeightedFair(small, exponent=0.0), small, episodes)
+    assert same.jct_s.tolist() == fair.jct_s.tolist()
+    with pytest.raises(ValueError, match="finite, got nan"):
+        WeightedFair(small, exponent=np.nan)
+
+
+@pytest.mark.parametrize("policy", [TrueFIFO, SRW, CriticalPath])
+def test_orders_choose_as_plain_python_does(small, policy):
+    """Recomputed from the observation at every decision of an episode under Fair."""
+    unstarted, running, recent = (
+        cjs.STAGE_COLUMNS.index(name) for name in ("unstarted", "running", "recent_ms")
+    )
+    run = cjs.Simulator(small, small.episodes("test", episodes=1)[0])
+    while not run.done:
+        seen = run.observe()
+        tasks = seen["stages"][:, unstarted] + 0.5 * seen["stages"][:, running]
+        left = np.bincount(seen["stage_job"], tasks * seen["stages"][:, recent])
+        path = seen["stages"][:, recent].astype(float)
+        for _ in range(len(path)):
+            for parent, child in seen["edges"]:
+                through = seen["stages"][parent, recent] + path[child]
+                path[parent] = max(path[parent], through)
+        rows = np.flatnonzero(seen["schedulable"])
+        jobs, open_ = seen["stage_job"][rows], ~seen["frontier"][rows]
+        if policy is CriticalPath:
+            wanted = np.lexsort((-path[rows],))
+        else:
+            wanted = np.lexsort((open_, jobs if policy is TrueFIFO else left[jobs]))
+        choice, executors = run.ask(policy(small))
+        assert (choice, executors) == (wanted[0], run.committable)
+        run.step(*run.ask(Fair(small)))

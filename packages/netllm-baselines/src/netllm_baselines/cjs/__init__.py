@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netllm_baselines.cjs.random import Random
-    from netllm_baselines.cjs.rules import FIFO, Fair
+    from netllm_baselines.cjs.rules import FIFO, SRW, CriticalPath, Fair, TrueFIFO, WeightedFair
 
 _MODULES = {
+    "CriticalPath": "rules",
     "FIFO": "rules",
     "Fair": "rules",
     "Random": "random",
+    "SRW": "rules",
+    "TrueFIFO": "rules",
+    "WeightedFair": "rules",
 }
 
 __all__ = [
     "FIFO",
+    "SRW",
+    "CriticalPath",
     "Fair",
     "Random",
+    "TrueFIFO",
+    "WeightedFair",
 ]
 
 

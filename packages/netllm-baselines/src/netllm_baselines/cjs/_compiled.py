@@ -1,0 +1,142 @@
+"""The compiled rules, in one module: numba's cache watches a function's own file only."""
+
+from math import ceil
+from typing import Any
+
+from jaxtyping import Float
+from netllm_sims.cjs.compiled import committable, heuristic, inner, source_job
+from netllm_sims.cjs.layout import (
+    ACTIVE,
+    EXECUTORS,
+    RUNNING,
+    SCHEDULABLE,
+    SUPPLY,
+    UNFINISHED_PARENTS,
+    UNSTARTED,
+    State,
+    World,
+)
+from numpy import ndarray
+
+Numbers = Float[ndarray, "parameter"]
+NS_PER_MS = 1e6
+
+
+@inner
+def work_s(world: World, state: State, j: int, running: float) -> float:
+    """A job's work left: its tasks by its stages' latest durations, a running one in part."""
+    total_ms = 0.0
+    for s in range(world.first_stage[j], world.first_stage[j + 1]):
+        tasks = state.stage[s, UNSTARTED] + running * state.stage[s, RUNNING]
+        total_ms += tasks * state.recent_ms[s]
+    return total_ms * 1e-3
+
+
+@inner
+def paths(world: World, state: State, j: int) -> float:
+    """Length in s of a job's longest path of unfinished stages, one task each.
+
+    Each stage's own, in ns, goes to the scratch `row_of`. Stages may be numbered in any order.
+    """
+    longest = 0
+    changed = True
+    for s in range(world.first_stage[j], world.first_stage[j + 1]):
+        state.row_of[s] = 0
+    while changed:
+        changed = False
+        for s in range(world.first_stage[j + 1] - 1, world.first_stage[j] - 1, -1):
+            if state.stage[s, UNSTARTED] + state.stage[s, RUNNING] == 0:
+                continue
+            below = 0
+            for i in range(world.first_child[s], world.first_child[s + 1]):
+                below = max(below, state.row_of[world.child[i]])
+            length = below + int(state.recent_ms[s] * NS_PER_MS)
+            if length != state.row_of[s]:
+                state.row_of[s] = length
+                changed = True
+            longest = max(longest, length)
+    return longest / NS_PER_MS * 1e-3
+
+
+@inner
+def first_stage_of(world: World, state: State, j: int) -> Any:
+    """A job's first schedulable stage whose parents are finished, else its first one, else -1."""
+    found = -1
+    for i in range(state.g[SCHEDULABLE]):
+        s = state.schedulable[i]
+        if world.job_of[s] != j:
+            continue
+        if state.stage[s, UNFINISHED_PARENTS] == 0:
+            return s
+        if found < 0:
+            found = s
+    return found
+
+
+@heuristic
+def true_fifo(world: World, state: State, parameters: Numbers) -> tuple[int, int]:
+    """All to the job that came first."""
+    j = world.job_of[state.schedulable[0]]
+    return first_stage_of(world, state, j), committable(state)
+
+
+@heuristic
+def srw(world: World, state: State, parameters: Numbers) -> tuple[int, int]:
+    """All to the job with the least work left; parameter: share of a running task that is left."""
+    best, least, last = -1, 0.0, -1
+    for i in range(state.g[SCHEDULABLE]):
+        j = world.job_of[state.schedulable[i]]
+        if j == last:
+            continue
+        last = j
+        left = work_s(world, state, j, parameters[0])
+        if best < 0 or left < least:
+            best, least = j, left
+    return first_stage_of(world, state, best), committable(state)
+
+
+@heuristic
+def critical_path(world: World, state: State, parameters: Numbers) -> tuple[int, int]:
+    """All to the stage with the longest path below it, in any job."""
+    best, longest, last = -1, -1, -1
+    for i in range(state.g[SCHEDULABLE]):
+        s = state.schedulable[i]
+        if world.job_of[s] != last:
+            last = world.job_of[s]
+            paths(world, state, last)
+        if state.row_of[s] > longest:
+            best, longest = s, state.row_of[s]
+    return best, committable(state)
+
+
+@inner
+def whole_work_s(world: World, state: State, j: int) -> float:
+    """A job's work from its first task on, by its stages' latest durations."""
+    total_ms = 0.0
+    for s in range(world.first_stage[j], world.first_stage[j + 1]):
+        total_ms += world.tasks[s] * state.recent_ms[s]
+    return total_ms * 1e-3
+
+
+@heuristic
+def weighted_fair(world: World, state: State, parameters: Numbers) -> tuple[int, int]:
+    """Fair, with shares in proportion to work to the power of the parameter."""
+    free, source = committable(state), source_job(world, state)
+    if source >= 0:
+        s = first_stage_of(world, state, source)
+        if s >= 0:
+            return s, free
+    total = 0.0
+    for i in range(state.g[ACTIVE]):
+        total += whole_work_s(world, state, state.active[i]) ** parameters[0]
+    last = -1
+    for i in range(state.g[SCHEDULABLE]):
+        j = world.job_of[state.schedulable[i]]
+        if j == last:
+            continue
+        last = j
+        share = whole_work_s(world, state, j) ** parameters[0] / total
+        room = max(1, ceil(world.options[EXECUTORS] * share)) - state.job[j, SUPPLY]
+        if room > 0:
+            return first_stage_of(world, state, j), min(free, room)
+    return -1, free
