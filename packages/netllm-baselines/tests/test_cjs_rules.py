@@ -5,10 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netllm_baselines.cjs import FIFO, SRW, CriticalPath, Fair, Random, TrueFIFO, WeightedFair
+from netllm_baselines.cjs import (
+    FIFO,
+    SRW,
+    CriticalPath,
+    Fair,
+    Random,
+    TrueFIFO,
+    TunedShare,
+    WeightedFair,
+)
 from netllm_sims import cjs
 
-RULES = (FIFO, Fair, TrueFIFO, SRW, CriticalPath, WeightedFair)
+RULES = (FIFO, Fair, TrueFIFO, SRW, CriticalPath, WeightedFair, TunedShare)
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +113,12 @@ def test_orders_choose_as_plain_python_does(small, policy):
         choice, executors = run.ask(policy(small))
         assert (choice, executors) == (wanted[0], run.committable)
         run.step(*run.ask(Fair(small)))
+
+
+@pytest.mark.parametrize(("executors", "mean_s"), [(50, 43.84), (30, 105.8)])
+def test_tuned_share_is_as_good_as_its_prototype(executors, mean_s, real):
+    """A prototype's means over sequences 666, 1 and 2, with other draws: within 3 %."""
+    setting = cjs.setting("default", data=real.data, num_executors=executors)
+    episodes = setting.episodes("test", seeds=[666, 1, 2])
+    jct_s = cjs.rollout(TunedShare(setting), setting, episodes).jct_s.mean()
+    assert jct_s == pytest.approx(mean_s, rel=0.03)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_baselines.cjs.random import Random
     from netllm_baselines.cjs.rules import FIFO, SRW, CriticalPath, Fair, TrueFIFO, WeightedFair
+    from netllm_baselines.cjs.tuned_share import TunedShare
 
 _MODULES = {
     "CriticalPath": "rules",
@@ -18,6 +19,7 @@ _MODULES = {
     "Random": "random",
     "SRW": "rules",
     "TrueFIFO": "rules",
+    "TunedShare": "tuned_share",
     "WeightedFair": "rules",
 }
 
@@ -28,6 +30,7 @@ __all__ = [
     "Fair",
     "Random",
     "TrueFIFO",
+    "TunedShare",
     "WeightedFair",
 ]
 

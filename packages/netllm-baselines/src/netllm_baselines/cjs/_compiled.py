@@ -1,13 +1,16 @@
 """The compiled rules, in one module: numba's cache watches a function's own file only."""
 
-from math import ceil
+from math import ceil, log
 from typing import Any
 
 from jaxtyping import Float
-from netllm_sims.cjs.compiled import committable, heuristic, inner, source_job
+from netllm_sims.cjs.compiled import can_wait, committable, heuristic, inner, source_job
 from netllm_sims.cjs.layout import (
     ACTIVE,
+    COMMITTED,
+    DEMAND,
     EXECUTORS,
+    MOVING,
     RUNNING,
     SCHEDULABLE,
     SUPPLY,
@@ -140,3 +143,70 @@ def weighted_fair(world: World, state: State, parameters: Numbers) -> tuple[int,
         if room > 0:
             return first_stage_of(world, state, j), min(free, room)
     return -1, free
+
+
+@inner
+def weight(world: World, state: State, j: int, p: Numbers) -> float:
+    """Claim of a job to executors; leaves its paths in `row_of`."""
+    longest_s = paths(world, state, j)
+    return float((work_s(world, state, j, p[14]) + 1.0 + p[13] * longest_s) ** -p[7])
+
+
+@inner
+def pays(state: State, s: int, other: bool, work: float, supply: int, p: Numbers) -> bool:
+    """Whether one more executor gains more at the stage than its coming costs."""
+    stage, d = state.stage, state.recent_ms[s] * 1e-3
+    if other and supply > 0 and work / supply < p[17]:
+        return False
+    k = stage[s, RUNNING] + stage[s, MOVING] + stage[s, COMMITTED]
+    left = (stage[s, UNSTARTED] + 0.5 * stage[s, RUNNING]) * d
+    return bool(k == 0 or left / k >= (p[15] if other else p[16]) + p[18] * d)
+
+
+@inner
+def scan(world: World, state: State, p: Numbers, total: float, mode: int) -> tuple[int, int]:
+    """Best stage and its job's room: 0 with room, 1 the source's over its cap, 2 any at all."""
+    best, best_room, top, last = -1, 0, 0.0, -1
+    free, source, executors = committable(state), source_job(world, state), world.options[EXECUTORS]
+    work = longest_s = 0.0
+    room = 0
+    for i in range(state.g[SCHEDULABLE]):
+        s = state.schedulable[i]
+        j = world.job_of[s]
+        supply = state.job[j, SUPPLY]
+        if j != last:
+            last = j
+            longest_s = paths(world, state, j)
+            work = work_s(world, state, j, p[14])
+            share = (work + 1.0 + p[13] * longest_s) ** -p[7] / total
+            room = max(1, int(min(p[9], ceil(p[8] * executors * share)))) - supply
+            if j == source:
+                room += free
+        if (mode == 0 and room <= 0) or (mode == 1 and j != source):
+            continue
+        if mode < 2 and not pays(state, s, j != source, work, supply, p):
+            continue
+        score = p[6] * log(state.row_of[s] / NS_PER_MS * 1e-3 + 1.0)
+        score += p[4] * log(state.stage[s, UNSTARTED] + 1.0) + p[5] * supply / executors
+        score -= p[0] * log(work + 1.0) + p[1] * log(longest_s + 1.0)
+        score += p[2] * (j == source) + p[3] * (state.stage[s, UNFINISHED_PARENTS] == 0)
+        if best < 0 or score > top:
+            best, best_room, top = s, room if mode == 0 else free, score
+    return best, best_room
+
+
+@heuristic
+def tuned_share(world: World, state: State, parameters: Numbers) -> tuple[int, int]:
+    """Scored stages under weighted caps; parameters in the order of `tuned_share.FIFTY`."""
+    free, total = committable(state), 0.0
+    for i in range(state.g[ACTIVE]):
+        total += weight(world, state, state.active[i], parameters)
+    s, room = scan(world, state, parameters, total, 0)
+    if s < 0:
+        s, room = scan(world, state, parameters, total, 1)
+    if s < 0 and not can_wait(world, state):
+        s, room = scan(world, state, parameters, total, 2)
+    if s < 0:
+        return -1, free
+    wanted = ceil(parameters[10] * state.stage[s, DEMAND])
+    return s, max(1, min(free, wanted, room))
