@@ -33,17 +33,19 @@ def places(fold: int, data: Path | None) -> tuple[Any, Any]:
     """The setting to train in, and the one to test in, of a fold."""
     from netllm_sims.vp.splits import PUBLISHED
 
-    pairs = PUBLISHED["Jin2022"]["train"]
+    train, valid = PUBLISHED["Jin2022"]["train"], PUBLISHED["Jin2022"]["valid"]
     parts = []
     for held in (False, True):
         chosen = {
             f"{kind}s": [f"{kind}{x}" for i, x in enumerate(some) if (i % FOLDS == fold) == held]
-            for kind, some in (("video", pairs.videos), ("user", pairs.users))
+            + [f"{kind}{x}" for x in others]  # the GRU logs its error on the validation part
+            for kind, some, others in (
+                ("video", train.videos, valid.videos),
+                ("user", train.users, valid.users),
+            )
         }
-        stride = 15 if held else registry.task("vp").setting("synthetic").train_stride
-        parts.append(
-            registry.task("vp").setting("default", data=data, train_stride=stride, **chosen)
-        )
+        stride = {"train_stride": 15} if held else {}
+        parts.append(registry.task("vp").setting("default", data=data, **stride, **chosen))
     return parts[0], parts[1]
 
 
