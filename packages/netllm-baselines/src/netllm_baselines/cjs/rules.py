@@ -72,7 +72,7 @@ class CriticalPath(Heuristic):
     """All executors to the stage from which the longest path leads to the end of its job.
 
     A path is as long as its stages' latest task durations together. The rule is made for the end
-    of the last job, not for the mean: short jobs starve while long ones keep coming.
+    of the last job, not for the mean.
 
     Args:
         setting: Without influence: the simulator knows its executors.
