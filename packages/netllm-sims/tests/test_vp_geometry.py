@@ -65,7 +65,8 @@ def test_quaternions_come_back_as_the_same_viewport(viewport):
     quaternion = geometry.to_quaternions(viewport)
     back = geometry.from_quaternions(quaternion)
     np.testing.assert_allclose(geometry.wrap_deg(back - viewport), 0, atol=1e-6)
-    np.testing.assert_allclose(geometry.from_quaternions(-quaternion), back, atol=1e-9)
+    other = geometry.from_quaternions(-quaternion)
+    np.testing.assert_allclose(geometry.wrap_deg(other - back), 0, atol=1e-9)
 
 
 @given(directions)
