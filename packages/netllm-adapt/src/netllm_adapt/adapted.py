@@ -74,8 +74,9 @@ class Adapted(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The backbone's type; encoder and head compute in float32."""
-        # The low-rank matrices are float32, whatever the type of what they adapt.
-        return min(self.backbone.parameters(), key=lambda p: p.requires_grad).dtype
+        # The low-rank matrices are float32, whatever the type of what they adapt. The first frozen
+        # weight is the token embedding: a stream asks at every decision.
+        return next(p.dtype for p in self.backbone.parameters() if not p.requires_grad)
 
     @property
     def device(self) -> torch.device:
