@@ -1,15 +1,13 @@
 """Named settings: which traces and video, and the numbers of player and link."""
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from netllm_sims._fields import data_root, number, unknown
 from netllm_sims.abr import parts
 from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.generate import vbr_video
@@ -182,15 +180,20 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         FileNotFoundError: The real data is needed but not there.
     """
     if name not in _DESCRIPTIONS:
-        raise ValueError(_unknown("setting", name, list(_DESCRIPTIONS)))
+        raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
     numbers = [f.name for f in fields(Setting) if f.name not in (*_FIXED_FIELDS, "video", "traces")]
     known = ["video", "traces", *numbers, *_VIDEO_FIELDS]
     for field in overrides:
         if field not in known:
-            raise ValueError(_unknown("field", field, known))
-    root = _root(name, data)
+            raise ValueError(unknown("field", field, known))
+    root = data_root(
+        name,
+        data,
+        holds=lambda folder: (folder / "abr" / "traces").is_dir(),
+        needed="abr/traces and abr/videos",
+    )
     changes: dict[str, Any] = {
-        key: _number(key, overrides[key]) for key in numbers if key in overrides
+        key: number(key, overrides[key]) for key in numbers if key in overrides
     }
     if overrides.get("traces") is not None:
         changes["traces"] = _folder(overrides["traces"])
@@ -207,33 +210,6 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     )
 
 
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known)}."
-
-
-def _root(name: str, data: str | Path | None) -> Path | None:
-    if name == "synthetic":
-        return None
-    given = data if data is not None else os.environ.get("NETLLM_DATA") or None
-    if given is None:
-        if name == "default":
-            return None
-        raise FileNotFoundError(
-            f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
-            "or use `synthetic`."
-        )
-    root = Path(given).expanduser().resolve()
-    if not (root / "abr" / "traces").is_dir():
-        source = "--data" if data is not None else "NETLLM_DATA"
-        raise FileNotFoundError(
-            f"{root}: the data folder must hold abr/traces and abr/videos, got none ({source}). "
-            "Correct the path, or use `synthetic`."
-        )
-    return root
-
-
 def _folder(value: str | Path) -> Path:
     folder = Path(value).expanduser().resolve()
     if not folder.is_dir():
@@ -241,23 +217,16 @@ def _folder(value: str | Path) -> Path:
     return folder
 
 
-def _number(field: str, value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
-
-
 def _video_options(overrides: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if overrides.get("rates_kbps") is not None:
         rates = overrides["rates_kbps"]
         rates = rates.split(",") if isinstance(rates, str) else rates
-        options["rates_kbps"] = tuple(_number("rates_kbps", rate) for rate in rates)
+        options["rates_kbps"] = tuple(number("rates_kbps", rate) for rate in rates)
     if overrides.get("chunk_s") is not None:
-        options["chunk_s"] = _number("chunk_s", overrides["chunk_s"])
+        options["chunk_s"] = number("chunk_s", overrides["chunk_s"])
     if overrides.get("chunks") is not None:
-        chunks = _number("chunks", overrides["chunks"])
+        chunks = number("chunks", overrides["chunks"])
         if not chunks.is_integer():
             raise ValueError(f"`chunks` must be a whole number, got {chunks}.")
         options["chunks"] = int(chunks)

@@ -1,14 +1,13 @@
 """Named settings: how many executors and jobs, which profiles, and the numbers of the cluster."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from netllm_sims._fields import data_root, number, unknown, whole
 from netllm_sims.cjs import parts
-from netllm_sims.cjs._text import unknown
 from netllm_sims.cjs.durations import Sampled
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.jobs import Catalogue, Workload
@@ -158,12 +157,18 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         if field not in known:
             raise ValueError(unknown("field", field, known))
     changes = {key: _value(key, value) for key, value in overrides.items()}
-    root = _root(name, data, own=changes.get("jobs") is not None)
+    own = changes.get("jobs") is not None
+    root = data_root(
+        "synthetic" if own else name,
+        data,
+        holds=lambda folder: (folder / "cjs" / "tpch.json.gz").is_file(),
+        needed="cjs/tpch.json.gz",
+    )
     executors, jobs = _SIZES.get(name, (50, 200))
     return Setting(
         name=name,
         data=root,
-        synthetic=root is None and changes.get("jobs") is None,
+        synthetic=root is None and not own,
         **{"num_executors": executors, "num_jobs": jobs, **changes},
     )
 
@@ -178,33 +183,4 @@ def _value(field: str, value: Any) -> Any:
         if not path.exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
         return path
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
-    if field.endswith("_ms"):
-        return number
-    if not number.is_integer():
-        raise ValueError(f"`{field}` must be a whole number, got {value!r}.")
-    return int(number)
-
-
-def _root(name: str, data: str | Path | None, *, own: bool) -> Path | None:
-    if name == "synthetic" or own:
-        return None
-    given = data if data is not None else os.environ.get("NETLLM_DATA") or None
-    if given is None:
-        if name == "default":
-            return None
-        raise FileNotFoundError(
-            f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
-            "or use `synthetic`."
-        )
-    root = Path(given).expanduser().resolve()
-    if not (root / "cjs" / "tpch.json.gz").is_file():
-        source = "--data" if data is not None else "NETLLM_DATA"
-        raise FileNotFoundError(
-            f"{root}: the data folder must hold cjs/tpch.json.gz, got none ({source}). "
-            "Correct the path, or use `synthetic`."
-        )
-    return root
+    return number(field, value) if field.endswith("_ms") else whole(field, value)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.vp._text import unknown
+from netllm_sims._fields import unknown
 from netllm_sims.vp.formats import Points, parse
 from netllm_sims.vp.resampling import resample
 from netllm_sims.vp.splits import PARTS

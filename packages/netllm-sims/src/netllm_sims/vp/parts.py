@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netllm_sims._fields import unknown
 from netllm_sims.vp import splits
-from netllm_sims.vp._text import unknown
 from netllm_sims.vp.loading import Entry, Gaps, entries, read
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trees import Tree

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from netllm_sims._fields import data_root, number, unknown, whole
 from netllm_sims.vp import _fields, parts, synthetic
-from netllm_sims.vp._text import unknown
 from netllm_sims.vp.frames import Frames, open_frames
 from netllm_sims.vp.loading import GAPS, Gaps
 from netllm_sims.vp.splits import PARTS
@@ -253,7 +253,7 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         if field not in known:
             raise ValueError(unknown("field", field, known))
     changes = {
-        key: _READERS.get(key, _fields.whole)(key, value)
+        key: _READERS.get(key, whole)(key, value)
         for key, value in overrides.items()
         if value is not None
     }
@@ -262,7 +262,12 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     if "trajectories" in changes:
         return Setting(name=name, dataset=changes["trajectories"].stem, **changes)
     dataset = "Wu2017" if name in ("unseen-dataset", "unseen-both") else "Jin2022"
-    root = _fields.data_root(name, data, dataset)
+    root = data_root(
+        name,
+        data,
+        holds=lambda folder: parts.published_root(folder, dataset) is not None,
+        needed=f"vp/{dataset}.zip or a folder vp/{dataset}",
+    )
     if root is None:
         return Setting(name=name, synthetic=True, dataset="synthetic", **changes)
     return Setting(name=name, data=root, dataset=dataset, **{"gaps": "keep", **changes})
@@ -273,8 +278,8 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "frames": _fields.existing,
     "videos": _fields.names,
     "users": _fields.names,
-    "rate_hz": _fields.number,
-    "frames_hz": _fields.number,
+    "rate_hz": number,
+    "frames_hz": number,
     "fov_deg": _fields.angles,
     "gaps": lambda _, value: value,
 }

@@ -1,0 +1,64 @@
+"""What the settings of every task read alike: names, numbers, the folder of real data."""
+
+import os
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """Error text for a name that is not there, with the nearest ones that are."""
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    some = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
+    return f"Unknown {kind} {name!r}. {hint}Known: {some}."
+
+
+def number(field: str, value: object) -> float:
+    """The number, also from text."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
+
+
+def whole(field: str, value: object) -> int:
+    """The whole number, also from text."""
+    result = number(field, value)
+    if not result.is_integer():
+        raise ValueError(f"`{field}` must be a whole number, got {value!r}.")
+    return int(result)
+
+
+def data_root(
+    name: str, data: str | Path | None, *, holds: Callable[[Path], bool], needed: str
+) -> Path | None:
+    """The folder of real data that the setting `name` reads; None: it is to be generated.
+
+    Args:
+        name: The setting's; `synthetic` reads none, `default` is generated where none is named.
+        data: The folder; by default the environment variable NETLLM_DATA.
+        holds: Whether a folder holds what the task needs.
+        needed: What that is, for the message.
+
+    Raises:
+        FileNotFoundError: The data is needed but not there.
+    """
+    if name == "synthetic":
+        return None
+    given = data if data is not None else os.environ.get("NETLLM_DATA") or None
+    if given is None:
+        if name == "default":
+            return None
+        raise FileNotFoundError(
+            f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
+            "or use `synthetic`."
+        )
+    root = Path(given).expanduser().resolve()
+    if not holds(root):
+        source = "--data" if data is not None else "NETLLM_DATA"
+        raise FileNotFoundError(
+            f"{root}: the data folder must hold {needed}, got none ({source}). "
+            "Correct the path, or use `synthetic`."
+        )
+    return root
