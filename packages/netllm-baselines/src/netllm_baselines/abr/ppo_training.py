@@ -4,17 +4,16 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-import torch
 from netllm_sims.abr import Setting, rollout
 from netllm_sims.abr import setting as named_setting
 from tqdm import tqdm
 
+from netllm_baselines._threads import few_threads
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_recipe import PPORecipe
@@ -64,7 +63,7 @@ def train_ppo(
     updates = max(1, round(steps / decisions))
     meta = {"setting": setting.name, "synthetic": setting.synthetic, "seed": seed}
     meta |= {"steps": updates * decisions, "command": command, "recipe": asdict(recipe)}
-    with _torch_settings(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
+    with few_threads(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
         for line, actor in _train(setting, recipe=recipe, updates=updates, seed=seed, meta=meta):
             if actor is not None:
                 actor.save(out)
@@ -112,16 +111,3 @@ def _train(
             )
         yield line | {"seconds": time.perf_counter() - started}, actor
     _log.info("best greedy QoE on the validation part: %.4f", best)
-
-
-@contextmanager
-def _torch_settings(threads: int) -> Iterator[None]:
-    """Few threads, and bfloat16 products where the processor has them (twice as fast here)."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])

@@ -1,13 +1,14 @@
 """The file of a trained PPO actor, and its forward pass in NumPy."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from netllm_baselines import _npz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,7 @@ class Actor:
         }
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             arrays |= {f"matrix{i}": matrix, f"bias{i}": bias}
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        _npz.write(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Actor":

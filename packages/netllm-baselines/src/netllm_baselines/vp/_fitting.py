@@ -13,8 +13,8 @@ import numpy as np
 from netllm_sims.vp import Setting
 from tqdm import tqdm
 
+from netllm_baselines._threads import few_threads
 from netllm_baselines.vp._learner import Learner, Make, validate
-from netllm_baselines.vp._torch import few_threads
 from netllm_baselines.vp._windows import Windows
 from netllm_baselines.vp.recipe import Recipe
 from netllm_baselines.vp.saliency import Maps

@@ -1,7 +1,6 @@
 """What the learned viewport predictors share in torch."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -58,16 +57,3 @@ def build(make: Callable[[], _Network], generator: torch.Generator | None) -> _N
                 if generator is not None:
                     parameter.uniform_(-bound, bound, generator=generator)
     return network
-
-
-@contextmanager
-def few_threads(threads: int) -> Iterator[None]:
-    """Few threads, and bfloat16 products where the processor has them (twice as fast there)."""
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.set_float32_matmul_precision(before[1])

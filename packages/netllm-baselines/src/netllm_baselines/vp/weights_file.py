@@ -1,7 +1,6 @@
 """The file of a trained viewport predictor: arrays in half precision, and how they were made."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray
+
+from netllm_baselines import _npz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,7 @@ class Weights:
 
     def save(self, path: Path) -> None:
         """Write a `.npz`; a reader never sees half of it."""
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez_compressed(file, meta=np.array(json.dumps(self.meta)), **self.arrays)  # type: ignore[arg-type]
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        _npz.write(path, {"meta": np.array(json.dumps(self.meta)), **self.arrays})
 
     @classmethod
     def load(cls, path: Path, *, kind: str, train: str) -> "Weights":
