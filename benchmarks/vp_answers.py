@@ -11,7 +11,7 @@ history as text (`prompt`), through the library with its cache, as many tokens a
 answer has. Latency does not depend on weights, so that it needs no training.
 
 Then, unless `--steps 0`, both text models are trained for so many steps of 8 examples, ours on as
-many unless `--checkpoint` names one (the shipped one, if any), and answer some windows of the
+many with `--checkpoint fresh` (else it is the shipped one), and answer some windows of the
 validation part: their error beside hold-last, and the share of valid answers.
 """
 
@@ -190,14 +190,9 @@ class Checked:
 
 def ours_trained(place: Setting, args: argparse.Namespace, out: Path) -> tuple[Any, str]:
     """The checkpoint, or a model trained on as many examples as the text models."""
-    name = args.checkpoint
-    if name is None:
-        try:
-            return Contender("vp", checkpoint="pretrained").build(place), "shipped checkpoint"
-        except ValueError:
-            pass
-    elif name != "fresh":
-        return Contender("vp", checkpoint=name).build(place), f"checkpoint {name}"
+    if args.checkpoint != "fresh":
+        contender = Contender("vp", checkpoint=args.checkpoint)
+        return contender.build(place), f"checkpoint {args.checkpoint}"
     task: Any = VP()
     recipe = replace(
         task.recipe(args.backbone),
@@ -290,7 +285,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=60, help=f"of batch {BATCH}; 0: no training")
     parser.add_argument("--windows", type=int, default=24, help="of the validation part")
     parser.add_argument(
-        "--checkpoint", help="ours: a folder, `pretrained`, or `fresh` for one trained here"
+        "--checkpoint",
+        default="pretrained",
+        help="ours: a folder, or `fresh` for one trained here",
     )
     parser.add_argument("--token", type=Path, help="a trained checkpoint instead of --steps")
     parser.add_argument("--prompt", type=Path, help="a trained checkpoint instead of --steps")

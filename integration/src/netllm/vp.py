@@ -13,7 +13,7 @@ Source: NetLLM (Wu et al., SIGCOMM 2024), sections 4 and A.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -215,15 +215,24 @@ class Extended:
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """The viewports that follow, (batch, horizon, 3), in degrees."""
-        seen = observation["viewport_deg"]
-        known = seen.shape[1]
         image = {}
         if self._sight is not None:
             image["image"] = self._sight(observation["video"], observation["time_s"])
-        while seen.shape[1] < known + self._horizon:
-            answer = self._forecast.act({"viewport_deg": seen, **image})
-            seen = np.concatenate([seen, answer], axis=1)
-        return seen[:, known : known + self._horizon]
+        return extended(
+            observation["viewport_deg"],
+            self._horizon,
+            lambda seen: self._forecast.act({"viewport_deg": seen, **image}),
+        )
+
+
+def extended(
+    seen_deg: np.ndarray, horizon: int, answer: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """`horizon` viewports (batch, horizon, 3): those of `answer`, then those that follow these."""
+    known = seen_deg.shape[1]
+    while seen_deg.shape[1] < known + horizon:
+        seen_deg = np.concatenate([seen_deg, answer(seen_deg)], axis=1)
+    return seen_deg[:, known : known + horizon]
 
 
 def _sight(setting: Setting, recipe: Recipe) -> Sight | None:

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netllm.plots import BOUND, frame, short, styled
-from netllm.protocol import Metric
 from netllm.report import Result, best_first
+from netllm.vp import MAE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-MAE = Metric("mae_deg", "MAE °", higher_is_better=False)
 
 
 def horizon(ax: Axes, results: Sequence[Result]) -> Axes:

@@ -28,7 +28,7 @@ from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.predictor import Batch
 from torch import Tensor, nn
 
-from netllm.vp import VP
+from netllm.vp import VP, extended
 from netllm.vp_text_parts import Answer, History, read
 
 if TYPE_CHECKING:
@@ -212,11 +212,11 @@ class TextPolicy:
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "batch horizon 3"]:
         """The viewports that follow, in degrees."""
         seen = np.asarray(observation["viewport_deg"], dtype=np.float64)
-        known = seen.shape[1]
-        while seen.shape[1] < known + self._horizon:
-            parts = [self._answer(seen[i : i + TOGETHER]) for i in range(0, len(seen), TOGETHER)]
-            seen = np.concatenate([seen, np.concatenate(parts)], axis=1)
-        return seen[:, known : known + self._horizon]
+        return extended(seen, self._horizon, self._answers)
+
+    def _answers(self, seen: np.ndarray) -> np.ndarray:
+        parts = [self._answer(seen[i : i + TOGETHER]) for i in range(0, len(seen), TOGETHER)]
+        return np.concatenate(parts)
 
     def _answer(self, seen: np.ndarray) -> np.ndarray:
         horizon = self._model.head.horizon
