@@ -9,13 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from netllm_adapt.arrays import as_tensor
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.stream import DecisionStream
-
-
-def _tensor(value: np.ndarray, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.array(value))
-    return (tensor.float() if tensor.is_floating_point() else tensor).to(device)
 
 
 class Policy:
@@ -48,7 +44,7 @@ class Policy:
     def act(self, observation: Mapping[str, np.ndarray]) -> Int[np.ndarray, "batch"]:
         """The next action of every episode."""
         device = self._model.device
-        fields = {name: _tensor(value, device) for name, value in observation.items()}
+        fields = {name: as_tensor(value).to(device) for name, value in observation.items()}
         self._return = self._next_return(fields["reward"])
         if self._stream is None:
             self._stream = DecisionStream(self._model, batch=len(fields["reward"]))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netllm_adapt.adapted import Adapted
+from netllm_adapt.arrays import as_tensor
 from netllm_adapt.lean import LeanPass, uncovered
 
 
@@ -100,14 +101,9 @@ class Examples:
         """Some examples as tensors."""
         chosen = np.asarray(rows)
         return Batch(
-            {name: _tensor(values[chosen]) for name, values in self.observations.items()},
-            _tensor(self.labels[chosen]),
+            {name: as_tensor(values[chosen]) for name, values in self.observations.items()},
+            as_tensor(self.labels[chosen]),
         )
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 class Predictor(Adapted):
@@ -162,7 +158,7 @@ class Forecast:
         """The answer to every observation of a batch."""
         model = self._model
         fields = {
-            name: _tensor(values).to(model.device)
+            name: as_tensor(values).to(model.device)
             for name, values in observation.items()
             if np.issubdtype(values.dtype, np.number)
         }

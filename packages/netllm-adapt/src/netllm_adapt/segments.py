@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netllm_adapt.arrays import as_tensor
 from netllm_adapt.pool import Episode
 from netllm_adapt.returns import return_to_go
 
@@ -75,8 +76,7 @@ def _rows(arrays: Sequence[np.ndarray], steps: int) -> Tensor:
     out = np.zeros((len(arrays), steps, *arrays[0].shape[1:]), dtype=arrays[0].dtype)
     for row, array in zip(out, arrays, strict=True):
         row[: len(array)] = array
-    tensor = torch.from_numpy(out)
-    return tensor.float() if tensor.is_floating_point() else tensor
+    return as_tensor(out)
 
 
 def collate(episodes: Sequence[Episode], segments: Sequence[Segment]) -> Batch:
