@@ -65,7 +65,7 @@ def adapt(
         ValueError: for unknown names and values that cannot be, or a pool of another task.
     """
     found = registry.task(task)
-    chosen = _changed(recipe or found.recipe(backbone), changes)
+    chosen = changed(recipe or found.recipe(backbone), changes)
     path = Path(pool) if pool is not None else None
     if path is not None and found.supervised:
         raise ValueError(
@@ -79,7 +79,7 @@ def adapt(
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
         model.target_return = targets[0]
-    model.task |= _facts(found, place, collections)
+    model.task |= facts_of(found, place, collections)
     metric = found.metrics[0]
     validate = validator(found, place, found.validation if validation is None else validation)
     return found.fit(
@@ -114,7 +114,12 @@ def choose_target(
     model.task |= {f"validation {name}": value for name, value in reached.items()}
 
 
-def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with single fields replaced.
+
+    Raises:
+        ValueError: for a field that it lacks, with the nearest ones.
+    """
     known = {field.name for field in dataclasses.fields(recipe)}
     for name in changes:
         if name not in known:
@@ -211,7 +216,7 @@ def trainable(model: Adapted) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _facts(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def facts_of(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the checkpoint says of itself: setting, data, teachers, command, versions."""
     drivers = [name for one in collections for name in one.get("policies", [])]
     teachers = [

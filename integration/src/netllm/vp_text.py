@@ -291,13 +291,13 @@ def train(
     """
     from netllm_adapt import fit_supervised
 
-    from netllm.adapting import _changed, _facts, build_model
+    from netllm.adapting import build_model, changed, facts_of
 
     changes = {"seed": seed, **({} if steps is None else {"steps": steps}), **overrides}
-    recipe = _changed(task.recipe(backbone), changes)
+    recipe = changed(task.recipe(backbone), changes)
     plain: Any = task
     model: Any = build_model(plain, setting, backbone, recipe)
-    model.task |= _facts(plain, setting, []) | ({"command": command} if command else {})
+    model.task |= facts_of(plain, setting, []) | ({"command": command} if command else {})
     fitted: Any = fit_supervised(
         model, task.experience(None, setting, recipe), recipe=recipe, out=out
     )
