@@ -215,3 +215,28 @@ def test_an_own_compiled_policy_runs_as_it_is_asked(setting, tmp_path, monkeypat
     assert cjs.rollout(cjs.Heuristic("own_cjs_policy:last", [1]), setting, episodes).jct_s.max() > 0
     with pytest.raises(ValueError, match="`executors` must lie between 1 and 12, got 13"):
         cjs.rollout(cjs.Heuristic("own_cjs_policy:wrong"), setting, episodes)
+
+
+def test_paths_run_down_the_unfinished_stages(setting):
+    run = cjs.Simulator(setting, setting.episodes("test", episodes=1)[0])
+    for _ in range(40):
+        run.step(*run.ask(cjs.fair()))
+    seen = run.observe()
+    stages, edges = seen["stages"], seen["edges"]
+    own = stages[:, STAGE["recent_ms"]]
+
+    def longest(row):
+        return own[row] + max((longest(child) for p, child in edges if p == row), default=0)
+
+    assert len(edges)
+    np.testing.assert_allclose(
+        stages[:, STAGE["path_ms"]], [longest(row) for row in range(len(stages))], rtol=1e-6
+    )
+
+
+def test_the_time_in_the_cluster_grows_by_minus_the_reward(setting):
+    run = cjs.Simulator(setting, setting.episodes("test", episodes=1)[0])
+    before_ms, rewards_ms = run.observe()["job_ms"][0], 0.0
+    for _ in range(30):
+        rewards_ms += run.step(*run.ask(cjs.fair()))
+    assert run.observe()["job_ms"][0] - before_ms == pytest.approx(-rewards_ms)

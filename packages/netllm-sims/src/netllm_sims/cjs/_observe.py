@@ -11,6 +11,7 @@ from netllm_sims.cjs.layout import (
     COMMITTED,
     DEMAND,
     EXECUTORS,
+    JOB_MS,
     LOCAL,
     MOVING,
     NOW,
@@ -51,12 +52,12 @@ def write(
     state: State,
     start: tuple[int, int, int, int],
     jobs: Float[ndarray, "job 5"],
-    stages: Float[ndarray, "stage 8"],
+    stages: Float[ndarray, "stage 9"],
     flags: Bool[ndarray, "2 stage"],
     numbers: Int[ndarray, "2 stage"],
     job_id: Int[ndarray, "job"],
     edges: Int[ndarray, "edge 2"],
-    whole: Float[ndarray, "batch 5"],
+    whole: Float[ndarray, "batch 6"],
 ) -> None:
     """Write an episode's rows; `start` is its place in the batch, first job, stage and edge."""
     b, first, at, m = start
@@ -81,22 +82,40 @@ def write(
             flags[1, at] = state.stage[s, UNFINISHED_PARENTS] == 0
             numbers[0, at], numbers[1, at] = first + i, s - world.first_stage[j]
             at += 1
+        first_edge = m
         for k in range(world.first_edge[j], world.first_edge[j + 1]):
             parent, child = world.edges[k, 0], world.edges[k, 1]
             if is_active(state, parent) and is_active(state, child):
                 edges[m, 0], edges[m, 1] = row_of[parent], row_of[child]
                 m += 1
+        write_paths(edges[first_edge:m], stages)
     for i in range(state.g[SCHEDULABLE]):
         flags[0, row_of[state.schedulable[i]]] = True
     whole[b, 0], whole[b, 1] = committable(state), world.options[EXECUTORS]
     whole[b, 2], whole[b, 3] = source_row, state.clock[NOW]
     whole[b, 4] = state.g[SOURCE] >= 0 and can_wait(world, state)
+    whole[b, 5] = state.clock[JOB_MS]
 
 
 @inner
-def write_stage(world: World, state: State, s: int, out: Float[ndarray, "8"]) -> None:
-    """Features of a stage."""
+def write_stage(world: World, state: State, s: int, out: Float[ndarray, "9"]) -> None:
+    """Features of a stage; its path is its own duration until `write_paths`."""
     row = state.stage[s]
     out[0], out[1], out[2], out[3] = row[UNSTARTED], row[RUNNING], row[MOVING], row[COMMITTED]
     out[4], out[5], out[6] = row[DEMAND], world.tasks[s], state.recent_ms[s]
     out[7] = row[UNSTARTED] * state.recent_ms[s]
+    out[8] = state.recent_ms[s]
+
+
+@inner
+def write_paths(edges: Int[ndarray, "edge 2"], stages: Float[ndarray, "stage 9"]) -> None:
+    """Longest paths down the edges of one job, one task per stage; stages come in any order."""
+    changed = True
+    while changed:
+        changed = False
+        for m in range(len(edges) - 1, -1, -1):
+            parent, child = edges[m, 0], edges[m, 1]
+            length = stages[parent, 6] + stages[child, 8]
+            if length > stages[parent, 8]:
+                stages[parent, 8] = length
+                changed = True

@@ -47,6 +47,7 @@ def observation_space(setting: Setting) -> spaces.Dict:
             "executors": number(executors),
             "source_job": number(_MANY, low=-1),
             "time_ms": spaces.Box(0, np.finfo(np.float64).max, (), np.float64),
+            "job_ms": spaces.Box(0, np.finfo(np.float64).max, (), np.float64),
             "can_wait": spaces.Box(0, 1, (), np.int8),
         }
     )
@@ -67,8 +68,9 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
 
     | field | shape | unit and meaning |
     |---|---|---|
-    | `stages` | (stages, 8) | float32: tasks unstarted and running, executors moving and committed\
- there, demand, all tasks, last task's duration in ms, unstarted · duration |
+    | `stages` | (stages, 9) | float32: tasks unstarted and running, executors moving and committed\
+ there, demand, all tasks, last task's duration in ms, unstarted · duration,\
+ longest path from it down in ms |
     | `jobs` | (jobs, 5) | float32: supply of executors, local ones, unfinished stages, age in ms, \
 1 if its executors are being committed |
     | `edges` | (edges, 2) | rows (parent, child) of `stages` |
@@ -81,6 +83,7 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
     | `executors` | () | executors of the cluster |
     | `source_job` | () | row of the job that releases them, -1 if none |
     | `time_ms` | () | time since the start, float64 |
+    | `job_ms` | () | time that all jobs have spent in the cluster so far, float64 |
     | `can_wait` | () | 0 where a stage must be chosen |
 
     ## Reward
@@ -175,7 +178,7 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
         shown["schedulable"], shown["frontier"] = (
             seen[name].view(np.int8) for name in ("schedulable", "frontier")
         )
-        for name in ("committable", "executors", "source_job", "time_ms"):
+        for name in ("committable", "executors", "source_job", "time_ms", "job_ms"):
             shown[name] = seen[name].reshape(())
         shown["can_wait"] = seen["can_wait"].astype(np.int8).reshape(())
         return shown

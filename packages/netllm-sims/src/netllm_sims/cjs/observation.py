@@ -20,10 +20,11 @@ STAGE_COLUMNS = (
     "tasks",
     "recent_ms",
     "work_ms",
+    "path_ms",
 )
 """Columns of `stages`: tasks not started, tasks running, executors on their way and committed,
 unstarted - moving - committed, all tasks, last task's duration (before any: the mean of the known),
-unstarted · recent_ms."""
+unstarted · recent_ms, longest path of unfinished stages from this one down, one task each."""
 
 JOB_COLUMNS = ("supply", "local", "stages_left", "age_ms", "is_source")
 """Columns of `jobs`: executors at the job, on their way and committed to it from elsewhere;
@@ -35,7 +36,7 @@ def observe(simulators: Sequence["Simulator"], episodes: Sequence[int] = (0,)) -
 
     | field | shape | meaning |
     |---|---|---|
-    | `stages` | (stages, 8) | of active jobs, unfinished: `STAGE_COLUMNS`, float32 |
+    | `stages` | (stages, 9) | of active jobs, unfinished: `STAGE_COLUMNS`, float32 |
     | `jobs` | (jobs, 5) | active jobs in order of arrival, `JOB_COLUMNS`, float32 |
     | `edges` | (edges, 2) | rows (parent, child) among these stages |
     | `schedulable` | (stages,) | whether the stage may be chosen |
@@ -48,6 +49,7 @@ def observe(simulators: Sequence["Simulator"], episodes: Sequence[int] = (0,)) -
     | `executors` | (batch,) | executors of the cluster |
     | `source_job` | (batch,) | row of the job that releases them, or -1 |
     | `time_ms` | (batch,) | time since the start, float64 |
+    | `job_ms` | (batch,) | time that all jobs have spent in the cluster so far, float64 |
     | `can_wait` | (batch,) | whether choosing none is allowed: something else will happen |
     | `episode` | (batch,) | number of the episode, from `episodes` |
 
@@ -63,7 +65,7 @@ def observe(simulators: Sequence["Simulator"], episodes: Sequence[int] = (0,)) -
     stage_rows = np.empty((stages, len(STAGE_COLUMNS)), np.float32)
     flags, numbers = np.empty((2, stages), np.bool_), np.empty((2, stages), np.int64)
     job_id, links = np.empty(jobs, np.int64), np.empty((edges, 2), np.int64)
-    whole = np.empty((len(simulators), 5))
+    whole = np.empty((len(simulators), 6))
     rows = job_rows, stage_rows, flags, numbers, job_id, links, whole
     for b, (s, (j, i, m)) in enumerate(zip(simulators, ptr.tolist(), strict=False)):
         write(s.world, s.state, (b, j, i, m), *rows)
@@ -84,6 +86,7 @@ def observe(simulators: Sequence["Simulator"], episodes: Sequence[int] = (0,)) -
         "executors": counted[:, 1],
         "source_job": counted[:, 2],
         "time_ms": whole[:, 3],
+        "job_ms": whole[:, 5],
         "can_wait": whole[:, 4] > 0,
         "episode": np.array(episodes, np.int64),
     }
