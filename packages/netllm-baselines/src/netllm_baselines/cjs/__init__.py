@@ -8,12 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netllm_baselines.cjs.decima import Decima, DecimaGreedy
     from netllm_baselines.cjs.random import Random
     from netllm_baselines.cjs.rules import FIFO, SRW, CriticalPath, Fair, TrueFIFO, WeightedFair
     from netllm_baselines.cjs.tuned_share import TunedShare
 
 _MODULES = {
     "CriticalPath": "rules",
+    "Decima": "decima",
+    "DecimaGreedy": "decima",
     "FIFO": "rules",
     "Fair": "rules",
     "Random": "random",
@@ -27,6 +30,8 @@ __all__ = [
     "FIFO",
     "SRW",
     "CriticalPath",
+    "Decima",
+    "DecimaGreedy",
     "Fair",
     "Random",
     "TrueFIFO",
