@@ -33,6 +33,7 @@ def copy(source: State, target: State) -> None:
     fill(target.done_ms, source.done_ms)
     fill(target.recent_ms, source.recent_ms)
     fill(target.heap_ms, source.heap_ms)
+    fill(target.start_ms, source.start_ms)
     for i in range(source.g[ACTIVE]):
         target.active[i] = source.active[i]
     for i in range(source.g[SCHEDULABLE]):

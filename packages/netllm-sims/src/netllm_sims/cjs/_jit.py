@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,7 +14,8 @@ F = TypeVar("F", bound=Callable[..., object])
 
 SOURCES = (
     "_jit.py", "layout.py", "dag.py", "_sets.py", "_pools.py", "_chance.py", "_heap.py", "_log.py",
-    "_moves.py", "_lane.py", "_core.py", "_copy.py", "_observe.py", "_run.py", "_round_robin.py",
+    "_moves.py", "_lane.py", "_core.py", "_copy.py", "_ahead.py", "_observe.py", "_run.py",
+    "_round_robin.py",
 )  # fmt: skip
 """All modules with compiled functions, or with constants that are built into these."""
 
@@ -26,11 +28,24 @@ def _digest() -> str:
 _STAMP = _digest()
 
 
+def _beside(function: Callable[..., object]) -> str:
+    file = Path(inspect.getfile(function))
+    return "" if file.parent == Path(__file__).parent else _neighbours(file.parent)
+
+
+@functools.cache
+def _neighbours(folder: Path) -> str:
+    """Digest of a package's modules with compiled functions; its functions may use each other."""
+    texts = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    return hashlib.sha256(b"".join(text for text in texts if b"cjs.compiled" in text)).hexdigest()
+
+
 def compiled(function: F) -> F:
     """The function compiled at its first use, and from the cache in later processes.
 
     numba notices a change of the function's own file only, though it builds the functions and
-    constants of others into the code: so the cache is stamped with all of them.
+    constants of others into the code: so the cache is stamped with all of them, and with the
+    compiled ones beside it.
     """
     return _compile(function, {})
 
@@ -53,5 +68,5 @@ def _compile(function: F, options: dict[str, bool]) -> F:
         return cast(F, jit(function))
     with contextlib.suppress(AttributeError):
         file = dispatcher._cache._cache_file
-        file._source_stamp = (*file._source_stamp, _STAMP)
+        file._source_stamp = (*file._source_stamp, _STAMP, _beside(function))
     return cast(F, dispatcher)

@@ -12,6 +12,7 @@ from netllm_sims.cjs.layout import (
     BUSY,
     BUSY_MS,
     COUNTER,
+    CROWD,
     DEMAND,
     JOB_MS,
     LOCAL,
@@ -23,6 +24,7 @@ from netllm_sims.cjs.layout import (
     TAKEN,
     TARGET,
     UNSTARTED,
+    WAVE,
     State,
     World,
 )  # fmt: skip
@@ -42,6 +44,7 @@ def work_on(world: World, state: State) -> None:
         state.recent_ms,
         state.replay_ms,
     )
+    start_ms = state.start_ms
     logged = state.task_log.shape[0] > 0
     job_of, first_stage, row, tasks = world.job_of, world.first_stage, world.row, world.tasks
     options, levels, bracket, delays = world.options, world.levels, world.bracket, world.delays
@@ -72,6 +75,7 @@ def work_on(world: World, state: State) -> None:
         else:
             stage[s, DEMAND] -= 1
         recent_ms[s] = duration_ms
+        executor[e, WAVE], executor[e, CROWD], start_ms[e] = REST, job[j, LOCAL], now_ms
         clock[BUSY_MS] += duration_ms
         if logged:
             record(state, TASK_EVENT, e, s)

@@ -14,6 +14,7 @@ from netllm_sims.cjs.layout import (
     CHOSEN,
     COMMITTED,
     COUNT,
+    CROWD,
     DEMAND,
     EXECUTORS,
     FREE,
@@ -44,6 +45,7 @@ from netllm_sims.cjs.layout import (
     UNFINISHED_PARENTS,
     UNSTARTED,
     USED,
+    WAVE,
     State,
     World,
 )  # fmt: skip
@@ -178,8 +180,10 @@ def execute(world: World, state: State, e: int, s: int) -> None:
         duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], wave)
     executor[e, LAST] = executor[e, TARGET] = s
     executor[e, BUSY] = 1
+    executor[e, WAVE], executor[e, CROWD] = wave, job[j, LOCAL]
     state.recent_ms[s] = duration_ms
     now_ms = state.clock[NOW]
+    state.start_ms[e] = now_ms
     state.clock[BUSY_MS] += duration_ms
     record_task(state, duration_ms, e, s, job[j, LOCAL], wave, number)
     g[STARTED] += 1

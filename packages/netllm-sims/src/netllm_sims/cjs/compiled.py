@@ -13,12 +13,14 @@ A policy is a function `(world, state, parameters) -> (stage, executors)`: the a
 `state.schedulable[: state.g[layout.SCHEDULABLE]]` are the stages that may be chosen, in order of
 arrival. `cjs.Heuristic("module:first")` makes it a policy. `inner` compiles functions that it
 calls. To simulate ahead, `copy` one state into another of the same sizes and use `decide` and
-`advance`.
+`advance`; to do so without knowing the future, `copy_present`, `redraw_running` and `use_draws`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+from netllm_sims.cjs._ahead import copy_present, present, redraw_running, use_draws
+from netllm_sims.cjs._chance import mix
 from netllm_sims.cjs._copy import copy
 from netllm_sims.cjs._core import advance, begin, can_wait, check, decide, source_job
 from netllm_sims.cjs._jit import compiled, inner
@@ -34,12 +36,17 @@ __all__ = [
     "committable",
     "compiled",
     "copy",
+    "copy_present",
     "decide",
     "heuristic",
     "inner",
     "is_ready",
+    "mix",
+    "present",
+    "redraw_running",
     "run",
     "source_job",
+    "use_draws",
 ]
 
 Function = Callable[[World, State, Any], tuple[int, int]]

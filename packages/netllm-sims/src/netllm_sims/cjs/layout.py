@@ -44,7 +44,7 @@ UNSTARTED, RUNNING, MOVING, COMMITTED, DEMAND, UNFINISHED_PARENTS, THIRSTY_PAREN
     8
 )
 # columns of State.executor
-PLACE, AT_JOB, LAST, BUSY, TARGET = range(5)
+PLACE, AT_JOB, LAST, BUSY, TARGET, WAVE, CROWD = range(7)
 # columns of State.pool
 PROMISED, HEAD, TAIL, SET = range(4)
 # columns of State.node
@@ -91,9 +91,11 @@ class State(NamedTuple):
     """Tasks unstarted and running, executors moving and committed there, demand, unfinished
     parents, parents with demand, round in which it was chosen."""
     recent_ms: Float[ndarray, "stage"]
-    executor: Int[ndarray, "executor 5"]
+    executor: Int[ndarray, "executor 7"]
     """Pool (-1 on its way), job, stage of the last task (-1 idle), whether busy, stage of its
-    next event."""
+    next event; of its latest task the wave and the executors at the job."""
+    start_ms: Float[ndarray, "executor"]
+    """When its latest task started."""
     heap_ms: Float[ndarray, "executor"]
     heap: Int[ndarray, "executor 2"]
     """Order of insertion, executor."""
@@ -183,7 +185,8 @@ def build_state(
         done_ms=np.full(jobs, np.inf),
         stage=np.zeros((stages, 8), np.int32),
         recent_ms=world.rough_ms.copy(),
-        executor=np.full((executors, 5), -1),
+        executor=np.full((executors, 7), -1),
+        start_ms=np.zeros(executors),
         heap_ms=np.zeros(executors),
         heap=np.zeros((executors, 2), np.int64),
         pool=np.full((pools, 4), -1, np.int32),
