@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_baselines.cjs.decima import Decima, DecimaGreedy
     from netllm_baselines.cjs.random import Random
+    from netllm_baselines.cjs.rollout import Rollout
     from netllm_baselines.cjs.rules import FIFO, SRW, CriticalPath, Fair, TrueFIFO, WeightedFair
     from netllm_baselines.cjs.tuned_share import TunedShare
 
@@ -20,6 +21,7 @@ _MODULES = {
     "FIFO": "rules",
     "Fair": "rules",
     "Random": "random",
+    "Rollout": "rollout",
     "SRW": "rules",
     "TrueFIFO": "rules",
     "TunedShare": "tuned_share",
@@ -34,6 +36,7 @@ __all__ = [
     "DecimaGreedy",
     "Fair",
     "Random",
+    "Rollout",
     "TrueFIFO",
     "TunedShare",
     "WeightedFair",

@@ -1,0 +1,195 @@
+"""The compiled search of `rollout`: candidates, simulated ahead under common draws."""
+
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from netllm_sims.cjs.compiled import (
+    can_wait,
+    committable,
+    compiled,
+    copy_present,
+    decide,
+    inner,
+    mix,
+    present,
+    redraw_running,
+    source_job,
+    use_draws,
+)
+from netllm_sims.cjs.layout import (
+    ACTIVE,
+    DECISIONS,
+    DEMAND,
+    JOB_MS,
+    SCHEDULABLE,
+    State,
+    World,
+)
+from numpy import ndarray
+
+from netllm_baselines.cjs._compiled import tuned_share, weighted_fair, work_s
+
+Numbers = Float[ndarray, "parameter"]
+
+
+class Scratch(NamedTuple):
+    """Where one episode's searches are worked out."""
+
+    jobs: Int[ndarray, "job"]
+    """Those that the copies hold."""
+    order: Int[ndarray, "stage"]
+    """Schedulable stages, the most promising first."""
+    rank: Float[ndarray, "stage"]
+    """Of these, the larger the earlier."""
+    choices: Int[ndarray, "candidate 2"]
+    """Stage and executors."""
+    costs_ms: Float[ndarray, "candidate sample"]
+    """Time that the present jobs take together."""
+    stays: Int[ndarray, "candidate"]
+    """Candidates in order, the best first."""
+    heap_ms: Float[ndarray, "executor"]
+    """Events ahead, redrawn."""
+    heap: Int[ndarray, "executor 2"]
+    even: Float[ndarray, "1"]
+    """Parameter that makes `weighted_fair` Fair."""
+
+
+@inner
+def propose(scratch: Scratch, count: int, s: int, executors: int) -> int:
+    """Add a candidate if there is room and it is new: the list's new length."""
+    choices = scratch.choices
+    if count == choices.shape[0]:
+        return count
+    for i in range(count):
+        if choices[i, 0] == s and (s < 0 or choices[i, 1] == executors):
+            return count
+    choices[count, 0], choices[count, 1] = s, executors
+    return count + 1
+
+
+@inner
+def sort_stages(world: World, state: State, scratch: Scratch, running: float) -> int:
+    """Order the schedulable stages: the source's job first, then jobs with little work left."""
+    order, rank = scratch.order, scratch.rank
+    source = source_job(world, state)
+    count, last, value = state.g[SCHEDULABLE], -1, 0.0
+    for i in range(count):
+        s = state.schedulable[i]
+        j = world.job_of[s]
+        if j != last:
+            last = j
+            value = 1.0 if j == source else -work_s(world, state, j, running)
+        k = i
+        while k > 0 and rank[k - 1] < value:
+            order[k], rank[k] = order[k - 1], rank[k - 1]
+            k -= 1
+        order[k], rank[k] = s, value
+    return count
+
+
+@inner
+def gather(world: World, state: State, scratch: Scratch, p: Numbers) -> int:
+    """Write the candidates, tuned-share's choice first: how many."""
+    free = committable(state)
+    own, executors = tuned_share(world, state, p)
+    most = 0
+    if own >= 0:
+        most = min(free, state.stage[own, DEMAND])
+        executors = min(executors, most)
+    count = propose(scratch, 0, own, executors)
+    if can_wait(world, state):
+        count = propose(scratch, count, -1, free)
+    s, fair = weighted_fair(world, state, scratch.even)
+    if s >= 0:
+        count = propose(scratch, count, s, min(fair, state.stage[s, DEMAND]))
+    if own >= 0:
+        count = propose(scratch, count, own, most)
+        count = propose(scratch, count, own, max(1, executors // 2))
+        count = propose(scratch, count, own, 1)
+    listed = sort_stages(world, state, scratch, p[14])
+    for turn in range(3):
+        for i in range(listed):
+            s = scratch.order[i]
+            most = min(free, state.stage[s, DEMAND])
+            some = most if turn == 0 else (max(1, most // 2) if turn == 1 else 1)
+            count = propose(scratch, count, s, some)
+    return count
+
+
+@inner
+def cost_ms(
+    world: World, state: State, twin: State, scratch: Scratch, jobs: int, luck: int, c: int,
+    p: Numbers,
+) -> float:  # fmt: skip
+    """Time that the present jobs take together if the candidate is chosen, then tuned-share."""
+    copy_present(world, state, twin, scratch.jobs, jobs)
+    use_draws(twin, luck, scratch.heap_ms, scratch.heap)
+    decide(world, twin, scratch.choices[c, 0], scratch.choices[c, 1])
+    while twin.g[ACTIVE] > 0:
+        s, executors = tuned_share(world, twin, p)
+        decide(world, twin, s, executors)
+    return twin.clock[JOB_MS] - state.clock[JOB_MS]
+
+
+@inner
+def draw(state: State, seed: int, sample: int) -> int:
+    """Luck of a sample of a decision."""
+    z = mix(np.uint64(seed) + np.uint64(state.g[DECISIONS]))
+    return int(np.int64(mix(z + np.uint64(sample))))
+
+
+@inner
+def gain_ms(scratch: Scratch, c: int, samples: int) -> tuple[float, float]:
+    """Mean gain over candidate 0, and its standard error, over paired samples."""
+    costs = scratch.costs_ms
+    mean = square = 0.0
+    for i in range(samples):
+        mean += (costs[0, i] - costs[c, i]) / samples
+    for i in range(samples):
+        square += (costs[0, i] - costs[c, i] - mean) ** 2
+    return mean, sqrt(square / (samples * (samples - 1)))
+
+
+@inner
+def keep_best(scratch: Scratch, count: int, samples: int, keep: int) -> int:
+    """List tuned-share's choice and the best others: how many."""
+    stays, rank = scratch.stays, scratch.rank
+    stays[0] = 0
+    for c in range(1, count):
+        mean, _ = gain_ms(scratch, c, samples)
+        k = c
+        while k > 1 and rank[k - 1] < mean:
+            stays[k], rank[k] = stays[k - 1], rank[k - 1]
+            k -= 1
+        stays[k], rank[k] = c, mean
+    return min(keep, count)
+
+
+@compiled
+def search(
+    world: World, state: State, twin: State, scratch: Scratch, p: Numbers, seed: int,
+    samples: int, more: int, threshold: float,
+) -> tuple[int, int]:  # fmt: skip
+    """Stage (-1 for none) and executors: tuned-share's unless another choice surely gains."""
+    count = gather(world, state, scratch, p)
+    for c in range(count):
+        scratch.stays[c] = c
+    jobs = present(world, state, scratch.jobs)
+    staying = count
+    for sample in range(samples + more):
+        if sample == samples:
+            staying = keep_best(scratch, count, samples, 3)
+        luck = draw(state, seed, sample)
+        redraw_running(world, state, luck + 1, scratch.heap_ms, scratch.heap)
+        for i in range(staying if count > 1 else 0):
+            c = scratch.stays[i]
+            scratch.costs_ms[c, sample] = cost_ms(world, state, twin, scratch, jobs, luck, c, p)
+    best, most = 0, 0.0
+    for i in range(1, staying):
+        c = scratch.stays[i]
+        mean, error = gain_ms(scratch, c, samples + more)
+        if mean > most and mean > threshold * error:
+            best, most = c, mean
+    return scratch.choices[best, 0], scratch.choices[best, 1]

@@ -1,0 +1,123 @@
+"""Choices that are simulated ahead before one is taken."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
+from netllm_baselines.cjs.tuned_share import TunedShare
+
+if TYPE_CHECKING:
+    from netllm_sims.cjs import Setting, Simulator
+
+
+class Rollout:
+    """What tuned-share would choose, unless simulations say that another choice is better.
+
+    Candidates are tuned-share's choice, none, Fair's, and the schedulable stages with several
+    numbers of executors. Each is simulated ahead, followed by tuned-share, until the present jobs
+    are finished; its cost is the time that these take together. With g = the cost of tuned-share's
+    choice minus the candidate's under the same draws, the one with the largest mean g is taken
+    whose mean g > threshold · (standard deviation of g) / √draws, and else tuned-share's.
+
+    Simulations know what a scheduler knows: durations of tasks to come are their own draws, those
+    of running tasks are drawn anew given that they have lasted until now, and no job arrives.
+    Answers depend on the seed, the job sequence and the state, not on the batch.
+
+    Args:
+        setting: Tells tuned-share's numbers.
+        candidates: Most choices that are compared, at least 1.
+        samples: Draws for all of them, at least 2.
+        more: Further draws for tuned-share's choice and the best two others.
+        threshold: Least gain in standard errors.
+
+    Raises:
+        ValueError: A number outside its range.
+
+    Source: ours; policy improvement by rollouts, Tesauro & Galperin 1996.
+    """
+
+    def __init__(
+        self,
+        setting: "Setting",
+        *,
+        candidates: int = 12,
+        samples: int = 4,
+        more: int = 8,
+        threshold: float = 0.7,
+    ) -> None:
+        numbers = ("candidates", candidates, 1), ("samples", samples, 2), ("more", more, 0)
+        for name, value, least in numbers:
+            if value < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        if not (isfinite(threshold) and threshold >= 0):
+            raise ValueError(f"`threshold` must be finite and >= 0, got {threshold}.")
+        self._candidates, self._samples, self._more = candidates, samples, more
+        self._threshold = float(threshold)
+        self._parameters = TunedShare(setting).parameters
+        self._episodes: list[_Episode] = []
+        self._seed = 0
+
+    def reset(self, seed: int) -> None:
+        """Forget the episodes; the draws follow `seed`."""
+        self._episodes, self._seed = [], seed
+
+    def begin(self, simulators: Sequence["Simulator"]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        sizes = self._candidates, self._samples + self._more
+        self._episodes = [_Episode(s, self._seed, *sizes) for s in simulators]
+
+    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch 2"]:
+        """Choice and executors for each episode of the observation.
+
+        Raises:
+            RuntimeError: `begin` was not called.
+        """
+        if not self._episodes:
+            raise RuntimeError("`begin` must be called with the simulators before `act`.")
+        return np.array([self._ask(self._episodes[k]) for k in observation["episode"]], np.int64)
+
+    def _ask(self, episode: "_Episode") -> tuple[int, int]:
+        from netllm_baselines.cjs._rollouts import search
+
+        world, state = episode.simulator.world, episode.simulator.state
+        stage, executors = search(
+            world, state, episode.twin, episode.scratch, self._parameters, episode.seed,
+            self._samples, self._more, self._threshold,
+        )  # fmt: skip
+        listed = episode.simulator.schedulable.tolist()
+        return listed.index(stage) if stage >= 0 else -1, max(1, executors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_episodes": []}
+
+
+class _Episode:
+    """A running episode and the arrays for its simulations."""
+
+    def __init__(self, simulator: "Simulator", seed: int, candidates: int, samples: int) -> None:
+        from netllm_sims.cjs.layout import build_state
+
+        from netllm_baselines.cjs._rollouts import Scratch
+
+        world = simulator.world
+        jobs, stages = len(world.arrival_ms), len(world.tasks)
+        executors = len(simulator.state.heap_ms)
+        self.simulator = simulator
+        entropy = np.random.SeedSequence([seed % 2**64, simulator.episode.seed % 2**64])
+        self.seed = entropy.generate_state(1, np.uint64).astype(np.int64)[0]
+        self.twin = build_state(world)
+        self.scratch = Scratch(
+            jobs=np.zeros(jobs, np.int64),
+            order=np.zeros(stages, np.int64),
+            rank=np.zeros(max(stages, candidates)),
+            choices=np.zeros((candidates, 2), np.int64),
+            costs_ms=np.zeros((candidates, samples)),
+            stays=np.zeros(candidates, np.int64),
+            heap_ms=np.zeros(executors),
+            heap=np.zeros((executors, 2), np.int64),
+            even=np.zeros(1),
+        )

@@ -1,0 +1,122 @@
+import pickle
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+from netllm_baselines.cjs import Rollout, TunedShare
+from netllm_sims import cjs
+from netllm_sims.cjs.layout import BUSY, LUCK
+
+
+@pytest.fixture(scope="module")
+def small():
+    return cjs.setting("synthetic", num_jobs=12, num_executors=8)
+
+
+def asked(policy, simulator):
+    """What a policy would choose where the simulator stands."""
+    policy.reset(5)
+    policy.begin([simulator])
+    return tuple(policy.act(simulator.observe())[0].tolist())
+
+
+def moments(setting, every):
+    """A simulator, now and again during an episode under tuned-share."""
+    simulator = cjs.Simulator(setting, setting.episodes("valid", episodes=1)[0])
+    follow = TunedShare(setting)
+    while not simulator.done:
+        if simulator.decisions % every == 0:
+            yield simulator
+        simulator.step(*simulator.ask(follow))
+
+
+def test_it_beats_what_it_starts_from(small):
+    episodes = small.episodes("valid", seeds=range(20, 26))
+    jct_s = [cjs.rollout(p(small), small, episodes).jct_s.mean() for p in (Rollout, TunedShare)]
+    assert jct_s[0] < 0.96 * jct_s[1]
+
+
+def test_an_episode_depends_on_the_seed_and_not_on_the_batch(small):
+    episodes = small.episodes("valid", seeds=[20, 21])
+    both, again, other = (
+        cjs.rollout(pickle.loads(pickle.dumps(Rollout(small))), small, episodes, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    alone = cjs.rollout(Rollout(small), small, episodes[1:], seed=1)
+    assert both.jct_s.tolist() == again.jct_s.tolist() != other.jct_s.tolist()
+    assert both.jct_s[1] == alone.jct_s[0]
+
+
+def test_it_labels_states_of_another_policy_and_some_differ(small):
+    episodes = small.episodes("valid", seeds=[20])
+    run = cjs.rollout(TunedShare(small), small, episodes, record=True, label=Rollout(small))
+    plain = cjs.rollout(TunedShare(small), small, episodes)
+    assert run.jct_s.tolist() == plain.jct_s.tolist()
+    changed = (run.actions[0] != run.labels[0]).any(axis=1).mean()
+    assert 0.05 < changed < 0.95
+    for seen, (choice, executors) in zip(run.observations[0], run.labels[0], strict=True):
+        assert -1 <= choice < seen["schedulable"].sum()
+        assert choice >= 0 or seen["can_wait"][0]
+        assert 1 <= executors <= seen["committable"][0]
+
+
+def test_what_will_happen_does_not_change_a_choice(small):
+    """Neither tasks to come, nor the ends of running ones, nor the later jobs are looked at."""
+    policy = Rollout(small)
+    for simulator in moments(small, 7):
+        wanted = asked(policy, simulator)
+        twin = simulator.copy()
+        twin.state.g[LUCK] += 12345
+        state, now_ms = twin.state, twin.time_ms
+        for i in range(int((state.heap_ms > now_ms).sum())):
+            if state.executor[state.heap[i, 1], BUSY]:
+                state.heap_ms[i] = now_ms + 1.0 + 3.0 * (state.heap_ms[i] - now_ms)
+        twin.world = twin.world._replace(
+            arrival_ms=np.where(twin.world.arrival_ms > now_ms, 1e12, twin.world.arrival_ms)
+        )
+        assert asked(policy, twin) == wanted
+
+
+def test_asking_leaves_the_episode_as_it_was(small):
+    for simulator in moments(small, 20):
+        before = [array.copy() for array in simulator.state]
+        asked(Rollout(small), simulator)
+        scratch = simulator.state._fields.index("row_of"), simulator.state._fields.index("spare")
+        for k, (old, new) in enumerate(zip(before, simulator.state, strict=True)):
+            assert k in scratch or np.array_equal(old, new)
+
+
+@pytest.mark.parametrize(("executors", "jobs"), [(1, 2), (3, 1), (60, 4)])
+def test_any_size_is_played_to_its_end(executors, jobs):
+    setting = cjs.setting("synthetic", num_jobs=jobs, num_executors=executors)
+    policy = Rollout(setting, candidates=3, samples=2, more=0)
+    assert np.isfinite(cjs.rollout(policy, setting, setting.episodes("test", episodes=1)).jct_s)
+
+
+def test_one_candidate_is_tuned_share(small):
+    episodes = small.episodes("valid", seeds=[20])
+    one = cjs.rollout(Rollout(small, candidates=1), small, episodes)
+    assert one.jct_s.tolist() == cjs.rollout(TunedShare(small), small, episodes).jct_s.tolist()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("candidates", 0, "`candidates` must be at least 1, got 0"),
+        ("samples", 1, "`samples` must be at least 2, got 1"),
+        ("more", -1, "`more` must be at least 0, got -1"),
+        ("threshold", np.nan, "`threshold` must be finite and >= 0, got nan"),
+    ],
+)
+def test_a_wrong_number_is_named(small, argument, value, message):
+    with pytest.raises(ValueError, match=message):
+        Rollout(small, **{argument: value})
+
+
+def test_it_follows_the_protocol_and_asks_for_its_simulators(small):
+    (point,) = entry_points(group="netllm.policies", name="cjs.rollout")
+    policy = point.load()(small)
+    assert isinstance(policy, cjs.Policy)
+    seen = cjs.Simulator(small, small.episodes("valid", seeds=[20])[0]).observe()
+    with pytest.raises(RuntimeError, match="`begin`"):
+        policy.act(seen)
