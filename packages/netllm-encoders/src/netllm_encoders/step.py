@@ -89,8 +89,10 @@ class Step(nn.Module):
         vectors: Tensor = self.projection(torch.stack(features).flatten(1, 2))
         return vectors.view(*return_to_go.shape, self.tokens, self.width)
 
-    def act(self, action: Int[Tensor, "batch step"]) -> Float[Tensor, "batch step 1 width"]:
-        """The action token of every step.
+    def act(
+        self, action: Int[Tensor, "batch step"], observation: Mapping[str, Any] | None = None
+    ) -> Float[Tensor, "batch step 1 width"]:
+        """The action token of every step, whatever was observed.
 
         Raises:
             IndexError: If an action is not an index below `actions` (on the CPU; an accelerator
