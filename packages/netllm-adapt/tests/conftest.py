@@ -8,10 +8,12 @@ import pytest
 
 GROUPS = """[netllm.encoders]
 linear = adapt_parts:LinearEncoder
+list = adapt_parts:ListEncoder
 sum = adapt_parts:SumEncoder
 
 [netllm.heads]
 linear = adapt_parts:LinearHead
+pick = adapt_parts:PickHead
 sum = adapt_parts:SumHead
 """
 

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from adapt_parts import make_episode
 from hypothesis import given
 from hypothesis import strategies as st
-from netllm_adapt.segments import Segment, collate, plan, steps_per_segment
+from netllm_adapt.segments import Segment, collate, plan
 
 
 @given(
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
-    steps=st.integers(1, 12),
+    sizes=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=30), min_size=1, max_size=5),
+    segment=st.integers(1, 40),
     window=st.integers(1, 9),
 )
 def test_every_step_is_learned_once_after_at_most_one_window(
-    lengths: list[int], steps: int, window: int
+    sizes: list[list[int]], segment: int, window: int
 ) -> None:
-    segments = plan(lengths, steps=steps, window=window)
+    segments = plan([np.array(s) for s in sizes], segment=segment, window=window)
     learned = [(s.episode, t) for s in segments for t in range(s.start, s.stop)]
-    assert sorted(learned) == [(e, t) for e, n in enumerate(lengths) for t in range(n)]
-    assert all(s.context == max(0, s.start - window) for s in segments)
-    assert all(s.stop - s.start <= steps for s in segments)
-
-
-def test_a_segment_too_short_for_a_step_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one step of 8 tokens, got segment=7"):
-        steps_per_segment(7, 8)
+    assert sorted(learned) == [(e, t) for e, n in enumerate(sizes) for t in range(len(n))]
+    for s in segments:
+        tokens = sizes[s.episode][s.start : s.stop]
+        assert s.context == max(0, s.start - window)
+        assert sum(tokens) <= segment or len(tokens) == 1
+        following = sizes[s.episode][s.stop : s.stop + 1]
+        assert not following or sum(tokens) + following[0] > segment
 
 
 def test_returns_are_summed_before_the_episode_is_cut() -> None:

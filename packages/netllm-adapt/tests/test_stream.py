@@ -54,7 +54,8 @@ def full_logits(model: AdaptedModel, seeds: list[int]) -> Tensor:
     rows = []
     for row, _ in enumerate(episodes):
         parts = []
-        for s in plan([STEPS], steps=model.segment_steps, window=model.window):
+        sizes = [model.sizes(episodes[row])]
+        for s in plan(sizes, segment=model.segment, window=model.window):
             batch = collate([episodes[row]], [s])
             parts.append(model.head.logits(model.hidden(batch))[0, s.start - s.context :])
         rows.append(torch.cat(parts))
@@ -136,6 +137,18 @@ def test_a_segment_longer_than_the_backbones_positions_is_refused() -> None:
             spec=model.spec,
             window=5,
             segment=limit,
+        )
+
+
+def test_a_segment_too_short_for_a_step_is_refused() -> None:
+    model = make_model("llama")
+    with pytest.raises(ValueError, match="at least one step of 4 tokens, got segment=3"):
+        AdaptedModel(
+            backbone=model.backbone,
+            encoder=model.encoder,
+            head=model.head,
+            spec=model.spec,
+            segment=3,
         )
 
 

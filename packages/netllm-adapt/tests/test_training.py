@@ -49,7 +49,7 @@ def recipe(**changes: object) -> Recipe:
 
 
 def accuracy(model: AdaptedModel) -> dict[str, float]:
-    segments = plan([12] * len(EPISODES), steps=model.segment_steps, window=model.window)
+    segments = plan([model.sizes(e) for e in EPISODES], segment=model.segment, window=model.window)
     batch = collate(EPISODES, segments)
     with torch.no_grad():
         answers = model.head.answer(model.hidden(batch), batch.observations)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from netllm_adapt.policy import Policy
     from netllm_adapt.pool import Episode, Pool, PoolWriter
     from netllm_adapt.predictor import Examples, Forecast, Predictor
+    from netllm_adapt.ragged import Ragged
     from netllm_adapt.recipe import Recipe
     from netllm_adapt.returns import return_to_go
     from netllm_adapt.stream import DecisionStream
@@ -35,6 +36,7 @@ _HOMES = {
     "Pool": "pool",
     "PoolWriter": "pool",
     "Predictor": "predictor",
+    "Ragged": "ragged",
     "Recipe": "recipe",
     "add_lora": "lora",
     "backbones": "backbone",
@@ -60,6 +62,7 @@ __all__ = [
     "Pool",
     "PoolWriter",
     "Predictor",
+    "Ragged",
     "Recipe",
     "add_lora",
     "backbones",

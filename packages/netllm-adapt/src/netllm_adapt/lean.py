@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt._lean_weights import uncovered, weights_of
+from netllm_adapt.attention import grown, write
 
 __all__ = ["LeanPass", "uncovered"]
 
@@ -25,60 +26,65 @@ class LeanPass:
     Args:
         backbone: one that is not `uncovered`.
         batch: number of rows.
-        slots: of the ring.
-        positions: how many positions a row may have.
     """
 
-    def __init__(self, backbone: nn.Module, *, batch: int, slots: int, positions: int) -> None:
+    def __init__(self, backbone: nn.Module, *, batch: int) -> None:
         self._weights = w = weights_of(backbone)
-        self._cos, self._sin = w.tables(positions)
-        shape = (batch, w.heads, 2, slots, w.head_dim)
+        self._tables = w.tables(0)
+        shape = (batch, w.heads, 2, 0, w.head_dim)
         self._kept = [torch.zeros(shape, dtype=w.dtype) for _ in w.layers]
+
+    def keep(self, rows: Int[Tensor, "row"]) -> None:
+        """Forget what all other rows have seen."""
+        self._kept = [kept[rows] for kept in self._kept]
 
     @torch.inference_mode()
     def __call__(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "1 1 token slot"],
-        position: int,
-        target: slice | Int[Tensor, "token"],
+        mask: Bool[Tensor, "#batch 1 token slot"],
+        position: Int[Tensor, "#batch token"],
+        target: slice | Int[Tensor, "batch token"],
     ) -> Float[Tensor, "batch token width"]:
-        """Hidden states after the last norm.
+        """Hidden states after the last norm; of padding, zeros.
 
         Args:
-            tokens: the new ones.
+            tokens: the new ones; rows that have fewer are padded at their end.
             mask: which slots each of them attends.
-            position: of the first of them.
+            position: of each of them, -1 of padding.
             target: the slots that their keys and values go to.
         """
         w = self._weights
-        batch, count, _ = tokens.shape
-        cos, sin = self._rotations(position, count)
+        batch, count, width = tokens.shape
+        cos, sin = self._rotations(position)
         # Queries that share a key are rows of one product: (token, group) flattened.
         hidden = ~mask.repeat_interleave(w.groups, dim=2)
         bias = tokens.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-        x = tokens.flatten(0, 1)
+        self._kept = [grown(kept, mask.shape[3], dim=3) for kept in self._kept]
+        rows = _rows(position, batch)
+        x = rows.take(tokens.flatten(0, 1))
         for layer, kept in zip(w.layers, self._kept, strict=True):
-            qkv = layer.qkv(layer.norm(x)).view(batch, count, w.heads, w.groups + 2, w.head_dim)
-            x = layer.out.plus(self._attend(qkv, kept, cos, sin, bias, target), x)
+            qkv = rows.spread(layer.qkv(layer.norm(x)))
+            qkv = qkv.view(batch, count, w.heads, w.groups + 2, w.head_dim)
+            x = layer.out.plus(rows.take(self._attend(qkv, kept, cos, sin, bias, target)), x)
             inner = layer.mlp_norm(x)
             x = layer.down.plus(layer.up.times(inner, layer.gate.silu(inner)), x)
-        return w.norm(x).view(tokens.shape)
+        return rows.spread(w.norm(x)).view(batch, count, width)
 
     def _attend(
         self,
         qkv: Float[Tensor, "batch token head part dim"],
         kept: Float[Tensor, "batch head 2 slot dim"],
-        cos: Float[Tensor, "token part dim"],
-        sin: Float[Tensor, "token part dim"],
-        bias: Float[Tensor, "1 1 query slot"],
-        target: slice | Int[Tensor, "token"],
+        cos: Float[Tensor, "#batch 1 token part dim"],
+        sin: Float[Tensor, "#batch 1 token part dim"],
+        bias: Float[Tensor, "#batch 1 query slot"],
+        target: slice | Int[Tensor, "batch token"],
     ) -> Float[Tensor, "row width"]:
         """Write the new keys and values into their slots; what the queries see in all slots."""
         groups, dim = self._weights.groups, self._weights.head_dim
         qkv = qkv.transpose(1, 2)  # (batch, head, token, part, dim)
         turned = torch.addcmul(qkv * cos, qkv.roll(dim // 2, -1), sin)
-        kept[:, :, :, target] = turned[:, :, :, groups:].transpose(2, 3)
+        write(kept, turned[:, :, :, groups:].transpose(2, 3), target, dim=3)
         seen = F.scaled_dot_product_attention(
             turned[:, :, :, :groups].flatten(2, 3),
             kept[:, :, 0],
@@ -89,14 +95,48 @@ class LeanPass:
         batch, heads, count = turned.shape[:3]
         return seen.view(batch, heads, count, -1).transpose(1, 2).reshape(batch * count, -1)
 
-    def _rotations(
-        self, position: int, count: int
-    ) -> tuple[Float[Tensor, "token part dim"], Float[Tensor, "token part dim"]]:
-        """Factors of the queries, the key and the value of a group; the value is not turned."""
+    def _rotations(self, position: Int[Tensor, "#batch token"]) -> tuple[Tensor, Tensor]:
+        """Factors of the queries, the key and the value of a group; the value is not turned.
+
+        Both have the shape (batch, 1, token, part, dim).
+        """
         parts = self._weights.groups + 1
+        if (need := int(position.amax()) + 1) > len(self._tables[0]):
+            self._tables = self._weights.tables(2 * need)
         cos, sin = (
-            table[position : position + count, None].expand(-1, parts, -1)
-            for table in (self._cos, self._sin)
+            table[position][:, None, :, None].expand(-1, -1, -1, parts, -1)
+            for table in self._tables
         )
-        still = torch.ones_like(cos[:, :1])
-        return torch.cat([cos, still], dim=1), torch.cat([sin, still * 0], dim=1)
+        still = torch.ones_like(cos[:, :, :, :1])
+        return torch.cat([cos, still], dim=3), torch.cat([sin, still * 0], dim=3)
+
+
+class _Every:
+    """All tokens are real."""
+
+    def take(self, x: Tensor) -> Tensor:
+        return x
+
+    def spread(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _Some:
+    """Some tokens are real: products are spared the padding, attention sees it."""
+
+    def __init__(self, real: Bool[Tensor, "row"]) -> None:
+        self._index = real.nonzero()[:, 0]
+        self._count = len(real)
+
+    def take(self, x: Tensor) -> Tensor:
+        return x[self._index]
+
+    def spread(self, x: Tensor) -> Tensor:
+        out = x.new_zeros(self._count, x.shape[1])
+        out[self._index] = x
+        return out
+
+
+def _rows(position: Int[Tensor, "#batch token"], batch: int) -> _Every | _Some:
+    real = position >= 0
+    return _Every() if bool(real.all()) else _Some(real.expand(batch, -1).flatten())

@@ -5,29 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.adapted import Adapted, BackboneSpec
 from netllm_adapt.attention import band
-from netllm_adapt.segments import Batch, steps_per_segment
+from netllm_adapt.layout import Layout, stack
+from netllm_adapt.pool import Episode
+from netllm_adapt.ragged import Ragged
+from netllm_adapt.segments import Batch
 
 
 class Encoder(Protocol):
-    """What a multimodal encoder must offer; it is also a `torch.nn.Module`."""
+    """What a multimodal encoder must offer; it is also a `torch.nn.Module`.
 
-    tokens: int
-    """Tokens of one observation, the return-to-go included."""
+    The tokens of an observation are a tensor (batch, step, token, width), or where their number
+    differs from step to step a pair (values, ptr), see `Ragged`, with an entry of `ptr` for every
+    step of the batch. Observations hold tensors and such pairs.
+    """
+
+    tokens: int | None
+    """Tokens of one observation, the return-to-go included; None if their number differs."""
 
     def observe(
-        self, observation: Mapping[str, Tensor], return_to_go: Float[Tensor, "batch step"]
-    ) -> Float[Tensor, "batch step token width"]:
+        self, observation: Mapping[str, Any], return_to_go: Float[Tensor, "batch step"]
+    ) -> Any:
         """The tokens of return-to-go and observation."""
         ...
 
-    def act(self, action: Int[Tensor, "batch step"]) -> Float[Tensor, "batch step 1 width"]:
-        """The token of an action."""
+    def act(
+        self, action: Int[Tensor, "batch step ..."], observation: Mapping[str, Any]
+    ) -> Float[Tensor, "batch step 1 width"]:
+        """The token of an action in answer to an observation."""
         ...
 
     def config(self) -> dict[str, Any]:
@@ -35,13 +46,24 @@ class Encoder(Protocol):
         ...
 
 
+class RaggedEncoder(Encoder, Protocol):
+    """An encoder whose `tokens` is None."""
+
+    def count(self, observation: Mapping[str, Any]) -> Int[Tensor, "batch step"]:
+        """The tokens of every observation, 0 of padding."""
+        ...
+
+
 class Head(Protocol):
-    """What a networking head must offer; it is also a `torch.nn.Module`."""
+    """What a networking head must offer; it is also a `torch.nn.Module`.
+
+    Hidden states come as the encoder gave the tokens.
+    """
 
     def loss(
         self,
-        hidden: Float[Tensor, "batch step token width"],
-        observation: Mapping[str, Tensor],
+        hidden: Any,
+        observation: Mapping[str, Any],
         label: Tensor,
     ) -> Float[Tensor, "batch step"]:
         """The loss of each step."""
@@ -49,8 +71,8 @@ class Head(Protocol):
 
     def answer(
         self,
-        hidden: Float[Tensor, "batch step token width"],
-        observation: Mapping[str, Tensor],
+        hidden: Any,
+        observation: Mapping[str, Any],
         *,
         greedy: bool = True,
         generator: torch.Generator | None = None,
@@ -108,7 +130,15 @@ class AdaptedModel(Adapted):
     def _check(self) -> None:
         if self.window < 1:
             raise ValueError(f"`window` must be at least 1 step, got {self.window}.")
-        longest = (self.segment_steps + self.window) * self.tokens_per_step
+        if self.encoder.tokens is None:
+            return
+        per_step = self.encoder.tokens + 1
+        if self.segment < per_step:
+            raise ValueError(
+                f"A segment must hold at least one step of {per_step} tokens, "
+                f"got segment={self.segment}. Raise `segment`."
+            )
+        longest = (self.segment // per_step + self.window) * per_step
         limit = getattr(self.backbone.config, "max_position_embeddings", None)
         if limit is not None and longest > limit:
             raise ValueError(
@@ -117,30 +147,43 @@ class AdaptedModel(Adapted):
                 "Lower `segment` or `window`."
             )
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one step: return-to-go, observation, action."""
-        return int(self.encoder.tokens) + 1
+    def sizes(self, episode: Episode) -> Int[np.ndarray, "step"]:
+        """Tokens of each step of an episode: return-to-go, observation, action."""
+        steps = len(episode.rewards)
+        if self.encoder.tokens is not None:
+            return np.full(steps, self.encoder.tokens + 1)
+        fields = {name: stack([field], steps) for name, field in episode.observations.items()}
+        counts: Int[np.ndarray, "step"] = self.encoder.count(fields)[0].numpy() + 1
+        return counts
 
-    @property
-    def segment_steps(self) -> int:
-        """Steps of one segment."""
-        return steps_per_segment(self.segment, self.tokens_per_step)
+    def hidden(self, batch: Batch) -> Any:
+        """Hidden states of the observation tokens of every step, in one pass.
 
-    def hidden(self, batch: Batch) -> Float[Tensor, "batch step token width"]:
-        """Hidden states of the observation tokens of every step, in one pass."""
+        As the encoder gives the tokens: (batch, step, token, width), or a `Ragged` pair.
+        """
         observed = self.encoder.observe(batch.observations, batch.returns)
-        tokens = torch.cat([observed, self.encoder.act(batch.actions)], dim=2)
-        rows, steps, per_step, width = tokens.shape
-        position = torch.arange(steps * per_step, device=tokens.device)
-        step = position // per_step
+        acted = self.encoder.act(batch.actions, batch.observations)
+        if not isinstance(observed, Tensor):
+            layout = Layout(observed[1], batch=len(batch.returns))
+            rows = layout.place(observed[0], acted)
+            return Ragged(layout.read(self._pass(rows, layout.step)), observed[1])
+        tokens = torch.cat([observed, acted], dim=2)
+        count, steps, per_step, _ = tokens.shape
+        step = torch.arange(steps, device=tokens.device).repeat_interleave(per_step)
+        hidden = self._pass(tokens.flatten(1, 2), step[None])
+        return hidden.view(count, steps, per_step, -1)[:, :, :-1]
+
+    def _pass(
+        self, tokens: Float[Tensor, "batch token width"], step: Int[Tensor, "#batch token"]
+    ) -> Float[Tensor, "batch token width"]:
+        position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         out = self.backbone(
-            inputs_embeds=tokens.reshape(rows, -1, width).to(self.dtype),
+            inputs_embeds=tokens.to(self.dtype),
             attention_mask=band(step, position, step, position, window=self.window),
-            position_ids=position[None],
+            position_ids=position,
             use_cache=False,
         )
-        hidden: Tensor = out.last_hidden_state.view(rows, steps, per_step, -1)[:, :, :-1]
+        hidden: Tensor = out.last_hidden_state
         return hidden
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch step"]:

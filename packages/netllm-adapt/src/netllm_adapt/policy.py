@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netllm_adapt.arrays import as_tensor
+from netllm_adapt.layout import tensors
 from netllm_adapt.model import AdaptedModel
+from netllm_adapt.ragged import Ragged
 from netllm_adapt.stream import DecisionStream
 
 
@@ -18,7 +20,8 @@ class Policy:
     """Decides for a batch of episodes that start together.
 
     The return-to-go begins at `target_return` and is lowered by the `reward` that each further
-    observation reports.
+    observation reports. Where episodes end one by one, a field `episode` numbers those that are
+    left.
 
     Args:
         model: the adapted model; it is put into eval mode.
@@ -39,20 +42,35 @@ class Policy:
         self._generator = torch.Generator(device=self._model.device).manual_seed(seed)
         self._stream: DecisionStream | None = None
         self._return = torch.zeros(0)
-        self._action: Int[Tensor, "batch"] | None = None
+        self._action: Int[Tensor, "batch ..."] | None = None
+        self._episodes: list[int] = []
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Int[np.ndarray, "batch"]:
+    def act(self, observation: Mapping[str, np.ndarray | Ragged]) -> Int[np.ndarray, "batch ..."]:
         """The next action of every episode."""
         device = self._model.device
-        fields = {name: as_tensor(value).to(device) for name, value in observation.items()}
+        fields: dict[str, Any] = {
+            name: tensors(value).to(device) for name, value in observation.items()
+        }
+        self._follow(fields)
         self._return = self._next_return(fields["reward"])
         if self._stream is None:
             self._stream = DecisionStream(self._model, batch=len(fields["reward"]))
         self._action = self._stream.decide(
             fields, self._return, self._action, greedy=self._greedy, generator=self._generator
         )
-        actions: Int[np.ndarray, "batch"] = self._action.cpu().numpy()
+        actions: Int[np.ndarray, "batch ..."] = self._action.cpu().numpy()
         return actions
+
+    def _follow(self, fields: Mapping[str, Any]) -> None:
+        """Drop the episodes that have ended."""
+        episodes = fields["episode"].tolist() if "episode" in fields else []
+        before, self._episodes = self._episodes, episodes
+        if self._stream is None or self._action is None or episodes == before:
+            return
+        rows = torch.tensor([before.index(episode) for episode in episodes])
+        rows = rows.to(self._model.device)
+        self._stream.keep(rows)
+        self._return, self._action = self._return[rows], self._action[rows]
 
     def _next_return(self, reward: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         if self._stream is None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from jaxtyping import Num, Shaped
 
+from netllm_adapt.ragged import Ragged
 from netllm_adapt.shards import VERSION, Field, Schema, decode, encode, open_shard, publish, write
 
 _PREFIX = "observation."
@@ -35,8 +36,8 @@ class Episode:
     """Who acted."""
     seed: int
     """Of the policy and the environment."""
-    observations: dict[str, Shaped[np.ndarray, "step ..."]]
-    """Per field its values at every step."""
+    observations: Mapping[str, Shaped[np.ndarray, "step ..."] | Ragged]
+    """Per field its value, or any number of values, at every step."""
     actions: Shaped[np.ndarray, "step ..."]
     rewards: Num[np.ndarray, "step"]
     labels: Shaped[np.ndarray, "step ..."] | None = None
@@ -261,17 +262,21 @@ def _check_folder(folder: Path) -> None:
 def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     """The episode as one row, and its fields."""
     where = f"episode {episode.id!r}"
-    arrays = {_PREFIX + name: np.asarray(steps) for name, steps in episode.observations.items()}
+    arrays: dict[str, Any] = {
+        _PREFIX + name: steps if isinstance(steps, Ragged) else np.asarray(steps)
+        for name, steps in episode.observations.items()
+    }
     arrays |= {"actions": np.asarray(episode.actions), "rewards": np.asarray(episode.rewards)}
     if episode.labels is not None:
         arrays["labels"] = np.asarray(episode.labels)
     steps = arrays["rewards"].size
     fields = {}
     for name, array in arrays.items():
-        if array.shape[:1] != (steps,) or steps == 0:
+        if _steps(array) != steps or steps == 0:
+            got = f"rows {array.ptr}" if isinstance(array, Ragged) else f"shape {array.shape}"
             raise ValueError(
                 f"{where}: {name!r} must have one entry per reward, {steps}, and at least one, got "
-                f"shape {array.shape}."
+                f"{got}."
             )
         try:
             fields[name] = Field.of(array)
@@ -279,6 +284,13 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
             raise ValueError(f"{where}: {name!r} {error}") from error
     plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
     return plain | {"meta": _json(f"{where}: `meta`", episode.meta)} | arrays, fields
+
+
+def _steps(array: np.ndarray | Ragged) -> int:
+    if not isinstance(array, Ragged):
+        return len(array) if array.ndim else 0
+    whole = array.ptr[0] == 0 and array.ptr[-1] == len(array.values)
+    return len(array.ptr) - 1 if whole and (np.diff(array.ptr) >= 0).all() else 0
 
 
 def _json(what: str, value: Any) -> str:

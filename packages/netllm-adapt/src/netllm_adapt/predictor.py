@@ -171,9 +171,7 @@ class Forecast:
         tokens = self._model.encoder.observe(fields).to(self._model.dtype)
         batch, count, _ = tokens.shape
         if (batch, count) not in self._passes:
-            self._passes = {(batch, count): self._new_pass(batch, count)}
+            self._passes = {(batch, count): LeanPass(self._model.backbone, batch=batch)}
         mask = torch.ones(1, 1, count, count, dtype=torch.bool).tril()
-        return self._passes[batch, count](tokens, mask, 0, slice(0, count))[:, -1]
-
-    def _new_pass(self, batch: int, count: int) -> LeanPass:
-        return LeanPass(self._model.backbone, batch=batch, slots=count, positions=count)
+        position = torch.arange(count)[None]
+        return self._passes[batch, count](tokens, mask, position, slice(0, count))[:, -1]

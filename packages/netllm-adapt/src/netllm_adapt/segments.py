@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netllm_adapt.arrays import as_tensor
+from netllm_adapt.layout import stack
 from netllm_adapt.pool import Episode
+from netllm_adapt.ragged import Ragged
 from netllm_adapt.returns import return_to_go
 
 
@@ -25,27 +26,31 @@ class Segment(NamedTuple):
     stop: int
 
 
-def steps_per_segment(segment: int, tokens_per_step: int) -> int:
-    """How many whole steps of `tokens_per_step` tokens fit into a segment of `segment` tokens.
+def plan(sizes: Sequence[Int[np.ndarray, "step"]], *, segment: int, window: int) -> list[Segment]:
+    """The segments of episodes, each after a `window` of context.
 
-    Raises:
-        ValueError: if not even one step fits.
+    A segment takes the steps that fit into `segment` tokens, and one at least.
+
+    Args:
+        sizes: per episode the tokens of each of its steps.
+        segment: tokens.
+        window: steps.
     """
-    if segment < tokens_per_step:
-        raise ValueError(
-            f"A segment must hold at least one step of {tokens_per_step} tokens, "
-            f"got segment={segment}. Raise `segment`."
-        )
-    return segment // tokens_per_step
-
-
-def plan(lengths: Sequence[int], *, steps: int, window: int) -> list[Segment]:
-    """The segments of episodes with `lengths` steps: `steps` each, after a `window` of context."""
     return [
-        Segment(episode, max(0, start - window), start, min(start + steps, length))
-        for episode, length in enumerate(lengths)
-        for start in range(0, length, steps)
+        Segment(episode, max(0, start - window), start, stop)
+        for episode, tokens in enumerate(sizes)
+        for start, stop in _cuts(tokens, segment)
     ]
+
+
+def _cuts(tokens: Int[np.ndarray, "step"], segment: int) -> Iterator[tuple[int, int]]:
+    ends = np.cumsum(tokens)
+    start = 0
+    while start < len(ends):
+        used = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, used + segment, side="right")))
+        yield start, stop
+        start = stop
 
 
 @dataclass
@@ -55,9 +60,9 @@ class Batch:
     `learn` marks the steps that carry loss: neither padding nor context.
     """
 
-    observations: Mapping[str, Tensor]
+    observations: Mapping[str, Tensor | Ragged]
     returns: Float[Tensor, "batch step"]
-    actions: Int[Tensor, "batch step"]
+    actions: Int[Tensor, "batch step ..."]
     labels: Tensor
     learn: Bool[Tensor, "batch step"]
 
@@ -72,35 +77,35 @@ class Batch:
         )
 
 
-def _rows(arrays: Sequence[np.ndarray], steps: int) -> Tensor:
-    out = np.zeros((len(arrays), steps, *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-    for row, array in zip(out, arrays, strict=True):
-        row[: len(array)] = array
-    return as_tensor(out)
-
-
 def collate(episodes: Sequence[Episode], segments: Sequence[Segment]) -> Batch:
     """One batch from `segments`, whose `episode` counts into `episodes`.
 
     Returns-to-go are summed over the whole episode before it is cut, and never cross into another.
     Labels are the pool's, or the actions taken where the pool has none.
     """
-    cuts = [(episodes[s.episode], slice(s.context, s.stop)) for s in segments]
+    cuts = [(episodes[s.episode], s.context, s.stop) for s in segments]
     steps = max(s.stop - s.context for s in segments)
     learn = torch.zeros(len(segments), steps, dtype=torch.bool)
     for row, s in zip(learn, segments, strict=True):
         row[s.start - s.context : s.stop - s.context] = True
-    labels = [e.actions if e.labels is None else e.labels for e, _ in cuts]
+
+    def rows(of: Callable[[Episode], np.ndarray | Ragged]) -> Any:
+        return stack([_part(of(e), start, stop) for e, start, stop in cuts], steps)
+
     return Batch(
         observations={
-            name: _rows([e.observations[name][cut] for e, cut in cuts], steps)
+            name: rows(lambda e, name=name: e.observations[name])  # type: ignore[misc]
             for name in cuts[0][0].observations
         },
-        returns=_rows([return_to_go(e.rewards)[cut] for e, cut in cuts], steps),
-        actions=_rows([e.actions[cut] for e, cut in cuts], steps),
-        labels=_rows([label[cut] for label, (_, cut) in zip(labels, cuts, strict=True)], steps),
+        returns=rows(lambda e: return_to_go(e.rewards)),
+        actions=rows(lambda e: e.actions),
+        labels=rows(lambda e: e.actions if e.labels is None else e.labels),
         learn=learn,
     )
+
+
+def _part(field: np.ndarray | Ragged, start: int, stop: int) -> np.ndarray | Ragged:
+    return field.steps(start, stop) if isinstance(field, Ragged) else field[start:stop]
 
 
 class SegmentRows:
@@ -108,16 +113,24 @@ class SegmentRows:
 
     Args:
         episodes: those of a pool, or any.
-        steps: of a segment.
+        size: tokens of each step of an episode.
+        segment: tokens of a segment.
         window: steps of context before it.
 
     Raises:
         ValueError: if there are no episodes.
     """
 
-    def __init__(self, episodes: Sequence[Episode], *, steps: int, window: int) -> None:
+    def __init__(
+        self,
+        episodes: Sequence[Episode],
+        *,
+        size: Callable[[Episode], Int[np.ndarray, "step"]],
+        segment: int,
+        window: int,
+    ) -> None:
         self._episodes = episodes
-        self._segments = plan([len(e.actions) for e in episodes], steps=steps, window=window)
+        self._segments = plan([size(e) for e in episodes], segment=segment, window=window)
         if not self._segments:
             raise ValueError("The pool holds no episodes. Collect some with `netllm rl-collect`.")
 

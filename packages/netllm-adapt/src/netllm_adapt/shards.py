@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-VERSION = 1
-"""Of the layout below; a reader refuses a newer one."""
+from netllm_adapt.ragged import Ragged
+
+VERSION = 2
+"""Of the layout below (2: fields may be ragged); a reader refuses a newer one."""
 
 ROWS_PER_GROUP = 16
 """Episodes that are decoded together: few, so that random access stays cheap."""
@@ -34,14 +36,18 @@ class Field(NamedTuple):
 
     dtype: str
     shape: tuple[int, ...]
+    """Of a step's value; of one of its values where steps hold any number of them."""
+    ragged: bool = False
 
     @classmethod
-    def of(cls, steps: np.ndarray) -> Field:
-        """The field whose steps lie along the first axis of an array.
+    def of(cls, steps: np.ndarray | Ragged) -> Field:
+        """The field whose steps, or values of steps, lie along the first axis of an array.
 
         Raises:
             ValueError: If Parquet cannot keep such an array.
         """
+        if isinstance(steps, Ragged):
+            return cls.of(steps.values)._replace(ragged=True)
         field = cls(steps.dtype.newbyteorder("=").name, steps.shape[1:])
         if steps.dtype.kind not in "biuf" or steps.dtype.itemsize > 8 or 0 in field.shape:
             raise ValueError(
@@ -55,10 +61,11 @@ class Field(NamedTuple):
         nested = pa.from_numpy_dtype(np.dtype(self.dtype))
         for length in reversed(self.shape):
             nested = pa.list_(nested, length)
-        return pa.list_(nested)
+        return pa.list_(pa.list_(nested)) if self.ragged else pa.list_(nested)
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{', '.join(map(str, ('step', *self.shape)))}]"
+        axes = ("step", *(["any"] if self.ragged else []), *self.shape)
+        return f"{self.dtype}[{', '.join(map(str, axes))}]"
 
 
 class Schema(NamedTuple):
@@ -138,7 +145,10 @@ def open_shard(path: Path) -> Shard:
             f"{path}: must have version {VERSION} or older, got version {about['version']}. "
             "Run: python -m pip install --upgrade netllm-adapt"
         )
-    fields = {name: Field(dtype, tuple(shape)) for name, (dtype, shape) in about["fields"].items()}
+    fields = {
+        name: Field(dtype, tuple(shape), *ragged)
+        for name, (dtype, shape, *ragged) in about["fields"].items()
+    }
     schema = Schema(about["task"], fields)
     got, expected = (dict(zip(s.names, s.types, strict=True)) for s in (arrow, schema.arrow()))
     if got != expected:
@@ -167,11 +177,19 @@ def decode(batch: pa.RecordBatch, row: int, schema: Schema) -> dict[str, Any]:
     values = {name: batch.column(name)[row].as_py() for name in _PLAIN}
     for name, field in schema.fields.items():
         steps = batch.column(name)[row].values
-        for _ in field.shape:
-            steps = steps.flatten()
-        flat = steps.to_numpy(zero_copy_only=False)
-        values[name] = np.array(flat.reshape(-1, *field.shape), dtype=field.dtype)
+        if not field.ragged:
+            values[name] = _decode_array(steps, field)
+            continue
+        ptr = np.array(steps.offsets.to_numpy(), dtype=np.int64)
+        values[name] = Ragged(_decode_array(steps.flatten(), field), ptr - ptr[0])
     return values
+
+
+def _decode_array(steps: pa.Array, field: Field) -> np.ndarray:
+    for _ in field.shape:
+        steps = steps.flatten()
+    flat = steps.to_numpy(zero_copy_only=False)
+    return np.array(flat.reshape(-1, *field.shape), dtype=field.dtype)
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -213,12 +231,26 @@ def publish(path: Path, save: Callable[[IO[bytes]], object]) -> None:
         work.unlink(missing_ok=True)
 
 
-def _encode_arrays(arrays: Sequence[np.ndarray], field: Field) -> pa.Array:
-    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
-    values = pa.array(np.concatenate(arrays).astype(field.dtype, copy=False).ravel())
+def _encode_arrays(arrays: Sequence[np.ndarray | Ragged], field: Field) -> pa.Array:
+    flat = [array.values if isinstance(array, Ragged) else array for array in arrays]
+    values = pa.array(np.concatenate(flat).astype(field.dtype, copy=False).ravel())
     for length in reversed(field.shape):
         values = pa.FixedSizeListArray.from_arrays(values, length)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+    if field.ragged:
+        counts = [np.diff(array.ptr) for array in arrays if isinstance(array, Ragged)]
+        values = _lists(np.concatenate(counts), values)
+        return _lists([len(some) for some in counts], values)
+    return _lists([len(array) for array in flat], values)
+
+
+def _lists(lengths: Sequence[int] | np.ndarray, values: pa.Array) -> pa.Array:
+    offsets = np.cumsum([0, *lengths])
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"a shard must hold fewer than 2^31 values per field, got {offsets[-1]}. "
+            "Lower `shard_episodes`."
+        )
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
 
 
 def _difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from netllm_adapt.attention import Ring, band, cache_argument
+from netllm_adapt.layout import select
 from netllm_adapt.lean import LeanPass, uncovered
 from netllm_adapt.model import AdaptedModel
+from netllm_adapt.ragged import Ragged
+
+Piece = tuple[int, Float[Tensor, "token width"]]
+"""Some tokens of one step, and its number."""
+
+
+class _Row:
+    """One episode of a stream: its last window of steps, and how far its segment has come."""
+
+    def __init__(self, window: int) -> None:
+        self.past: deque[Piece] = deque(maxlen=window)
+        self.observed: Tensor | None = None
+        self.used = 0
+        self.position = 0
 
 
 class DecisionStream:
     """Decide step after step for a batch of episodes that run side by side.
 
     Only the new step's tokens pass through the backbone: the action before, the return-to-go and
-    the observation. After `model.segment` tokens the stream starts afresh by encoding its last
-    window of steps again, exactly as training rows are cut, so that both see the same contexts.
+    the observation. When `model.segment` tokens are full, an episode starts afresh by encoding its
+    last window of steps again, exactly as training rows are cut, so that both see the same
+    contexts. Steps may differ in their number of tokens, and episodes may end one by one.
 
     Args:
         model: the adapted model, in eval mode.
@@ -33,41 +50,39 @@ class DecisionStream:
 
     def __init__(self, model: AdaptedModel, *, batch: int, lean: bool | None = None) -> None:
         self._model = model
-        self._batch = batch
-        self._per_step = model.tokens_per_step
-        self._ring = Ring(slots=(model.window + 1) * self._per_step, device=model.device)
-        self._past: deque[Float[Tensor, "batch token width"]] = deque(maxlen=model.window)
-        self._observed: Float[Tensor, "batch token width"] | None = None
+        self._ring = Ring(batch=batch, device=model.device)
+        self._rows = [_Row(model.window) for _ in range(batch)]
+        self._seen: Mapping[str, Tensor | Ragged] = {}
         self._step = 0
-        self._begun_at = 0
-        self._position = 0
         self._cache_name = cache_argument(model.backbone)
         self._lean = self._lean_pass(lean)
 
     def _lean_pass(self, wanted: bool | None) -> LeanPass | None:
         if wanted is False:
             return None
-        model = self._model
-        if (reason := uncovered(model.backbone)) is not None:
+        if (reason := uncovered(self._model.backbone)) is not None:
             if wanted:
                 raise ValueError(
                     f"`lean` must be None or False for this backbone: {reason}. "
                     "The library's own pass serves it."
                 )
             return None
-        return LeanPass(
-            model.backbone,
-            batch=self._batch,
-            slots=self._ring.slots,
-            positions=(model.segment_steps + model.window + 1) * self._per_step,
-        )
+        return LeanPass(self._model.backbone, batch=len(self._rows))
+
+    def keep(self, rows: Int[Tensor, "row"]) -> None:
+        """Go on with some of the episodes only, by their numbers among the present ones."""
+        self._rows = [self._rows[row] for row in rows.tolist()]
+        self._seen = select(self._seen, rows)
+        self._ring.keep(rows)
+        if self._lean is not None:
+            self._lean.keep(rows)
 
     @torch.inference_mode()
     def decide(
         self,
-        observation: Mapping[str, Tensor],
+        observation: Mapping[str, Tensor | Ragged],
         return_to_go: Float[Tensor, "batch"],
-        previous_action: Int[Tensor, "batch"] | None,
+        previous_action: Int[Tensor, "batch ..."] | None,
         *,
         greedy: bool = True,
         generator: torch.Generator | None = None,
@@ -75,13 +90,16 @@ class DecisionStream:
         """The next answer of every episode.
 
         Args:
-            observation: fields with a leading batch axis.
+            observation: fields with a leading batch axis, or with one entry of `ptr` per episode.
             return_to_go: what is still to be earned, per episode.
             previous_action: what was done at the step before; None at the first step only.
             greedy: the most likely answer, else a sampled one.
             generator: randomness of sampled answers.
         """
-        steps = {name: value[:, None] for name, value in observation.items()}
+        steps = {
+            name: value if isinstance(value, Ragged) else value[:, None]
+            for name, value in observation.items()
+        }
         hidden = self.hidden(steps, return_to_go[:, None], previous_action)
         answer: Tensor = self._model.head.answer(hidden, steps, greedy=greedy, generator=generator)
         return answer[:, 0]
@@ -89,58 +107,103 @@ class DecisionStream:
     @torch.inference_mode()
     def hidden(
         self,
-        observation: Mapping[str, Tensor],
+        observation: Mapping[str, Tensor | Ragged],
         return_to_go: Float[Tensor, "batch 1"],
-        previous_action: Int[Tensor, "batch"] | None,
-    ) -> Float[Tensor, "batch 1 token width"]:
+        previous_action: Int[Tensor, "batch ..."] | None,
+    ) -> Any:
         """Hidden states of the new observation's tokens, as `AdaptedModel.hidden` gives them."""
-        encoder = self._model.encoder
-        observed = encoder.observe(observation, return_to_go)[:, 0].to(self._model.dtype)
-        if len(observed) != self._batch:
+        if len(return_to_go) != len(self._rows):
             raise ValueError(
-                f"The stream was made for {self._batch} episodes, got an observation of "
-                f"{len(observed)}."
+                f"The stream was made for {len(self._rows)} episodes, got an observation of "
+                f"{len(return_to_go)}."
             )
-        tokens = [*self._finish_step(previous_action), observed]
-        hidden = self._pass(torch.cat(tokens, dim=1))[:, -observed.shape[1] :]
-        self._observed = observed
-        self._step += 1
-        return hidden[:, None]
-
-    def _finish_step(self, action: Int[Tensor, "batch"] | None) -> list[Tensor]:
-        """What to feed before the new observation: the last action, or a window at a restart."""
-        if (action is None) != (self._observed is None):
+        if (previous_action is None) != (self._step == 0):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
-        if action is None or self._observed is None:
-            return []
-        token = self._model.encoder.act(action[:, None])[:, 0].to(self._model.dtype)
-        self._past.append(torch.cat([self._observed, token], dim=1))
-        if self._step - self._begun_at < self._model.segment_steps:
-            return [token]
-        self._ring.clear()
-        self._begun_at = self._step
-        self._position = 0
-        return list(self._past)
+        observed = self._model.encoder.observe(observation, return_to_go)
+        each = _each(observed, self._model.dtype)
+        new = self._new_pieces(each, self._acted(previous_action))
+        hidden = self._pass(
+            [[*pieces, (self._step, own)] for pieces, own in zip(new, each, strict=True)]
+        )
+        for row, own in zip(self._rows, each, strict=True):
+            row.observed = own
+        self._seen = observation
+        self._step += 1
+        newest = [h[-len(own) :] for h, own in zip(hidden, each, strict=True)]
+        if isinstance(observed, Tensor):
+            return torch.stack(newest)[:, None]
+        return Ragged(torch.cat(newest), observed[1])
 
-    def _pass(
-        self, tokens: Float[Tensor, "batch token width"]
+    def _acted(self, action: Int[Tensor, "batch ..."] | None) -> Tensor | None:
+        """The tokens of the actions that answered what was seen before."""
+        if action is None:
+            return None
+        token: Tensor = self._model.encoder.act(action[:, None], self._seen)
+        return token[:, 0].to(self._model.dtype)
+
+    def _new_pieces(
+        self, observed: list[Tensor], acted: Float[Tensor, "batch 1 width"] | None
+    ) -> list[list[Piece]]:
+        """What to feed before the new observations: the last action, or a window at a restart."""
+        pieces: list[list[Piece]] = []
+        for number, (row, own) in enumerate(zip(self._rows, observed, strict=True)):
+            feed: list[Piece] = []
+            if acted is not None and row.observed is not None:
+                whole = torch.cat([row.observed, acted[number]])
+                row.past.append((self._step - 1, whole))
+                feed = [(self._step - 1, acted[number])]
+            size = len(own) + 1
+            if row.used and row.used + size > self._model.segment:
+                self._ring.clear(number)
+                row.used = row.position = 0
+                feed = list(row.past)
+            row.used += size
+            pieces.append(feed)
+        return pieces
+
+    def _pass(self, pieces: list[list[Piece]]) -> list[Float[Tensor, "token width"]]:
+        """Hidden states of the new tokens of every episode."""
+        rows = [torch.cat([tokens for _, tokens in row]) for row in pieces]
+        longest = max(map(len, rows))
+        steps, positions = [], []
+        for row, parts, tokens in zip(self._rows, pieces, rows, strict=True):
+            padding = [-1] * (longest - len(tokens))
+            numbers = [step for step, some in parts for _ in range(len(some))]
+            steps.append(numbers + padding)
+            end = row.position + len(tokens)
+            positions.append([*range(row.position, end), *padding])
+            row.position = end
+        step, position = torch.tensor([steps, positions], device=self._model.device)
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        self._ring.place(step, position, window=self._model.window)
+        hidden = self._through(padded, step, position)
+        return [h[: len(tokens)] for h, tokens in zip(hidden, rows, strict=True)]
+
+    def _through(
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        step: Int[Tensor, "batch token"],
+        position: Int[Tensor, "batch token"],
     ) -> Float[Tensor, "batch token width"]:
-        count = tokens.shape[1]
-        position = torch.arange(self._position, self._position + count, device=tokens.device)
-        # Counted back from the last token: the action that leads belongs to the step before.
-        back = torch.arange(count, device=tokens.device).flip(0) + 1
-        step = self._step - back // self._per_step
-        self._ring.place(step, position)
-        mask = band(step, position, self._ring.step, self._ring.position, window=self._model.window)
-        begin, self._position = self._position, self._position + count
+        ring = self._ring
+        mask = band(step, position, ring.step, ring.position, window=self._model.window)
+        mask[..., 0] |= (position < 0)[:, None]  # padding sees something, or attention is undefined
         if self._lean is not None:
-            return self._lean(tokens, mask, begin, self._ring.target)
+            return self._lean(tokens, mask, position, ring.target)
         out = self._model.backbone(
             inputs_embeds=tokens,
             attention_mask=mask,
-            position_ids=position[None],
+            position_ids=position.clamp(min=0),
             use_cache=True,
-            **{self._cache_name: self._ring},
+            **{self._cache_name: ring},
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
+
+
+def _each(observed: Any, dtype: torch.dtype) -> list[Float[Tensor, "token width"]]:
+    """The tokens of every episode's new observation."""
+    if isinstance(observed, Tensor):
+        return list(observed[:, 0].to(dtype))
+    values, ptr = observed
+    return list(values.to(dtype).split((ptr[1:] - ptr[:-1]).tolist()))

@@ -203,7 +203,7 @@ def fit(
         ValueError: for an empty pool, a folder that holds another run, or a recipe that differs
             from the one that is resumed.
     """
-    rows = SegmentRows(list(episodes), steps=model.segment_steps, window=model.window)
+    rows = SegmentRows(list(episodes), size=model.sizes, segment=model.segment, window=model.window)
     sign = 1 if maximise else -1
     return _fit(model, rows, recipe, Path(out), validate, metric, sign, finish, resume)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from netllm_adapt.pool import Episode
+from netllm_adapt.ragged import Ragged
 from torch import Tensor, nn
 
 TOKENS = 3
@@ -32,7 +34,7 @@ class LinearEncoder(nn.Module):
         tokens = [self.returns(return_to_go[..., None]), self.value(x), self.other(x)]
         return torch.stack(tokens, dim=2)
 
-    def act(self, action: Tensor) -> Tensor:
+    def act(self, action: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
         return self.action(action)[:, :, None]
 
     def config(self) -> dict[str, Any]:
@@ -83,6 +85,97 @@ def make_episode(length: int, seed: int) -> Episode:
         rewards=rng.uniform(size=length).astype(np.float32),
         labels=None,
         meta={},
+    )
+
+
+class ListEncoder(nn.Module):
+    """A return-to-go token, one per listed number, and a learned one."""
+
+    tokens = None
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.number = nn.Linear(1, width)
+        self.returns = nn.Linear(1, width)
+        self.chosen = nn.Linear(1, width)
+        self.query = nn.Parameter(torch.randn(width))
+
+    def count(self, observation: Mapping[str, Any]) -> Tensor:
+        _, ptr = observation["numbers"]
+        counts = (ptr[1:] - ptr[:-1]).view(observation["reward"].shape)
+        return torch.where(counts > 0, counts + 2, 0)
+
+    def observe(self, observation: Mapping[str, Any], return_to_go: Tensor) -> Any:
+        values, ptr = observation["numbers"]
+        parts = [values[a:b] for a, b in pairwise(ptr.tolist())]
+        steps = [
+            torch.cat([self.returns(back.view(1, 1)), self.number(part[:, None]), self.query[None]])
+            for back, part in zip(return_to_go.flatten(), parts, strict=True)
+            if len(part)
+        ]
+        count = self.count(observation).flatten().cumsum(0)
+        return torch.cat(steps), torch.cat([count.new_zeros(1), count])
+
+    def act(self, action: Tensor, observation: Mapping[str, Any]) -> Tensor:
+        values, ptr = observation["numbers"]
+        at = (ptr[:-1].view(action.shape) + action).clamp(max=len(values) - 1)
+        return self.chosen(values[at][..., None])[:, :, None]
+
+    def config(self) -> dict[str, Any]:
+        return {"width": self.width}
+
+
+class PickHead(nn.Module):
+    """Which of the listed numbers: its token's score."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(width, 1)
+
+    def scores(self, hidden: Any) -> list[Tensor]:
+        values, ptr = hidden
+        score = self.linear(values.float())[:, 0]
+        return [score[a + 1 : b - 1] for a, b in pairwise(ptr.tolist())]
+
+    def loss(self, hidden: Any, observation: Mapping[str, Any], label: Tensor) -> Tensor:
+        losses = [
+            -score.log_softmax(0)[int(right)] if len(score) else score.sum()
+            for score, right in zip(self.scores(hidden), label.flatten(), strict=True)
+        ]
+        return torch.stack(losses).view(label.shape)
+
+    def answer(
+        self,
+        hidden: Any,
+        observation: Mapping[str, Any],
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        picked = [score.argmax() if len(score) else score.sum() for score in self.scores(hidden)]
+        return torch.stack(picked).view(observation["reward"].shape).long()
+
+    def config(self) -> dict[str, Any]:
+        return {"width": self.width}
+
+
+def make_list_episode(length: int, seed: int, *, longest: int = 6) -> Episode:
+    """The right action is the place of the largest of some numbers, or what was drawn."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, longest + 1, size=length)
+    ptr = np.concatenate([[0], counts.cumsum()])
+    numbers = rng.normal(size=ptr[-1]).astype(np.float32)
+    right = [int(numbers[a:b].argmax()) for a, b in pairwise(ptr)]
+    return Episode(
+        id=f"list-{seed}",
+        policy="right",
+        seed=seed,
+        observations={"numbers": Ragged(numbers, ptr), "reward": np.ones(length, np.float32)},
+        actions=rng.integers(counts),
+        rewards=np.ones(length, np.float32),
+        labels=np.array(right),
     )
 
 
