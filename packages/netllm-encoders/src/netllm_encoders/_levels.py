@@ -12,7 +12,7 @@ from netllm_encoders.columns import Columns
 try:
     with warnings.catch_warnings():  # importing it scripts classes, which newer torch deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
-        from torch_geometric.utils import scatter
+        from torch_geometric.utils import scatter  # type: ignore[import-untyped]
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"`Graph` needs the module {error.name!r}, which is not installed. "
