@@ -77,15 +77,9 @@ class Graph(nn.Module):
                 "`width` and `hidden` must be at least 1, and `rounds` at least 0, "
                 f"got {width}, {hidden} and {rounds}."
             )
-        self._config = {
-            "width": width,
-            "stage_columns": {name: dict(column) for name, column in stage_columns.items()},
-            "job_columns": {name: dict(column) for name, column in job_columns.items()},
-            "return_scale": return_scale,
-            "hidden": hidden,
-            "rounds": rounds,
-            "gain": gain,
-        }
+        columns = {"stage_columns": dict(stage_columns), "job_columns": dict(job_columns)}
+        sizes = {"width": width, "hidden": hidden, "rounds": rounds}
+        self._config = copy.deepcopy(sizes | columns | {"return_scale": return_scale, "gain": gain})
         self.width = width
         stage = Columns("stage_columns", stage_columns)
         job = Columns("job_columns", job_columns)
@@ -150,11 +144,9 @@ class Graph(nn.Module):
         to_go = self.return_encoder(return_to_go).flatten(0, 1).index_select(0, active)
         features = {"return": to_go, "globals": whole, "stage": chosen, "decision": whole}
         vectors = torch.cat([self.projections[k](x[None])[:, 0] for k, x in features.items()])
-        # A stage's token comes after those of the stages before it and of 3 per earlier step.
-        order = torch.arange(len(rows), device=rows.device) - cluster.chosen_ptr.index_select(
-            0, step
-        )
-        places = torch.cat([begin, begin + 1, ptr.index_select(0, step) + 2 + order, end - 1])
+        order = torch.arange(len(rows), device=rows.device)
+        shift = (ptr - cluster.chosen_ptr).index_select(0, step) + 2
+        places = torch.cat([begin, begin + 1, order + shift, end - 1])
         return torch.empty_like(vectors).index_copy(0, places, vectors), ptr
 
     def act(
