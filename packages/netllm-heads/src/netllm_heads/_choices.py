@@ -62,13 +62,7 @@ class Choices:
             )
         ends = nn.functional.pad(schedulable.long().cumsum(0), (1, 0))
         counts = ends.index_select(0, stage_ptr.long()).diff()
-        expected = torch.where(counts > 0, counts + _AROUND, 0)
-        if not torch.equal(ptr.diff(), expected) or int(ptr[-1]) != len(values):
-            raise ValueError(
-                f"`hidden` must have 3 states around those of the schedulable stages of each of "
-                f"the {len(counts)} steps, {int(expected.sum())} in all, got {len(values)} in "
-                f"{len(ptr) - 1} steps. Do states and observation come from the same steps?"
-            )
+        _check_states(values, ptr, counts)
         active = counts.nonzero()[:, 0]
         group, place = members(counts[active])
         token = ptr[active].index_select(0, group) + 2 + place
@@ -129,6 +123,16 @@ class Choices:
     def _first(self, wrong: Tensor) -> tuple[int, str]:
         index = int(wrong.nonzero()[0])
         return index, f"row {index // self.shape[1]}, step {index % self.shape[1]}"
+
+
+def _check_states(values: Tensor, ptr: Tensor, counts: Tensor) -> None:
+    expected = torch.where(counts > 0, counts + _AROUND, 0)
+    if not torch.equal(ptr.diff(), expected) or int(ptr[-1]) != len(values):
+        raise ValueError(
+            f"`hidden` must have 3 states around those of the schedulable stages of each of the "
+            f"{len(counts)} steps, {int(expected.sum())} in all, got {len(values)} in "
+            f"{len(ptr) - 1} steps. Do states and observation come from the same steps?"
+        )
 
 
 def _shape(observation: Mapping[str, Any]) -> tuple[int, int]:

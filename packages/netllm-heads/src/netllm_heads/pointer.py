@@ -162,15 +162,7 @@ class Pointer(nn.Module):
                 stage, or none where `can_wait` forbids it.
         """
         choices = self._choices(hidden, observation)
-        if label.shape != (*choices.shape, 2):
-            raise ValueError(
-                f"`label` must have shape {(*choices.shape, 2)}, got {tuple(label.shape)}: which "
-                "of the schedulable stages, and how many executors."
-            )
-        choice, executors = label.flatten(0, 1).long().unbind(-1)
-        known = (choices.counts > 0) & (choice != NO_LABEL)
-        choices.check(choice, known, "a label")
-        choices.check_waits(choice, known)
+        choice, executors, known = _labels(label, choices)
         logits, group = self._stages(choices)
         logs = log_softmax(logits, group, len(choices.active))
         loss = logs.new_zeros(len(choice))
@@ -225,6 +217,20 @@ class Pointer(nn.Module):
             key = self.key(_features(k + 1, limit[group], executors[group]))
             logits = (query.index_select(0, group) * key).sum(-1) / math.sqrt(self.hidden)
         return log_softmax(logits, group, len(step)), group, limit
+
+
+def _labels(label: Tensor, choices: Choices) -> tuple[Tensor, Tensor, Tensor]:
+    """Stage and executors of every step, and whether it has a label; checked."""
+    if label.shape != (*choices.shape, 2):
+        raise ValueError(
+            f"`label` must have shape {(*choices.shape, 2)}, got {tuple(label.shape)}: which "
+            "of the schedulable stages, and how many executors."
+        )
+    choice, executors = label.flatten(0, 1).long().unbind(-1)
+    known = (choices.counts > 0) & (choice != NO_LABEL)
+    choices.check(choice, known, "a label")
+    choices.check_waits(choice, known)
+    return choice, executors, known
 
 
 def _features(
