@@ -68,6 +68,8 @@ class ABR:
     bounds = frozenset({"hindsight"})
     supervised = False
     validation = 64
+    chunk = 64
+    shard = 256
     trainers: Mapping[str, str] = {"ppo": "netllm_baselines.abr.ppo_training:train_ppo"}
 
     @property
@@ -97,6 +99,9 @@ class ABR:
     def seeds(self, setting: Setting) -> Sequence[int]:
         """The seed of GENET's published number; other policies do not depend on it."""
         return (100_003,)
+
+    def by_seed(self, setting: Setting, part: str, seeds: Sequence[int]) -> None:
+        """None: seeds are of random streams."""
 
     def episodes(
         self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,6 @@ from netllm.testing import stream
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool
-
-    from netllm.protocol import Policy
-
-SHARD = 256
-"""Episodes that are collected at once and written as one file; bounds memory."""
 
 
 def rl_collect(
@@ -31,6 +27,7 @@ def rl_collect(
     epsilon: float = 0.0,
     seed: int = 0,
     append: bool = False,
+    jobs: int = 1,
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
 ) -> Pool:
@@ -40,7 +37,7 @@ def rl_collect(
     arguments give the same pool.
 
     Args:
-        task: `abr`, or another installed task.
+        task: `abr`, `cjs`, or another installed task.
         policy: who decides: names, or `module:callable`.
         out: the pool's folder; must be new or empty unless `append`.
         setting: name of the setting.
@@ -54,12 +51,15 @@ def rl_collect(
             seen too.
         seed: of episodes, policies and random actions.
         append: add to the pool that is there.
+        jobs: pieces of the collection that run at once, each in a process of its own; -1 for one
+            per core. The pool does not depend on it.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override.
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be.
     """
+    from joblib import Parallel, delayed
     from netllm_adapt import Pool, PoolWriter
     from tqdm import tqdm
 
@@ -73,17 +73,22 @@ def rl_collect(
         )
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
-    teacher = registry.policy(task, relabel, place) if relabel else None
-    how = {"soft": soft, "epsilon": epsilon}
-    facts: dict[str, Any] = {"part": part, "policies": names, "relabel": relabel, **how}
-    facts |= {"seed": seed, "overrides": dict(set or {})}
+    for name in [*names, *([relabel] if relabel else [])]:
+        registry.policy(task, name, place)  # wrong names fail before the first episode
+    facts: dict[str, Any] = {"part": part, "policies": names, "relabel": relabel}
+    facts |= {"soft": soft, "epsilon": epsilon, "seed": seed, "overrides": dict(set or {})}
     facts["data"] = "synthetic" if place.synthetic else "real"
-    new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=SHARD)
+    pieces = [
+        _Piece(task, place, drawn[first : first + found.shard], names, relabel, soft, epsilon, own)
+        for first in range(0, len(drawn), found.shard)
+        for own in [stream(seed, first // found.shard)]
+    ]
+    new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=found.shard)
     bar = tqdm(total=len(drawn), desc="collect", unit="episode", disable=None)
+    done = Parallel(n_jobs=jobs, return_as="generator")(delayed(one.run)() for one in pieces)
     with bar, new as writer:
-        for index, first in enumerate(range(0, len(drawn), SHARD)):
-            piece = drawn[first : first + SHARD]
-            for episode in _shard(found, place, piece, names, teacher, stream(seed, index), how):
+        for episodes_of_piece in done:
+            for episode in episodes_of_piece:
                 writer.add(episode)
                 bar.update()
     return Pool(Path(out))
@@ -103,28 +108,35 @@ def _check(names: Sequence[str], out: Path, episodes: int, epsilon: float, appen
         )
 
 
-def _shard(
-    task: Any,
-    setting: Any,
-    episodes: Sequence[Any],
-    names: Sequence[str],
-    label: Policy | None,
-    seed: int,
-    how: Mapping[str, Any],
-) -> Iterator[Episode]:
-    """Some episodes in order, each driven by the policy whose turn it is."""
-    runs = [
-        task.record(
-            registry.policy(task.name, name, setting),
-            setting,
-            episodes[turn :: len(names)],
-            name=name,
-            seed=stream(seed, turn),
-            label=label,
-            **how,
-        )
-        for turn, name in enumerate(names)
-        if turn < len(episodes)
-    ]
-    for index in range(len(episodes)):
-        yield next(runs[index % len(names)])
+@dataclass(frozen=True)
+class _Piece:
+    """Some episodes, each driven by the policy whose turn it is."""
+
+    task: str
+    setting: Any
+    episodes: Sequence[Any]
+    policies: Sequence[str]
+    relabel: str | None
+    soft: bool
+    epsilon: float
+    seed: int
+
+    def run(self) -> list[Episode]:
+        """The episodes in order."""
+        task = registry.task(self.task)
+        label = registry.policy(self.task, self.relabel, self.setting) if self.relabel else None
+        runs = [
+            task.record(
+                registry.policy(self.task, name, self.setting),
+                self.setting,
+                self.episodes[turn :: len(self.policies)],
+                name=name,
+                seed=stream(self.seed, turn),
+                label=label,
+                soft=self.soft,
+                epsilon=self.epsilon,
+            )
+            for turn, name in enumerate(self.policies)
+            if turn < len(self.episodes)
+        ]
+        return [next(runs[index % len(runs)]) for index in range(len(self.episodes))]

@@ -98,6 +98,12 @@ class Task(Protocol):
     validation: int | None
     """How many validation episodes choose a checkpoint unless told otherwise; None: all."""
 
+    chunk: int
+    """Episodes of one piece of `test`'s work. Results may depend on it, never on how many run at
+    once."""
+    shard: int
+    """Episodes that are collected at once and written as one file; bounds memory."""
+
     def settings(self) -> Mapping[str, str]:
         """The settings by name, with a line about each."""
         ...
@@ -108,6 +114,10 @@ class Task(Protocol):
 
     def seeds(self, setting: Any) -> Sequence[int]:
         """The seeds that `test` uses unless told otherwise."""
+        ...
+
+    def by_seed(self, setting: Any, part: str, seeds: Sequence[int]) -> Sequence[Any] | None:
+        """The episodes that these seeds name; None where seeds are of random streams."""
         ...
 
     def episodes(self, setting: Any, part: str, *, count: int | None, seed: int) -> Sequence[Any]:

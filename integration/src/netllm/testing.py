@@ -17,9 +17,6 @@ from netllm.protocol import Outcome, Task
 from netllm.provenance import provenance
 from netllm.report import Report, Result, compare, subsets, summarise
 
-CHUNK = 64
-"""Episodes of one piece of work. Results may depend on it, never on how many run at once."""
-
 
 @dataclass(frozen=True)
 class _Work:
@@ -35,7 +32,7 @@ class _Work:
         task = registry.task(self.contender.task)
         policy = self.contender.build(self.setting)
         outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
-        rows = [{**row, "seed": self.seed} for row in outcome.rows]
+        rows = [{"seed": self.seed, **row} for row in outcome.rows]
         return Outcome(rows, outcome.decisions, outcome.seconds)
 
 
@@ -76,7 +73,7 @@ def test(
         setting: names of settings.
         part: part of the settings: `train`, `valid` or `test`.
         seeds: seeds of random streams, and of episodes where the task draws them; every contender
-            runs once with each. The task's own if empty.
+            runs once with each. Of cjs, job sequences. The task's own if empty.
         episodes: only the first so many episodes.
         jobs: pieces of work that run at once, each in a process of its own; -1 for one per core.
         data: folder of real data; NETLLM_DATA if None.
@@ -91,12 +88,10 @@ def test(
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     settings = [found.setting(name, data=data, **(set or {})) for name in _names(setting)]
     asked = [seeds] if isinstance(seeds, int) else list(seeds)
-    numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     entries, members = [], {}
+    numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     for one in settings:
-        drawn = {
-            seed: found.episodes(one, part, count=episodes, seed=seed) for seed in numbers[one.name]
-        }
+        drawn = _drawn(found, one, part, episodes, asked)
         members[one.name] = found.subsets(one, [x for some in drawn.values() for x in some])
         entries += [_entry(contender, one, drawn) for contender in contenders]
     outcomes = iter(_run([work for entry in entries for work in entry.works], jobs))
@@ -128,9 +123,21 @@ def _contenders(task: Task, policies: list[str], checkpoints: list[str]) -> list
     ]
 
 
+def _drawn(
+    task: Task, setting: Any, part: str, count: int | None, asked: Sequence[int]
+) -> Mapping[int, Sequence[Any]]:
+    """The episodes of every seed; those that seeds name are run together."""
+    if asked and (named := task.by_seed(setting, part, asked)) is not None:
+        return {asked[0]: named[:count]}
+    return {
+        seed: task.episodes(setting, part, count=count, seed=seed)
+        for seed in asked or task.seeds(setting)
+    }
+
+
 def _entry(contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]]) -> _Entry:
     """A line of the report with its work; builds policies once, so that wrong names fail early."""
-    sequential = False
+    sequential, chunk = False, registry.task(contender.task).chunk
     if contender.checkpoint is not None:
         contender.teachers()
     else:
@@ -140,8 +147,8 @@ def _entry(contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]
         if sequential:
             works.append(_Work(contender, setting, episodes, seed, seed))
             continue
-        for index, first in enumerate(range(0, len(episodes), CHUNK)):
-            piece = episodes[first : first + CHUNK]
+        for index, first in enumerate(range(0, len(episodes), chunk)):
+            piece = episodes[first : first + chunk]
             works.append(_Work(contender, setting, piece, seed, stream(seed, index)))
     return _Entry(contender, setting, sequential, works)
 

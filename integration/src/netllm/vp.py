@@ -53,6 +53,8 @@ class VP:
     bounds: frozenset[str] = frozenset()
     supervised = True
     validation = None
+    chunk = 64
+    shard = 256
     trainers: Mapping[str, str] = {
         "gru": "netllm_baselines.vp.gru_training:train_gru",
         "track": "netllm_baselines.vp.track_training:train_track",
@@ -89,6 +91,9 @@ class VP:
     def seeds(self, setting: Setting) -> Sequence[int]:
         """One: windows are fixed, and no policy draws anything."""
         return (0,)
+
+    def by_seed(self, setting: Setting, part: str, seeds: Sequence[int]) -> None:
+        """None: seeds are of random streams."""
 
     def episodes(
         self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0

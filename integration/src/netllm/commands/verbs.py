@@ -35,6 +35,7 @@ def rl_collect(
     epsilon: float = 0.0,
     seed: int = 0,
     append: Annotated[bool, Parameter(negative=())] = False,
+    jobs: int = 1,
     data: Data = None,
     set_: Assignments = (),
 ) -> int:
@@ -52,6 +53,7 @@ def rl_collect(
         epsilon: Share of uniformly random actions.
         seed: Seed of episodes, policies and random actions.
         append: Add to the pool that is there.
+        jobs: Pieces of the collection that run at once; -1 for one per core. Changes no result.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
     """
@@ -70,6 +72,7 @@ def rl_collect(
         epsilon=epsilon,
         seed=seed,
         append=append,
+        jobs=jobs,
         data=data,
         set=overrides(set_),
     )

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.heuristics import Heuristic
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
@@ -59,6 +60,8 @@ class Rollout:
     """Number of decisions."""
     seconds: float
     """Wall time of all episodes together."""
+    stretches: list[Float[ndarray, "_ 4"]] = field(default_factory=list)
+    """Of the logged episodes: executor, job, start in s, length in s of every stretch of work."""
     actions: list[Int[ndarray, "_ 2"]] = field(default_factory=list)
     """Choices and executors, per episode; empty unless recorded, like all below."""
     rewards_ms: list[Float[ndarray, "_"]] = field(default_factory=list)
@@ -83,6 +86,7 @@ def rollout(
     record: bool = False,
     label: Policy | None = None,
     batch: int | None = None,
+    log: int = 0,
 ) -> Rollout:
     """Episodes under `policy`, each run once to its end.
 
@@ -94,6 +98,7 @@ def rollout(
         record: Keep observations, actions and rewards.
         label: A second policy, asked in every visited state without being followed.
         batch: Episodes run at once; all by default, one for sequential policies.
+        log: Of how many of the first episodes `stretches` are kept.
 
     Raises:
         ValueError: No episodes, a batch that does not fit, or an invalid action.
@@ -110,7 +115,10 @@ def rollout(
     tracks: list[_Track] = []
     start = time.perf_counter()
     for number, first in enumerate(range(0, len(episodes), size)):
-        some = [_Track(Simulator(setting, e)) for e in episodes[first : first + size]]
+        some = [
+            _Track(Simulator(setting, episode, log=first + k < log))
+            for k, episode in enumerate(episodes[first : first + size])
+        ]
         for p in policies:
             if number == 0 or not getattr(p, "sequential", False):
                 p.reset(seed if number == 0 else _derive(seed, number))
@@ -145,6 +153,8 @@ class _Track:
             "makespan": simulator.time_ms * 1e-3,
             "decisions": simulator.decisions,
         }
+        if simulator.logs:
+            self.facts["stretches"] = stretches(simulator)
         del self.simulator
         return self
 
@@ -188,6 +198,9 @@ def _gather(
         makespan_s=np.array([track.facts["makespan"] for track in tracks]),
         decisions=np.array([track.facts["decisions"] for track in tracks], np.int64),
         seconds=seconds,
+        stretches=[
+            np.asarray(track.facts["stretches"]) for track in tracks if "stretches" in track.facts
+        ],
         actions=[np.array(track.actions) for track in tracks] if record else [],
         rewards_ms=[np.array(track.rewards) for track in tracks] if record else [],
         observations=[track.observations for track in tracks] if record else [],

@@ -56,7 +56,7 @@ class Simulator:
             warmup_ms=setting.warmup_ms,
             reference=setting.interpolation == "reference",
         )
-        self._log = log
+        self.logs = log
         self.state: State
         self.reset()
 
@@ -69,7 +69,7 @@ class Simulator:
             self.world,
             luck=durations.luck if isinstance(durations, Sampled) else 0,
             replay_ms=durations.durations_ms if isinstance(durations, Replay) else None,
-            log=self._log,
+            log=self.logs,
         )
         begin(self.world, self.state)
         return observe([self])
@@ -138,7 +138,7 @@ class Simulator:
 
         twin = object.__new__(Simulator)
         twin.setting, twin.episode, twin.world = self.setting, self.episode, self.world
-        twin._log = False
+        twin.logs = False
         twin.state = build_state(self.world, replay_ms=self.state.replay_ms)
         copy(self.state, twin.state)
         return twin

@@ -1,0 +1,352 @@
+"""Cluster job scheduling: commit executors to the stages of jobs that keep arriving.
+
+A job is a graph of stages, each of many equal tasks. When executors are released, the scheduler
+names a stage and how many of them it gets, again and again until all are committed or it chooses
+to wait. What counts is the mean time from a job's arrival to its end (JCT, in s).
+
+This module is the whole task on one page: simulator (`netllm_sims.cjs`), what the model sees
+(`seen`, `STAGES`, `JOBS`), how it answers (`CJS.head`: a stage, then executors given it, in one
+pass), the rivals (`netllm_baselines.cjs`), the metric and the recipe.
+
+Source: NetLLM (Wu et al., SIGCOMM 2024), sections 4 and A.3; the simulator is that of its public
+code, after Decima (Mao et al., SIGCOMM 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netllm.protocol import Draw, Metric, Outcome, Policy
+
+if TYPE_CHECKING:
+    from netllm_adapt import AdaptedModel, Episode, Pool, Recipe
+    from netllm_sims.cjs import Episode as Jobs
+    from netllm_sims.cjs import Rollout, Setting
+    from torch import nn
+
+JCT = Metric("jct_s", "mean JCT s", higher_is_better=False)
+METRICS = (
+    JCT,
+    Metric("p90_jct_s", "90 % JCT s", higher_is_better=False),
+    Metric("makespan_s", "makespan s", higher_is_better=False),
+    Metric("utilisation", "utilisation"),
+)
+
+COUNT = {"scale": 5.0, "log": True}
+TIME = {"scale": 10_000.0, "log": True}
+"""Counts and times in ms span orders of magnitude, and are seen through a logarithm."""
+
+STAGES = {
+    **dict.fromkeys(("unstarted", "running", "moving", "committed", "demand", "tasks"), COUNT),
+    **dict.fromkeys(("recent_ms", "work_ms", "path_ms"), TIME),
+}
+JOBS = {
+    **dict.fromkeys(("supply", "local", "stages_left"), COUNT),
+    "age_ms": TIME,
+    "is_source": {"scale": 1.0},
+}
+RETURN_SCALE = 50.0
+"""Typical mean JCT, in s."""
+
+GANTT_S = 300.0
+"""Of the first episode, for the plot of who works on what."""
+
+
+class CJS:
+    """Cluster job scheduling, as a `netllm.protocol.Task`."""
+
+    name = "cjs"
+    metrics = METRICS
+    rivals = ("fifo", "fair", "weighted-fair", "tuned-share", "decima", "decima-ours")
+    bounds: frozenset[str] = frozenset()
+    supervised = False
+    validation = 8
+    chunk = 10
+    shard = 4
+    trainers: Mapping[str, str] = {
+        "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"
+    }
+
+    @property
+    def draws(self) -> Mapping[str, Draw]:
+        """Completion times of jobs and of episodes, and who works on what."""
+        from netllm import cjs_plots, plots
+
+        return {
+            "cdf.png": cjs_plots.job_cdf,
+            "box.png": cjs_plots.boxes,
+            "bars.png": partial(plots.bars, metric=JCT),
+            "gantt.png": cjs_plots.gantt,
+        }
+
+    def settings(self) -> Mapping[str, str]:
+        """The settings by name, with a line about each."""
+        from netllm_sims.cjs import settings
+
+        return settings()
+
+    def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
+        """One setting, with any field overridden."""
+        from netllm_sims.cjs import setting
+
+        # Other processes may work in another folder.
+        folder = Path(data).resolve() if data is not None else None
+        return setting(name, data=folder, **overrides)
+
+    def seeds(self, setting: Setting) -> Sequence[int]:
+        """One, of the policies' random streams; the job sequences are those of the part."""
+        return (0,)
+
+    def by_seed(self, setting: Setting, part: str, seeds: Sequence[int]) -> Sequence[Jobs]:
+        """The job sequences of these seeds."""
+        return setting.episodes(part, seeds=seeds)
+
+    def episodes(
+        self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0
+    ) -> Sequence[Jobs]:
+        """Job sequences of a part; a choice by the seed, if fewer than all are wanted."""
+        return setting.episodes(part, episodes=count, seed=seed)
+
+    def subsets(self, setting: Setting, episodes: Sequence[Jobs]) -> Mapping[str, frozenset[str]]:
+        """None."""
+        return {}
+
+    def rollout(
+        self, policy: Policy, setting: Setting, episodes: Sequence[Jobs], *, seed: int
+    ) -> Outcome:
+        """Mean JCT of every job sequence, and what else is known of it."""
+        from netllm_sims.cjs import rollout
+
+        done = rollout(policy, setting, episodes, seed=seed, log=1)
+        rows = [_row(done, k) for k in range(len(done.ids))]
+        shown = done.stretches[0]
+        rows[0]["gantt"] = np.round(shown[shown[:, 2] < GANTT_S], 2).tolist()
+        return Outcome(rows, int(done.decisions.sum()), done.seconds)
+
+    def record(
+        self,
+        policy: Policy,
+        setting: Setting,
+        episodes: Sequence[Jobs],
+        *,
+        name: str,
+        seed: int,
+        label: Policy | None,
+        soft: bool,
+        epsilon: float,
+    ) -> Iterator[Episode]:
+        """Episodes for a pool: what was seen, done and earned, and the label's answers."""
+        from netllm_baselines.cjs import Random
+        from netllm_sims.cjs import rollout
+
+        if label is not None and type(label) is type(policy):
+            policy = label = Once(policy)
+        driver = Mixed(policy, Random(setting), epsilon) if epsilon else policy
+        done = rollout(driver, setting, episodes, seed=seed, record=True, label=label)
+        for k in range(len(done.ids)):
+            yield _episode(done, k, name, seed)
+
+    def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:
+        """The pool; this task learns from nothing else."""
+        from netllm_adapt import Pool
+
+        if pool is None:
+            raise ValueError(
+                "adapt cjs needs a pool: collect one with `netllm rl-collect cjs --policy "
+                "tuned-share --episodes 16 --out POOL` and give it as --pool POOL."
+            )
+        return Pool(pool)
+
+    def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
+        """One token per schedulable stage, made by messages along the graph, and three more."""
+        from netllm_encoders import Graph
+
+        return Graph(width=width, stage_columns=STAGES, job_columns=JOBS, return_scale=RETURN_SCALE)
+
+    def head(self, setting: Setting, *, width: int) -> nn.Module:
+        """A stage out of those that may be chosen, or none; then executors, given the stage."""
+        from netllm_heads import Pointer
+
+        return Pointer(width=width, demand=list(STAGES).index("demand"))
+
+    def assemble(self, recipe: Recipe, **parts: Any) -> AdaptedModel:
+        """A model that decides step after step."""
+        from netllm_adapt import AdaptedModel
+
+        return AdaptedModel(**parts, window=recipe.window, segment=recipe.segment)
+
+    def policy(self, model: AdaptedModel, setting: Setting) -> Policy:
+        """The model with its rolling cache of keys and values."""
+        return Scheduler(model, setting)
+
+    def recipe(self, backbone: str) -> Recipe:
+        """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
+        from netllm_adapt import Recipe
+
+        layers = 6 if backbone.endswith("smollm2-135m") else None
+        return replace(
+            Recipe(),
+            layers=layers,
+            steps=1_200,
+            average=0.99,
+            segment=512,
+            window=5,
+            validate_every=300,
+        )
+
+    def target_returns(self, experience: Pool) -> Sequence[float]:
+        """Median and upper quantile of the pool's returns: minus the mean JCT in s."""
+        returns = [episode.rewards.sum() for episode in experience]
+        return [float(q) for q in np.quantile(returns, (0.5, 0.9))]
+
+    def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
+        """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
+        from netllm_adapt.training import fit
+
+        return fit(model, experience, **run)
+
+
+class Scheduler:
+    """An adapted model as a policy of `netllm_sims.cjs`.
+
+    The return is minus the mean JCT in s, whatever the number of jobs, so that one target serves
+    every setting. The simulator's observation tells what has been spent of it.
+    """
+
+    def __init__(self, model: AdaptedModel, setting: Setting) -> None:
+        from netllm_adapt import Policy
+
+        self._policy = Policy(model)
+        self._num_jobs = setting.num_jobs
+        self._spent_ms: dict[int, float] = {}
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes."""
+        self._policy.reset(seed)
+        self._spent_ms = {}
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Choice among the schedulable stages (-1 none) and executors, per episode."""
+        episodes = observation["episode"].tolist()
+        spent_ms = dict(zip(episodes, observation["job_ms"].tolist(), strict=True))
+        before = self._spent_ms or spent_ms
+        reward_s = [(before[k] - spent_ms[k]) * 1e-3 / self._num_jobs for k in episodes]
+        self._spent_ms = spent_ms
+        fields = seen(observation) | {"reward": np.array(reward_s, np.float32)}
+        return self._policy.act(fields | {"episode": observation["episode"]})
+
+
+class Once:
+    """Asks a policy once where it both acts and labels; rollouts take their time."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self.sequential = bool(getattr(policy, "sequential", False))
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes."""
+        self._seen: Any = None
+        self._policy.reset(seed)
+
+    def begin(self, simulators: Sequence[Any]) -> None:
+        """Tell a policy that may look ahead."""
+        if hasattr(self._policy, "begin"):
+            self._policy.begin(simulators)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The policy's answer, the same to the same observation."""
+        if self._seen is not observation:
+            self._seen, self._answer = observation, np.asarray(self._policy.act(observation))
+        return self._answer
+
+
+class Mixed:
+    """Follows one policy, and now and then another, so that states beside its path are seen."""
+
+    def __init__(self, policy: Any, other: Any, epsilon: float) -> None:
+        self._both = (policy, other)
+        self._epsilon = epsilon
+        self.sequential = bool(getattr(policy, "sequential", False))
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes."""
+        self._rng = np.random.default_rng([seed, 1])
+        for policy in self._both:
+            policy.reset(seed)
+
+    def begin(self, simulators: Sequence[Any]) -> None:
+        """Tell those who may look ahead."""
+        for policy in self._both:
+            if hasattr(policy, "begin"):
+                policy.begin(simulators)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What the policy would do, or, with a probability of epsilon, the other."""
+        own, other = (np.asarray(policy.act(observation)) for policy in self._both)
+        strays = self._rng.random(len(own)) < self._epsilon
+        return np.where(strays[:, None], other, own)
+
+
+def seen(observation: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the model sees of an observation of `netllm_sims.cjs`; rows are counted within steps."""
+    from netllm_adapt import Ragged
+
+    stages, jobs, edges = (observation[f"{name}_ptr"] for name in ("stage", "job", "edge"))
+    parents = np.repeat(stages[:-1], np.diff(edges))[:, None]
+    owners = np.repeat(jobs[:-1], np.diff(stages))
+    return {
+        "stages": Ragged(observation["stages"], stages),
+        "jobs": Ragged(observation["jobs"], jobs),
+        "edges": Ragged((observation["edges"] - parents).astype(np.int32), edges),
+        "stage_job": Ragged((observation["stage_job"] - owners).astype(np.int32), stages),
+        "schedulable": Ragged(observation["schedulable"], stages),
+        "frontier": Ragged(observation["frontier"], stages),
+        "committable": observation["committable"],
+        "executors": observation["executors"],
+        "can_wait": observation["can_wait"],
+    }
+
+
+def _row(done: Rollout, k: int) -> dict[str, Any]:
+    jobs_s = done.job_jct_s[k]
+    return {
+        "id": done.ids[k],
+        "seed": done.seeds[k],
+        "jct_s": float(jobs_s.mean()),
+        "p90_jct_s": float(np.quantile(jobs_s, 0.9)),
+        "makespan_s": float(done.makespan_s[k]),
+        "utilisation": float(done.utilisation[k]),
+        "jct_percentiles_s": np.round(np.percentile(jobs_s, range(101)), 2).tolist(),
+    }
+
+
+def _episode(done: Rollout, k: int, name: str, seed: int) -> Episode:
+    """One recorded episode, with its decisions under one another."""
+    from netllm_adapt import Episode, Ragged
+
+    steps = [seen(observation) for observation in done.observations[k]]
+    rewards = (done.rewards_ms[k] * 1e-3 / len(done.job_jct_s[k])).astype(np.float32)
+    fields: dict[str, Any] = {}
+    for field, first in steps[0].items():
+        values = [step[field] for step in steps]
+        if isinstance(first, Ragged):
+            ptr = np.cumsum([0, *(len(one.values) for one in values)])
+            fields[field] = Ragged(np.concatenate([one.values for one in values]), ptr)
+        else:
+            fields[field] = np.concatenate(values)
+    return Episode(
+        id=done.ids[k],
+        policy=name,
+        seed=seed,
+        observations=fields | {"reward": np.concatenate([[0], rewards[:-1]]).astype(np.float32)},
+        actions=done.actions[k].astype(np.int64),
+        rewards=rewards,
+        labels=done.labels[k].astype(np.int64) if done.labels else None,
+        meta={"jct_s": float(done.job_jct_s[k].mean()), "sequence": done.seeds[k]},
+    )
