@@ -32,6 +32,8 @@ from numpy import ndarray
 from netllm_baselines.cjs._compiled import tuned_share, weighted_fair, work_s
 
 Numbers = Float[ndarray, "parameter"]
+NEVER = 1e9
+"""Patience that drops only what ends exactly as tuned-share's choice does."""
 
 
 class Scratch(NamedTuple):
@@ -48,7 +50,7 @@ class Scratch(NamedTuple):
     costs_ms: Float[ndarray, "candidate sample"]
     """Time that the present jobs take together."""
     stays: Int[ndarray, "candidate"]
-    """Candidates in order, the best first."""
+    """Candidates that are still compared: tuned-share's, then the best first."""
     heap_ms: Float[ndarray, "executor"]
     """Events ahead, redrawn."""
     heap: Int[ndarray, "executor 2"]
@@ -153,18 +155,22 @@ def gain_ms(scratch: Scratch, c: int, samples: int) -> tuple[float, float]:
 
 
 @inner
-def keep_best(scratch: Scratch, count: int, samples: int, keep: int) -> int:
-    """List tuned-share's choice and the best others: how many."""
+def cut(scratch: Scratch, staying: int, samples: int, keep: int, patience: float) -> int:
+    """Keep tuned-share's choice and the best others that do not fall behind: how many stay."""
     stays, rank = scratch.stays, scratch.rank
-    stays[0] = 0
-    for c in range(1, count):
-        mean, _ = gain_ms(scratch, c, samples)
-        k = c
+    left = 1
+    for i in range(1, staying):
+        c = stays[i]
+        mean, error = gain_ms(scratch, c, samples)
+        if mean <= -patience * error:
+            continue
+        k = left
         while k > 1 and rank[k - 1] < mean:
             stays[k], rank[k] = stays[k - 1], rank[k - 1]
             k -= 1
         stays[k], rank[k] = c, mean
-    return min(keep, count)
+        left += 1
+    return min(left, 1 + keep)
 
 
 @compiled
@@ -180,10 +186,16 @@ def search(
     staying = count
     for sample in range(samples + more):
         if sample == samples:
-            staying = keep_best(scratch, count, samples, 3)
+            staying = cut(scratch, staying, sample, 2, threshold)
+        elif sample == samples + more // 2:
+            staying = cut(scratch, staying, sample, 1, threshold)
+        elif sample == samples // 2 and sample >= 2:
+            staying = cut(scratch, staying, sample, scratch.stays.shape[0] // 3, NEVER)
+        if staying == 1:
+            break
         luck = draw(state, seed, sample)
         redraw_running(world, state, luck + 1, scratch.heap_ms, scratch.heap)
-        for i in range(staying if count > 1 else 0):
+        for i in range(staying):
             c = scratch.stays[i]
             scratch.costs_ms[c, sample] = cost_ms(world, state, twin, scratch, jobs, luck, c, p)
     best, most = 0, 0.0

@@ -23,6 +23,11 @@ class Rollout:
     choice minus the candidate's under the same draws, the one with the largest mean g is taken
     whose mean g > threshold · (standard deviation of g) / √draws, and else tuned-share's.
 
+    Draws go to those that need them: after half of the first ones a third of the candidates stays,
+    after all of them the best two with a mean g > -threshold standard errors, after half of the
+    further ones the best one. Against 4 draws for all and 8 for three this takes about 0.65 of the
+    simulations, for some 3 % less gain per decision.
+
     Simulations know what a scheduler knows: durations of tasks to come are their own draws, those
     of running tasks are drawn anew given that they have lasted until now, and no job arrives.
     Answers depend on the seed, the job sequence and the state, not on the batch.
@@ -30,7 +35,7 @@ class Rollout:
     Args:
         setting: Tells tuned-share's numbers.
         candidates: Most choices that are compared, at least 1.
-        samples: Draws for all of them, at least 2.
+        samples: First draws, at least 2.
         more: Further draws for tuned-share's choice and the best two others.
         threshold: Least gain in standard errors.
 
