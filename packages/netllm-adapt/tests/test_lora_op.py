@@ -1,9 +1,12 @@
+import logging
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from netllm_adapt.lora import Backend, lora_linear, register_backend, use_backend
-from netllm_adapt.lora import _op as op
+from netllm_adapt.lora import Backend, chosen, lora_linear, register_backend, use_backend
+from netllm_adapt.lora import _backends as backends
 from netllm_adapt.lora._dropout import draw_mask, masked
 from torch import Tensor
 
@@ -172,14 +175,11 @@ def test_without_a_seed_the_global_stream_decides() -> None:
     assert not torch.equal(one, two)
 
 
-def test_mixed_adapters_are_refused_for_now() -> None:
-    with pytest.raises(NotImplementedError, match="Run one batch per adapter"):
-        lora_linear(*_parts().values(), 1.0, adapter_ids=torch.zeros(2, dtype=torch.int64))
-
-
 def test_inputs_of_another_dtype_than_the_weight_are_refused() -> None:
     p = _parts()
-    with pytest.raises(ValueError, match=r"`x` must have .*torch\.float64, got torch\.float32"):
+    with pytest.raises(
+        ValueError, match=r"lora_linear: `x` must have .*torch\.float64, got torch\.float32"
+    ):
         lora_linear(p["x"].float(), p["weight"], p["bias"], p["a"], p["b"], 1.0)
 
 
@@ -191,25 +191,80 @@ def test_a_dropout_that_is_no_share_is_refused(dropout: float) -> None:
 
 def test_an_unknown_back_end_lists_the_known() -> None:
     with (
-        pytest.raises(ValueError, match="one of reference, torch, got 'cuda'"),
+        pytest.raises(ValueError, match="one of reference, torch, triton, got 'cuda'"),
         use_backend("cuda"),
     ):
         raise AssertionError
 
 
 def test_the_last_registered_back_end_that_covers_an_input_serves_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(op, "_backends", dict(op._backends))
+    monkeypatch.setattr(backends, "_backends", dict(backends._backends))
+    backends._note.cache_clear()
+    known = backends._backends["torch"]
+
+    def zeros(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, *_: object) -> Any:
+        return x.new_zeros(len(x), len(weight)), x.new_zeros(len(x), len(a))
+
     register_backend(
         Backend(
             name="zero",
-            run=lambda x, weight, bias, a, b, scale, dropout, seed: x.new_zeros(
-                len(x), len(weight)
-            ),
-            covers=lambda x: x.dtype == torch.float16,
+            forward=zeros,
+            backward=known.backward,
+            covers=lambda x, weight, a: x.dtype == torch.float16 and len(a) > 2,
         )
     )
     p = _parts(rows=(3,))
-    assert lora_linear(*(value.half() for value in p.values()), 1.0).abs().sum() == 0
+    x, weight, _, a, _ = (half := {n: v.half() for n, v in p.items()}).values()
+    with caplog.at_level(logging.INFO, "netllm_adapt"):
+        for _ in range(2):
+            assert lora_linear(*half.values(), 1.0).abs().sum() == 0
+    assert [r.message for r in caplog.records] == [
+        "lora_linear: back end 'zero' serves torch.float16 on cpu."
+    ]
     assert lora_linear(*p.values(), 1.0).abs().sum() > 0
+    assert (chosen(x, weight, a), chosen(x, weight, a[:2])) == ("zero", "torch")
+    assert chosen(p["x"], p["weight"], p["a"]) == "torch"
+    with use_backend("reference"):
+        assert chosen(x, weight, a) == "reference"
+
+
+def test_the_environment_chooses_a_back_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, _, a, _ = _parts().values()
+    monkeypatch.setenv("NETLLM_LORA_BACKEND", "reference")
+    assert chosen(x, weight, a) == "reference"
+    with use_backend("torch"):
+        assert chosen(x, weight, a) == "torch"
+    monkeypatch.setenv("NETLLM_LORA_BACKEND", "cuda")
+    with pytest.raises(ValueError, match="got 'cuda'"):
+        chosen(x, weight, a)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"a": (0, 7), "b": (6, 0)}, "rank must be from 1 to 6, .* got 0"),
+        ({"a": (7, 7), "b": (6, 7)}, "rank must be from 1 to 6, .* got 7"),
+        ({"x": (2, 5, 8)}, r"`x` must end with width 7, got shape \(2, 5, 8\)"),
+        ({"b": (5, 3)}, r"got \(3, 7\) and \(5, 3\)\. Was the adapter made for another model"),
+        ({"b": (6, 2)}, r"must be of shapes \(3, 7\) and \(6, 3\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_told(changed: dict[str, Any], says: str) -> None:
+    p = _parts() | {name: torch.ones(shape).double() for name, shape in changed.items()}
+    with pytest.raises(ValueError, match=f"^lora_linear: .*{says}"):
+        lora_linear(*p.values(), 1.0)
+
+
+def test_tensors_on_two_devices_are_refused() -> None:
+    p = _parts()
+    p["a"] = p["a"].to("meta")
+    with pytest.raises(ValueError, match=r"on one device, .* A on meta and B on cpu"):
+        lora_linear(*p.values(), 1.0)
+
+
+def test_whole_numbers_are_refused() -> None:
+    p = {name: value.long() for name, value in _parts().items()}
+    with pytest.raises(ValueError, match=r"floating point, got torch\.int64"):
+        lora_linear(*p.values(), 1.0)

@@ -1,15 +1,17 @@
 """Low-rank matrices: PEFT finds, names, saves and merges them; our operation computes them."""
 
 from netllm_adapt.lora._add import add_lora
+from netllm_adapt.lora._backends import Backend, chosen, register_backend, use_backend
 from netllm_adapt.lora._layer import LoraLinear
 from netllm_adapt.lora._load import load_lora
-from netllm_adapt.lora._op import Backend, lora_linear, register_backend, use_backend
+from netllm_adapt.lora._op import lora_linear
 from netllm_adapt.lora._save import save_lora
 
 __all__ = [
     "Backend",
     "LoraLinear",
     "add_lora",
+    "chosen",
     "load_lora",
     "lora_linear",
     "register_backend",

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import torch
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from netllm_adapt.lora._op import lora_linear
+from netllm_adapt.lora._check import check
+from netllm_adapt.lora._op import autocast, compute
 
 _log = logging.getLogger(__name__)
 
@@ -22,30 +22,33 @@ class LoraLinear(Linear):
     """A PEFT LoRA layer over an exact ``nn.Linear`` or ``Conv1D``, computed by ``lora_linear``.
 
     What the operation does not cover runs PEFT's own forward pass: variants such as DoRA, adapters
-    with a bias, several active adapters, mixed batches, disabled or merged adapters, autocast.
+    with a bias, several active adapters, disabled or merged adapters.
     """
+
+    title = "LoraLinear"
+    """The layer's full name in the model, for errors."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
-        name = None if args or kwargs else self._plain_adapter(x)
+        name = None if args or kwargs else self._plain_adapter()
         if name is None:
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
         base: Any = self.base_layer
-        a: Any = self.lora_A[name]
-        b: Any = self.lora_B[name]
-        dropout = self.lora_dropout[name]
-        return lora_linear(
-            x,
-            base.weight.t() if self.fan_in_fan_out else base.weight,
-            base.bias,
-            a.weight,
-            b.weight,
-            self.scaling[name],
-            dropout=dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0,
-        )
+        weight = base.weight.t() if self.fan_in_fan_out else base.weight
+        a: Any = self.lora_A[name].weight
+        b: Any = self.lora_B[name].weight
+        x, weight, bias = autocast(x, weight, base.bias)
+        share = self._share(name)
+        check(x, weight, a, b, share, self.title)
+        return compute(x, weight, bias, a, b, self.scaling[name], share)
 
-    def _plain_adapter(self, x: Tensor) -> str | None:
+    def _share(self, name: str) -> float:
+        """The dropout of an adapter now."""
+        dropout = self.lora_dropout[name]
+        return dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+
+    def _plain_adapter(self) -> str | None:
         """The one active adapter if the operation covers it."""
         if self.disable_adapters or self.merged:
             return None
@@ -56,8 +59,6 @@ class LoraLinear(Linear):
             return _leave(type(self.lora_variant[active[0]]).__name__)
         if self.lora_bias[active[0]]:
             return _leave("lora_bias")
-        if torch.is_autocast_enabled(x.device.type) or x.dtype != self.base_layer.weight.dtype:
-            return _leave("autocast or mixed dtypes")
         return active[0]
 
 
@@ -93,4 +94,6 @@ def _build(target: nn.Module, adapter_name: str, **options: Any) -> LoraLinear |
         options["config"].fan_in_fan_out = turned
     else:  # before PEFT 0.19 the configuration's fields came one by one
         options["fan_in_fan_out"] = turned
-    return LoraLinear(target, adapter_name, is_target_conv_1d_layer=turned, **options)
+    layer = LoraLinear(target, adapter_name, is_target_conv_1d_layer=turned, **options)
+    layer.title = options.get("target_name", layer.title)
+    return layer

@@ -1,84 +1,17 @@
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Protocol
+"""The operation: arguments checked, a back end chosen, tied to autograd."""
 
-from jaxtyping import Float, Int
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from netllm_adapt.lora import _reference, _torch
+from netllm_adapt.lora._backends import Backend, backend_for
+from netllm_adapt.lora._check import check
 from netllm_adapt.lora._dropout import draw_seed
-
-
-class Kernel(Protocol):
-    """What a back end computes; ``seed`` is a number whenever ``dropout`` is above zero."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        scale: float,
-        dropout: float,
-        seed: int | None,
-        /,
-    ) -> Tensor:
-        """``x·Wᵀ + b + scale·(x̂·Aᵀ)·Bᵀ``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backend:
-    """One way to compute ``lora_linear``."""
-
-    name: str
-    run: Kernel
-    covers: Callable[[Tensor], bool]
-    """Whether it can, and should, take an input of this device and dtype."""
-
-
-_backends: dict[str, Backend] = {}
-_forced: ContextVar[str | None] = ContextVar("netllm_lora_backend", default=None)
-
-
-def register_backend(backend: Backend) -> None:
-    """Add a back end; of those that cover an input the last one registered is chosen."""
-    _backends[backend.name] = backend
-
-
-register_backend(
-    Backend(name="reference", run=_reference.lora_linear, covers=lambda x: x.is_floating_point())
-)
-register_backend(
-    Backend(name="torch", run=_torch.lora_linear, covers=lambda x: x.is_floating_point())
-)
-
-
-@contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Compute every ``lora_linear`` of this context by the back end ``name``.
-
-    Raises:
-        ValueError: If no back end has that name.
-    """
-    if name not in _backends:
-        raise ValueError(f"The back end must be one of {', '.join(_backends)}, got {name!r}.")
-    token = _forced.set(name)
-    try:
-        yield
-    finally:
-        _forced.reset(token)
-
-
-def _choose(x: Tensor) -> Backend:
-    if (name := _forced.get()) is not None:
-        return _backends[name]
-    for backend in reversed(_backends.values()):
-        if backend.covers(x):
-            return backend
-    raise ValueError(f"No back end of lora_linear covers {x.dtype} on {x.device}.")
+from netllm_adapt.lora._library import traced
 
 
 def lora_linear(
@@ -91,15 +24,16 @@ def lora_linear(
     *,
     dropout: float = 0.0,
     seed: int | None = None,
-    adapter_ids: Int[Tensor, " rows"] | None = None,
 ) -> Float[Tensor, "*batch outputs"]:
     """The frozen layer plus its low-rank part: ``x·Wᵀ + bias + scale·(x̂·Aᵀ)·Bᵀ``, x̂ = dropout(x).
 
     ``a`` and ``b`` may be of another dtype than ``x``: they are cast to its, never ``x`` to
-    theirs, and their gradients come in their own.
+    theirs, and their gradients come in their own. Under autocast ``x``, ``weight`` and ``bias``
+    are cast to its dtype first. No pass uses atomics: results repeat bit by bit. The gradients
+    cannot be differentiated again.
 
     Args:
-        x: Of the dtype of ``weight``.
+        x: Of the dtype and on the device of ``weight``; any strides.
         weight: Of the frozen layer; it gets a gradient if it asks for one.
         bias: Of the frozen layer.
         a: Shrinks to the rank.
@@ -107,25 +41,79 @@ def lora_linear(
         scale: Of the low-rank part: alpha / rank.
         dropout: Share of ``x`` dropped before the low-rank part only.
         seed: Of the dropout mask; drawn from torch's global stream if None.
-        adapter_ids: Reserved for batches whose rows use different adapters.
 
     Raises:
-        NotImplementedError: If ``adapter_ids`` is given.
-        ValueError: If ``dropout`` is outside [0, 1), or ``x`` and ``weight`` differ in dtype.
+        ValueError: If ``dropout`` is outside [0, 1), the rank is zero or above the layer's smaller
+            side, or shapes, dtypes or devices do not fit.
 
     Source: LoRA (Hu et al., ICLR 2022), section 4.1.
     """
-    if adapter_ids is not None:
-        raise NotImplementedError(
-            "`adapter_ids` must be None: batches that mix adapters are not supported yet. "
-            "Run one batch per adapter."
-        )
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
-    if x.dtype != weight.dtype:
-        raise ValueError(
-            f"`x` must have the dtype of `weight`, {weight.dtype}, got {x.dtype}. Cast it first."
-        )
+    x, weight, bias = autocast(x, weight, bias)
+    check(x, weight, a, b, dropout, "lora_linear")
+    return compute(x, weight, bias, a, b, scale, dropout, seed)
+
+
+def autocast(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The three in autocast's dtype where it is on, as it would hand them to a linear layer."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def compute(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    scale: float,
+    dropout: float,
+    seed: int | None = None,
+) -> Tensor:
+    """``lora_linear`` of arguments that were checked.
+
+    The registered operation costs tens of microseconds a call, which small layers on CPU would
+    feel: eager code ties the back end to autograd directly, and only a compiler sees the operation.
+    """
+    if torch.compiler.is_compiling():
+        return traced(x, weight, bias, a, b, scale, dropout, seed)
     if dropout and seed is None:
         seed = draw_seed()
-    return _choose(x).run(x, weight, bias, a, b, scale, dropout, seed)
+    backend = backend_for(x, weight, a)
+    if not torch.is_grad_enabled():
+        return backend.forward(x, weight, bias, a, b, scale, dropout, seed)[0]
+    result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        x, weight, bias, a, b, scale, dropout, seed, backend
+    )
+    return result
+
+
+class _LoraLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+        dropout: float,
+        seed: int | None,
+        backend: Backend,
+    ) -> Tensor:
+        y, small = backend.forward(x, weight, bias, a, b, scale, dropout, seed)
+        ctx.save_for_backward(x, weight, a, b, small)
+        ctx.rest = scale, dropout, seed
+        ctx.backend = backend
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needs: Sequence[bool] = ctx.needs_input_grad[:5]
+        grads = ctx.backend.backward(grad, *ctx.saved_tensors, *ctx.rest, needs)
+        return (*grads, None, None, None, None)

@@ -2,20 +2,18 @@
 
 The low-rank products accumulate into the frozen layer's own output (``addmm_``), so the passes of
 eager LoRA over an extra tensor of the output's size fall away. Kept for the backward pass are
-``x`` and ``S = x̂·Aᵀ`` alone; a dropout mask is drawn again from its seed.
+``x`` and ``S = scale·x̂·Aᵀ`` alone; a dropout mask is drawn again from its seed.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from netllm_adapt.lora._dropout import draw_mask, masked
 
 
-def lora_linear(
+def forward(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -25,96 +23,73 @@ def lora_linear(
     dropout: float,
     seed: int | None,
     /,
-) -> Tensor:
-    """``x·Wᵀ + bias + scale·(x̂·Aᵀ)·Bᵀ`` with its own backward pass."""
-    if not torch.is_grad_enabled():
-        mask = _mask(x, dropout, seed)
-        return _forward(x, weight, bias, a, b, scale, dropout, mask)[0]
-    result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
-        x, weight, bias, a, b, scale, dropout, seed
-    )
-    return result
-
-
-def _forward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    a: Tensor,
-    b: Tensor,
-    scale: float,
-    dropout: float,
-    mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    rows = x.reshape(-1, x.shape[-1])
-    if mask is not None:
-        small = F.linear(masked(rows, mask), (a / (1 - dropout)).to(x.dtype))
-    else:
-        small = F.linear(rows, a.to(x.dtype))
+    """``x·Wᵀ + bias + S·Bᵀ``, and ``S = scale·x̂·Aᵀ``."""
+    rows = x.reshape(-1, x.shape[-1])  # (M, K)
+    mask = mask_of(rows, dropout, seed)
+    small = shrink(rows, a, scale / (1 - dropout), mask)
     y = F.linear(rows, weight, bias)
-    y.addmm_(small, (b * scale).to(x.dtype).t())
+    y.addmm_(small, b.to(x.dtype).t())
     return y.view(*x.shape[:-1], y.shape[-1]), small
 
 
-class _LoraLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
-        scale: float,
-        dropout: float,
-        seed: int | None,
-    ) -> Tensor:
-        mask = _mask(x, dropout, seed)
-        y, small = _forward(x, weight, bias, a, b, scale, dropout, mask)
-        ctx.save_for_backward(x, weight, a, b, small)
-        ctx.scale, ctx.dropout, ctx.seed = scale, dropout, seed
-        ctx.bias_dtype = None if bias is None else bias.dtype
-        return y
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, a, b, small = ctx.saved_tensors
-        for_x, for_weight, for_bias, for_a, for_b = ctx.needs_input_grad[:5]
-        rows, dy = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-        mask = _mask(x, ctx.dropout, ctx.seed)
-        d_small = dy @ (b * ctx.scale).to(x.dtype)
-        return (
-            _grad_x(dy, weight, d_small, a, ctx.dropout, mask).view_as(x) if for_x else None,
-            dy.t() @ rows if for_weight else None,
-            dy.sum(0, dtype=ctx.bias_dtype) if for_bias else None,
-            _grad_a(d_small, rows, a, ctx.dropout, mask) if for_a else None,
-            (dy.t() @ small).to(b.dtype).mul_(ctx.scale) if for_b else None,
-            None,
-            None,
-            None,
-        )
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    a: Tensor,
+    b: Tensor,
+    small: Tensor,
+    scale: float,
+    dropout: float,
+    seed: int | None,
+    needs: Sequence[bool],
+    /,
+) -> tuple[Tensor | None, ...]:
+    """The gradients that are asked for; dS is computed once for x and a."""
+    for_x, for_weight, for_bias, for_a, for_b = needs
+    rows, dy = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    mask = mask_of(rows, dropout, seed) if for_x or for_a else None
+    d_small = grad_small(dy, b, scale / (1 - dropout)) if for_x or for_a else small
+    dx = add_low_rank(dy @ weight, d_small, a, mask).view(x.shape) if for_x else None
+    return (
+        dx,
+        dy.t() @ rows if for_weight else None,
+        dy.sum(0) if for_bias else None,
+        grad_a(d_small, rows, a, mask) if for_a else None,
+        grad_b(dy, small, b) if for_b else None,
+    )
 
 
-def _mask(x: Tensor, dropout: float, seed: int | None) -> Tensor | None:
-    """The dropout mask of the rows of ``x``; None without dropout."""
-    if not dropout or seed is None:
-        return None
-    return draw_mask(x, dropout, seed).view(-1, x.shape[-1])
+def mask_of(rows: Tensor, dropout: float, seed: int | None) -> Tensor | None:
+    """The dropout mask of ``rows``; None without dropout."""
+    return draw_mask(rows, dropout, seed) if dropout and seed is not None else None
 
 
-def _grad_x(
-    dy: Tensor, weight: Tensor, d_small: Tensor, a: Tensor, dropout: float, mask: Tensor | None
-) -> Tensor:
-    dx = dy @ weight
+def shrink(rows: Tensor, a: Tensor, factor: float, mask: Tensor | None) -> Tensor:
+    """``factor·x̂·Aᵀ``: (M, rank)."""
+    small = F.linear(rows if mask is None else masked(rows, mask), a.to(rows.dtype))
+    return small if factor == 1 else small.mul_(factor)
+
+
+def grad_small(dy: Tensor, b: Tensor, factor: float) -> Tensor:
+    """``factor·dY·B``: (M, rank)."""
+    d_small = dy @ b.to(dy.dtype)
+    return d_small if factor == 1 else d_small.mul_(factor)
+
+
+def add_low_rank(dx: Tensor, d_small: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
+    """``dx`` plus what comes through the low-rank part; ``dx`` is overwritten."""
     if mask is None:
         return dx.addmm_(d_small, a.to(dx.dtype))
-    return dx.add_(masked(d_small @ (a / (1 - dropout)).to(dx.dtype), mask))
+    return dx.add_(masked(d_small @ a.to(dx.dtype), mask))
 
 
-def _grad_a(
-    d_small: Tensor, rows: Tensor, a: Tensor, dropout: float, mask: Tensor | None
-) -> Tensor:
-    if mask is None:
-        return (d_small.t() @ rows).to(a.dtype)
-    return (d_small.t() @ masked(rows, mask)).to(a.dtype).div_(1 - dropout)
+def grad_a(d_small: Tensor, rows: Tensor, a: Tensor, mask: Tensor | None) -> Tensor:
+    """``dSᵀ·x̂`` in the dtype of ``a``."""
+    return (d_small.t() @ (rows if mask is None else masked(rows, mask))).to(a.dtype)
+
+
+def grad_b(dy: Tensor, small: Tensor, b: Tensor) -> Tensor:
+    """``dYᵀ·S`` in the dtype of ``b``."""
+    return (dy.t() @ small).to(b.dtype)
