@@ -1,7 +1,5 @@
 import importlib.metadata
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -277,20 +275,6 @@ def test_config_rebuilds_the_encoder():
 def test_the_encoder_is_found_by_its_entry_point():
     (entry,) = importlib.metadata.entry_points(group="netllm.encoders", name="graph")
     assert entry.load() is Graph
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("netllm_encoders.Step; print('fine')", "fine"),
-        ("netllm_encoders.Graph", 'python -m pip install "netllm-encoders[graph]"'),
-        ("netllm_encoders.Grapf", "has no attribute 'Grapf'"),
-    ],
-)
-def test_only_the_graph_needs_torch_geometric(line, words):
-    code = f"import sys; sys.modules['torch_geometric'] = None; import netllm_encoders; {line}"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert words in ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("name", ["stages", "edges", "can_wait"])

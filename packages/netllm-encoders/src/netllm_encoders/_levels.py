@@ -1,7 +1,5 @@
 """Embeddings of stages, of jobs and of the whole cluster, from the bottom up."""
 
-import warnings
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -9,21 +7,15 @@ from torch import Tensor, nn
 from netllm_encoders._cluster import Cluster
 from netllm_encoders.columns import Columns
 
-try:
-    with warnings.catch_warnings():  # importing it scripts classes, which newer torch deprecates
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from torch_geometric.utils import scatter  # type: ignore[import-untyped]
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"`Graph` needs the module {error.name!r}, which is not installed. "
-        'Run: python -m pip install "netllm-encoders[graph]"',
-        name=error.name,
-    ) from error
-
 
 def mlp(features: int, hidden: int) -> nn.Sequential:
     """Two linear maps with a GELU between them."""
     return nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+
+
+def sums(rows: Tensor, owner: Int[Tensor, "row"], owners: int) -> Tensor:
+    """The sum of every owner's rows."""
+    return rows.new_zeros(owners, rows.shape[1]).index_add_(0, owner, rows)
 
 
 class Round(nn.Module):
@@ -41,7 +33,7 @@ class Round(nn.Module):
         """The stages, each with what the sum of its children's messages adds to it."""
         parent, child = edges.unbind(-1)
         messages = self.message(stages).index_select(0, child)
-        summed = scatter(messages, parent, dim=0, dim_size=len(stages))
+        summed = sums(messages, parent, len(stages))
         updated: Tensor = stages + self.update(torch.cat([stages, self.norm(summed)], -1))
         return updated
 
@@ -76,9 +68,9 @@ class Levels(nn.Module):
     ]:
         """Embeddings of all stages, jobs and steps."""
         stages = self._stages(cluster)
-        sums = scatter(cluster.stages, cluster.stage_job, dim=0, dim_size=len(cluster.jobs))
-        jobs = self._jobs(cluster, stages, sums)
-        return stages, jobs, self._whole(cluster, jobs, sums)
+        columns = sums(cluster.stages, cluster.stage_job, len(cluster.jobs))
+        jobs = self._jobs(cluster, stages, columns)
+        return stages, jobs, self._whole(cluster, jobs, columns)
 
     def _stages(self, cluster: Cluster) -> Tensor:
         demand = cluster.stages[:, self.stage_columns.names.index("demand")]
@@ -91,22 +83,25 @@ class Levels(nn.Module):
             stages = layer(stages, cluster.edges)
         return stages
 
-    def _jobs(self, cluster: Cluster, stages: Tensor, sums: Tensor) -> Tensor:
+    def _jobs(self, cluster: Cluster, stages: Tensor, columns: Tensor) -> Tensor:
         index, size = cluster.stage_job, len(cluster.jobs)
         supply = cluster.jobs[:, self.job_columns.names.index("supply")]
         share = supply / cluster.executors.index_select(0, cluster.job_step)
-        longest = scatter(cluster.stages, index, dim=0, dim_size=size, reduce="max")
+        stage_columns = cluster.stages.shape[1]
+        longest = cluster.stages.new_zeros(size, stage_columns).scatter_reduce(
+            0, index[:, None].expand(-1, stage_columns), cluster.stages, "amax"
+        )
         features = [
             self.job_columns(cluster.jobs),
             share[:, None],
-            self.stage_columns.sums(sums),
+            self.stage_columns.sums(columns),
             self.stage_columns(longest)[:, self.paths],
-            self.job_norm(scatter(stages, index, dim=0, dim_size=size)),
+            self.job_norm(sums(stages, index, size)),
         ]
         jobs: Tensor = self.job_layers(torch.cat(features, -1))
         return jobs
 
-    def _whole(self, cluster: Cluster, jobs: Tensor, sums: Tensor) -> Tensor:
+    def _whole(self, cluster: Cluster, jobs: Tensor, columns: Tensor) -> Tensor:
         size = len(cluster.executors)
         counts = [
             torch.bincount(index, minlength=size)
@@ -116,8 +111,8 @@ class Levels(nn.Module):
         features = [
             torch.stack([share, cluster.can_wait], -1),
             torch.stack(counts, -1).log1p(),
-            self.stage_columns.sums(scatter(sums, cluster.job_step, dim=0, dim_size=size)),
-            self.whole_norm(scatter(jobs, cluster.job_step, dim=0, dim_size=size)),
+            self.stage_columns.sums(sums(columns, cluster.job_step, size)),
+            self.whole_norm(sums(jobs, cluster.job_step, size)),
         ]
         whole: Tensor = self.whole_layers(torch.cat(features, -1))
         return whole
