@@ -240,3 +240,10 @@ def test_the_time_in_the_cluster_grows_by_minus_the_reward(setting):
     for _ in range(30):
         rewards_ms += run.step(*run.ask(cjs.fair()))
     assert run.observe()["job_ms"][0] - before_ms == pytest.approx(-rewards_ms)
+
+
+def test_an_episode_is_the_same_in_another_process(setting):
+    episodes = setting.episodes("test", episodes=2)
+    sent = pickle.loads(pickle.dumps(episodes))
+    wanted = cjs.rollout(cjs.fair(), setting, episodes)
+    assert cjs.rollout(cjs.fair(), setting, sent).jct_s.tolist() == wanted.jct_s.tolist()

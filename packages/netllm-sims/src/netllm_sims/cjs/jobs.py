@@ -44,6 +44,10 @@ class Catalogue:
         self.dags = tuple(dags)
         self._number = {id(dag): number for number, dag in enumerate(self.dags)}
 
+    def __reduce__(self) -> tuple[type, tuple[tuple[Dag, ...]]]:
+        """In another process the graphs are other objects, to be numbered anew."""
+        return type(self), (self.dags,)
+
     def number(self, dag: Dag) -> int:
         """Place of the graph in the catalogue."""
         return self._number[id(dag)]
