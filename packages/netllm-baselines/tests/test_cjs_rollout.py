@@ -10,7 +10,7 @@ from netllm_sims.cjs.layout import BUSY, LUCK
 
 @pytest.fixture(scope="module")
 def small():
-    return cjs.setting("synthetic", num_jobs=12, num_executors=8)
+    return cjs.setting("synthetic", num_jobs=10, num_executors=8)
 
 
 def asked(policy, simulator):
@@ -31,18 +31,19 @@ def moments(setting, every):
 
 
 def test_it_beats_what_it_starts_from(small):
-    episodes = small.episodes("valid", seeds=range(20, 26))
+    episodes = small.episodes("valid", seeds=range(20, 23))
     jct_s = [cjs.rollout(p(small), small, episodes).jct_s.mean() for p in (Rollout, TunedShare)]
-    assert jct_s[0] < 0.96 * jct_s[1]
+    assert jct_s[0] < 0.95 * jct_s[1]
 
 
 def test_an_episode_depends_on_the_seed_and_not_on_the_batch(small):
     episodes = small.episodes("valid", seeds=[20, 21])
+    policy = Rollout(small, candidates=4, samples=2, more=2)
     both, again, other = (
-        cjs.rollout(pickle.loads(pickle.dumps(Rollout(small))), small, episodes, seed=seed)
+        cjs.rollout(pickle.loads(pickle.dumps(policy)), small, episodes, seed=seed)
         for seed in (1, 1, 2)
     )
-    alone = cjs.rollout(Rollout(small), small, episodes[1:], seed=1)
+    alone = cjs.rollout(policy, small, episodes[1:], seed=1)
     assert both.jct_s.tolist() == again.jct_s.tolist() != other.jct_s.tolist()
     assert both.jct_s[1] == alone.jct_s[0]
 
