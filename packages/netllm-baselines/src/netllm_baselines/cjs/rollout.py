@@ -28,9 +28,9 @@ class Rollout:
     further ones the best one. Against 4 draws for all and 8 for three this takes about 0.65 of the
     simulations, for some 3 % less gain per decision.
 
-    Simulations know what a scheduler knows: durations of tasks to come are their own draws, those
-    of running tasks are drawn anew given that they have lasted until now, and no job arrives.
-    Answers depend on the seed, the job sequence and the state, not on the batch.
+    Simulations do not know the future: durations of tasks to come are their own draws, those of
+    running tasks are drawn anew given that they have lasted until now, and no job arrives. They do
+    know, beyond the observation, the profiles that durations are drawn from. Answers depend on the seed, the job sequence and the state, not on the batch.
 
     Args:
         setting: Tells tuned-share's numbers.
