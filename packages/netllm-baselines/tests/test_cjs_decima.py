@@ -18,7 +18,7 @@ def weights(features, seed=0):
     """Random weights of the published network (5 features) or the extended one (12)."""
     rng = np.random.default_rng(seed)
     gnn, policy = (32, 16, 16), (64, 64, 1)
-    executors = 36 if features == 5 else features + 49
+    executors = 36 if features == 5 else features + 50
     inputs = (features, 16, 16, features + 16, 16, features + 48, executors)
     arrays = {}
     for name, width in zip(PERCEPTRONS, inputs, strict=True):
@@ -138,7 +138,7 @@ def softmax(scores):
 
 
 def plain_probabilities(arrays, seen, extended):
-    """Of each choice (waiting last), and of executors given each stage."""
+    """Of each choice, and of executors given each stage."""
     (cluster,) = seen["executors"]
     x, room = plain_features(seen, extended)
     h, job = plain_embedding(arrays, x, seen["edges"], extended), seen["stage_job"]
@@ -147,14 +147,13 @@ def plain_probabilities(arrays, seen, extended):
     whole = mlp(arrays, "encoder.global_encoder.mlp", jobs).sum(axis=0)
     rows = np.flatnonzero(seen["schedulable"])
     inputs = [np.concatenate([x[i], h[i], jobs[job[i]], whole]) for i in rows]
-    if extended and seen["can_wait"][0]:
-        inputs.append(np.concatenate([np.zeros(x.shape[1] + 32), whole]))
     given = []
     for i in rows:
         count = min(room[job[i]], int(seen["stages"][i, 4])) if extended else room[job[i]]
         own = np.concatenate([x[i], h[i]] if extended else [x[i, :3]])
         shared = np.concatenate([own, jobs[job[i]], whole])
-        each = np.array([np.append(shared, k / cluster) for k in range(count)])
+        last = [[k / cluster, (k + 1) / count][: 1 + extended] for k in range(count)]
+        each = np.array([np.append(shared, two) for two in last])
         given.append(softmax(mlp(arrays, "exec_policy_network.mlp_score", each)[:, 0]))
     return softmax(mlp(arrays, "stage_policy_network.mlp_score", np.array(inputs))[:, 0]), given
 
@@ -162,27 +161,23 @@ def plain_probabilities(arrays, seen, extended):
 @pytest.mark.parametrize("features", [5, 12])
 def test_the_compiled_network_computes_what_plain_numpy_does(small, features):
     """At every decision of an episode: places in the softmax and log-probabilities."""
-    own, rng, waited = weights(features), np.random.default_rng(1), 0
+    own, rng = weights(features), np.random.default_rng(1)
     policy, best = Decima(small, weights=own), Decima(small, weights=own, greedy=True)
     simulator = cjs.Simulator(small, small.episodes("test", episodes=1)[0])
     while not simulator.done:
         seen, uniforms = simulator.observe(), rng.random((1, 2))
         choices, given = plain_probabilities(own.arrays, seen, features == 12)
         ((choice, executors),), (logs,) = policy.choose(seen, uniforms)
-        number = choice if choice >= 0 else len(choices) - 1
-        wanted = [np.log(choices[number]), 0.0]
-        assert choices[:number].sum() - 1e-5 < uniforms[0, 0] < choices[: number + 1].sum() + 1e-5
-        if choice >= 0:
-            below = given[choice][: executors - 1].sum()
-            assert below - 1e-5 < uniforms[0, 1] < below + given[choice][executors - 1] + 1e-5
-            wanted[1] = np.log(given[choice][executors - 1])
+        numbers = given[choice]
+        two = (choices, choice, uniforms[0, 0]), (numbers, executors - 1, uniforms[0, 1])
+        for shares, number, u in two:
+            assert shares[:number].sum() - 1e-5 < u < shares[: number + 1].sum() + 1e-5
+        wanted = np.log([choices[choice], numbers[executors - 1]])
         np.testing.assert_allclose(logs, wanted, atol=1e-4)
         ((top, count),) = best.act(seen)
         assert choices[top] > choices.max() - 1e-5
-        assert top < 0 or given[top][count - 1] > given[top].max() - 1e-5
-        waited += choice < 0
+        assert given[top][count - 1] > given[top].max() - 1e-5
         simulator.step(choice, executors)
-    assert (waited > 0) == (features == 12)
 
 
 @pytest.mark.parametrize("features", [5, 12])

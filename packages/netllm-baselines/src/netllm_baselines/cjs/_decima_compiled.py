@@ -179,7 +179,7 @@ def summarise(
 def score_stage(
     flat: Vector, layout: Pairs, x: Vector, h: Vector, job: Vector, whole: Vector, spare: Rows
 ) -> float:  # fmt: skip
-    """Score of a stage; of waiting, if it is a stage of zeros."""
+    """Score of a stage."""
     row, gather = layout[STAGE], spare[3]
     at = put(gather, put(gather, 0, x), h)
     put(gather, put(gather, at, job), whole)
@@ -192,26 +192,28 @@ def score_executors(
     flat: Vector, layout: Pairs, x: Vector, h: Vector, job: Vector, whole: Vector,
     executors: int, options: int, spare: Rows, scores: Vector,
 ) -> None:  # fmt: skip
-    """Score 1 to `options` executors, given the stage (in the published network, its job)."""
+    """Score 1 to `options` executors, given the stage (in the published network, its job).
+
+    The last inputs are executors - 1 / all executors and (extended only) executors / `options`.
+    """
     row, gather, shared = layout[EXECUTORS], spare[3], spare[4]
-    hidden, inputs = row[2], row[1] - 1
-    last = row[0] + inputs * hidden
-    at = inputs - 2 * WIDTH  # 3 features of the job, or those of the stage and its embedding
-    if at == JOB_FEATURES:
-        put(gather, 0, x[:JOB_FEATURES])
-    else:
-        put(gather, put(gather, 0, x), h)
-    put(gather, put(gather, at, job), whole)
+    hidden, extended = row[2], x.shape[0] > PUBLISHED
+    at = put(gather, put(gather, 0, x), h) if extended else put(gather, 0, x[:JOB_FEATURES])
+    inputs = put(gather, put(gather, at, job), whole)
+    last, bias = row[0] + inputs * hidden, row[0] + row[1] * hidden
     for o in range(hidden):
-        shared[o] = flat[last + hidden + o]
+        shared[o] = flat[bias + o]
     for i in range(inputs):
         for o in range(hidden):
             shared[o] += gather[i] * flat[row[0] + i * hidden + o]
     for k in range(options):
-        share = np.float32(k / executors)
+        share, full = np.float32(k / executors), np.float32((k + 1) / options)
         for o in range(hidden):
             spare[0, o] = shared[o] + share * flat[last + o]
-        scores[k] = score(flat, row, last + 2 * hidden, spare)
+        if extended:
+            for o in range(hidden):
+                spare[0, o] += full * flat[last + hidden + o]
+        scores[k] = score(flat, row, bias + hidden, spare)
 
 
 @inner
@@ -248,7 +250,6 @@ def act(
     stage_job: Whole,
     pointers: Int[ndarray, "3 batch_and_end"],
     executors: Whole,
-    can_wait: Bool[ndarray, "batch"],
     uniforms: Float[ndarray, "batch 2"],
     greedy: bool,
     scratch: tuple[Float[ndarray, "4 stage 16"], Rows, Rows, Vector, Pairs],
@@ -258,8 +259,7 @@ def act(
     """Choice and executors of each episode, and the log-probabilities of both.
 
     `seen` comes from `describe`: features, room and depth; `pointers` are those of jobs, stages
-    and edges. The extended network may wait where that is allowed, and gives no more executors
-    than the stage's demand.
+    and edges. The extended network gives no more executors than the stage's demand.
     """
     flat, layout = network
     x, room, depth = seen
@@ -279,21 +279,14 @@ def act(
                 scores[count] = score_stage(flat, layout, x[s], h[0, s], job, whole, spare)
                 marks[0, i + count] = s
                 count += 1
-        stages = count
-        if extended and can_wait[b]:
-            zero, none = spare[5, :WIDTH], spare[5, : x.shape[1]]
-            scores[count] = score_stage(flat, layout, none, zero, zero, whole, spare)
-            count += 1
-        choice, log_probability[b, 0] = draw(scores, count, uniforms[b, 0], greedy)
-        actions[b, 0], actions[b, 1], log_probability[b, 1] = -1, 1, 0.0
-        if choice < stages:
-            s = marks[0, i + choice]
-            options = room[stage_job[s]]
-            if extended:
-                options = min(options, int(demand[s]))
-            job = each[stage_job[s] - j]
-            score_executors(
-                flat, layout, x[s], h[0, s], job, whole, executors[b], options, spare, scores
-            )
-            count, log_probability[b, 1] = draw(scores, options, uniforms[b, 1], greedy)
-            actions[b, 0], actions[b, 1] = choice, 1 + count
+        actions[b, 0], log_probability[b, 0] = draw(scores, count, uniforms[b, 0], greedy)
+        s = marks[0, i + actions[b, 0]]
+        options = room[stage_job[s]]
+        if extended:
+            options = min(options, int(demand[s]))
+        job = each[stage_job[s] - j]
+        score_executors(
+            flat, layout, x[s], h[0, s], job, whole, executors[b], options, spare, scores
+        )
+        count, log_probability[b, 1] = draw(scores, options, uniforms[b, 1], greedy)
+        actions[b, 1] = 1 + count

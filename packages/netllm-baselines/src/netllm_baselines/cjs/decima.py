@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 DEMAND = 4
 """Column of the observation's `stages`."""
+OURS = Path(str(files("netllm_baselines.cjs") / "weights" / "decima-ours.safetensors"))
+"""Weights of our own training, in this package."""
 
 
 class Decima:
@@ -88,7 +91,7 @@ class Decima:
         scratch = (
             np.empty((4, stages, compiled.WIDTH), np.float32),
             np.empty((len(observation["jobs"]) + batch, compiled.WIDTH), np.float32),
-            np.zeros((6, 128), np.float32),
+            np.empty((5, 128), np.float32),
             np.empty(most, np.float32),
             np.empty((2, stages), np.int64),
         )
@@ -101,7 +104,6 @@ class Decima:
             observation["stage_job"],
             np.stack([observation[f"{name}_ptr"] for name in ("job", "stage", "edge")]),
             observation["executors"],
-            observation["can_wait"],
             uniforms,
             self.greedy,
             scratch,
@@ -113,6 +115,8 @@ class Decima:
 
 DecimaGreedy = partial(Decima, greedy=True)
 """`Decima` by its best stage and the best number of executors for it."""
+DecimaOurs = partial(Decima, weights=OURS)
+"""An extended `Decima` that we trained on the simulator; see `decima_training`."""
 
 
 def describe(

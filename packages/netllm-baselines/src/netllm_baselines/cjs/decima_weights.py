@@ -44,7 +44,7 @@ class Weights:
         expected = {
             "encoder.dag_encoder.mlp": features + 16,
             "stage_policy_network.mlp_score": features + 48,
-            "exec_policy_network.mlp_score": 36 if features == 5 else features + 49,
+            "exec_policy_network.mlp_score": 36 if features == 5 else features + 50,
         }
         for name, inputs in expected.items():
             if shapes[name][0] != inputs:
