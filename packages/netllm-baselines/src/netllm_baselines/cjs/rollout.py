@@ -30,7 +30,9 @@ class Rollout:
 
     Simulations do not know the future: durations of tasks to come are their own draws, those of
     running tasks are drawn anew given that they have lasted until now, and no job arrives. They do
-    know, beyond the observation, the profiles that durations are drawn from. Answers depend on the seed, the job sequence and the state, not on the batch.
+    know, beyond the observation, the profiles that durations are drawn from. Answers
+    depend on the seed, the job sequence and the state, not on the batch (`rollout(batch=…)` gives
+    each batch a seed of its own).
 
     Args:
         setting: Tells tuned-share's numbers.
