@@ -27,7 +27,7 @@ PACKAGES = {config["project"]["name"]: path for path, config in PROJECTS.items()
 SOURCES = [str(path / "src") for path in PACKAGES.values()]
 EDITABLE = [f"-e{path}" for path in PACKAGES.values()]
 
-TASKS = ("abr", "vp")
+TASKS = ("abr", "cjs", "vp")
 SIBLINGS = ("workspace", "tagged")
 LIBRARIES = ("lowest", "newest")
 

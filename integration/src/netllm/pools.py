@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from netllm_adapt import Episode, Pool
+    from netllm_adapt import Episode, Pool, Ragged
 
 
 def export(pool: Pool, path: Path) -> Path:
@@ -55,7 +55,7 @@ def _json_lines(pool: Pool, path: Path) -> None:
             row = {
                 **_heading(episode),
                 "meta": episode.meta,
-                **{name: values.tolist() for name, values in _arrays(episode)},
+                **{name: _lists(values) for name, values in _arrays(episode)},
             }
             file.write(json.dumps(row) + "\n")
 
@@ -82,7 +82,15 @@ def _heading(episode: Episode) -> dict[str, Any]:
     return {"id": episode.id, "policy": episode.policy, "seed": episode.seed}
 
 
-def _arrays(episode: Episode) -> Iterator[tuple[str, np.ndarray]]:
+def _lists(values: np.ndarray | Ragged) -> list[Any]:
+    """Plain lists, one entry per step."""
+    if isinstance(values, tuple):
+        return [part.tolist() for part in np.split(values.values, values.ptr[1:-1])]
+    listed: list[Any] = values.tolist()
+    return listed
+
+
+def _arrays(episode: Episode) -> Iterator[tuple[str, np.ndarray | Ragged]]:
     yield from episode.observations.items()
     yield "action", episode.actions
     # A field of the observation is called `reward` too: the last step's, known before the action.
@@ -91,7 +99,12 @@ def _arrays(episode: Episode) -> Iterator[tuple[str, np.ndarray]]:
         yield "label", episode.labels
 
 
-def _spread(name: str, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def _spread(name: str, values: np.ndarray | Ragged) -> Iterator[tuple[str, np.ndarray]]:
     """One column per number of a step."""
+    if isinstance(values, tuple):
+        raise ValueError(
+            f"A .csv must have as many columns at every step, but {name!r} holds any number of "
+            "values. Export to .parquet or .jsonl."
+        )
     for index in np.ndindex(values.shape[1:]):
         yield ".".join([name, *map(str, index)]), values[(slice(None), *index)]

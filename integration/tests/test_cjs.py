@@ -1,0 +1,183 @@
+"""The task from end to end, on the tiny backbone and generated graphs."""
+
+import json
+
+import netllm
+import numpy as np
+import pytest
+from netllm.cjs import CJS, JOBS, STAGES, Mixed, Scheduler, seen
+from netllm_adapt import AdaptedModel, Pool, Ragged
+from netllm_sims import cjs
+
+SMALL = {"num_jobs": 8, "num_executors": 6}
+TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return netllm.rl_collect(
+        "cjs",
+        policy=["tuned-share", "fair"],
+        relabel="tuned-share",
+        epsilon=0.1,
+        setting="synthetic",
+        episodes=6,
+        set=SMALL,
+        out=tmp_path_factory.mktemp("cjs") / "pool",
+    )
+
+
+@pytest.fixture(scope="module")
+def run(pool, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cjs") / "run"
+    netllm.adapt("cjs", pool=pool.path, backbone="tiny-random", out=out, validation=2, **TINY)
+    return out
+
+
+def test_columns_are_declared_in_the_simulators_order():
+    assert tuple(STAGES) == cjs.STAGE_COLUMNS
+    assert tuple(JOBS) == cjs.JOB_COLUMNS
+
+
+def test_what_is_seen_of_a_batch_is_what_is_seen_of_its_episodes():
+    place = cjs.setting("synthetic", **SMALL)
+    runs = [cjs.Simulator(place, e) for e in place.episodes("test", episodes=3)]
+    for run in runs:
+        for _ in range(5):
+            run.step(*run.ask(cjs.fair()))
+    whole = seen(cjs.observe(runs, [0, 1, 2]))
+    for k, run in enumerate(runs):
+        one = seen(run.observe())
+        for name, field in one.items():
+            part = whole[name]
+            got = part.steps(k, k + 1).values if isinstance(part, Ragged) else part[k : k + 1]
+            wanted = field.values if isinstance(field, Ragged) else field
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_return_is_minus_the_mean_completion_time(pool):
+    for episode in pool:
+        assert episode.rewards.sum() == pytest.approx(-episode.meta["jct_s"], rel=1e-4)
+        assert episode.observations["reward"][1:] == pytest.approx(episode.rewards[:-1])
+
+
+def test_labels_are_what_the_teacher_would_have_done(pool):
+    by_teacher, by_fair = pool[0], pool[1]
+    assert (by_teacher.policy, by_fair.policy) == ("tuned-share", "fair")
+    differs = (by_teacher.labels != by_teacher.actions).any(1)
+    assert 0 < differs.mean() < 0.3  # only at random actions, a tenth of all
+    assert (by_fair.labels != by_fair.actions).any(1).mean() > differs.mean()
+
+
+def test_pieces_of_a_collection_may_run_at_once(pool, tmp_path):
+    again = netllm.rl_collect(
+        "cjs",
+        policy=["tuned-share", "fair"],
+        relabel="tuned-share",
+        epsilon=0.1,
+        setting="synthetic",
+        episodes=6,
+        set=SMALL,
+        jobs=2,
+        out=tmp_path / "again",
+    )
+    for ours, theirs in zip(pool, again, strict=True):
+        assert ours.id == theirs.id
+        np.testing.assert_array_equal(ours.actions, theirs.actions)
+        for name, field in ours.observations.items():
+            for one, other in zip(field, theirs.observations[name], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_strays_follow_the_other_policy_at_the_stated_rate():
+    class Fixed:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def reset(self, seed):
+            pass
+
+        def act(self, observation):
+            return np.full((len(observation["episode"]), 2), self.answer)
+
+    mixed = Mixed(Fixed(1), Fixed(2), 0.25)
+    mixed.reset(0)
+    answers = mixed.act({"episode": np.arange(4_000)})
+    assert (answers[:, 0] == 2).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_an_adapted_model_is_tested_beside_its_rivals(run, tmp_path):
+    report = netllm.test(
+        "cjs", policy=["fair", "random"], checkpoint=run, setting="synthetic", episodes=3, set=SMALL
+    )
+    assert [result.label for result in report.results] == ["fair", "random", str(run)]
+    for result in report.results:
+        assert [row["seed"] for row in result.episodes] == [666, 667, 668]
+        assert all(np.isfinite(row["jct_s"]) for row in result.episodes)
+    from netllm.plots import save
+
+    paths = save(report, CJS().draws, tmp_path / "plots")
+    assert {path.name for path in paths} == {"cdf.png", "box.png", "bars.png", "gantt.png"}
+    assert all(path.stat().st_size > 5_000 for path in paths)
+
+
+def test_seeds_name_job_sequences_whatever_the_part():
+    options = {"policy": "fair", "setting": "synthetic", "set": SMALL}
+    some = netllm.test("cjs", seeds=[668, 20], **options)
+    assert [row["seed"] for row in some.results[0].episodes] == [668, 20]
+    alone = netllm.test("cjs", seeds=668, **options)
+    assert alone.results[0].episodes[0]["jct_s"] == some.results[0].episodes[0]["jct_s"]
+
+
+def test_a_checkpoint_decides_alike_in_a_batch_and_alone(run):
+    options = {"checkpoint": run, "setting": "synthetic", "set": SMALL}
+    together = netllm.test("cjs", seeds=[666, 667, 668], **options).results[0]
+    alone = [netllm.test("cjs", seeds=seed, **options).results[0] for seed in (666, 667, 668)]
+    assert [row["jct_s"] for row in together.episodes] == pytest.approx(
+        [one.episodes[0]["jct_s"] for one in alone]
+    )
+
+
+def test_the_return_asked_for_is_lowered_by_what_was_spent(run):
+    place = cjs.setting("synthetic", **SMALL)
+    model = AdaptedModel.from_pretrained(run / "best")
+    model.target_return = -30.0
+    asked = []
+    encode = model.encoder.observe
+    model.encoder.observe = lambda seen, back: asked.append(float(back[0, 0])) or encode(seen, back)
+    done = cjs.rollout(
+        Scheduler(model, place), place, place.episodes("test", episodes=1), record=True
+    )
+    spent_s = -np.cumsum(done.rewards_ms[0])[:-1] * 1e-3 / place.num_jobs
+    assert asked == pytest.approx([-30.0, *(-30.0 + spent_s)], abs=1e-3)
+
+
+def test_the_program_collects_adapts_and_tests(netllm, tmp_path):
+    out = tmp_path / "pool"
+    small = [f"--set={name}={value}" for name, value in SMALL.items()]
+    collect = ("rl-collect", "cjs", "--policy", "fair", "--setting", "synthetic", "--episodes", "2")
+    assert netllm(*collect, *small, "--out", out)[0] == 0
+    assert len(Pool(out)) == 2
+    code, _, err = netllm("pool", "export", out, tmp_path / "pool.csv")
+    assert code == 2
+    assert "any number of values" in " ".join(err.split())
+    assert netllm("pool", "export", out, tmp_path / "pool.jsonl")[0] == 0
+    row = json.loads((tmp_path / "pool.jsonl").read_text().splitlines()[0])
+    assert len(row["stages"]) == len(row["action"])
+    code, text, _ = netllm(
+        *("test", "cjs", "--policy", "fair", "--setting", "synthetic", *small, "--seeds", "700"),
+        "--json",
+    )
+    assert code == 0
+    (result,) = json.loads(text)["results"]
+    assert [(row["seed"], row["jct_s"] > 0) for row in result["episodes"]] == [(700, True)]
+
+
+def test_adapting_without_a_pool_says_how_to_collect_one(netllm, tmp_path):
+    code, _, err = netllm("adapt", "cjs", "--out", tmp_path / "run")
+    assert code == 2
+    assert "netllm rl-collect cjs" in " ".join(err.split())
+
+
+def test_the_rivals_of_the_table_are_registered():
+    assert set(CJS().rivals) <= {*netllm.policies("cjs"), "decima-ours"}
