@@ -4,8 +4,8 @@
 
 An episode of `default` (50 executors, 200 jobs; real profiles with NETLLM_DATA, else generated
 ones) is driven by tuned-share. At each decision the model is asked too: observation, graph encoder,
-all layers of the backbone through the stream, head. Beside it the library's pass over the whole window,
-as without a stream. Warm, on one core, adapter merged, in turn and in CPU time.
+all layers of the backbone through the stream, head. Beside it the library's pass over the whole
+window, as without a stream. Warm, on one core, adapter merged, in turn and in CPU time.
 """
 
 from __future__ import annotations
