@@ -53,9 +53,9 @@ def streamed(model: AdaptedModel, *, lean: bool | None) -> Tensor:
     stream = DecisionStream(model, batch=2, lean=lean)
     hidden = []
     for t in range(STEPS):
-        observation = {name: value[:, t : t + 1] for name, value in batch.observations.items()}
+        observation = {name: value[:, t] for name, value in batch.observations.items()}
         previous = batch.actions[:, t - 1] if t else None
-        hidden.append(stream.hidden(observation, batch.returns[:, t : t + 1], previous).float())
+        hidden.append(stream.hidden(observation, batch.returns[:, t], previous).float())
     return torch.cat(hidden, dim=1)
 
 

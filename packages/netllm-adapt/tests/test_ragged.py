@@ -72,9 +72,12 @@ def streamed_scores(model: AdaptedModel, episodes: list[Any], lean: bool | None)
         whole = [Segment(k, t, t, t + 1) for k in left]
         batch = collate(episodes, whole)
         previous = [episodes[k].actions[t - 1] for k in left] if t else None
-        hidden = stream.hidden(
-            batch.observations, batch.returns, None if previous is None else torch.tensor(previous)
-        )
+        seen = {
+            name: field if isinstance(field, Ragged) else field[:, 0]
+            for name, field in batch.observations.items()
+        }
+        action = None if previous is None else torch.tensor(previous)
+        hidden = stream.hidden(seen, batch.returns[:, 0], action)
         for k, score in zip(left, model.head.scores(hidden), strict=True):
             scores[k].append(score)
     return scores

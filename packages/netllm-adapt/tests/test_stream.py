@@ -42,9 +42,9 @@ def stream_logits(model: AdaptedModel, batch: Batch, *, lean: bool | None = None
     stream = DecisionStream(model, batch=len(batch.actions), lean=lean)
     logits = []
     for t in range(batch.actions.shape[1]):
-        observation = {name: value[:, t : t + 1] for name, value in batch.observations.items()}
+        observation = {name: value[:, t] for name, value in batch.observations.items()}
         previous = batch.actions[:, t - 1] if t else None
-        hidden = stream.hidden(observation, batch.returns[:, t : t + 1], previous)
+        hidden = stream.hidden(observation, batch.returns[:, t], previous)
         logits.append(model.head.logits(hidden)[:, 0])
     return torch.stack(logits, dim=1)
 

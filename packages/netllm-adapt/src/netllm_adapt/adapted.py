@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,27 @@ def embedding_width(backbone: nn.Module) -> int:
     """The width of `inputs_embeds`: the hidden size, or OPT's smaller `word_embed_proj_dim`."""
     config: Any = backbone.config
     return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
+
+
+class Rows(NamedTuple):
+    """Tokens on their way through a backbone."""
+
+    tokens: Float[Tensor, "row token width"]
+    mask: Bool[Tensor, "#row 1 token token"]
+    """Who may attend whom."""
+    read: Callable[[Tensor], Any]
+    """What the head reads of the hidden states, (row, token, width)."""
+
+    def through(self, backbone: nn.Module) -> Any:
+        """What the head reads, after a pass of these rows alone."""
+        position = torch.arange(self.tokens.shape[1], device=self.tokens.device)[None]
+        out = backbone(
+            inputs_embeds=self.tokens,
+            attention_mask=self.mask,
+            position_ids=position,
+            use_cache=False,
+        )
+        return self.read(out.last_hidden_state)
 
 
 class Adapted(nn.Module):

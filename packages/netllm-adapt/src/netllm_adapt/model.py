@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.adapted import Adapted, BackboneSpec
+from netllm_adapt.adapted import Adapted, BackboneSpec, Rows
 from netllm_adapt.attention import band
 from netllm_adapt.layout import Layout, stack
 from netllm_adapt.pool import Episode
@@ -161,32 +161,36 @@ class AdaptedModel(Adapted):
 
         As the encoder gives the tokens: (batch, step, token, width), or a `Ragged` pair.
         """
+        return self.rows(batch).through(self.backbone)
+
+    def rows(self, batch: Batch) -> Rows:
+        """The tokens of a batch, as they pass through the backbone."""
         observed = self.encoder.observe(batch.observations, batch.returns)
         acted = self.encoder.act(batch.actions, batch.observations)
         if not isinstance(observed, Tensor):
-            layout = Layout(observed[1], batch=len(batch.returns))
-            rows = layout.place(observed[0], acted)
-            return Ragged(layout.read(self._pass(rows, layout.step)), observed[1])
+            ptr = observed[1]
+            layout = Layout(ptr, batch=len(batch.returns))
+            tokens = layout.place(observed[0], acted)
+            return self._rows(tokens, layout.step, lambda h: Ragged(layout.read(h), ptr))
         tokens = torch.cat([observed, acted], dim=2)
         count, steps, per_step, _ = tokens.shape
         step = torch.arange(steps, device=tokens.device).repeat_interleave(per_step)
-        hidden = self._pass(tokens.flatten(1, 2), step[None])
-        return hidden.view(count, steps, per_step, -1)[:, :, :-1]
 
-    def _pass(
-        self, tokens: Float[Tensor, "batch token width"], step: Int[Tensor, "#batch token"]
-    ) -> Float[Tensor, "batch token width"]:
+        def read(hidden: Tensor) -> Tensor:
+            return hidden.view(count, steps, per_step, -1)[:, :, :-1]
+
+        return self._rows(tokens.flatten(1, 2), step[None], read)
+
+    def _rows(self, tokens: Tensor, step: Tensor, read: Callable[[Tensor], Any]) -> Rows:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        out = self.backbone(
-            inputs_embeds=tokens.to(self.dtype),
-            attention_mask=band(step, position, step, position, window=self.window),
-            position_ids=position,
-            use_cache=False,
-        )
-        hidden: Tensor = out.last_hidden_state
-        return hidden
+        mask = band(step, position, step, position, window=self.window)
+        return Rows(tokens.to(self.dtype), mask, read)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch step"]:
         """The loss of each step; zero where the step is context or padding."""
-        loss = self.head.loss(self.hidden(batch), batch.observations, batch.labels)
+        return self.loss(self.hidden(batch), batch)
+
+    def loss(self, hidden: Any, batch: Batch) -> Float[Tensor, "batch step"]:
+        """The loss of each step from its hidden states."""
+        loss = self.head.loss(hidden, batch.observations, batch.labels)
         return torch.where(batch.learn, loss, 0.0)

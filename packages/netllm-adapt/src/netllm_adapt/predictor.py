@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from netllm_adapt.adapted import Adapted
+from netllm_adapt.adapted import Adapted, Rows
 from netllm_adapt.arrays import as_tensor
 from netllm_adapt.lean import LeanPass, uncovered
 
@@ -117,16 +117,26 @@ class Predictor(Adapted):
 
     def hidden(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch width"]:
         """The hidden state of the last token, through the backbone's own modules."""
-        tokens = self.encoder.observe(observation).to(self.dtype)
-        out: Any = self.backbone(inputs_embeds=tokens, use_cache=False)
-        hidden: Tensor = out.last_hidden_state[:, -1]
+        hidden: Tensor = self._rows(observation).through(self.backbone)
         return hidden
+
+    def rows(self, batch: Batch) -> Rows:
+        """The tokens of a batch, as they pass through the backbone."""
+        return self._rows(batch.observations)
+
+    def _rows(self, observation: Mapping[str, Tensor]) -> Rows:
+        tokens = self.encoder.observe(observation).to(self.dtype)
+        count = tokens.shape[1]
+        mask = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
+        return Rows(tokens, mask[None, None], lambda hidden: hidden[:, -1])
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch"]:
         """The loss of each answer."""
-        loss: Tensor = self.head.loss(
-            self.hidden(batch.observations), batch.observations, batch.labels
-        )
+        return self.loss(self.hidden(batch.observations), batch)
+
+    def loss(self, hidden: Float[Tensor, "batch width"], batch: Batch) -> Float[Tensor, "batch"]:
+        """The loss of each answer from its hidden state."""
+        loss: Tensor = self.head.loss(hidden, batch.observations, batch.labels)
         return loss
 
 

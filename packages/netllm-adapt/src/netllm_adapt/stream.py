@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netllm_adapt.attention import Ring, band, cache_argument
@@ -18,6 +18,21 @@ from netllm_adapt.ragged import Ragged
 
 Piece = tuple[int, Float[Tensor, "token width"]]
 """Some tokens of one step, and its number."""
+
+
+class Feed(NamedTuple):
+    """What a stream passes through the backbone for one step."""
+
+    tokens: Float[Tensor, "batch token width"]
+    """New ones, padded at the end of their rows."""
+    position: Int[Tensor, "batch token"]
+    """-1 of padding."""
+    mask: Bool[Tensor, "batch 1 token slot"]
+    lengths: list[tuple[int, int]]
+    """Per row its tokens, and those of the new observation, which come last."""
+    observation: Mapping[str, Tensor | Ragged]
+    ptr: Int[Tensor, "offset"] | None
+    """Of the observation's tokens where their number differs."""
 
 
 class _Row:
@@ -50,7 +65,7 @@ class DecisionStream:
 
     def __init__(self, model: AdaptedModel, *, batch: int, lean: bool | None = None) -> None:
         self._model = model
-        self._ring = Ring(batch=batch, device=model.device)
+        self.ring = Ring(batch=batch, device=model.device)
         self._rows = [_Row(model.window) for _ in range(batch)]
         self._seen: Mapping[str, Tensor | Ragged] = {}
         self._step = 0
@@ -73,7 +88,7 @@ class DecisionStream:
         """Go on with some of the episodes only, by their numbers among the present ones."""
         self._rows = [self._rows[row] for row in rows.tolist()]
         self._seen = select(self._seen, rows)
-        self._ring.keep(rows)
+        self.ring.keep(rows)
         if self._lean is not None:
             self._lean.keep(rows)
 
@@ -96,22 +111,27 @@ class DecisionStream:
             greedy: the most likely answer, else a sampled one.
             generator: randomness of sampled answers.
         """
-        steps = {
-            name: value if isinstance(value, Ragged) else value[:, None]
-            for name, value in observation.items()
-        }
-        hidden = self.hidden(steps, return_to_go[:, None], previous_action)
-        answer: Tensor = self._model.head.answer(hidden, steps, greedy=greedy, generator=generator)
-        return answer[:, 0]
+        feed = self.feed(observation, return_to_go, previous_action)
+        return self.answer(self._through(feed), feed, greedy=greedy, generator=generator)
 
     @torch.inference_mode()
     def hidden(
         self,
         observation: Mapping[str, Tensor | Ragged],
-        return_to_go: Float[Tensor, "batch 1"],
+        return_to_go: Float[Tensor, "batch"],
         previous_action: Int[Tensor, "batch ..."] | None,
     ) -> Any:
         """Hidden states of the new observation's tokens, as `AdaptedModel.hidden` gives them."""
+        feed = self.feed(observation, return_to_go, previous_action)
+        return _read(self._through(feed), feed)
+
+    def feed(
+        self,
+        observation: Mapping[str, Tensor | Ragged],
+        return_to_go: Float[Tensor, "batch"],
+        previous_action: Int[Tensor, "batch ..."] | None,
+    ) -> Feed:
+        """The new step's tokens; their slots are taken from now on."""
         if len(return_to_go) != len(self._rows):
             raise ValueError(
                 f"The stream was made for {len(self._rows)} episodes, got an observation of "
@@ -119,20 +139,38 @@ class DecisionStream:
             )
         if (previous_action is None) != (self._step == 0):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
-        observed = self._model.encoder.observe(observation, return_to_go)
+        steps = {
+            name: value if isinstance(value, Ragged) else value[:, None]
+            for name, value in observation.items()
+        }
+        observed = self._model.encoder.observe(steps, return_to_go[:, None])
         each = _each(observed, self._model.dtype)
-        new = self._new_pieces(each, self._acted(previous_action))
-        hidden = self._pass(
-            [[*pieces, (self._step, own)] for pieces, own in zip(new, each, strict=True)]
-        )
+        pieces = [
+            [*before, (self._step, own)]
+            for before, own in zip(
+                self._new_pieces(each, self._acted(previous_action)), each, strict=True
+            )
+        ]
         for row, own in zip(self._rows, each, strict=True):
             row.observed = own
-        self._seen = observation
+        self._seen = steps
         self._step += 1
-        newest = [h[-len(own) :] for h, own in zip(hidden, each, strict=True)]
-        if isinstance(observed, Tensor):
-            return torch.stack(newest)[:, None]
-        return Ragged(torch.cat(newest), observed[1])
+        ptr = None if isinstance(observed, Tensor) else observed[1]
+        return self._place(pieces, steps, ptr)
+
+    def answer(
+        self,
+        hidden: Float[Tensor, "batch token width"],
+        feed: Feed,
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The answers that the head reads of the hidden states of what was fed."""
+        answer: Tensor = self._model.head.answer(
+            _read(hidden, feed), feed.observation, greedy=greedy, generator=generator
+        )
+        return answer[:, 0]
 
     def _acted(self, action: Int[Tensor, "batch ..."] | None) -> Tensor | None:
         """The tokens of the actions that answered what was seen before."""
@@ -154,15 +192,20 @@ class DecisionStream:
                 feed = [(self._step - 1, acted[number])]
             size = len(own) + 1
             if row.used and row.used + size > self._model.segment:
-                self._ring.clear(number)
+                self.ring.clear(number)
                 row.used = row.position = 0
                 feed = list(row.past)
             row.used += size
             pieces.append(feed)
         return pieces
 
-    def _pass(self, pieces: list[list[Piece]]) -> list[Float[Tensor, "token width"]]:
-        """Hidden states of the new tokens of every episode."""
+    def _place(
+        self,
+        pieces: list[list[Piece]],
+        observation: Mapping[str, Tensor | Ragged],
+        ptr: Int[Tensor, "offset"] | None,
+    ) -> Feed:
+        """The pieces in padded rows, with their positions and slots."""
         rows = [torch.cat([tokens for _, tokens in row]) for row in pieces]
         longest = max(map(len, rows))
         steps, positions = [], []
@@ -174,31 +217,36 @@ class DecisionStream:
             positions.append([*range(row.position, end), *padding])
             row.position = end
         step, position = torch.tensor([steps, positions], device=self._model.device)
-        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        self._ring.place(step, position, window=self._model.window)
-        hidden = self._through(padded, step, position)
-        return [h[: len(tokens)] for h, tokens in zip(hidden, rows, strict=True)]
-
-    def _through(
-        self,
-        tokens: Float[Tensor, "batch token width"],
-        step: Int[Tensor, "batch token"],
-        position: Int[Tensor, "batch token"],
-    ) -> Float[Tensor, "batch token width"]:
-        ring = self._ring
-        mask = band(step, position, ring.step, ring.position, window=self._model.window)
+        ring, window = self.ring, self._model.window
+        ring.place(step, position, window=window)
+        mask = band(step, position, ring.step, ring.position, window=window)
         mask[..., 0] |= (position < 0)[:, None]  # padding sees something, or attention is undefined
+        lengths = [
+            (len(tokens), len(parts[-1][1])) for tokens, parts in zip(rows, pieces, strict=True)
+        ]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return Feed(padded, position, mask, lengths, observation, ptr)
+
+    def _through(self, feed: Feed) -> Float[Tensor, "batch token width"]:
         if self._lean is not None:
-            return self._lean(tokens, mask, position, ring.target)
+            return self._lean(feed.tokens, feed.mask, feed.position, self.ring.target)
         out = self._model.backbone(
-            inputs_embeds=tokens,
-            attention_mask=mask,
-            position_ids=position.clamp(min=0),
+            inputs_embeds=feed.tokens,
+            attention_mask=feed.mask,
+            position_ids=feed.position.clamp(min=0),
             use_cache=True,
-            **{self._cache_name: ring},
+            **{self._cache_name: self.ring},
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
+
+
+def _read(hidden: Float[Tensor, "batch token width"], feed: Feed) -> Any:
+    """The hidden states of the new observations, as the encoder gave their tokens."""
+    newest = [h[end - own : end] for h, (end, own) in zip(hidden, feed.lengths, strict=True)]
+    if feed.ptr is None:
+        return torch.stack(newest)[:, None]
+    return Ragged(torch.cat(newest), feed.ptr)
 
 
 def _each(observed: Any, dtype: torch.dtype) -> list[Float[Tensor, "token width"]]:
