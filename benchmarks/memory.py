@@ -1,4 +1,4 @@
-"""Peak memory of adapting a backbone, and of collecting a pool; each in a process of its own.
+"""Peak memory of adapting, of collecting a pool and of testing; each in a process of its own.
 
 python benchmarks/memory.py [--quick] [--backbone smollm2-135m] [--json FILE]
 """
@@ -68,6 +68,13 @@ def collect(_: str, episodes: int) -> None:
         )
 
 
+def evaluate(_: str, episodes: int) -> None:
+    """The shipped scheduler on `default`: 50 executors, 200 jobs."""
+    from netllm import test
+
+    test("cjs", checkpoint="pretrained", episodes=episodes)
+
+
 def _report(work: Callable[[str, int], None], backbone: str, amount: int, queue: object) -> None:
     work(backbone, amount)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -95,12 +102,14 @@ def main() -> None:
     results = {
         "adapt_gib": peak_bytes(adapt, args.backbone, 2 if args.quick else 4) / GIB,
         "collect_gib": peak_bytes(collect, args.backbone, 200 if args.quick else 2000) / GIB,
+        "evaluate_cjs_gib": peak_bytes(evaluate, args.backbone, 1 if args.quick else 20) / GIB,
     }
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
     print(
         f"peak memory: adapting {args.backbone} at batch {BATCH} x {TOKENS} tokens "
-        f"{results['adapt_gib']:.2f} GiB, collecting {results['collect_gib']:.2f} GiB"
+        f"{results['adapt_gib']:.2f} GiB, collecting {results['collect_gib']:.2f} GiB, "
+        f"testing cjs {results['evaluate_cjs_gib']:.2f} GiB"
     )
 
 

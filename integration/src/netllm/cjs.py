@@ -189,15 +189,16 @@ class CJS:
         """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
         from netllm_adapt import Recipe
 
-        layers = 6 if backbone.endswith("smollm2-135m") else None
+        layers = 4 if backbone.endswith("smollm2-135m") else None
         return replace(
             Recipe(),
             layers=layers,
-            steps=1_200,
+            steps=1_400,
+            micro_batch=8,
             average=0.99,
             segment=512,
             window=5,
-            validate_every=300,
+            validate_every=700,
         )
 
     def target_returns(self, experience: Pool) -> Sequence[float]:
