@@ -181,3 +181,47 @@ def test_adapting_without_a_pool_says_how_to_collect_one(netllm, tmp_path):
 
 def test_the_rivals_of_the_table_are_registered():
     assert set(CJS().rivals) <= {*netllm.policies("cjs"), "decima-ours"}
+
+
+def permuted(observation, order):
+    """The same cluster with its stages listed in another order."""
+    rank = np.argsort(order)
+    fields = ("stages", "schedulable", "frontier", "stage_job", "stage_id")
+    return observation | {
+        **{name: observation[name][order] for name in fields},
+        "edges": rank[observation["edges"]],
+    }
+
+
+def test_the_order_of_stages_moves_little_probability(run):
+    import torch
+    from netllm_adapt import DecisionStream
+    from netllm_adapt.layout import tensors
+
+    place = cjs.setting("synthetic", num_jobs=20, num_executors=20)
+    simulator = cjs.Simulator(place, place.episodes("test", episodes=1)[0])
+    for _ in range(60):
+        simulator.step(*simulator.ask(cjs.fair()))
+    observation = simulator.observe()
+    model = AdaptedModel.from_pretrained(run / "best")
+
+    def chances(observation):
+        fields = {name: tensors(field) for name, field in seen(observation).items()}
+        stream = DecisionStream(model, batch=1)
+        hidden = stream.hidden(fields, torch.tensor([-40.0]), None)
+        steps = {
+            name: field if isinstance(field, Ragged) else field[:, None]
+            for name, field in fields.items()
+        }
+        with torch.no_grad():
+            logs, _ = model.head.distribution(hidden, steps)
+        by_row = np.zeros(len(observation["stages"]))
+        by_row[observation["schedulable"]] = logs.exp().numpy()[:-1]
+        return by_row
+
+    own = chances(observation)
+    assert observation["schedulable"].sum() >= 5
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(own))
+        other = chances(permuted(observation, order))
+        assert 0.5 * np.abs(other - own[order]).sum() < 0.15
