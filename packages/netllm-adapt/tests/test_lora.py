@@ -290,9 +290,43 @@ def test_targets_that_name_no_layer_are_refused(targets: Any, says: str) -> None
         add_lora(_bare(), rank=2, targets=targets)
 
 
-def test_a_second_adapter_on_top_is_refused() -> None:
+def test_a_second_adapter_needs_another_name() -> None:
+    model = add_lora(_bare(), rank=2)
+    with pytest.raises(ValueError, match="has an adapter 'default' already"):
+        add_lora(model, rank=2)
     with pytest.raises(ValueError, match="must be plain"):
-        add_lora(add_lora(_bare(), rank=2), rank=2)  # type: ignore[arg-type]
+        add_lora(model.get_base_model(), rank=2)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert add_lora(model, rank=3, targets="all-linear", name="second") is model
+    both = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained < both
+    assert all(".default." in n or ".second." in n for n in both)
+    assert len([n for n in both if ".second." in n]) == 2 * 28
+    assert {layer.lora_A["second"].weight.shape[0] for layer in _ours(model).values()} == {3}
+    assert len(_ours(model)) == 28
+
+
+def test_adapters_are_loaded_beside_each_other(tmp_path: Path) -> None:
+    for name, rank in (("abr", 2), ("vp", 5)):
+        model = add_lora(_bare(), rank=rank, seed=rank)
+        _stir(model)
+        save_lora(model, tmp_path / name)
+    both = load_lora(_bare(), tmp_path / "abr", name="abr").eval()
+    assert load_lora(both, tmp_path / "vp", name="vp", trainable=True) is both
+    assert not both.training
+    assert all(".vp." in n for n, p in both.named_parameters() if p.requires_grad)
+    for name in ("abr", "vp"):
+        both.base_model.set_adapter(name)
+        torch.testing.assert_close(_answer(both), _answer(load_lora(_bare(), tmp_path / name)))
+
+
+def test_a_second_adapter_that_does_not_fit_leaves_the_model_alone(tmp_path: Path) -> None:
+    save_lora(add_lora(_bare("tiny-random-gpt2"), rank=2), tmp_path / "other")
+    model = add_lora(_bare(), rank=2)
+    with pytest.raises(ValueError, match="was it made for another one"):
+        load_lora(model, tmp_path / "other", name="other")
+    assert list(model.peft_config) == ["default"]
+    assert _answer(model).shape == INPUT.shape
 
 
 def test_a_folder_without_an_adapter_names_the_file(tmp_path: Path) -> None:

@@ -4,17 +4,23 @@ from netllm_adapt.lora._add import add_lora
 from netllm_adapt.lora._backends import Backend, chosen, register_backend, use_backend
 from netllm_adapt.lora._layer import LoraLinear
 from netllm_adapt.lora._load import load_lora
+from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
 from netllm_adapt.lora._op import lora_linear
+from netllm_adapt.lora._route import adapters, train_adapters
 from netllm_adapt.lora._save import save_lora
 
 __all__ = [
+    "Adapter",
     "Backend",
     "LoraLinear",
+    "adapters",
     "add_lora",
     "chosen",
     "load_lora",
     "lora_linear",
+    "lora_linear_mixed",
     "register_backend",
     "save_lora",
+    "train_adapters",
     "use_backend",
 ]

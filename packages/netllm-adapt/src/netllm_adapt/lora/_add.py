@@ -1,7 +1,7 @@
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
@@ -12,7 +12,7 @@ from netllm_adapt.lora._targets import choose
 
 
 def add_lora(
-    backbone: PreTrainedModel,
+    backbone: PreTrainedModel | PeftModel,
     *,
     rank: int,
     alpha: float | None = None,
@@ -20,6 +20,7 @@ def add_lora(
     dropout: float = 0.0,
     rslora: bool = False,
     seed: int = 0,
+    name: str = "default",
     **options: Any,
 ) -> PeftModel:
     """The backbone as a PEFT model whose low-rank matrices are all that trains.
@@ -28,7 +29,8 @@ def add_lora(
     so the first output is the backbone's own.
 
     Args:
-        backbone: From ``load_backbone``.
+        backbone: From ``load_backbone``; or from this function, which adds another adapter to it.
+            Those before go on training if they did; ``adapters`` says which rows use which.
         rank: Of the matrices: at least 1, at most the smaller side of every target.
         alpha: The low-rank part is scaled by alpha / rank; None means alpha = rank.
         targets: Ends of the names of the layers to adapt, ``"all-linear"``, or None for the
@@ -36,20 +38,19 @@ def add_lora(
         dropout: Share of a target's input dropped before the low-rank part while training.
         rslora: Scale by alpha / sqrt(rank) instead.
         seed: Of the first A; global random streams are left as they were.
+        name: Of the adapter.
         **options: Any further field of ``peft.LoraConfig``, such as ``use_dora``.
 
     Raises:
-        ValueError: If the backbone has adapters already, or an argument does not fit it.
+        ValueError: If the backbone has an adapter of that name, or an argument does not fit it.
 
     Source: LoRA (Hu et al., ICLR 2022); rsLoRA (Kalajdzievski, 2023), through PEFT.
     """
-    if any(isinstance(module, BaseTunerLayer) for module in backbone.modules()):
-        raise ValueError(
-            "The backbone must be plain, this one has an adapter already. Load it again."
-        )
+    check_name(backbone, name)
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
-    layers = choose(backbone, targets)
+    plain = backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
+    layers = choose(plain, targets)
     _check_rank(rank, layers)
     config = LoraConfig(
         r=rank,
@@ -62,8 +63,37 @@ def add_lora(
     )
     with torch.random.fork_rng(devices=[]), calm():
         torch.manual_seed(seed)
-        model = get_peft_model(backbone, use_our_layer(config))
+        if isinstance(backbone, PeftModel):
+            return add_another(backbone, name, use_our_layer(config), trainable=True)
+        model = get_peft_model(backbone, use_our_layer(config), adapter_name=name)
     assert isinstance(model, PeftModel)
+    return model
+
+
+def check_name(backbone: nn.Module, name: str) -> None:
+    """Nothing, if the backbone can take an adapter ``name``.
+
+    Raises:
+        ValueError: If it has one of that name, or adapters that PEFT does not manage.
+    """
+    if isinstance(backbone, PeftModel):
+        if name in backbone.peft_config:
+            raise ValueError(
+                f"The backbone has an adapter {name!r} already; give the other another `name`."
+            )
+    elif any(isinstance(module, BaseTunerLayer) for module in backbone.modules()):
+        raise ValueError(
+            "The backbone must be plain or what `add_lora` gave, this one has an adapter inside. "
+            "Load it again."
+        )
+
+
+def add_another(model: PeftModel, name: str, config: PeftConfig, *, trainable: bool) -> PeftModel:
+    """One more adapter; PEFT would let the active one alone train, here those that did go on."""
+    before = {parameter: weight.requires_grad for parameter, weight in model.named_parameters()}
+    model.add_adapter(name, config)
+    for parameter, weight in model.named_parameters():
+        weight.requires_grad_(before.get(parameter, trainable and f".{name}." in parameter))
     return model
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from netllm_adapt.lora._check import check
+from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
 
 _log = logging.getLogger(__name__)
@@ -28,20 +29,52 @@ class LoraLinear(Linear):
     title = "LoraLinear"
     """The layer's full name in the model, for errors."""
 
+    route: Route | None = None
+    """Where each adapter has its rows, inside `adapters`."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
+        if self.route is not None and not self.disable_adapters:
+            return self._mixed(x, self.route)
         name = None if args or kwargs else self._plain_adapter()
         if name is None:
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
-        base: Any = self.base_layer
-        weight = base.weight.t() if self.fan_in_fan_out else base.weight
+        a, b, scale, share = self._adapter(name)
+        bias: Any = self.base_layer.bias
+        x, weight, bias = autocast(x, self.frozen_weight(), bias)
+        check(x, weight, a, b, share, self.title)
+        return compute(x, weight, bias, a, b, scale, share)
+
+    def frozen_weight(self) -> Tensor:
+        """The frozen layer's weight, (outputs, inputs)."""
+        weight: Any = self.base_layer.weight
+        return weight.t() if self.fan_in_fan_out else weight
+
+    def _mixed(self, x: Tensor, route: Route) -> Tensor:
+        """The output for rows of several adapters; some models flatten rows and tokens before."""
+        rows = x
+        if x.ndim == 2 and len(x) > route.count > 0 and len(x) % route.count == 0:
+            rows = x.view(route.count, -1, x.shape[-1])
+        if len(rows) != route.count:
+            raise ValueError(
+                f"{self.title}: `adapters` was told of {route.count} rows, the batch has "
+                f"{len(rows)}."
+            )
+        bias: Any = self.base_layer.bias
+        rows, weight, bias = autocast(rows, self.frozen_weight(), bias)
+        names = [name for name in route.rows if name in self.lora_A]
+        mine = [self._adapter(name) for name in names]
+        for adapter in mine:
+            check(rows, weight, adapter.a, adapter.b, adapter.dropout, self.title)
+        y = compute_mixed(rows, weight, bias, mine, [route.rows[name] for name in names])
+        return y.view(*x.shape[:-1], -1)
+
+    def _adapter(self, name: str) -> Adapter:
+        """The matrices of an adapter, and what goes with them."""
         a: Any = self.lora_A[name].weight
         b: Any = self.lora_B[name].weight
-        x, weight, bias = autocast(x, weight, base.bias)
-        share = self._share(name)
-        check(x, weight, a, b, share, self.title)
-        return compute(x, weight, bias, a, b, self.scaling[name], share)
+        return Adapter(a, b, self.scaling[name], self._share(name))
 
     def _share(self, name: str) -> float:
         """The dropout of an adapter now."""

@@ -7,11 +7,16 @@ from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
+from netllm_adapt.lora._add import add_another, check_name
 from netllm_adapt.lora._layer import calm, use_our_layer
 
 
 def load_lora(
-    backbone: PreTrainedModel, folder: str | os.PathLike[str], *, trainable: bool = False
+    backbone: PreTrainedModel | PeftModel,
+    folder: str | os.PathLike[str],
+    *,
+    trainable: bool = False,
+    name: str = "default",
 ) -> PeftModel:
     """The backbone with the adapter that PEFT saved in ``folder``, ours or anybody's.
 
@@ -19,30 +24,38 @@ def load_lora(
     taken off the names.
 
     Args:
-        backbone: A plain one; it is changed in place.
+        backbone: A plain one, or one with other adapters (``adapters`` says which rows use which);
+            it is changed in place.
         folder: Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
         trainable: Whether the adapter goes on training.
+        name: Of the adapter in the model.
 
     Raises:
         FileNotFoundError: If one of the files is missing.
-        ValueError: If the adapter's matrices do not fit the backbone's layers.
+        ValueError: If the adapter's matrices do not fit the backbone's layers, or it has an adapter
+            of that name.
     """
+    check_name(backbone, name)
     folder = Path(folder)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} must exist: PEFT writes it with an adapter.")
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder / file} must exist: PEFT writes it with an adapter.")
     config = PeftConfig.from_pretrained(str(folder))
     if isinstance(config, LoraConfig):
         use_our_layer(config)
     try:
         with calm(), warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
+            mapping = _without_head(backbone, folder)
+            if isinstance(backbone, PeftModel):
+                return _load_another(backbone, folder, config, name, trainable, mapping)
             return PeftModel.from_pretrained(
                 backbone,
                 str(folder),
+                adapter_name=name,
                 config=config,
                 is_trainable=trainable,
-                key_mapping=_without_head(backbone, folder),
+                key_mapping=mapping,
             )
     except (RuntimeError, UserWarning, ValueError) as error:
         raise ValueError(
@@ -51,7 +64,30 @@ def load_lora(
         ) from error
 
 
-def _without_head(backbone: PreTrainedModel, folder: Path) -> dict[str, str] | None:
+def _load_another(
+    model: PeftModel,
+    folder: Path,
+    config: PeftConfig,
+    name: str,
+    trainable: bool,
+    mapping: dict[str, str] | None,
+) -> PeftModel:
+    """Beside the adapters that the model has; if the files do not fit, it is as it was before."""
+    training = model.get_base_model().training  # the wrapper's own mode says nothing
+    add_another(model, name, config, trainable=trainable)
+    try:
+        model.load_adapter(
+            str(folder), adapter_name=name, is_trainable=trainable, key_mapping=mapping
+        )
+    except (RuntimeError, UserWarning, ValueError):
+        model.delete_adapter(name)
+        raise
+    finally:
+        model.train(training)
+    return model
+
+
+def _without_head(backbone: PreTrainedModel | PeftModel, folder: Path) -> dict[str, str] | None:
     """How names given under an LM head become names of the backbone itself."""
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         parents = {key.split(".")[2] for key in file.keys()}  # noqa: SIM118

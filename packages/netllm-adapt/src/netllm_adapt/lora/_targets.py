@@ -1,3 +1,4 @@
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -18,12 +19,18 @@ ALL_LINEAR = "all-linear"
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer of the model by its full name."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-    }
+    """Every linear layer of the model by its full name, also those that are adapted already."""
+    found: dict[str, nn.Module] = {}
+    inside = "\0"
+    for name, module in model.named_modules():
+        if name.startswith(inside):
+            continue
+        layer = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+        if layer is not module:
+            inside = f"{name}."
+        if isinstance(layer, nn.Linear | Conv1D):
+            found[name] = layer
+    return found
 
 
 def choose(model: nn.Module, targets: str | list[str] | None) -> dict[str, nn.Module]:

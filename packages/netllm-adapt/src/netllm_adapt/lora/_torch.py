@@ -63,7 +63,7 @@ def backward(
 
 
 def matrix(x: Tensor) -> Tensor:
-    """``x`` with all axes but the last as one; calls that change nothing cost a microsecond each."""
+    """``x`` with all axes but the last as one; a call that changes nothing costs a microsecond."""
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 

@@ -1,0 +1,205 @@
+"""The operation for batches whose rows use different adapters: one frozen product, small ones each.
+
+Rows of one adapter that lie together are views; others are gathered. Only the low-rank products
+are split, so that a mixed batch costs what its rows would cost apart, and the frozen layer less.
+
+Source: the segmented shrink and expand of Punica (Chen et al., MLSys 2024) and S-LoRA (Sheng et
+al., MLSys 2024), here as plain matrix products over sub-batches, with gradients.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from netllm_adapt.lora._check import check
+from netllm_adapt.lora._dropout import draw_seed
+from netllm_adapt.lora._op import autocast
+from netllm_adapt.lora._torch import (
+    add_low_rank,
+    as_type,
+    grad_a,
+    grad_b,
+    grad_small,
+    mask_of,
+    matrix,
+    shrink,
+)
+
+Rows = slice | Tensor
+
+
+class Adapter(NamedTuple):
+    """One adapter's matrices at a layer."""
+
+    a: Float[Tensor, "rank inputs"]
+    b: Float[Tensor, "outputs rank"]
+    scale: float
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where each adapter has its rows, by its name; rows of none stay frozen."""
+
+    count: int
+    """Rows of the batch."""
+    rows: dict[str, Rows]
+
+
+def rows_of(ids: Int[Tensor, " rows"], count: int, device: torch.device) -> list[Rows]:
+    """Where each of ``count`` adapters has its rows: a slice if they lie together, else indices.
+
+    Raises:
+        ValueError: If an id is outside 0 … count - 1.
+    """
+    if ids.ndim != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+        raise ValueError(
+            f"`adapter_ids` must be whole numbers, one per row, got {ids.dtype} of shape "
+            f"{tuple(ids.shape)}."
+        )
+    ids = ids.cpu()
+    outside = ids[(ids < 0) | (ids >= count)]
+    if len(outside):
+        raise ValueError(
+            f"`adapter_ids` must be from 0 to {count - 1}: there are {count} adapters; got "
+            f"{int(outside[0])}."
+        )
+    found: list[Rows] = []
+    for i in range(count):
+        at = (ids == i).nonzero()[:, 0]
+        together = len(at) > 0 and int(at[-1] - at[0]) == len(at) - 1
+        found.append(slice(int(at[0]), int(at[-1]) + 1) if together else at.to(device))
+    return found
+
+
+def lora_linear_mixed(
+    x: Float[Tensor, "rows *tokens inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None,
+    adapters: Sequence[Adapter],
+    adapter_ids: Int[Tensor, " rows"],
+) -> Float[Tensor, "rows *tokens outputs"]:
+    """``lora_linear`` with the matrices ``adapters[adapter_ids[i]]`` for row i of ``x``.
+
+    Adapters may differ in rank, scale, dropout and dtype; each gets its gradients. Rows sorted by
+    adapter are the fastest.
+
+    Raises:
+        ValueError: If an id is out of range, or an adapter does not fit the layer.
+    """
+    if len(adapter_ids) != len(x):
+        raise ValueError(
+            f"`adapter_ids` must be one for each of the {len(x)} rows of `x`, "
+            f"got {len(adapter_ids)}."
+        )
+    x, weight, bias = autocast(x, weight, bias)
+    for i, adapter in enumerate(adapters):
+        check(x, weight, adapter.a, adapter.b, adapter.dropout, f"lora_linear_mixed, adapter {i}")
+    return compute_mixed(x, weight, bias, adapters, rows_of(adapter_ids, len(adapters), x.device))
+
+
+def compute_mixed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    adapters: Sequence[Adapter],
+    rows: Sequence[Rows],
+) -> Tensor:
+    """``lora_linear_mixed`` of arguments that were checked; rows of no adapter stay frozen."""
+    spec = []
+    for adapter, at in zip(adapters, rows, strict=True):
+        seed = draw_seed() if adapter.dropout else None
+        spec.append((at, adapter.scale / (1 - adapter.dropout), adapter.dropout, seed))
+    matrices = [part for adapter in adapters for part in (adapter.a, adapter.b)]
+    result: Tensor = _Mixed.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        x, weight, bias, spec, *matrices
+    )
+    return result
+
+
+def _take(x: Tensor, rows: Rows) -> Tensor:
+    """Some rows of ``x`` as a matrix."""
+    return matrix(x[rows] if isinstance(rows, slice) else x.index_select(0, rows))
+
+
+class _Mixed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        spec: list[tuple[Rows, float, float, int | None]],
+        *matrices: Tensor,
+    ) -> Tensor:
+        y = F.linear(matrix(x), weight, bias).view(*x.shape[:-1], -1)
+        smalls = []
+        for (rows, factor, dropout, seed), a, b in zip(
+            spec, matrices[::2], matrices[1::2], strict=True
+        ):
+            part = _take(x, rows)  # (M of this adapter, K)
+            small = shrink(part, a, factor, mask_of(part, dropout, seed))
+            low_b = as_type(b, y.dtype).t()
+            if isinstance(rows, slice):
+                matrix(y[rows]).addmm_(small, low_b)
+            else:
+                y.index_add_(0, rows, (small @ low_b).view(len(rows), *y.shape[1:]))
+            smalls.append(small)
+        ctx.save_for_backward(x, weight, *matrices, *smalls)
+        ctx.spec, ctx.bias = spec, bias is not None
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *rest = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
+        count = len(ctx.spec)
+        dy = matrix(grad)
+        dx = (dy @ weight).view(x.shape) if for_x else None
+        grads: list[Tensor | None] = []
+        for i, (part, small) in enumerate(zip(ctx.spec, rest[2 * count :], strict=True)):
+            needs = ctx.needs_input_grad[4 + 2 * i : 6 + 2 * i]
+            grads += _backward_part(grad, x, dx, rest[2 * i], rest[2 * i + 1], small, part, needs)
+        return (
+            dx,
+            dy.t() @ matrix(x) if for_weight else None,
+            dy.sum(0) if for_bias else None,
+            None,
+            *grads,
+        )
+
+
+def _backward_part(
+    grad: Tensor,
+    x: Tensor,
+    dx: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    small: Tensor,
+    part: tuple[Rows, float, float, int | None],
+    needs: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of one adapter's matrices; ``dx`` is completed at its rows."""
+    rows, factor, dropout, seed = part
+    dy = _take(grad, rows)
+    own = _take(x, rows)
+    mask = mask_of(own, dropout, seed)
+    d_small = grad_small(dy, b, factor)
+    if dx is None:
+        pass
+    elif isinstance(rows, slice):
+        add_low_rank(matrix(dx[rows]), d_small, a, mask)
+    else:
+        low = add_low_rank(torch.zeros_like(own), d_small, a, mask)
+        dx.index_add_(0, rows, low.view(len(rows), *dx.shape[1:]))
+    return (
+        grad_a(d_small, own, a, mask) if needs[0] else None,
+        grad_b(dy, small, b) if needs[1] else None,
+    )

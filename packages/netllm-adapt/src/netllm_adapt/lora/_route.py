@@ -1,0 +1,134 @@
+"""Which rows of a batch use which of a model's adapters."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from netllm_adapt.lora._layer import LoraLinear
+from netllm_adapt.lora._mixed import Route, rows_of
+
+BASE = "__base__"
+"""PEFT's name for rows that use no adapter."""
+
+
+@contextmanager
+def adapters(
+    model: nn.Module,
+    ids: Sequence[str] | Sequence[int] | Int[Tensor, " rows"],
+    *,
+    names: Sequence[str] | None = None,
+) -> Iterator[None]:
+    """Each row of the batches that ``model`` sees in this context uses its own adapter.
+
+    The frozen weights are read once for all rows. Layers that an adapter does not adapt are the
+    frozen ones for its rows. A backward pass that repeats the forward pass (gradient
+    checkpointing) must be in the context too. One thread may use the model at a time.
+
+    Args:
+        model: Holds the layers of ``add_lora`` or ``load_lora``, with several adapters by name.
+        ids: One for each row: an adapter's name, or its number in ``names``. Sorted rows are the
+            fastest. The name ``"__base__"`` stands for the frozen model.
+        names: Adapters that numbers count into; those of the model, first added first, if None.
+
+    Raises:
+        ValueError: If an adapter is unknown, an id out of range, or a layer cannot mix adapters:
+            it is merged, no ``LoraLinear``, of another kind than plain LoRA, or of another size.
+
+    Source: PEFT's ``adapter_names`` of mixed batches, which it offers for inference alone.
+    """
+    layers = _layers(model)
+    known = list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
+    route = _route(ids, known, names, layers[0].frozen_weight().device)
+    for layer in layers:
+        _check(layer, [name for name in route.rows if name in layer.lora_A])
+    before = [layer.route for layer in layers]
+    for layer in layers:
+        layer.route = route
+    try:
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            layer.route = old
+
+
+def train_adapters(model: nn.Module, names: Sequence[str]) -> None:
+    """Let the matrices of these adapters, and of no other, ask for gradients.
+
+    Raises:
+        ValueError: If an adapter is unknown.
+    """
+    layers = _layers(model)
+    known = list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
+    for name in names:
+        _find(name, known)
+    for layer in layers:
+        for matrices in (layer.lora_A, layer.lora_B):
+            for name, matrix in matrices.items():
+                matrix.requires_grad_(name in names)
+
+
+def _layers(model: nn.Module) -> list[LoraLinear]:
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            found.append(module)
+        elif isinstance(module, LoraLayer):
+            raise ValueError(
+                f"{name}: rows can mix adapters only in layers of type LoraLinear, got "
+                f"{type(module).__name__}."
+            )
+    if not found:
+        raise ValueError("The model must hold adapters: use `add_lora` or `load_lora` on it first.")
+    return found
+
+
+def _find(name: str, known: Sequence[str]) -> int:
+    if name not in known:
+        near = get_close_matches(name, known)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"The adapter must be one of {', '.join(known)}, got {name!r}.{hint}")
+    return known.index(name)
+
+
+def _route(
+    ids: Sequence[str] | Sequence[int] | Tensor,
+    known: list[str],
+    names: Sequence[str] | None,
+    device: torch.device,
+) -> Route:
+    choices = list(known if names is None else names)
+    for name in choices:
+        _find(name, [*known, BASE])
+    if isinstance(ids, Tensor):
+        numbers = ids
+    elif all(isinstance(i, str) for i in ids):
+        choices = [*known, BASE]
+        numbers = torch.tensor([_find(str(i), choices) for i in ids], dtype=torch.long)
+    else:
+        numbers = torch.tensor(ids)
+    rows = zip(choices, rows_of(numbers, len(choices), device), strict=True)
+    return Route(len(numbers), {n: at for n, at in rows if isinstance(at, slice) or len(at)})
+
+
+def _check(layer: LoraLinear, names: Sequence[str]) -> None:
+    where = layer.title
+    if layer.merged:
+        raise ValueError(f"{where}: adapters can be mixed only unmerged. Call `unmerge_adapter`.")
+    weight = layer.frozen_weight()
+    outputs, inputs = weight.shape
+    for name in names:
+        if name in layer.lora_variant or layer.lora_bias[name]:
+            raise ValueError(f"{where}: adapters that mix must be plain LoRA, {name!r} is not.")
+        a: Any = layer.lora_A[name].weight.shape
+        b: Any = layer.lora_B[name].weight.shape
+        if (a[1], b[0]) != (inputs, outputs):
+            raise ValueError(
+                f"{where}: the adapter {name!r} must map {inputs} inputs to {outputs} outputs, got "
+                f"{a[1]} and {b[0]}. Was it made for another model?"
+            )
