@@ -121,6 +121,35 @@ def test_an_adapted_model_is_tested_beside_its_rivals(run, tmp_path):
     assert all(path.stat().st_size > 5_000 for path in paths)
 
 
+def test_a_checkpoint_drives_a_collection_and_learns_on_from_it(run, tmp_path):
+    visited = netllm.rl_collect(
+        "cjs",
+        checkpoint=run,
+        relabel="tuned-share",
+        setting="synthetic",
+        episodes=2,
+        set=SMALL,
+        out=tmp_path / "visited",
+    )
+    assert [episode.policy for episode in visited] == ["run", "run"]
+    assert (visited[0].labels != visited[0].actions).any()
+    out = tmp_path / "on"
+    netllm.adapt("cjs", pool=visited.path, start=run, out=out, validation=2, **TINY)
+    facts = json.loads((out / "best" / "config.json").read_text())["task"]
+    assert facts["started from"] == str(run)
+    assert (facts["collected by"], facts["teachers"]) == (["run"], ["tuned-share"])
+    old, new = (AdaptedModel.from_pretrained(folder / "best") for folder in (run, out))
+    changed = [
+        name
+        for (name, one), other in zip(
+            old.named_parameters(), new.state_dict(keep_vars=True).values(), strict=True
+        )
+        if not one.equal(other)
+    ]
+    assert any("lora_" in name for name in changed)
+    assert not any("base_layer" in name for name in changed)
+
+
 def test_seeds_name_job_sequences_whatever_the_part():
     options = {"policy": "fair", "setting": "synthetic", "set": SMALL}
     some = netllm.test("cjs", seeds=[668, 20], **options)

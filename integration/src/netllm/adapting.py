@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
+from netllm.contender import checkpoint_folder
 from netllm.intervals import mean_of
 from netllm.provenance import provenance
 
@@ -34,6 +35,7 @@ def adapt(
     backbone: str = DEFAULT_BACKBONE,
     setting: str | None = None,
     recipe: Recipe | None = None,
+    start: str | Path | None = None,
     target_return: float | None = None,
     validation: int | None = None,
     resume: bool = False,
@@ -52,6 +54,7 @@ def adapt(
             any language model, trained whole.
         setting: where to validate; the pool's own setting if None.
         recipe: settings of the training; the task's best known ones if None.
+        start: a checkpoint to learn on from, in place of a fresh adapter; its backbone is kept.
         target_return: return that the model is asked for at the start of an episode; if None, the
             one of the task's candidates that validates best.
         validation: episodes of the validation part that choose the checkpoint; the task's usual
@@ -75,7 +78,9 @@ def adapt(
     collections = _collections(task, path)
     place = _place(found, setting, data, set, collections)
     experience = found.experience(path, place, chosen)
-    model: Any = build_model(found, place, backbone, chosen)
+    model: Any = (
+        build_model(found, place, backbone, chosen) if start is None else _start(task, str(start))
+    )
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
         model.target_return = targets[0]
@@ -156,6 +161,15 @@ def _place(
         data=data,
         **(set if set is not None else own.get("overrides", {})),
     )
+
+
+def _start(task: str, name: str) -> Adapted:
+    """A checkpoint's model, ready to learn on."""
+    from netllm_adapt import Adapted
+
+    model = Adapted.from_pretrained(checkpoint_folder(task, name, home=Path.cwd()), trainable=True)
+    model.task = {"started from": name}
+    return model
 
 
 def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:

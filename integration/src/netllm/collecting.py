@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.testing import stream
+from netllm.contender import Contender
+from netllm.testing import as_names, stream
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 def rl_collect(
     task: str,
     *,
-    policy: str | Sequence[str],
+    policy: str | Sequence[str] = (),
     out: str | Path,
+    checkpoint: str | Path | Sequence[str | Path] = (),
     setting: str = "default",
     episodes: int = 2_048,
     part: str = "train",
@@ -40,6 +42,8 @@ def rl_collect(
         task: `abr`, `cjs`, or another installed task.
         policy: who decides: names, or `module:callable`.
         out: the pool's folder; must be new or empty unless `append`.
+        checkpoint: adapted models that decide too, after the policies: relabelled, the states that
+            a model gets itself into teach it what to do there (DAgger, Ross et al., AISTATS 2011).
         setting: name of the setting.
         episodes: how many.
         part: part of the setting: `train`, `valid` or `test`.
@@ -63,8 +67,11 @@ def rl_collect(
     from netllm_adapt import Pool, PoolWriter
     from tqdm import tqdm
 
-    names = [policy] if isinstance(policy, str) else list(policy)
-    _check(names, Path(out), episodes, epsilon, append)
+    drivers = [
+        *(Contender(task, policy=name) for name in as_names(policy)),
+        *(Contender(task, checkpoint=name) for name in as_names(checkpoint)),
+    ]
+    _check(drivers, Path(out), episodes, epsilon, append)
     found = registry.task(task)
     if found.supervised:
         raise ValueError(
@@ -73,13 +80,16 @@ def rl_collect(
         )
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
-    for name in [*names, *([relabel] if relabel else [])]:
-        registry.policy(task, name, place)  # wrong names fail before the first episode
+    for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
+        one.build(place)  # wrong names fail before the first episode
+    names = [one.name for one in drivers]
     facts: dict[str, Any] = {"part": part, "policies": names, "relabel": relabel}
     facts |= {"soft": soft, "epsilon": epsilon, "seed": seed, "overrides": dict(set or {})}
     facts["data"] = "synthetic" if place.synthetic else "real"
     pieces = [
-        _Piece(task, place, drawn[first : first + found.shard], names, relabel, soft, epsilon, own)
+        _Piece(
+            task, place, drawn[first : first + found.shard], drivers, relabel, soft, epsilon, own
+        )
         for first in range(0, len(drawn), found.shard)
         for own in [stream(seed, first // found.shard)]
     ]
@@ -94,8 +104,10 @@ def rl_collect(
     return Pool(Path(out))
 
 
-def _check(names: Sequence[str], out: Path, episodes: int, epsilon: float, append: bool) -> None:
-    if not names:
+def _check(
+    drivers: Sequence[Contender], out: Path, episodes: int, epsilon: float, append: bool
+) -> None:
+    if not drivers:
         raise ValueError("rl_collect needs at least one policy, such as `--policy ppo`.")
     if episodes < 1 or not 0 <= epsilon <= 1:
         raise ValueError(
@@ -115,7 +127,7 @@ class _Piece:
     task: str
     setting: Any
     episodes: Sequence[Any]
-    policies: Sequence[str]
+    drivers: Sequence[Contender]
     relabel: str | None
     soft: bool
     epsilon: float
@@ -127,16 +139,16 @@ class _Piece:
         label = registry.policy(self.task, self.relabel, self.setting) if self.relabel else None
         runs = [
             task.record(
-                registry.policy(self.task, name, self.setting),
+                driver.build(self.setting),
                 self.setting,
-                self.episodes[turn :: len(self.policies)],
-                name=name,
+                self.episodes[turn :: len(self.drivers)],
+                name=driver.name,
                 seed=stream(self.seed, turn),
                 label=label,
                 soft=self.soft,
                 epsilon=self.epsilon,
             )
-            for turn, name in enumerate(self.policies)
+            for turn, driver in enumerate(self.drivers)
             if turn < len(self.episodes)
         ]
         return [next(runs[index % len(runs)]) for index in range(len(self.episodes))]

@@ -30,6 +30,11 @@ class Contender:
     home: Path = field(default_factory=Path.cwd)
     """Where names of modules and folders begin; another process may work elsewhere."""
 
+    @property
+    def name(self) -> str:
+        """The policy's name, or that of the checkpoint's folder."""
+        return self.policy or Path(str(self.checkpoint)).name
+
     def build(self, setting: Any) -> Policy:
         """The policy itself."""
         if self.policy is not None:

@@ -83,10 +83,10 @@ def test(
         ValueError: for unknown names (with the nearest known ones) and values that cannot be.
     """
     found = registry.task(task)
-    contenders = _contenders(found, _names(policy), _names(checkpoint))
+    contenders = _contenders(found, as_names(policy), as_names(checkpoint))
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
-    settings = [found.setting(name, data=data, **(set or {})) for name in _names(setting)]
+    settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
     asked = [seeds] if isinstance(seeds, int) else list(seeds)
     entries, members = [], {}
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
@@ -109,7 +109,8 @@ def test(
     )
 
 
-def _names(given: str | Path | Sequence[str | Path]) -> list[str]:
+def as_names(given: str | Path | Sequence[str | Path]) -> list[str]:
+    """One name or several, each once."""
     some = [given] if isinstance(given, str | Path) else given
     return list(dict.fromkeys(str(one) for one in some))
 

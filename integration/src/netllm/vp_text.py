@@ -72,9 +72,11 @@ class TextPredictor(Predictor):
         ).eval()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, dtype: str | None = None) -> Self:
+    def from_pretrained(
+        cls, folder: str | Path, *, dtype: str | None = None, trainable: bool = False
+    ) -> Self:
         """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`."""
-        return cls.of(Predictor.from_pretrained(folder, dtype=dtype))
+        return cls.of(Predictor.from_pretrained(folder, dtype=dtype, trainable=trainable))
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -25,7 +25,8 @@ def rl_collect(
     task: str,
     /,
     *,
-    policy: Names,
+    policy: Names = (),
+    checkpoint: Names = (),
     out: Path,
     setting: str = "default",
     episodes: int = 2_048,
@@ -44,6 +45,7 @@ def rl_collect(
     Args:
         task: What is collected for, such as abr.
         policy: Who decides; several take turns, episode by episode. Also module:callable.
+        checkpoint: Folders of adapted models that decide too, after the policies.
         out: Folder of the pool; must be new or empty unless --append.
         setting: Where they decide.
         episodes: How many episodes.
@@ -63,6 +65,7 @@ def rl_collect(
     pool = rl_collect(
         task,
         policy=policy,
+        checkpoint=checkpoint,
         out=out,
         setting=setting,
         episodes=episodes,
@@ -104,6 +107,7 @@ def adapt_command(
     pool: Path | None = None,
     backbone: str = DEFAULT_BACKBONE,
     setting: str | None = None,
+    start: Path | None = None,
     target_return: float | None = None,
     validation: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
@@ -121,6 +125,7 @@ def adapt_command(
         backbone: A name of `netllm backbone list`, a model id or a folder; random-NAME for random
             weights, scratch for a small network that is trained whole.
         setting: Where it is validated; the pool's own setting unless given.
+        start: A checkpoint to learn on from, in place of a fresh adapter on --backbone.
         target_return: Return asked for at an episode's start; the best on validation if not given.
         validation: Episodes of the validation part that choose the checkpoint; the task's usual
             number if not given.
@@ -138,6 +143,7 @@ def adapt_command(
         backbone=backbone,
         setting=setting,
         recipe=recipe,
+        start=start,
         target_return=target_return,
         validation=validation,
         resume=resume,

@@ -112,7 +112,9 @@ class Adapted(nn.Module):
         return save(self, Path(folder))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, dtype: str | None = None) -> Self:
+    def from_pretrained(
+        cls, folder: str | Path, *, dtype: str | None = None, trainable: bool = False
+    ) -> Self:
         """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`.
 
         Raises:
@@ -120,7 +122,7 @@ class Adapted(nn.Module):
         """
         from netllm_adapt.checkpoint import load
 
-        model = load(Path(folder), dtype=dtype)
+        model = load(Path(folder), dtype=dtype, trainable=trainable)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold {cls.__name__}, got {type(model).__name__}.")
         return model

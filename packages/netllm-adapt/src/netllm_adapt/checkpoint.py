@@ -126,12 +126,13 @@ def _fill(part: nn.Module, path: Path) -> None:
         ) from error
 
 
-def load(folder: Path, *, dtype: str | None = None) -> Adapted:
+def load(folder: Path, *, dtype: str | None = None, trainable: bool = False) -> Adapted:
     """The model of a checkpoint folder, in eval mode.
 
     Args:
         folder: made by `save`.
         dtype: the backbone's type; the one it was adapted with if None.
+        trainable: whether its adapter is to learn on.
 
     Raises:
         ValueError: naming the file, if it is no checkpoint, cut off, or for another backbone.
@@ -147,7 +148,7 @@ def load(folder: Path, *, dtype: str | None = None) -> Adapted:
         _fill(part, folder / f"{name}.safetensors")
     kind = _KINDS[config["kind"]]
     model = kind(
-        backbone=_adapter(plain, folder, spec),
+        backbone=_adapter(plain, folder, spec, trainable),
         **parts,
         spec=spec,
         **{name: config[name] for name in kind.fields},
@@ -155,13 +156,13 @@ def load(folder: Path, *, dtype: str | None = None) -> Adapted:
     return model.eval()
 
 
-def _adapter(plain: Any, folder: Path, spec: BackboneSpec) -> nn.Module:
+def _adapter(plain: Any, folder: Path, spec: BackboneSpec, trainable: bool) -> nn.Module:
     """The backbone with what was trained of it: its low-rank matrices, or all of it."""
     if is_scratch(spec.name):
         _fill(plain, folder / "backbone.safetensors")
         return plain  # type: ignore[no-any-return]
     try:
-        return load_lora(plain, folder)
+        return load_lora(plain, folder, trainable=trainable)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise ValueError(
             f"{folder}: its adapter does not fit the backbone {spec.name!r} ({error}). "
