@@ -15,7 +15,9 @@ from netllm_baselines.cjs.decima_learner import Learner, discounted  # noqa: E40
 from netllm_baselines.cjs.decima_network import Network  # noqa: E402
 from netllm_baselines.cjs.decima_training import train_decima  # noqa: E402
 
-TINY = DecimaRecipe(sequences=2, rollouts=2, first_jobs=3, last_jobs=4, epochs=1, validate_every=1)
+TINY = DecimaRecipe(
+    teacher="", sequences=2, rollouts=2, first_jobs=3, last_jobs=4, epochs=1, validate_every=1
+)
 
 
 @pytest.fixture(scope="module")

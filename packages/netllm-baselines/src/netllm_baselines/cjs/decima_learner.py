@@ -48,22 +48,25 @@ class Learner:
         return self._average.weights(**meta)
 
     def imitate(self, decisions: Decisions) -> Iterator[dict[str, float]]:
-        """Learn a teacher's decisions by maximum likelihood; what to log after each pass."""
-        recipe = self._recipe
+        """Learn a teacher's decisions by maximum likelihood; what to log after each pass.
+
+        Those to wait are left out, for the network never does.
+        """
+        recipe, taught = self._recipe, np.flatnonzero(decisions.actions[:, 0] >= 0)
         optimiser = torch.optim.Adam(self._network.parameters(), lr=recipe.lesson_rate)
-        steps = recipe.lesson_epochs * -(-len(decisions) // recipe.minibatch)
+        steps = recipe.lesson_epochs * -(-len(taught) // recipe.minibatch)
         schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
         for epoch in range(recipe.lesson_epochs):
             total = 0.0
-            for rows in self._minibatches(len(decisions)):
-                loss = -self._network(decisions.select(rows.numpy()))[0].mean()
+            for rows in self._minibatches(len(taught)):
+                loss = -self._network(decisions.select(taught[rows.numpy()]))[0].mean()
                 optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()
                 total += float(loss.detach()) * len(rows)
-            yield {"lesson": epoch + 1.0, "lesson_loss": total / len(decisions)}
+            yield {"lesson": epoch + 1.0, "lesson_loss": total / len(taught)}
         self._average.load_state_dict(self._network.state_dict())
 
     def update(self, episodes: Sequence[Episode], *, left: float) -> dict[str, float]:

@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass, fields
 
-TEACHERS = ("", "decima", "tuned-share")
+TEACHERS = ("tuned-share", "decima", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecimaRecipe:
-    """How Decima's extended network is trained; the shipped weights were made with these numbers.
+    """How Decima's extended network is trained; the file of the shipped weights holds theirs.
 
-    Entropy, clipping and discount are the published ones unless chosen on validation sequences.
+    Clipping, discount and the network's widths are the published ones.
     """
 
-    teacher: str = ""
-    """A policy that is imitated first, as `decima` or `tuned-share`; none by default."""
-    lessons: int = 150_000
+    teacher: str = "tuned-share"
+    """A policy that is imitated first: `tuned-share`, `decima`, or empty for random weights."""
+    lessons: int = 100_000
     """Decisions of the teacher that are imitated."""
-    lesson_epochs: int = 4
+    lesson_epochs: int = 5
     """Passes over them."""
     lesson_rate: float = 3e-3
     """First learning rate of Adam in the lessons; falls linearly to 0."""
@@ -28,9 +28,9 @@ class DecimaRecipe:
     """Job sequences of one update."""
     rollouts: int = 4
     """Episodes of each, with the same luck of durations."""
-    first_jobs: int = 20
+    first_jobs: int = 30
     """Jobs of an episode at first: a random part of a training sequence."""
-    last_jobs: int = 60
+    last_jobs: int = 40
     """Jobs of an episode from half of the training on; between, the number grows linearly."""
     load_low: float = 0.9
     """Least factor on the arrival rate of an episode."""
@@ -40,17 +40,17 @@ class DecimaRecipe:
     """Rate at which a later reward counts less, per s."""
     trace: float = 0.02
     """Rate at which the critic takes over in generalised advantage estimation, per s."""
-    rate: float = 1e-3
+    rate: float = 5e-4
     """First learning rate of Adam; falls linearly to a tenth."""
     critic_rate: float = 1e-3
     """Learning rate of the critic's Adam."""
-    entropy: float = 0.02
+    entropy: float = 0.001
     """First weight of the entropy bonus; falls linearly to 0."""
     clip: float = 0.2
     """Largest useful change of a probability ratio."""
     epochs: int = 3
     """Passes over the decisions of one update, fewer if `target_kl` is passed."""
-    minibatch: int = 1024
+    minibatch: int = 512
     """Decisions per gradient step."""
     target_kl: float = 0.02
     """Mean drop of log-probability that ends an update's passes."""
@@ -58,7 +58,7 @@ class DecimaRecipe:
     """Gradients are scaled down to this norm."""
     average: float = 0.95
     """Weight of the past in the running average of the network, per update."""
-    validate_every: int = 10
+    validate_every: int = 12
     """Updates between two validations."""
 
     def __post_init__(self) -> None:

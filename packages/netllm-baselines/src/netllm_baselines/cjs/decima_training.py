@@ -4,9 +4,9 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from netllm_sims.cjs import Policy, Setting, rollout
@@ -20,6 +20,7 @@ from netllm_baselines.cjs.decima_learner import Learner
 from netllm_baselines.cjs.decima_recipe import DecimaRecipe
 from netllm_baselines.cjs.decima_weights import Weights
 from netllm_baselines.cjs.tuned_share import TunedShare
+from netllm_baselines.vp.recipe import Recipe, override
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def train_decima(
     setting: Setting | str,
     *,
     out: Path | str,
-    steps: int = 3_000_000,
+    steps: int = 700_000,
     seed: int = 0,
     recipe: DecimaRecipe | None = None,
     threads: int = 1,
@@ -37,9 +38,10 @@ def train_decima(
 ) -> Path:
     """Write the network with the least validation job completion time to `out`; return that path.
 
-    Each update plays parts of training sequences, several episodes of each under the same luck,
-    and improves PPO's clipped objective from random weights on. Validated and saved is a running
-    average of the weights, on the validation sequences, sampled. The test part is never touched.
+    Random weights first learn a teacher's decisions, if the recipe names one. Then each update
+    plays parts of training sequences, several episodes of each under the same luck, and improves
+    PPO's clipped objective. Validated and saved is a running average of the weights, on the
+    validation sequences, sampled. The test part is never touched.
     A log with one JSON object per update is written beside `out`. Same seed, machine and threads:
     same file.
 
@@ -61,7 +63,8 @@ def train_decima(
         sequence; a critic that also sees the sequence's other episodes instead of their mean.
     """
     setting = named_setting(setting) if isinstance(setting, str) else setting
-    recipe = _override(recipe or DecimaRecipe(), overrides)
+    numbers = override(cast(Recipe, recipe or DecimaRecipe()), overrides)  # of its own class
+    recipe = cast(DecimaRecipe, numbers)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     meta = {"setting": setting.name, "synthetic": setting.synthetic, "seed": seed}
@@ -116,17 +119,3 @@ def _train(
 
 def _teacher(setting: Setting, recipe: DecimaRecipe) -> Policy:
     return Decima(setting) if recipe.teacher == "decima" else TunedShare(setting)
-
-
-def _override(recipe: DecimaRecipe, overrides: dict[str, int | float | str]) -> DecimaRecipe:
-    known = {field.name: type(field.default) for field in fields(recipe)}
-    for name, value in overrides.items():
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ValueError(
-                f"`{name}` is no field of the recipe.{hint} Known: {', '.join(known)}."
-            )
-        if not isinstance(value, known[name]) and (known[name], type(value)) != (float, int):
-            raise ValueError(f"`{name}` must be a {known[name].__name__}, got {value!r}.")
-    return replace(recipe, **overrides)  # type: ignore[arg-type]

@@ -82,12 +82,12 @@ class Weights:
 
     def save(self, path: Path) -> None:
         """Write a `.safetensors`; a reader never sees half of it."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         part = path.with_name(f".{path.name}.part")
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         try:
-            save_file(arrays, part, metadata={"meta": json.dumps(self.meta)})
+            part.write_bytes(save(arrays, metadata={"meta": json.dumps(self.meta)}))
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
