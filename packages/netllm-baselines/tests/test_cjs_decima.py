@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netllm_baselines.cjs import Decima, DecimaGreedy
+from netllm_baselines.cjs import Decima, DecimaGreedy, DecimaOurs
 from netllm_baselines.cjs.decima_weights import PERCEPTRONS, Weights
 from netllm_sims import cjs
 
@@ -200,6 +200,13 @@ def test_decima_follows_the_protocol_and_has_entry_points(small):
     points = {p.name: p for p in entry_points(group="netllm.policies")}
     assert points["cjs.decima"].load() is Decima
     assert points["cjs.decima-greedy"].load() is DecimaGreedy
+    assert points["cjs.decima-ours"].load() is DecimaOurs
+
+
+def test_our_weights_are_shipped_with_how_they_were_made(small):
+    ours = DecimaOurs(small)
+    assert ours.weights.features == 12
+    assert {"command", "recipe", "seed", "valid_jct_s"} <= ours.weights.meta.keys()
 
 
 def test_weights_come_back_from_their_file(tmp_path, small):

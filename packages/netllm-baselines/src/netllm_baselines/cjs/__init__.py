@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm_baselines.cjs.decima import Decima, DecimaGreedy
+    from netllm_baselines.cjs.decima import Decima, DecimaGreedy, DecimaOurs
     from netllm_baselines.cjs.random import Random
     from netllm_baselines.cjs.rollout import Rollout
     from netllm_baselines.cjs.rules import FIFO, SRW, CriticalPath, Fair, TrueFIFO, WeightedFair
@@ -18,6 +18,7 @@ _MODULES = {
     "CriticalPath": "rules",
     "Decima": "decima",
     "DecimaGreedy": "decima",
+    "DecimaOurs": "decima",
     "FIFO": "rules",
     "Fair": "rules",
     "Random": "random",
@@ -34,6 +35,7 @@ __all__ = [
     "CriticalPath",
     "Decima",
     "DecimaGreedy",
+    "DecimaOurs",
     "Fair",
     "Random",
     "Rollout",
