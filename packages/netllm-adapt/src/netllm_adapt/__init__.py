@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netllm_adapt.recipe import Recipe
     from netllm_adapt.returns import return_to_go
     from netllm_adapt.stream import DecisionStream
+    from netllm_adapt.together import Together, TogetherStream
     from netllm_adapt.training import fit, fit_supervised
 
 _HOMES = {
@@ -38,6 +39,8 @@ _HOMES = {
     "Predictor": "predictor",
     "Ragged": "ragged",
     "Recipe": "recipe",
+    "Together": "together",
+    "TogetherStream": "together",
     "add_lora": "lora",
     "backbones": "backbone",
     "fit": "training",
@@ -64,6 +67,8 @@ __all__ = [
     "Predictor",
     "Ragged",
     "Recipe",
+    "Together",
+    "TogetherStream",
     "add_lora",
     "backbones",
     "fit",
