@@ -118,6 +118,12 @@ def test_ids_out_of_range_are_refused(ids: Tensor, says: str) -> None:
         lora_linear_mixed(_draw(6, 4, 7), _draw(6, 7), None, _matrices(), ids)
 
 
+def test_a_batch_of_no_rows_gives_none() -> None:
+    ids = torch.zeros(0, dtype=torch.long)
+    y = lora_linear_mixed(_draw(0, 4, 7), _draw(6, 7), None, _matrices(), ids)
+    assert y.shape == (0, 4, 6)
+
+
 def test_an_adapter_of_another_size_is_told_by_its_number() -> None:
     mats = _matrices()
     mats[1] = Adapter(_draw(2, 8), _draw(6, 2), 1.0)

@@ -2,6 +2,7 @@
 
 from netllm_adapt.lora._add import add_lora
 from netllm_adapt.lora._backends import Backend, chosen, register_backend, use_backend
+from netllm_adapt.lora._grouped import lora_linear_grouped
 from netllm_adapt.lora._layer import LoraLinear
 from netllm_adapt.lora._load import load_lora
 from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
@@ -18,6 +19,7 @@ __all__ = [
     "chosen",
     "load_lora",
     "lora_linear",
+    "lora_linear_grouped",
     "lora_linear_mixed",
     "register_backend",
     "save_lora",

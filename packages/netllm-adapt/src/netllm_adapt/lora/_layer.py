@@ -68,7 +68,7 @@ class LoraLinear(Linear):
         for adapter in mine:
             check(rows, weight, adapter.a, adapter.b, adapter.dropout, self.title)
         y = compute_mixed(rows, weight, bias, mine, [route.rows[name] for name in names])
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*x.shape[:-1], y.shape[-1])
 
     def _adapter(self, name: str) -> Adapter:
         """The matrices of an adapter, and what goes with them."""

@@ -138,7 +138,7 @@ class _Mixed(torch.autograd.Function):
         spec: list[tuple[Rows, float, float, int | None]],
         *matrices: Tensor,
     ) -> Tensor:
-        y = F.linear(matrix(x), weight, bias).view(*x.shape[:-1], -1)
+        y = F.linear(matrix(x), weight, bias).view(*x.shape[:-1], len(weight))
         smalls = []
         for (rows, factor, dropout, seed), a, b in zip(
             spec, matrices[::2], matrices[1::2], strict=True
