@@ -215,4 +215,6 @@ def bench(session: nox.Session) -> None:
     """Run every script of benchmarks/, each in its quick form."""
     session.install(*EDITABLE)
     for script in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
-        session.run("python", str(script), "--quick", *session.posargs)
+        # Without a GPU gpu.py says so and exits with 1.
+        codes = [0, 1] if script.name == "gpu.py" else [0]
+        session.run("python", str(script), "--quick", *session.posargs, success_codes=codes)

@@ -1,0 +1,163 @@
+"""Decisions learned per second: this project's trainer against the reference's structure.
+
+    python benchmarks/adapt_throughput.py [--quick] [--backbone NAME] [--json FILE]
+
+The reference's structure is one window of 20 steps x 8 tokens at a time, float32, gradient
+checkpointing, PEFT's own layers. From there to here one thing is changed at a time, on the same
+backbone, encoder and head, and each change's factor is printed. CPU time on one core, the ways in
+turn, the fastest of several rounds. `4x256` is a Llama of four layers of width 256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+from netllm_adapt.segments import Batch
+from netllm_encoders import Step
+from netllm_heads import Categorical
+from peft import LoraConfig, get_peft_model
+
+FIELDS = {name: {"kind": "scalar"} for name in ("a", "b", "c", "d", "e", "f")}
+TOKENS, WINDOW, EPISODE, RANK, ACTIONS = 8, 20, 48, 32, 6
+SMALL = "scratch-256x4"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed; `rows` of `steps` steps go through at once."""
+
+    name: str
+    dtype: str = "bfloat16"
+    checkpointing: bool = False
+    ours: bool = True
+    rows: int = 4
+    steps: int = EPISODE
+
+
+WAYS = (
+    Way("reference's structure", "float32", True, False, 1, WINDOW),
+    Way("no checkpointing", "float32", False, False, 1, WINDOW),
+    Way("bfloat16", "bfloat16", False, False, 1, WINDOW),
+    Way("this project's layers", "bfloat16", False, True, 1, WINDOW),
+    Way("whole episodes in batches"),
+)
+
+
+def adapted(backbone: str, way: Way) -> Any:
+    plain = load_backbone(backbone, dtype=way.dtype)
+    for weight in plain.parameters():
+        weight.requires_grad_(False)
+    if way.ours:
+        return add_lora(plain, rank=RANK, alpha=2 * RANK)
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_peft_model(plain, config)
+
+
+def build(backbone: str, way: Way) -> AdaptedModel:
+    torch.manual_seed(0)
+    lora = adapted(backbone, way)
+    if way.checkpointing:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            lora.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    width = lora.config.hidden_size
+    model = AdaptedModel(
+        backbone=lora,
+        encoder=Step(width=width, fields=FIELDS, actions=ACTIONS),
+        head=Categorical(width=width, answers=ACTIONS),
+        spec=BackboneSpec(backbone, dtype=way.dtype),
+        window=WINDOW,
+        segment=EPISODE * TOKENS,
+    )
+    return model.train()
+
+
+def rows_of(way: Way) -> Batch:
+    shape = (way.rows, way.steps)
+    return Batch(
+        observations={name: torch.rand(shape) for name in FIELDS},
+        returns=torch.rand(shape),
+        actions=torch.randint(ACTIONS, shape),
+        labels=torch.randint(ACTIONS, shape),
+        learn=torch.ones(shape, dtype=torch.bool),
+    )
+
+
+class Learner:
+    """Optimiser steps of one way, over about as many decisions as the others'."""
+
+    def __init__(self, backbone: str, way: Way, decisions: int) -> None:
+        self.model = build(backbone, way)
+        self.batch = rows_of(way)
+        self.passes = max(1, round(decisions / (way.rows * way.steps)))
+        self.decisions = self.passes * way.rows * way.steps
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, fused=True)
+        self.best = math.inf
+
+    def step(self) -> None:
+        start = time.process_time()
+        for _ in range(self.passes):
+            (self.model(self.batch).sum() / self.decisions).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.best = min(self.best, (time.process_time() - start) / self.decisions)
+
+
+def measure(backbone: str, decisions: int, rounds: int) -> dict[str, float]:
+    """Decisions per CPU second of each way."""
+    learners = {way.name: Learner(backbone, way, decisions) for way in WAYS}
+    for turn in range(rounds + 1):
+        for learner in learners.values():
+            learner.step()
+            if not turn:  # the first warms up
+                learner.best = math.inf
+    return {name: 1 / learner.best for name, learner in learners.items()}
+
+
+def report(backbone: str, rates: dict[str, float]) -> dict[str, Any]:
+    names = list(rates)
+    factors = {b: rates[b] / rates[a] for a, b in pairwise(names)}
+    print(f"{backbone:28} decisions / CPU s    factor")
+    for name, rate in rates.items():
+        print(f"  {name:26} {rate:17.1f} {factors.get(name, 1.0):8.2f}x", flush=True)
+    total = rates[names[-1]] / rates[names[0]]
+    same = rates[names[-1]] / rates["bfloat16"]
+    print(f"  in total {total:.2f}x, of which {same:.2f}x with the same dtype and no checkpointing")
+    return {"decisions_per_cpu_s": rates, "factors": factors, "total": total, "same_dtype": same}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one round of a step or two")
+    parser.add_argument("--backbone", default="smollm2-135m")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    size = (2 * WINDOW, 1) if args.quick else (8 * EPISODE, 3)
+    results = {}
+    for backbone in (args.backbone, SMALL):
+        results[backbone] = report(backbone, measure(backbone, *size))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+    big, small = results[args.backbone], results[SMALL]
+    print(
+        f"decisions learned per second: {big['total']:.1f} times the reference's structure with "
+        f"{args.backbone}, {small['total']:.1f} times with a 4x256 Llama"
+    )
+
+
+if __name__ == "__main__":
+    main()
