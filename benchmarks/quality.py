@@ -31,8 +31,6 @@ class Case:
 
     rivals: tuple[str, ...]
     settings: tuple[str, ...]
-    slow: tuple[str, ...] = ()
-    """Rivals that only the first setting has time for."""
 
 
 CASES = {
@@ -46,7 +44,6 @@ CASES = {
             *("tuned-share", "decima", "decima-greedy", "decima-ours"),
         ),
         ("default", "unseen-executors", "unseen-jobs", "unseen-both"),
-        slow=("rollout",),
     ),
     "vp": Case(
         ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track"),
@@ -78,9 +75,7 @@ def table(task: str, document: dict[str, Any]) -> str:
         key=lambda name: float(cells[name][settings[0]].split()[0]),
         reverse=metric.higher_is_better,
     )
-    rows = [
-        f"| `{name}` | {' | '.join(cells[name].get(s, '-') for s in settings)} |" for name in ranked
-    ]
+    rows = [f"| `{name}` | {' | '.join(cells[name][s] for s in settings)} |" for name in ranked]
     head = [f"| {metric.label} | {' | '.join(settings)} |", f"|---{'|---:' * len(settings)}|"]
     return "\n".join([*head, *rows, "", *_comparisons(document)])
 
@@ -93,25 +88,6 @@ def _comparisons(document: dict[str, Any]) -> Iterator[str]:
                 f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
                 f"({one['role']}) {one['difference']['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
             )
-
-
-def compare(task: str, case: Case, args: argparse.Namespace) -> Report:
-    """Every policy and checkpoint in every setting that it has time for."""
-    count, checkpoints = 10 if args.quick else None, ["pretrained", *args.checkpoint]
-    common = {"checkpoint": checkpoints, "episodes": count, "data": args.data, "jobs": args.jobs}
-    first, others = case.settings[:1], case.settings[1:]
-    report = test(task, policy=[*case.rivals, *case.slow], setting=first, **common)
-    if args.quick:
-        return report
-    rest = test(task, policy=case.rivals, setting=others, **common)
-    seeds = report.provenance["seeds"] | rest.provenance["seeds"]
-    data = report.provenance["data"] | rest.provenance["data"]
-    return replace(
-        report,
-        results=[*report.results, *rest.results],
-        comparisons=[*report.comparisons, *rest.comparisons],
-        provenance=report.provenance | {"seeds": seeds, "data": data},
-    )
 
 
 def write_readme(task: str, results: Path) -> None:
@@ -140,7 +116,15 @@ def main() -> None:
         print(f"README.md now holds the table of {args.readme}")
         return
     case = CASES[args.task]
-    report = compare(args.task, case, args)
+    report = test(
+        args.task,
+        policy=case.rivals,
+        checkpoint=["pretrained", *args.checkpoint],
+        setting=case.settings[:1] if args.quick else case.settings,
+        episodes=10 if args.quick else None,
+        data=args.data,
+        jobs=args.jobs,
+    )
     show(report)
     if args.json:
         report.save(args.json)
