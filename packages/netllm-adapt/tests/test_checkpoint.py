@@ -118,6 +118,6 @@ def test_a_folder_that_is_no_checkpoint_says_so(tmp_path: Path) -> None:
 
 def test_a_part_that_is_not_installed_is_named(model: AdaptedModel, tmp_path: Path) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
-    edit(folder, head={"name": "pointer", "config": {}})
-    with pytest.raises(ValueError, match=r"needs the part 'pointer' of 'netllm\.heads'"):
+    edit(folder, head={"name": "absent", "config": {}})
+    with pytest.raises(ValueError, match=r"needs the part 'absent' of 'netllm\.heads'"):
         AdaptedModel.from_pretrained(folder)

@@ -163,9 +163,9 @@ def test_info_sums_up_the_pool(tmp_path: Path) -> None:
 def test_fields_are_the_observed_ones_by_type_and_shape(tmp_path: Path) -> None:
     fields = write_pool(tmp_path, [make_episode(0)]).fields
     assert fields == {
-        "buffer_s": ("float64", ()),
-        "sizes_mb": ("float32", (3, 2)),
-        "level": ("int64", ()),
+        "buffer_s": ("float64", (), False),
+        "sizes_mb": ("float32", (3, 2), False),
+        "level": ("int64", (), False),
     }
 
 
@@ -266,13 +266,23 @@ def test_a_shard_of_a_newer_version_is_named(tmp_path: Path) -> None:
     write_pool(tmp_path, [make_episode(0)])
     shard = tmp_path / "shard-00000.parquet"
     table = pq.read_table(shard)
-    about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 2}
+    about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 3}
     pq.write_table(table.replace_schema_metadata({b"netllm.pool": json.dumps(about)}), shard)
     with pytest.raises(
         ValueError,
-        match=r"shard-00000\.parquet: must have version 1 or older, got version 2\. Run: .*upgrade",
+        match=r"shard-00000\.parquet: must have version 2 or older, got version 3\. Run: .*upgrade",
     ):
         Pool(tmp_path)
+
+
+def test_a_shard_of_the_first_version_is_read(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    shard = tmp_path / "shard-00000.parquet"
+    table = pq.read_table(shard)
+    about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 1}
+    about["fields"] = {name: field[:2] for name, field in about["fields"].items()}
+    pq.write_table(table.replace_schema_metadata({b"netllm.pool": json.dumps(about)}), shard)
+    assert_same(Pool(tmp_path)[0], make_episode(0))
 
 
 def test_a_parquet_file_of_something_else_is_named(tmp_path: Path) -> None:

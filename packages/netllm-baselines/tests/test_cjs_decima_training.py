@@ -115,7 +115,7 @@ def test_an_update_follows_the_advantages(small, played):
     learner = _learner(small, TINY)
     gain = np.where(np.arange(len(decisions)) % 2, 1.0, -1.0)
     old, wanted = (torch.tensor(a, dtype=torch.float32) for a in (log_probability, gain))
-    for _ in range(5):
+    for _ in range(20):
         learner._improve(decisions, old, wanted, entropy=0.0)
     new, _ = learner._network(decisions.select(np.arange(len(decisions))))
     change = new.detach().numpy() - log_probability
