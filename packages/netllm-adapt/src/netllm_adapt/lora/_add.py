@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from netllm_adapt.lora._layer import calm, use_our_layer
+from netllm_adapt.lora._layer import calm, entitle, use_our_layer
 from netllm_adapt.lora._targets import choose
 
 
@@ -67,7 +67,7 @@ def add_lora(
             return add_another(backbone, name, use_our_layer(config), trainable=True)
         model = get_peft_model(backbone, use_our_layer(config), adapter_name=name)
     assert isinstance(model, PeftModel)
-    return model
+    return entitle(model)
 
 
 def check_name(backbone: nn.Module, name: str) -> None:
@@ -94,7 +94,7 @@ def add_another(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     model.add_adapter(name, config)
     for parameter, weight in model.named_parameters():
         weight.requires_grad_(before.get(parameter, trainable and f".{name}." in parameter))
-    return model
+    return entitle(model)
 
 
 def _short(layers: dict[str, nn.Module]) -> list[str]:

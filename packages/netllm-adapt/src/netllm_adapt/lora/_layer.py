@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -127,6 +127,12 @@ def _build(target: nn.Module, adapter_name: str, **options: Any) -> LoraLinear |
         options["config"].fan_in_fan_out = turned
     else:  # before PEFT 0.19 the configuration's fields came one by one
         options["fan_in_fan_out"] = turned
-    layer = LoraLinear(target, adapter_name, is_target_conv_1d_layer=turned, **options)
-    layer.title = options.get("target_name", layer.title)
-    return layer
+    return LoraLinear(target, adapter_name, is_target_conv_1d_layer=turned, **options)
+
+
+def entitle(model: PeftModel) -> PeftModel:
+    """The model, whose layers know their names; not every PEFT tells them when it builds them."""
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, LoraLinear):
+            module.title = name
+    return model

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from netllm_adapt.lora._add import add_another, check_name
-from netllm_adapt.lora._layer import calm, use_our_layer
+from netllm_adapt.lora._layer import calm, entitle, use_our_layer
 
 
 def load_lora(
@@ -49,7 +49,7 @@ def load_lora(
             mapping = _without_head(backbone, folder)
             if isinstance(backbone, PeftModel):
                 return _load_another(backbone, folder, config, name, trainable, mapping)
-            return PeftModel.from_pretrained(
+            model = PeftModel.from_pretrained(
                 backbone,
                 str(folder),
                 adapter_name=name,
@@ -57,6 +57,7 @@ def load_lora(
                 is_trainable=trainable,
                 key_mapping=mapping,
             )
+            return entitle(model)
     except (RuntimeError, UserWarning, ValueError) as error:
         raise ValueError(
             f"{folder / 'adapter_model.safetensors'} must fit the backbone; was it made for "
@@ -76,15 +77,19 @@ def _load_another(
     training = model.get_base_model().training  # the wrapper's own mode says nothing
     add_another(model, name, config, trainable=trainable)
     try:
-        model.load_adapter(
+        loaded = model.load_adapter(
             str(folder), adapter_name=name, is_trainable=trainable, key_mapping=mapping
         )
+        # Before PEFT 0.19 nobody else complains.
+        astray = [*loaded.missing_keys, *(k for k in loaded.unexpected_keys if "lora_" in k)]
+        if astray:
+            raise ValueError(f"no place or no weights for {astray[0]}")
     except (RuntimeError, UserWarning, ValueError):
         model.delete_adapter(name)
         raise
     finally:
         model.train(training)
-    return model
+    return entitle(model)
 
 
 def _without_head(backbone: PreTrainedModel | PeftModel, folder: Path) -> dict[str, str] | None:
