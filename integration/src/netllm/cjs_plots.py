@@ -36,6 +36,7 @@ def boxes(ax: Axes, results: Sequence[Result]) -> Axes:
     names = [short(result) for result in ordered]
     ax.boxplot(means_s, orientation="horizontal", tick_labels=names, showmeans=True)
     frame(ax, results)
+    ax.set_xscale("log")
     ax.set_xlabel(f"{JCT.label} of an episode")
     return ax
 
