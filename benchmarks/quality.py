@@ -62,21 +62,27 @@ def only(report: Report, setting: str) -> Report:
 
 
 def table(task: str, document: dict[str, Any]) -> str:
-    """The deciding metric of every policy in every setting, and how ours compares."""
-    metric, settings = registry.task(task).metrics[0], CASES[task].settings
+    """The deciding metric of every policy, over so many episodes of every setting; comparisons."""
+    metric = registry.task(task).metrics[0]
     cells: dict[str, dict[str, str]] = {}
+    counts: dict[str, int] = {}
     for one in document["results"]:
         value = one["metrics"][metric.key]
         low, high = value["ci95"]
         row = cells.setdefault(Path(one["checkpoint"] or one["policy"]).name, {})
         row[one["setting"]] = f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
+        counts[one["setting"]] = len({episode["id"] for episode in one["episodes"]})
+    settings = [setting for setting in CASES[task].settings if setting in counts]
     ranked = sorted(
         cells,
         key=lambda name: float(cells[name][settings[0]].split()[0]),
         reverse=metric.higher_is_better,
     )
-    rows = [f"| `{name}` | {' | '.join(cells[name][s] for s in settings)} |" for name in ranked]
-    head = [f"| {metric.label} | {' | '.join(settings)} |", f"|---{'|---:' * len(settings)}|"]
+    rows = [
+        f"| `{name}` | {' | '.join(cells[name].get(s, '-') for s in settings)} |" for name in ranked
+    ]
+    titles = [f"{setting} ({counts[setting]})" for setting in settings]
+    head = [f"| {metric.label} | {' | '.join(titles)} |", f"|---{'|---:' * len(settings)}|"]
     return "\n".join([*head, *rows, "", *_comparisons(document)])
 
 
