@@ -46,6 +46,8 @@ def gantt(ax: Axes, results: Sequence[Result]) -> Axes:
 
     A row per executor, a colour per job; gaps are executors that wait or move.
     """
+    from netllm_sims.cjs.gantt import draw
+
     ordered = sorted(best_first(results, JCT), key=lambda result: result.checkpoint is None)
     rival = next((one for one in ordered[1:] if not one.checkpoint), None)
     shown = [ordered[0], *([rival] if rival else [])]
@@ -53,10 +55,7 @@ def gantt(ax: Axes, results: Sequence[Result]) -> Axes:
     for result in shown:
         bars = np.array(result.episodes[0]["gantt"]).reshape(-1, 4)
         executors = int(bars[:, 0].max(initial=0)) + 1
-        for executor in range(executors):
-            mine = bars[bars[:, 0] == executor]
-            colours = [f"C{int(job) % 10}" for job in mine[:, 1]]
-            ax.broken_barh(mine[:, 2:], (rows + executor - 0.4, 0.8), facecolors=colours)
+        draw(bars, ax, first=rows)
         ax.text(0, rows + executors, f"{short(result)}", fontsize="small", va="bottom")
         rows += executors + 6
     frame(ax, results)

@@ -34,6 +34,14 @@ def stretches(simulator: Simulator) -> Float[ndarray, "stretch 4"]:
     return np.stack([executor[first], job[first], start_ms[first] / 1e3, length_ms / 1e3], axis=1)
 
 
+def draw(bars: Float[ndarray, "stretch 4"], axes: Any, *, first: int = 0) -> None:
+    """Draw `stretches`: a row per executor, from row `first` on, a colour per job."""
+    for executor in np.unique(bars[:, 0]):
+        mine = bars[bars[:, 0] == executor]
+        colours = [f"C{int(job) % 10}" for job in mine[:, 1]]
+        axes.broken_barh(mine[:, 2:], (first + executor - 0.4, 0.8), facecolors=colours)
+
+
 def gantt(simulator: Simulator, axes: Any) -> Any:
     """Draw the episode so far: a row per executor, a colour per job.
 
@@ -44,10 +52,6 @@ def gantt(simulator: Simulator, axes: Any) -> Any:
     Raises:
         ValueError: The simulator keeps no log.
     """
-    bars = stretches(simulator)
-    for executor in range(simulator.setting.num_executors):
-        mine = bars[bars[:, 0] == executor]
-        colours = [f"C{int(job) % 10}" for job in mine[:, 1]]
-        axes.broken_barh(mine[:, 2:], (executor - 0.4, 0.8), facecolors=colours)
+    draw(stretches(simulator), axes)
     axes.set(xlabel="time (s)", ylabel="executor", xlim=(0, max(simulator.time_ms / 1e3, 1e-3)))
     return axes
