@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from netllm.cjs import CJS, Scheduler, seen
-from netllm_adapt import AdaptedModel, BackboneSpec, Episode, Ragged, add_lora, load_backbone
+from netllm.cjs import CJS, Scheduler, joined, seen
+from netllm_adapt import AdaptedModel, BackboneSpec, Episode, add_lora, load_backbone
 from netllm_adapt.segments import Segment, collate
 from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs
@@ -43,20 +43,12 @@ def build(name: str, dtype: str, setting: cjs.Setting) -> AdaptedModel:
 
 def window_episode(steps: list[dict[str, Any]]) -> Episode:
     """The last steps as an episode of their own."""
-    fields: dict[str, Any] = {}
-    for name, first in steps[0].items():
-        values = [step[name] for step in steps]
-        if isinstance(first, Ragged):
-            ptr = np.cumsum([0, *(len(one.values) for one in values)])
-            fields[name] = Ragged(np.concatenate([one.values for one in values]), ptr)
-        else:
-            fields[name] = np.concatenate(values)
     count = len(steps)
     return Episode(
         id="window",
         policy="tuned-share",
         seed=0,
-        observations=fields,
+        observations=joined(steps),
         actions=np.tile([0, 1], (count, 1)),
         rewards=np.zeros(count, np.float32),
     )

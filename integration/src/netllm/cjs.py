@@ -314,6 +314,21 @@ def seen(observation: Mapping[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
+def joined(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was `seen` step by step, as the fields of an episode."""
+    from netllm_adapt import Ragged
+
+    fields: dict[str, Any] = {}
+    for name, first in steps[0].items():
+        values = [step[name] for step in steps]
+        if isinstance(first, Ragged):
+            ptr = np.cumsum([0, *(len(one.values) for one in values)])
+            fields[name] = Ragged(np.concatenate([one.values for one in values]), ptr)
+        else:
+            fields[name] = np.concatenate(values)
+    return fields
+
+
 def _row(done: Rollout, k: int) -> dict[str, Any]:
     jobs_s = done.job_jct_s[k]
     return {
@@ -329,18 +344,10 @@ def _row(done: Rollout, k: int) -> dict[str, Any]:
 
 def _episode(done: Rollout, k: int, name: str, seed: int) -> Episode:
     """One recorded episode, with its decisions under one another."""
-    from netllm_adapt import Episode, Ragged
+    from netllm_adapt import Episode
 
-    steps = [seen(observation) for observation in done.observations[k]]
     rewards = (done.rewards_ms[k] * 1e-3 / len(done.job_jct_s[k])).astype(np.float32)
-    fields: dict[str, Any] = {}
-    for field, first in steps[0].items():
-        values = [step[field] for step in steps]
-        if isinstance(first, Ragged):
-            ptr = np.cumsum([0, *(len(one.values) for one in values)])
-            fields[field] = Ragged(np.concatenate([one.values for one in values]), ptr)
-        else:
-            fields[field] = np.concatenate(values)
+    fields = joined([seen(observation) for observation in done.observations[k]])
     return Episode(
         id=done.ids[k],
         policy=name,

@@ -81,7 +81,7 @@ def rl_collect(
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
-        one.build(place)  # wrong names fail before the first episode
+        one.sequential(place)  # wrong names fail before the first episode
     names = [one.name for one in drivers]
     facts: dict[str, Any] = {"part": part, "policies": names, "relabel": relabel}
     facts |= {"soft": soft, "epsilon": epsilon, "seed": seed, "overrides": dict(set or {})}

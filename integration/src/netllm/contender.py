@@ -43,6 +43,13 @@ class Contender:
         stamp = (folder / "config.json").stat().st_mtime_ns
         return task(self.task).policy(_model(folder, stamp), setting)
 
+    def sequential(self, setting: Any) -> bool:
+        """Whether it asks to run alone; wrong names fail here, and no model is loaded."""
+        if self.checkpoint is not None:
+            self._folder()
+            return False
+        return bool(getattr(self.build(setting), "sequential", False))
+
     def teachers(self) -> tuple[str, ...]:
         """The policies that a checkpoint learned from, as it says itself."""
         if self.checkpoint is None:

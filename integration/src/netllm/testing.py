@@ -138,11 +138,7 @@ def _drawn(
 
 def _entry(contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]]) -> _Entry:
     """A line of the report with its work; builds policies once, so that wrong names fail early."""
-    sequential, chunk = False, registry.task(contender.task).chunk
-    if contender.checkpoint is not None:
-        contender.teachers()
-    else:
-        sequential = bool(getattr(contender.build(setting), "sequential", False))
+    sequential, chunk = contender.sequential(setting), registry.task(contender.task).chunk
     works = []
     for seed, episodes in drawn.items():
         if sequential:
