@@ -57,13 +57,24 @@ class Weights:
 
 def uncovered(backbone: nn.Module) -> str | None:
     """Why the lean pass cannot stand in for the backbone's own; None if it can."""
-    plain: Any = _plain(backbone)
+    if (reason := strange(backbone)) is not None:
+        return reason
+    plain: Any = plain_of(backbone)
+    if plain.training:
+        return "it is in training mode"
+    for name, module in _linears(plain):
+        if not _is_plain(module):
+            return f"{name} is a {type(module).__name__} or has an unusual adapter"
+    return None
+
+
+def strange(backbone: nn.Module) -> str | None:
+    """Why the backbone is not a Llama-type model on a CPU as the lean passes know it."""
+    plain: Any = plain_of(backbone)
     known = type(plain).__module__.startswith("transformers.models.")
     if not known or type(plain).__name__ not in _BACKBONES:
         names = ", ".join(sorted(_BACKBONES))
         return f"it is a {type(plain).__name__}, not one of transformers' {names}"
-    if plain.training:
-        return "it is in training mode"
     if {p.device.type for p in backbone.parameters()} != {"cpu"}:
         return "it does not lie on the CPU"
     if len({p.dtype for n, p in plain.named_parameters() if "lora_" not in n}) != 1:
@@ -75,13 +86,10 @@ def uncovered(backbone: nn.Module) -> str | None:
         )
     if any(m._forward_hooks or m._forward_pre_hooks for m in backbone.modules()):
         return "it has forward hooks"
-    for name, module in _linears(plain):
-        if not _is_plain(module):
-            return f"{name} is a {type(module).__name__} or has an unusual adapter"
     return None
 
 
-def _plain(backbone: nn.Module) -> nn.Module:
+def plain_of(backbone: nn.Module) -> nn.Module:
     """The model inside PEFT's wrapper; the wrapper if it does more than low-rank matrices."""
     if isinstance(backbone, PeftModel) and not backbone.active_peft_config.is_prompt_learning:
         inner: nn.Module = backbone.get_base_model()
@@ -135,7 +143,7 @@ def weights_of(backbone: nn.Module) -> Weights:
     state = _state(backbone)
     kept = _kept.get(backbone)
     if kept is None or kept[0] != state:
-        kept = _kept[backbone] = (state, _read(_plain(backbone)))
+        kept = _kept[backbone] = (state, _read(plain_of(backbone)))
     return kept[1]
 
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from netllm_adapt.lean_training import lean_training, uncovered_training
+
 
 @dataclass(frozen=True)
 class BackboneSpec:
@@ -38,7 +40,14 @@ class Rows(NamedTuple):
     """What the head reads of the hidden states, (row, token, width)."""
 
     def through(self, backbone: nn.Module) -> Any:
-        """What the head reads, after a pass of these rows alone."""
+        """What the head reads, after a pass of these rows alone.
+
+        To learn, it is the lean training pass where that covers the backbone.
+        """
+        if uncovered_training(backbone) is None:
+            hidden = lean_training(backbone, self.tokens, self.mask)
+            if hidden is not None:
+                return self.read(hidden)
         position = torch.arange(self.tokens.shape[1], device=self.tokens.device)[None]
         out = backbone(
             inputs_embeds=self.tokens,

@@ -1,0 +1,114 @@
+"""A lean training pass for Llama-type backbones on CPU.
+
+The function that the library's modules compute, with gradients, in less time: banded attention by
+blocks, and norms, gates and rotary positions in few passes over memory. Linear layers are called
+as they are, whatever adapters they carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from netllm_adapt._lean_grad import Attend, Block, Gated, NormOfSum, Turn, blocks_of
+from netllm_adapt._lean_weights import plain_of, strange
+
+_on: ContextVar[bool] = ContextVar("netllm_lean_training", default=True)
+
+
+@contextmanager
+def library_training() -> Iterator[None]:
+    """Train through the library's own modules in this context."""
+    token = _on.set(False)
+    try:
+        yield
+    finally:
+        _on.reset(token)
+
+
+def uncovered_training(backbone: nn.Module) -> str | None:
+    """Why the lean training pass does not stand in for the backbone's own; None if it does."""
+    if not _on.get():
+        return "`library_training` is asked for"
+    if not torch.is_grad_enabled():
+        return "no gradient is asked for"
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return "it is compiled or under autocast"
+    if any(getattr(m, "gradient_checkpointing", False) for m in backbone.modules()):
+        return "it saves memory by gradient checkpointing"
+    if (reason := strange(backbone)) is not None:
+        return reason
+    plain: Any = plain_of(backbone)
+    if plain.dtype not in (torch.float32, torch.bfloat16):
+        return f"it computes in {plain.dtype}"
+    if plain.training and plain.config.attention_dropout:
+        return "it drops out attention"
+    return None
+
+
+def lean_training(
+    backbone: nn.Module,
+    tokens: Float[Tensor, "row token width"],
+    mask: Bool[Tensor, "#row 1 token token"],
+) -> Float[Tensor, "row token width"] | None:
+    """Hidden states after the last norm of a backbone that is not `uncovered_training`.
+
+    None if a token attends nothing, of which the library has its own idea.
+
+    Args:
+        backbone: the model, in PEFT's wrapper or not.
+        tokens: with positions from 0 in every row.
+        mask: who may attend whom.
+    """
+    blocks = blocks_of(mask, tokens.dtype)
+    if blocks is None:
+        return None
+    plain: Any = plain_of(backbone)
+    rows, count, width = tokens.shape
+    turns = _turns(plain, tokens)
+    total, normed = _norm(plain.layers[0].input_layernorm, tokens.reshape(-1, width), None)
+    following = [layer.input_layernorm for layer in plain.layers[1:]] + [plain.norm]
+    for layer, norm in zip(plain.layers, following, strict=True):
+        seen = _attention(layer.self_attn, normed.view(rows, count, width), turns, blocks)
+        total, normed = _norm(layer.post_attention_layernorm, total, seen.view(-1, width))
+        total, normed = _norm(norm, total, _mlp(layer.mlp, normed.view(rows, count, width)))
+    return normed.view(rows, count, width)
+
+
+def _norm(norm: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    pair: tuple[Tensor, Tensor] = NormOfSum.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        x, y, norm.weight, norm.variance_epsilon
+    )
+    return pair
+
+
+def _attention(part: Any, x: Tensor, turns: tuple[Turn, Turn], blocks: list[Block]) -> Tensor:
+    q, k, v = part.q_proj(x), part.k_proj(x), part.v_proj(x)
+    seen = Attend.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        q, k, v, k.shape[2] // part.head_dim, turns, blocks
+    )
+    result: Tensor = part.o_proj(seen)
+    return result
+
+
+def _mlp(part: Any, x: Tensor) -> Tensor:
+    inner = Gated.apply(  # type: ignore[no-untyped-call, unused-ignore]
+        part.gate_proj(x).flatten(0, 1), part.up_proj(x).flatten(0, 1)
+    )
+    result: Tensor = part.down_proj(inner.view(*x.shape[:2], -1))
+    return result.flatten(0, 1)
+
+
+def _turns(plain: Any, tokens: Tensor) -> tuple[Turn, Turn]:
+    """The rotations of queries, with attention's scale, and of keys."""
+    with torch.no_grad():
+        cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
+    half = cos.shape[-1] // 2
+    turn = Turn(cos[0, :, :half], sin[0, :, :half])
+    return turn.times(plain.layers[0].self_attn.scaling), turn
