@@ -262,6 +262,21 @@ def test_subclasses_of_linear_keep_pefts_own_layer() -> None:
     assert kinds["v_proj"] is LoraLinear
 
 
+class _Packed(nn.Linear):
+    """Its weight is stored as bitsandbytes stores 4 bits: in one column."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__(base.in_features, base.out_features, bias=False)
+        self.weight = nn.Parameter(base.weight.detach().reshape(-1, 1), requires_grad=False)
+
+
+def test_the_rank_is_held_against_a_packed_layers_true_sides() -> None:
+    bare = _bare()
+    for layer in bare.layers:
+        layer.self_attn.q_proj = _Packed(layer.self_attn.q_proj)
+    assert "q_proj.lora_A" in "".join(add_lora(bare, rank=4).state_dict())
+
+
 @pytest.mark.parametrize("rank", [0, -3])
 def test_a_rank_below_one_is_refused(rank: int) -> None:
     with pytest.raises(ValueError, match=f"at least 1, got {rank} for layers.0.self_attn.q_proj"):

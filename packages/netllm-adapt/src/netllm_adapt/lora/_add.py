@@ -105,8 +105,16 @@ def _check_rank(rank: int, layers: dict[str, nn.Module]) -> None:
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1, got {rank} for {next(iter(layers))}.")
     for name, layer in layers.items():
-        side = min(layer.weight.shape)  # type: ignore[union-attr, arg-type]
+        side = _smaller_side(layer)
         if rank > side:
             raise ValueError(
                 f"`rank` must be at most {side}, the smaller side of {name}, got {rank}."
             )
+
+
+def _smaller_side(layer: nn.Module) -> int:
+    """The layer's smaller number of inputs or outputs; a weight in 4 bits is packed, one column."""
+    if isinstance(layer, nn.Linear):
+        return min(layer.in_features, layer.out_features)
+    weight: Any = layer.weight
+    return min(weight.shape)
