@@ -3,9 +3,10 @@
     python benchmarks/adapt_throughput.py [--quick] [--backbone NAME] [--json FILE]
 
 The reference's structure is one window of 20 steps x 8 tokens at a time, float32, gradient
-checkpointing, PEFT's own layers. From there to here one thing is changed at a time, on the same
-backbone, encoder and head, and each change's factor is printed. CPU time on one core, the ways in
-turn, the fastest of several rounds. `4x256` is a Llama of four layers of width 256.
+checkpointing, PEFT's own layers, the library's modules. From there to here one thing is changed at
+a time, on the same backbone, encoder and head, and each change's factor is printed. CPU time on one
+core, the ways in turn, the fastest of several rounds. `4x256` is a Llama of four layers of width
+256. Last comes where the time of the last way goes, by torch's profiler.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import json
 import math
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from _machine import machine
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+from netllm_adapt.lean_training import library_training
 from netllm_adapt.segments import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
@@ -40,15 +44,17 @@ class Way:
     dtype: str = "bfloat16"
     checkpointing: bool = False
     ours: bool = True
+    lean: bool = True
     rows: int = 4
     steps: int = EPISODE
 
 
 WAYS = (
-    Way("reference's structure", "float32", True, False, 1, WINDOW),
-    Way("no checkpointing", "float32", False, False, 1, WINDOW),
-    Way("bfloat16", "bfloat16", False, False, 1, WINDOW),
-    Way("this project's layers", "bfloat16", False, True, 1, WINDOW),
+    Way("reference's structure", "float32", True, False, False, 1, WINDOW),
+    Way("no checkpointing", "float32", False, False, False, 1, WINDOW),
+    Way("bfloat16", "bfloat16", False, False, False, 1, WINDOW),
+    Way("this project's layers", "bfloat16", False, True, False, 1, WINDOW),
+    Way("lean pass", "bfloat16", False, True, True, 1, WINDOW),
     Way("whole episodes in batches"),
 )
 
@@ -99,6 +105,7 @@ class Learner:
     """Optimiser steps of one way, over about as many decisions as the others'."""
 
     def __init__(self, backbone: str, way: Way, decisions: int) -> None:
+        self.way = way
         self.model = build(backbone, way)
         self.batch = rows_of(way)
         self.passes = max(1, round(decisions / (way.rows * way.steps)))
@@ -109,25 +116,50 @@ class Learner:
 
     def step(self) -> None:
         start = time.process_time()
-        for _ in range(self.passes):
-            (self.model(self.batch).sum() / self.decisions).backward()
+        with nullcontext() if self.way.lean else library_training():
+            for _ in range(self.passes):
+                (self.model(self.batch).sum() / self.decisions).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.best = min(self.best, (time.process_time() - start) / self.decisions)
 
 
-def measure(backbone: str, decisions: int, rounds: int) -> dict[str, float]:
-    """Decisions per CPU second of each way."""
+PARTS = {
+    "products of frozen and low-rank layers": ("aten::mm", "aten::addmm", "aten::addmm_"),
+    "attention": ("Attend", "AttendBackward"),
+    "sums and norms": ("NormOfSum", "NormOfSumBackward"),
+    "gates": ("Gated", "GatedBackward"),
+}
+
+
+def shares(learner: Learner) -> dict[str, float]:
+    """What each part takes of a step; the rest is encoder, head, low-rank scaling and Python."""
+    with torch.profiler.profile() as profile:
+        learner.step()
+    events = profile.key_averages()
+    whole = sum(event.self_cpu_time_total for event in events)
+    found = {
+        part: sum(event.cpu_time_total for event in events if event.key in keys) / whole
+        for part, keys in PARTS.items()
+    }
+    return found | {"the rest": 1 - sum(found.values())}
+
+
+def measure(
+    backbone: str, decisions: int, rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Decisions per CPU second of each way, and where the last one's time goes."""
     learners = {way.name: Learner(backbone, way, decisions) for way in WAYS}
     for turn in range(rounds + 1):
         for learner in learners.values():
             learner.step()
             if not turn:  # the first warms up
                 learner.best = math.inf
-    return {name: 1 / learner.best for name, learner in learners.items()}
+    rates = {name: 1 / learner.best for name, learner in learners.items()}
+    return rates, shares(learners[WAYS[-1].name])
 
 
-def report(backbone: str, rates: dict[str, float]) -> dict[str, Any]:
+def report(backbone: str, rates: dict[str, float], parts: dict[str, float]) -> dict[str, Any]:
     names = list(rates)
     factors = {b: rates[b] / rates[a] for a, b in pairwise(names)}
     print(f"{backbone:28} decisions / CPU s    factor")
@@ -136,7 +168,14 @@ def report(backbone: str, rates: dict[str, float]) -> dict[str, Any]:
     total = rates[names[-1]] / rates[names[0]]
     same = rates[names[-1]] / rates["bfloat16"]
     print(f"  in total {total:.2f}x, of which {same:.2f}x with the same dtype and no checkpointing")
-    return {"decisions_per_cpu_s": rates, "factors": factors, "total": total, "same_dtype": same}
+    print("  of the last way: " + ", ".join(f"{part} {share:.0%}" for part, share in parts.items()))
+    return {
+        "decisions_per_cpu_s": rates,
+        "factors": factors,
+        "total": total,
+        "same_dtype": same,
+        "shares": parts,
+    }
 
 
 def main() -> None:
@@ -147,11 +186,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     size = (2 * WINDOW, 1) if args.quick else (8 * EPISODE, 3)
-    results = {}
+    results: dict[str, Any] = {}
     for backbone in (args.backbone, SMALL):
-        results[backbone] = report(backbone, measure(backbone, *size))
+        results[backbone] = report(backbone, *measure(backbone, *size))
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        document = {"machine": machine(), "backbones": results}
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
     big, small = results[args.backbone], results[SMALL]
     print(
         f"decisions learned per second: {big['total']:.1f} times the reference's structure with "

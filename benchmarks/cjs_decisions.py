@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _machine import machine
 from netllm.cjs import CJS, Scheduler, joined, seen
 from netllm_adapt import AdaptedModel, BackboneSpec, Episode, add_lora, load_backbone
 from netllm_adapt.segments import Segment, collate
@@ -65,12 +66,13 @@ def measure(model: AdaptedModel, setting: cjs.Setting, decisions: int) -> dict[s
     simulator = cjs.Simulator(setting, setting.episodes("valid", seeds=[20])[0])
     driver, scheduler = TunedShare(setting), Scheduler(model, setting)
     scheduler.reset(0)
+    scheduler.begin([simulator])
     steps: list[dict[str, Any]] = []
     ours: list[float] = []
     whole: list[float] = []
     for number in range(SKIPPED + decisions):
         observation = simulator.observe()
-        steps = [*steps[-model.window + 1 :], seen(observation)]
+        steps = [*steps[-model.window + 1 :], seen(observation, np.array([simulator.ask(driver)]))]
         call = lambda observation=observation: scheduler.act(observation)  # noqa: E731
         if number < SKIPPED:
             if number >= SKIPPED - model.window:
@@ -116,7 +118,7 @@ def main() -> None:
             flush=True,
         )
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        args.json.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
     bf16 = results["bfloat16"]
     print(
         f"one scheduling decision of {args.backbone}: p50 {bf16['decision_cpu_ms']['p50']:.1f} ms "

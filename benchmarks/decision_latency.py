@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _machine import machine
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
 from netllm_adapt.segments import Batch
 from netllm_encoders import Step
@@ -128,7 +129,7 @@ def main() -> None:
             flush=True,
         )
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        args.json.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
     bf16 = results["bfloat16"]
     print(
         f"one decision: p50 {bf16['decision_cpu_ms']['p50']:.1f} ms in bfloat16, "

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _machine import machine
 from netllm_adapt.lora import LoraLinear
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
@@ -85,6 +86,7 @@ def measure(
     ours = layer(LoraLinear, width, rank, dtypes, options.dropout)
     modules = {"peft": theirs, "ours": ours, "frozen": theirs.base_layer}
     if options.compile:
+        torch._dynamo.reset()  # after eight shapes it would run the layer as it is
         modules["compiled"] = torch.compile(layer(Linear, width, rank, dtypes, options.dropout))
     times = {}
     for what in ("forward", "both"):
@@ -134,7 +136,8 @@ def main() -> None:
     ]
     summary = report(rows, options)
     if options.json:
-        result = {"dropout": options.dropout, "summary": summary, "rows": rows}
+        result = {"machine": machine(), "dropout": options.dropout, "summary": summary}
+        result["rows"] = rows
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     means = {pair: summary[f"{pair}, peft"]["both"]["mean"] for pair in PAIRS}
     told = ", ".join(f"{value:.2f} in {pair}" for pair, value in means.items())

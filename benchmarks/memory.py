@@ -1,6 +1,6 @@
 """Peak memory of adapting, of collecting a pool and of testing; each in a process of its own.
 
-python benchmarks/memory.py [--quick] [--backbone smollm2-135m] [--json FILE]
+python benchmarks/memory.py [--quick] [--backbone smollm2-135m] [--only adapt] [--json FILE]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 GIB = 2**30
 BATCH, TOKENS = 8, 384
@@ -75,6 +76,22 @@ def evaluate(_: str, episodes: int) -> None:
     test("cjs", checkpoint="pretrained", episodes=episodes)
 
 
+class Part(NamedTuple):
+    """What is measured, of how much."""
+
+    title: str
+    work: Callable[[str, int], None]
+    amount: int
+    quick: int
+
+
+PARTS = {
+    "adapt": Part(f"adapting at batch {BATCH} x {TOKENS} tokens", adapt, 4, 2),
+    "collect": Part("collecting", collect, 2000, 200),
+    "evaluate_cjs": Part("testing cjs", evaluate, 20, 1),
+}
+
+
 def _report(work: Callable[[str, int], None], backbone: str, amount: int, queue: object) -> None:
     work(backbone, amount)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -97,20 +114,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps and episodes")
     parser.add_argument("--backbone", default="smollm2-135m")
+    parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    results = {
-        "adapt_gib": peak_bytes(adapt, args.backbone, 2 if args.quick else 4) / GIB,
-        "collect_gib": peak_bytes(collect, args.backbone, 200 if args.quick else 2000) / GIB,
-        "evaluate_cjs_gib": peak_bytes(evaluate, args.backbone, 1 if args.quick else 20) / GIB,
-    }
+    results: dict[str, float] = {}
+    told = []
+    for name in args.only:
+        part = PARTS[name]
+        amount = part.quick if args.quick else part.amount
+        results[name + "_gib"] = peak_bytes(part.work, args.backbone, amount) / GIB
+        told.append(f"{part.title} {results[name + '_gib']:.2f} GiB")
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
-    print(
-        f"peak memory: adapting {args.backbone} at batch {BATCH} x {TOKENS} tokens "
-        f"{results['adapt_gib']:.2f} GiB, collecting {results['collect_gib']:.2f} GiB, "
-        f"testing cjs {results['evaluate_cjs_gib']:.2f} GiB"
-    )
+        from _machine import machine  # the measured processes read this file, and need no torch
+
+        args.json.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
+    print("peak memory: " + ", ".join(told))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _machine import machine
 from netllm_adapt import add_lora, load_backbone
 from netllm_adapt.lora import adapters, train_adapters
 from torch import Tensor
@@ -90,8 +91,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    shape = (1, 32, 1) if args.quick else (2, 160, 4)
-    results: dict[str, Any] = {"backbone": args.backbone, "rank": RANK, "dtypes": {}}
+    shape = (1, 32, 1) if args.quick else (2, 160, 8)
+    results: dict[str, Any] = {
+        "machine": machine(),
+        "backbone": args.backbone,
+        "rank": RANK,
+        "dtypes": {},
+    }
     print(f"{args.backbone}, {len(NAMES)} adapters, {shape[0]} rows of {shape[1]} tokens each")
     print("CPU s       three steps   sorted rows   shuffled rows")
     for dtype in ("bfloat16", "float32"):
