@@ -1,0 +1,211 @@
+"""The README's table of speed and memory: goal, figure and command of every measurement.
+
+    python benchmarks/performance.py [--results DIR] [--readme]
+
+Measures nothing: it reads what the named commands wrote with `--json`. `--readme` puts the table
+between the marks in README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- performance: begin -->", "<!-- performance: end -->"
+BIG, SMALL = "smollm2-135m", "scratch-256x4"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line; the figure should be at least, or at most, the goal."""
+
+    what: str
+    script: str
+    figure: Callable[[dict[str, Any]], float]
+    least: float | None = None
+    most: float | None = None
+    unit: str = "x"
+
+    @property
+    def goal(self) -> str:
+        if self.least is not None:
+            return f"≥ {self.least:g}{self.unit}"
+        return "" if self.most is None else f"≤ {self.most:g}{self.unit}"
+
+    def meets(self, value: float) -> bool:
+        """By the digits that are shown."""
+        shown = float(f"{value:.2f}")
+        return (self.least is None or shown >= self.least) and (
+            self.most is None or shown <= self.most
+        )
+
+
+def speedup(pair: str, which: str = "mean") -> Callable[[dict[str, Any]], float]:
+    return lambda d: d["summary"][f"{pair}, peft"]["both"][which]
+
+
+def trained(backbone: str, which: str) -> Callable[[dict[str, Any]], float]:
+    return lambda d: d["backbones"][backbone][which]
+
+
+def against_full(figure: str) -> Callable[[dict[str, Any]], float]:
+    return lambda d: (
+        100 * (d["methods"]["LoRA"][figure] / d["methods"]["full fine-tuning"][figure] - 1)
+    )
+
+
+ROWS = (
+    Row("LoRA layer, bf16: PEFT's time / ours", "lora_op", speedup("bfloat16"), 1.05),
+    Row(
+        "the same, PEFT's default of fp32 matrices",
+        "lora_op",
+        speedup("bfloat16, float32 matrices"),
+        1.5,
+    ),
+    Row(
+        "the same, all fp32, least of 18 shapes", "lora_op", speedup("float32", "least"), least=0.98
+    ),
+    Row(
+        "training, SmolLM2-135M, bf16: decisions/s over the reference's structure",
+        "adapt_throughput",
+        trained(BIG, "total"),
+        6,
+    ),
+    Row(
+        "… with the same dtype and no checkpointing on both sides",
+        "adapt_throughput",
+        trained(BIG, "same_dtype"),
+        1.4,
+    ),
+    Row("… in total with a 4x256 Llama", "adapt_throughput", trained(SMALL, "total"), 3),
+    Row(
+        "three adapters in one batch, bf16: time / three steps",
+        "multi_adapter",
+        lambda d: d["dtypes"]["bfloat16"]["ratio"]["sorted"],
+        most=1.05,
+    ),
+    Row(
+        "… fp32",
+        "multi_adapter",
+        lambda d: d["dtypes"]["float32"]["ratio"]["sorted"],
+        most=1.05,
+    ),
+    Row(
+        "one decision, bf16: re-encoding the window / ours",
+        "decision_latency",
+        lambda d: d["bfloat16"]["speedup"],
+        6,
+    ),
+    Row("… fp32", "decision_latency", lambda d: d["float32"]["speedup"], 8),
+    Row(
+        "… bf16, CPU time, p50",
+        "decision_latency",
+        lambda d: d["bfloat16"]["decision_cpu_ms"]["p50"],
+        unit=" ms",
+    ),
+    Row(
+        "one scheduling decision, bf16: re-encoding the window / ours",
+        "cjs_decisions",
+        lambda d: d["bfloat16"]["speedup"],
+    ),
+    Row(
+        "one viewport answer: 20 passes / ours",
+        "vp_answers",
+        lambda d: d["latency"]["reference"]["factor"],
+        20,
+    ),
+    Row(
+        "peak memory of adapting SmolLM2-135M, 8 x 384 tokens",
+        "memory",
+        lambda d: d["adapt_gib"],
+        most=2.2,
+        unit=" GiB",
+    ),
+    Row(
+        "LoRA's trainable share",
+        "adaptation_cost",
+        lambda d: 100 * d["methods"]["LoRA"]["share"],
+        unit=" %",
+    ),
+    Row(
+        "… peak memory against full fine-tuning",
+        "adaptation_cost",
+        against_full("peak_gib"),
+        unit=" %",
+    ),
+    Row(
+        "… time per step against full fine-tuning",
+        "adaptation_cost",
+        against_full("step_cpu_s"),
+        unit=" %",
+    ),
+)
+
+
+def measured(results: Path) -> Iterator[tuple[Row, float]]:
+    """The rows that a result is there for, with their figures."""
+    for row in ROWS:
+        path = results / f"{row.script}.json"
+        if path.exists():
+            yield row, row.figure(json.loads(path.read_text(encoding="utf-8")))
+
+
+def table(results: Path) -> str:
+    lines = ["| what | goal | here | `python benchmarks/…` |", "|---|---:|---:|---|"]
+    for row, value in measured(results):
+        shown = f"{value:.2f}{row.unit}" + ("" if row.meets(value) else ", missed")
+        lines.append(f"| {row.what} | {row.goal} | {shown} | `{row.script}.py` |")
+    return "\n".join([*lines, "", *notes(results)])
+
+
+def notes(results: Path) -> Iterator[str]:
+    """What each change brings to training, what each method costs, and the machine."""
+    path = results / "adapt_throughput.json"
+    if path.exists():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        factors = document["backbones"][BIG]["factors"]
+        told = ", ".join(f"{name} {value:.2f}x" for name, value in factors.items())
+        yield f"- From the reference's structure, one change after another: {told}."
+        for backbone, result in document["backbones"].items():
+            parts = ", ".join(f"{part} {share:.0%}" for part, share in result["shares"].items())
+            yield f"- Where the time of training {backbone} goes in the end: {parts}."
+        at = document["machine"]
+        yield f"- Training on {at['cpu']}, {at['threads']} thread, torch {at['torch']}."
+    path = results / "adaptation_cost.json"
+    if path.exists():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        told = "; ".join(
+            f"{name} {row['share']:.2%}, {row['peak_gib']:.2f} GiB, {row['step_cpu_s']:.2f} s, "
+            f"{row['qoe']:.3f}"
+            for name, row in document["methods"].items()
+        )
+        yield (
+            f"- Trainable share, peak memory, CPU time per step and QoE after {document['steps']} "
+            f"steps: {told}."
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="does nothing: it is quick")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    args = parser.parse_args()
+    text = table(args.results)
+    print(text)
+    if args.readme:
+        readme = ROOT / "README.md"
+        before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    rows = [(row, value) for row, value in measured(args.results) if row.goal]
+    print(f"{sum(row.meets(value) for row, value in rows)} of {len(rows)} goals are met")
+
+
+if __name__ == "__main__":
+    main()
