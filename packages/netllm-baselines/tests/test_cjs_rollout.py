@@ -61,6 +61,42 @@ def test_it_labels_states_of_another_policy_and_some_differ(small):
         assert 1 <= executors <= seen["committable"][0]
 
 
+def test_it_weighs_several_answers(small):
+    episodes = small.episodes("valid", seeds=[20])
+    policy = Rollout(small, samples=4, more=0)
+    run = cjs.rollout(policy, small, episodes, record=True, label=policy, soft=True)
+    plain = cjs.rollout(Rollout(small, samples=4, more=0), small, episodes)
+    assert run.jct_s.tolist() == plain.jct_s.tolist()
+    answers = run.labels[0]
+    for seen, row in zip(run.observations[0], answers, strict=True):
+        valid = row[row[:, 2] > 0]
+        assert (valid[:, 0] < seen["schedulable"].sum()).all()
+        assert seen["can_wait"][0] or (valid[:, 0] >= 0).all()
+        assert (valid[:, 1] >= 1).all()
+        assert (valid[:, 1] <= seen["committable"][0]).all()
+    choice, executors, weight = np.moveaxis(answers, -1, 0)
+    stake = weight.sum(axis=1)
+    assert (stake > 0.19).all()
+    assert (stake < 4.01).all()
+    # What is taken weighs more than one of as many equal ones.
+    taken = (choice == run.actions[0][:, :1]) & (
+        (executors == run.actions[0][:, 1:]) | (choice == -1)
+    )
+    share = np.where(taken, weight, 0).sum(axis=1) / stake
+    assert share.mean() > 1.3 * (1 / (weight > 0).sum(axis=1)).mean()
+
+
+def test_the_choice_of_tuned_share_weighs_most_where_nothing_is_at_stake():
+    alone = cjs.setting("synthetic", num_jobs=1, num_executors=1)
+    episodes = alone.episodes("valid", seeds=[20])
+    policy = Rollout(alone)
+    run = cjs.rollout(TunedShare(alone), alone, episodes, record=True, label=policy, soft=True)
+    calm = [row for row in run.labels[0] if row[:, 2].sum() < 0.21]
+    assert calm
+    for row in calm:
+        assert row[:, 2].argmax() == 0
+
+
 def test_what_will_happen_does_not_change_a_choice(small):
     """Neither tasks to come, nor the ends of running ones, nor the later jobs are looked at."""
     policy = Rollout(small)

@@ -311,6 +311,82 @@ def test_a_head_learns_labels_that_the_states_tell():
     assert torch.equal(head.answer(hidden, observation), expected)
 
 
+def test_the_loss_of_several_answers_is_their_weighted_sum():
+    head, hidden, observation = make_head(), make_hidden(STEPS), together(STEPS)
+    one = torch.tensor([[[2, 4], [0, 0], [1, 1], [0, 0], [1, 17], [-1, 1]]])
+    two = torch.tensor([[[2, 7], [0, 0], [0, 1], [0, 0], [-1, 1], [0, 1]]])
+    weights = torch.tensor([0.25, 0.75])
+    answers = torch.stack([one, two], 2).float()
+    several = torch.cat([answers, weights.view(1, 1, 2, 1).expand(1, 6, 2, 1)], -1)
+    absent = torch.cat([several, torch.tensor([99.0, 99.0, 0.0]).expand(1, 6, 1, 3)], 2)
+    losses = [head.loss(hidden, observation, label) for label in (one, two)]
+    wanted = weights[0] * losses[0] + weights[1] * losses[1]
+    torch.testing.assert_close(head.loss(hidden, observation, several), wanted)
+    torch.testing.assert_close(head.loss(hidden, observation, absent), wanted)
+
+
+def test_the_loss_of_several_answers_is_least_at_their_weights():
+    head, hidden, observation = make_head(hidden=32), make_hidden(STEPS[:1]), together(STEPS[:1])
+    label = torch.tensor([[[[0.0, 1, 0.1], [0, 2, 0.3], [1, 6, 0.4], [-1, 1, 0.2]]]])
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    for _ in range(600):
+        optimizer.zero_grad()
+        head.loss(hidden, observation, label).sum().backward()
+        optimizer.step()
+    stages, _ = head.distribution(hidden, observation)
+    executors, _ = head.distribution(hidden, observation, torch.tensor([[0]]))
+    torch.testing.assert_close(stages.exp(), torch.tensor([0.4, 0.4, 0, 0.2]), atol=0.03, rtol=0)
+    torch.testing.assert_close(executors.exp(), torch.tensor([0.25, 0.75, 0]), atol=0.03, rtol=0)
+
+
+def advised(steps, advice):
+    """The steps with a further column: the executors that a rule would give to each stage."""
+    return [
+        step
+        | {
+            "stages": torch.cat(
+                [step["stages"], torch.tensor(column, dtype=torch.float32)[:, None]], 1
+            )
+        }
+        for step, column in zip(steps, advice, strict=True)
+    ]
+
+
+def test_advice_that_is_trusted_is_followed():
+    head = make_head(hidden=32, advised=9)
+    torch.nn.init.constant_(head.trust, 20.0)
+    steps = [STEPS[0], STEPS[0], STEPS[0], STEPS[4]]
+    steps = advised(steps, [[0, 6, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0, 0]])
+    answer = head.answer(make_hidden(steps), together(steps))[0]
+    assert answer.tolist() == [[1, 6], [0, 2], [-1, 1], [-1, 1]]
+
+
+def test_advice_adds_what_it_is_trusted():
+    head = make_head(advised=9)
+    trust = float(head.trust[0].detach())
+    plain = advised(STEPS[:1], [[0, 0, 0, 0]])
+    steps = advised(STEPS[:1], [[0, 6, 0, 0]])
+    hidden = make_hidden(steps)
+    without, _ = head.distribution(hidden, together(plain))
+    along, _ = head.distribution(hidden, together(steps))
+    moved = (along - without).detach()
+    assert float(moved[1] - moved[0]) == pytest.approx(trust, abs=1e-5)
+    assert float(moved[0] - moved[3]) == pytest.approx(trust, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([5.0, 1.0, 0.5], "3 schedulable stages, .* got 5 in row 0, step 0"),
+        ([0.0, 1.0, -0.5], "weight must be at least 0, got -0.5"),
+    ],
+)
+def test_an_answer_that_cannot_be_is_refused(answer, message):
+    label = torch.tensor([[[[0.0, 1.0, 0.5], answer]]])
+    with pytest.raises(ValueError, match=message):
+        make_head().loss(make_hidden(STEPS[:1]), together(STEPS[:1]), label)
+
+
 def test_bfloat16_states_are_computed_in_float32_under_autocast_too():
     head, (values, ptr), observation = make_head(), make_hidden(STEPS), together(STEPS)
     values = values.bfloat16()
@@ -326,7 +402,16 @@ def test_bfloat16_states_are_computed_in_float32_under_autocast_too():
 def test_config_rebuilds_the_head():
     head = make_head()
     twin = Pointer(**json.loads(json.dumps(head.config())))
-    assert twin.config() == head.config() == {"width": WIDTH, "hidden": 8, "demand": DEMAND}
+    assert (
+        twin.config()
+        == head.config()
+        == {
+            "width": WIDTH,
+            "hidden": 8,
+            "demand": DEMAND,
+            "advised": None,
+        }
+    )
     twin.load_state_dict(head.state_dict())
     hidden, observation = make_hidden(STEPS), together(STEPS)
     one, two = (h.distribution(hidden, observation)[0] for h in (head, twin))
@@ -357,7 +442,7 @@ def test_a_label_that_waits_where_that_is_forbidden_is_refused():
 
 def test_a_label_of_another_shape_is_refused(unchecked_shapes):
     label = torch.zeros(1, 6, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"must have shape \(1, 6, 2\), got \(1, 6\)"):
+    with pytest.raises(ValueError, match=r"must have shape \(1, 6, 2\), .* got \(1, 6\)"):
         make_head().loss(make_hidden(STEPS), together(STEPS), label)
 
 
@@ -388,7 +473,11 @@ def test_a_missing_field_is_named(name):
             r"'can_wait' must have shape \(batch, step\), .* \(1, 5",
         ),
         ("committable", torch.ones(2, 4), "and 6 entries, for that many steps 'stages' has, got"),
-        ("stages", (torch.ones(15, 3), None), "a column 4 with the demand, got shape"),
+        (
+            "stages",
+            (torch.ones(15, 3), None),
+            r"columns up to 4 \(demand: 4, advised: None\), got shape",
+        ),
     ],
 )
 def test_fields_of_another_shape_are_refused(name, value, words):
@@ -400,5 +489,5 @@ def test_fields_of_another_shape_are_refused(name, value, words):
 
 
 def test_settings_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="at least 1 and `demand` at least 0, got 16, 8 and -1"):
+    with pytest.raises(ValueError, match="`demand` and `advised` at least 0, got 16, 8, -1 and"):
         make_head(demand=-1)

@@ -63,6 +63,34 @@ def test_fair_from_the_observation_is_the_compiled_fair(setting):
     assert (plain.jct_s == [jct.mean() for jct in plain.job_jct_s]).all()
 
 
+class Weighing(Fair):
+    """Fair, or with a quarter of the weight one executor less."""
+
+    def weighed(self, observation):
+        answer = self.act(observation)
+        less = np.maximum(answer - [0, 1], [-1, 1])
+        answers = np.stack([answer, less], 1)
+        weights = np.broadcast_to(np.array([[0.75], [0.25]]), (len(answer), 2, 1))
+        return np.concatenate([answers, weights], -1).astype(np.float32)
+
+
+@pytest.mark.parametrize("label", [Weighing(), Fair()])
+def test_soft_labels_are_kept_where_the_policy_has_them(setting, label):
+    episodes = setting.episodes("test", episodes=2)
+    options = {"record": True, "label": label}
+    hard, soft = (
+        cjs.rollout(cjs.fair(), setting, episodes, soft=soft, **options).labels
+        for soft in (False, True)
+    )
+    for one, other in zip(hard, soft, strict=True):
+        if isinstance(label, Weighing):
+            assert other.shape == (len(one), 2, 3)
+            np.testing.assert_array_equal(other[:, 0, :2], one)
+            np.testing.assert_allclose(other[..., 2].sum(1), 1)
+        else:
+            np.testing.assert_array_equal(other, one)
+
+
 def test_an_episode_does_not_depend_on_its_batch(setting):
     episodes = setting.episodes("valid", episodes=4, seed=3)
     together, alone = (cjs.rollout(Fair(), setting, episodes, batch=b) for b in (4, 1))

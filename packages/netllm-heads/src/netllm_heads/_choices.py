@@ -34,6 +34,8 @@ class Choices:
     rows: Int[Tensor, "stage"]
     """Rows of the schedulable stages in the observation."""
     demand: Int[Tensor, "row"]
+    advised: Int[Tensor, "stage"]
+    """Executors that every schedulable stage is advised to get; 0 for none."""
     committable: Int[Tensor, "step"]
     executors: Int[Tensor, "step"]
     can_wait: Bool[Tensor, "step"]
@@ -46,6 +48,7 @@ class Choices:
         observation: Mapping[str, Any],
         *,
         demand: int,
+        advised: int | None = None,
     ) -> "Choices":
         """The choices, when hidden states and observation fit each other.
 
@@ -55,10 +58,12 @@ class Choices:
         shape = _shape(observation)
         stages, stage_ptr = observation["stages"]
         schedulable, _ = observation["schedulable"]
-        if len(schedulable) != len(stages) or stages.shape[-1] <= demand:
+        last = max(demand, advised or 0)
+        if len(schedulable) != len(stages) or stages.shape[-1] <= last:
             raise ValueError(
-                f"'stages' must have one row per entry of 'schedulable', {len(schedulable)}, and a "
-                f"column {demand} with the demand, got shape {tuple(stages.shape)}."
+                f"'stages' must have one row per entry of 'schedulable', {len(schedulable)}, and "
+                f"columns up to {last} (demand: {demand}, advised: {advised}), got shape "
+                f"{tuple(stages.shape)}."
             )
         ends = nn.functional.pad(schedulable.long().cumsum(0), (1, 0))
         counts = ends.index_select(0, stage_ptr.long()).diff()
@@ -66,6 +71,8 @@ class Choices:
         active = counts.nonzero()[:, 0]
         group, place = members(counts[active])
         token = ptr[active].index_select(0, group) + 2 + place
+        rows = schedulable.nonzero()[:, 0]
+        advice = stages.new_zeros(len(rows)) if advised is None else stages[rows, advised]
         return cls(
             shape=shape,
             counts=counts,
@@ -74,8 +81,9 @@ class Choices:
             decisions=values.index_select(0, ptr[active + 1] - 1),
             group=group,
             stages=values.index_select(0, token),
-            rows=schedulable.nonzero()[:, 0],
+            rows=rows,
             demand=stages[:, demand].round().long(),
+            advised=advice.round().long(),
             committable=observation["committable"].flatten().long(),
             executors=observation["executors"].flatten().long().clamp(min=1),
             can_wait=observation["can_wait"].flatten().bool(),
@@ -92,37 +100,37 @@ class Choices:
         demand = self.demand.index_select(0, self.rows.index_select(0, row))
         return torch.minimum(demand, self.committable[step]).clamp(min=1)
 
-    def check(self, choice: Int[Tensor, "step"], known: Bool[Tensor, "step"], what: str) -> None:
-        """Passes when every known choice is possible.
+    def check(self, step: Int[Tensor, "row"], choice: Int[Tensor, "row"], what: str) -> None:
+        """Passes when every choice is possible in its step.
 
         Raises:
             ValueError: If one is not.
         """
-        wrong = known & ((choice < -1) | (choice >= self.counts))
+        wrong = (choice < -1) | (choice >= self.counts[step])
         if bool(wrong.any()):
-            index, where = self._first(wrong)
+            row = int(wrong.nonzero()[0])
             raise ValueError(
-                f"{what} must name one of the step's {int(self.counts[index])} schedulable stages, "
-                f"from 0, or -1 for none, got {int(choice[index])} in {where}. "
-                "Was it counted among all stages?"
+                f"{what} must name one of the step's {int(self.counts[step[row]])} schedulable "
+                f"stages, from 0, or -1 for none, got {int(choice[row])} in "
+                f"{self._place(int(step[row]))}. Was it counted among all stages?"
             )
 
-    def check_waits(self, choice: Int[Tensor, "step"], known: Bool[Tensor, "step"]) -> None:
-        """Passes when no known label waits where that is forbidden.
+    def check_waits(self, step: Int[Tensor, "row"], choice: Int[Tensor, "row"]) -> None:
+        """Passes when no label waits where that is forbidden.
 
         Raises:
             ValueError: If one does.
         """
-        wrong = known & (choice == -1) & ~self.can_wait
+        wrong = (choice == -1) & ~self.can_wait[step]
         if bool(wrong.any()):
             raise ValueError(
                 f"a label must be a stage where `can_wait` is false, got -1 in "
-                f"{self._first(wrong)[1]}. Do labels and observations come from the same step?"
+                f"{self._place(int(step[wrong][0]))}. Do labels and observations come from the "
+                "same step?"
             )
 
-    def _first(self, wrong: Tensor) -> tuple[int, str]:
-        index = int(wrong.nonzero()[0])
-        return index, f"row {index // self.shape[1]}, step {index % self.shape[1]}"
+    def _place(self, step: int) -> str:
+        return f"row {step // self.shape[1]}, step {step % self.shape[1]}"
 
 
 def _check_states(values: Tensor, ptr: Tensor, counts: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,9 @@ from torch import Generator, Tensor, nn
 from netllm_heads._choices import Choices
 from netllm_heads._ragged import argmax, log_softmax, members, offsets, perturbed
 from netllm_heads.categorical import NO_LABEL
+
+TRUST = 2.0
+"""What advice adds to a logit at first: makes it e² times as probable."""
 
 _FREQUENCIES = 6  # of π·2^j·share: the highest tells neighbours apart up to some 60 executors
 
@@ -26,10 +29,16 @@ class Pointer(nn.Module):
     nor executors have a fixed limit, and invalid answers have probability exactly zero. All is
     computed in float32.
 
+    Where a rule's advice is among the stages' columns, its choice and its number of executors have
+    larger logits by two learned numbers, `TRUST` at first, and φ tells how far k is from it: a new
+    head mostly follows the advice, a trained one knows when not to.
+
     Args:
         width: The backbone's width.
         hidden: Width of the hidden layers.
         demand: Column of `stages` that says how many executors a stage can still use.
+        advised: Column of `stages` that says how many executors a rule would give: above 0 for the
+            stage it would choose, for no stage if it would wait. None if there is no advice.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -39,16 +48,19 @@ class Pointer(nn.Module):
     ours.
     """
 
-    def __init__(self, *, width: int, hidden: int = 128, demand: int = 4) -> None:
+    def __init__(
+        self, *, width: int, hidden: int = 128, demand: int = 4, advised: int | None = None
+    ) -> None:
         super().__init__()
-        if min(width, hidden) < 1 or demand < 0:
+        if min(width, hidden) < 1 or min(demand, advised or 0) < 0:
             raise ValueError(
-                "`width` and `hidden` must be at least 1 and `demand` at least 0, "
-                f"got {width}, {hidden} and {demand}."
+                "`width` and `hidden` must be at least 1, `demand` and `advised` at least 0, "
+                f"got {width}, {hidden}, {demand} and {advised}."
             )
         self.width = width
         self.hidden = hidden
         self.demand = demand
+        self.advised = advised
         self.decision_norm, self.stage_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         # Each gives its part of the MLP's hidden layer, and its factor of the product.
         self.decision_layer = nn.Linear(width, 2 * hidden)
@@ -58,13 +70,15 @@ class Pointer(nn.Module):
         self.query = nn.Sequential(
             nn.Linear(2 * width, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
-        self.key = nn.Sequential(
-            nn.Linear(4 + 2 * _FREQUENCIES, hidden), nn.GELU(), nn.Linear(hidden, hidden)
-        )
+        features = 4 + 2 * _FREQUENCIES + (0 if advised is None else 2)
+        if advised is not None:
+            self.trust = nn.Parameter(torch.full((2,), TRUST))
+        self.key = nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, hidden))
 
     def config(self) -> dict[str, Any]:
         """The settings, ready for JSON: `Pointer(**config)` is the same head with new weights."""
-        return {"width": self.width, "hidden": self.hidden, "demand": self.demand}
+        columns = {"demand": self.demand, "advised": self.advised}
+        return {"width": self.width, "hidden": self.hidden, **columns}
 
     def distribution(
         self,
@@ -96,7 +110,7 @@ class Pointer(nn.Module):
             logs = log_softmax(logits, group, len(choices.active))
             return logs.index_select(0, order), offsets(counts)
         flat = choice.flatten().long()
-        choices.check(flat, choices.counts > 0, "a choice")
+        choices.check(choices.active, flat[choices.active], "a choice")
         step = ((choices.counts > 0) & (flat >= 0)).nonzero()[:, 0]
         logs, group, limit = self._executors(choices, step, flat[step])
         return logs, offsets(counts.index_copy(0, step, limit))
@@ -146,7 +160,7 @@ class Pointer(nn.Module):
         self,
         hidden: tuple[Float[Tensor, "token width"], Int[Tensor, "offset"]],
         observation: Mapping[str, Any],
-        label: Int[Tensor, "batch step 2"],
+        label: Int[Tensor, "batch step 2"] | Float[Tensor, "batch step answer 3"],
     ) -> Float[Tensor, "batch step"]:
         """Cross-entropy of every step in nats: of the stage, plus of the executors given it.
 
@@ -154,31 +168,35 @@ class Pointer(nn.Module):
             hidden: As for `answer`.
             observation: As for `answer`.
             label: Which of the schedulable stages, -1 for none; and executors, taken within 1 and
-                the limit, for a cluster grants no more. The loss is zero where the first is
-                `NO_LABEL` and where a step has no tokens.
+                the limit, for a cluster grants no more. Or several such answers per step, each
+                with its weight, of which those of 0 are passed over. The loss is zero where
+                the choice is `NO_LABEL` and where a step has no tokens.
 
         Raises:
             ValueError: As `answer` does, or if a label has another shape, names no schedulable
-                stage, or none where `can_wait` forbids it.
+                stage, or none where `can_wait` forbids it, or has a negative weight.
         """
         choices = self._choices(hidden, observation)
-        choice, executors, known = _labels(label, choices)
+        lesson = _labels(label, choices)
         logits, group = self._stages(choices)
         logs = log_softmax(logits, group, len(choices.active))
-        loss = logs.new_zeros(len(choice))
-
-        step = (known & (choice >= 0)).nonzero()[:, 0]
-        place = choice[step]
-        loss = loss.index_add(0, step, -logs.index_select(0, choices.begin[step] + place))
         # The i-th active step's none comes i places after the last stage.
-        wait = (known & (choice < 0))[choices.active].nonzero()[:, 0]
-        none = -logs.index_select(0, len(choices.rows) + wait)
-        loss = loss.index_add(0, choices.active[wait], none)
+        none = torch.zeros_like(choices.counts)
+        none[choices.active] = len(choices.rows) + torch.arange(len(choices.active)).to(none)
+        row = choices.begin[lesson.step] + lesson.choice
+        waits = lesson.choice < 0
+        chosen = logs.index_select(0, torch.where(waits, none[lesson.step], row))
 
-        logs, _, limit = self._executors(choices, step, place)
-        granted = torch.minimum(executors[step].clamp(min=1), limit)
-        row = limit.cumsum(0) - limit + granted - 1
-        return loss.index_add(0, step, -logs.index_select(0, row)).view(choices.shape)
+        row, place = row[~waits].unique(return_inverse=True)
+        step = choices.active[choices.group.index_select(0, row)]
+        logs, _, limit = self._executors(choices, step, row - choices.begin[step])
+        granted = torch.minimum(lesson.executors[~waits].clamp(min=1), limit[place])
+        given = logs.index_select(0, (limit.cumsum(0) - limit)[place] + granted - 1)
+        chosen = chosen.index_add(0, (~waits).nonzero()[:, 0], given)
+
+        loss = logs.new_zeros(len(choices.counts))
+        loss = loss.index_add(0, lesson.step, -lesson.weight * chosen)
+        return loss.view(choices.shape)
 
     def _choices(self, hidden: tuple[Tensor, Tensor], observation: Mapping[str, Any]) -> Choices:
         values, ptr = hidden
@@ -187,7 +205,9 @@ class Pointer(nn.Module):
                 f"`hidden` must end with width {self.width}, got shape {tuple(values.shape)}. "
                 "Was the head built for another backbone?"
             )
-        choices = Choices.read(values.float(), ptr.long(), observation, demand=self.demand)
+        choices = Choices.read(
+            values.float(), ptr.long(), observation, demand=self.demand, advised=self.advised
+        )
         with torch.autocast(values.device.type, enabled=False):
             return choices.normed(self.decision_norm, self.stage_norm)
 
@@ -200,6 +220,12 @@ class Pointer(nn.Module):
             logits = self.stage_logit(between + stages)[:, 0]
             logits = logits + (query * key).sum(-1) / math.sqrt(self.hidden)
             none = self.none_logit(choices.decisions)[:, 0]
+        if self.advised is not None:
+            chosen = (choices.advised > 0).to(logits.dtype)
+            logits = logits + self.trust[0] * chosen
+            none = none + self.trust[0] * (
+                1 - none.new_zeros(none.shape).index_add(0, choices.group, chosen)
+            )
         none = none.masked_fill(~choices.can_wait[choices.active], -torch.inf)
         active = torch.arange(len(choices.active), device=none.device)
         return torch.cat([logits, none]), torch.cat([choices.group, active])
@@ -214,23 +240,44 @@ class Pointer(nn.Module):
         with torch.autocast(choices.stages.device.type, enabled=False):
             decision = choices.decisions.index_select(0, choices.group.index_select(0, row))
             query = self.query(torch.cat([decision, choices.stages.index_select(0, row)], -1))
-            key = self.key(_features(k + 1, limit[group], executors[group]))
+            features = _features(k + 1, limit[group], executors[group])
+            if self.advised is not None:
+                advised = choices.advised.index_select(0, row).index_select(0, group)
+                features = torch.cat([features, _distance(k + 1, advised)], -1)
+            key = self.key(features)
             logits = (query.index_select(0, group) * key).sum(-1) / math.sqrt(self.hidden)
+            if self.advised is not None:
+                logits = logits + self.trust[1] * (k + 1 == advised)
         return log_softmax(logits, group, len(step)), group, limit
 
 
-def _labels(label: Tensor, choices: Choices) -> tuple[Tensor, Tensor, Tensor]:
-    """Stage and executors of every step, and whether it has a label; checked."""
-    if label.shape != (*choices.shape, 2):
+class _Labels(NamedTuple):
+    """Answers to be learned, those of all steps under one another."""
+
+    step: Int[Tensor, "answer"]
+    choice: Int[Tensor, "answer"]
+    executors: Int[Tensor, "answer"]
+    weight: Float[Tensor, "answer"]
+
+
+def _labels(label: Tensor, choices: Choices) -> _Labels:
+    soft = label.is_floating_point() and label.ndim == 4
+    if label.shape[:2] != choices.shape or label.shape[-1] != 2 + soft or label.ndim != 3 + soft:
         raise ValueError(
-            f"`label` must have shape {(*choices.shape, 2)}, got {tuple(label.shape)}: which "
-            "of the schedulable stages, and how many executors."
+            f"`label` must have shape {(*choices.shape, 2)}, which of the schedulable stages and "
+            "how many executors, or be floats (batch, step, answer, 3), each answer with its "
+            f"weight, got {tuple(label.shape)}."
         )
-    choice, executors = label.flatten(0, 1).long().unbind(-1)
-    known = (choices.counts > 0) & (choice != NO_LABEL)
-    choices.check(choice, known, "a label")
-    choices.check_waits(choice, known)
-    return choice, executors, known
+    answers = (label if soft else label[:, :, None]).flatten(0, 1)
+    choice, executors = answers[..., :2].long().unbind(-1)
+    weight = answers[..., 2].float() if soft else (choice != NO_LABEL).float()
+    if bool((weight < 0).any()):
+        raise ValueError(f"a label's weight must be at least 0, got {float(weight.min())}.")
+    known = (weight > 0) & (choices.counts > 0)[:, None]
+    rows = _Labels(known.nonzero()[:, 0], choice[known], executors[known], weight[known])
+    choices.check(rows.step, rows.choice, "a label")
+    choices.check_waits(rows.step, rows.choice)
+    return rows
 
 
 def _features(
@@ -240,3 +287,10 @@ def _features(
     waves = share[:, None] * math.pi * 2.0 ** torch.arange(_FREQUENCIES, device=k.device)
     plain = torch.stack([share, k / limit, k.float().log(), (k == limit).float()], -1)
     return torch.cat([plain, waves.sin(), waves.cos()], -1)
+
+
+def _distance(k: Int[Tensor, "row"], advised: Int[Tensor, "row"]) -> Float[Tensor, "row 2"]:
+    """Whether there is advice, and the logarithm of k in units of it."""
+    known = advised > 0
+    ratio = torch.where(known, k / advised.clamp(min=1), 1.0)
+    return torch.stack([known.float(), ratio.log()], -1)

@@ -1,6 +1,6 @@
 """The compiled search of `rollout`: candidates, simulated ahead under common draws."""
 
-from math import sqrt
+from math import exp, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,9 @@ Numbers = Float[ndarray, "parameter"]
 NEVER = 1e9
 """Patience that drops only what ends exactly as tuned-share's choice does."""
 
+WARMTH, AHEAD, LEAST_MS, STAKE_MS = 1.25, 0.4, 100.0, 2_000.0
+"""How candidates are weighed, see `weigh`; differences below `LEAST_MS` are as good as none."""
+
 
 class Scratch(NamedTuple):
     """Where one episode's searches are worked out."""
@@ -48,7 +51,9 @@ class Scratch(NamedTuple):
     choices: Int[ndarray, "candidate 2"]
     """Stage and executors."""
     costs_ms: Float[ndarray, "candidate sample"]
-    """Time that the present jobs take together."""
+    """Time that the present jobs take together; nan where it was not simulated."""
+    weights: Float[ndarray, "candidate"]
+    """What each weighs as an answer to be learned."""
     stays: Int[ndarray, "candidate"]
     """Candidates that are still compared: tuned-share's, then the best first."""
     heap_ms: Float[ndarray, "executor"]
@@ -173,6 +178,45 @@ def cut(scratch: Scratch, staying: int, samples: int, keep: int, patience: float
     return min(left, 1 + keep)
 
 
+@inner
+def weigh(scratch: Scratch, count: int) -> None:
+    """Write what each candidate weighs: how likely it is the best, times what is at stake.
+
+    How likely is a softmax of mean costs over stages, each at its best number of executors, and one
+    over the numbers of executors of a stage. Their temperature is `WARMTH` times the standard error
+    of a difference of two draws; tuned-share's choice is `AHEAD` temperatures ahead, so that it is
+    the most likely of equally good ones. At stake is that standard error, in units of `STAKE_MS`.
+    """
+    choices, costs, weights, rank = scratch.choices, scratch.costs_ms, scratch.weights, scratch.rank
+    noise = 0.0
+    for c in range(count):
+        draws, rank[c] = 0, 0.0
+        while draws < costs.shape[1] and not np.isnan(costs[c, draws]):
+            rank[c] += costs[c, draws] - costs[0, draws]
+            draws += 1
+        rank[c] /= max(draws, 1)
+        if c > 0:
+            noise += (costs[c, 0] - costs[0, 0] - costs[c, 1] + costs[0, 1]) ** 2 / 4 / (count - 1)
+    warmth = max(LEAST_MS, WARMTH * sqrt(noise))
+    stake = min(max(warmth / STAKE_MS, 0.2), 4.0)
+    rank[0] -= AHEAD * warmth
+    least, total = rank[0], 0.0
+    for c in range(count):
+        least = min(least, rank[c])
+    for c in range(count):
+        best, beside = rank[c], 0.0
+        for other in range(count):
+            if choices[other, 0] == choices[c, 0]:
+                best = min(best, rank[other])
+        for other in range(count):
+            if choices[other, 0] == choices[c, 0]:
+                beside += exp((best - rank[other]) / warmth)
+        weights[c] = exp((best - rank[c]) / warmth) / beside * exp((least - best) / warmth)
+        total += weights[c]
+    for c in range(weights.shape[0]):
+        weights[c] *= stake / total if c < count else 0.0
+
+
 @compiled
 def search(
     world: World, state: State, twin: State, scratch: Scratch, p: Numbers, seed: int,
@@ -180,6 +224,7 @@ def search(
 ) -> tuple[int, int]:  # fmt: skip
     """Stage (-1 for none) and executors: tuned-share's unless another choice surely gains."""
     count = gather(world, state, scratch, p)
+    scratch.costs_ms[:] = np.nan
     for c in range(count):
         scratch.stays[c] = c
     jobs = present(world, state, scratch.jobs)
@@ -198,6 +243,7 @@ def search(
         for i in range(staying):
             c = scratch.stays[i]
             scratch.costs_ms[c, sample] = cost_ms(world, state, twin, scratch, jobs, luck, c, p)
+    weigh(scratch, count)
     best, most = 0, 0.0
     for i in range(1, staying):
         c = scratch.stays[i]

@@ -5,7 +5,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from netllm_baselines.cjs.tuned_share import TunedShare
@@ -67,15 +67,17 @@ class Rollout:
         self._parameters = TunedShare(setting).parameters
         self._episodes: list[_Episode] = []
         self._seed = 0
+        self._seen: list[tuple[int, int]] = []
 
     def reset(self, seed: int) -> None:
         """Forget the episodes; the draws follow `seed`."""
-        self._episodes, self._seed = [], seed
+        self._episodes, self._seed, self._seen = [], seed, []
 
     def begin(self, simulators: Sequence["Simulator"]) -> None:
         """Take the simulators whose episodes it will be asked about."""
         sizes = self._candidates, self._samples + self._more
         self._episodes = [_Episode(s, self._seed, *sizes) for s in simulators]
+        self._seen = []
 
     def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch 2"]:
         """Choice and executors for each episode of the observation.
@@ -83,11 +85,32 @@ class Rollout:
         Raises:
             RuntimeError: `begin` was not called.
         """
-        if not self._episodes:
-            raise RuntimeError("`begin` must be called with the simulators before `act`.")
-        return np.array([self._ask(self._episodes[k]) for k in observation["episode"]], np.int64)
+        return self._answers(observation)[0]
 
-    def _ask(self, episode: "_Episode") -> tuple[int, int]:
+    def weighed(self, observation: Mapping[str, ndarray]) -> Float[ndarray, "batch candidate 3"]:
+        """Per episode the candidates: choice, executors, and weight.
+
+        A better lesson than `act`, which takes one of several equally good candidates: the weights
+        of a decision say how likely each is the best, and sum to what is at stake, about 1 on
+        average. Rows beyond the last candidate weigh nothing.
+
+        Raises:
+            RuntimeError: `begin` was not called.
+        """
+        return self._answers(observation)[1]
+
+    def _answers(self, observation: Mapping[str, ndarray]) -> tuple[ndarray, ndarray]:
+        """Choices and candidates of a state, both found by one search."""
+        if not self._episodes:
+            raise RuntimeError("`begin` must be called with the simulators first.")
+        episodes = [self._episodes[k] for k in observation["episode"]]
+        seen = [(id(episode), episode.simulator.decisions) for episode in episodes]
+        if self._seen != seen:
+            choices, candidates = zip(*map(self._search, episodes), strict=True)
+            self._seen, self._found = seen, (np.array(choices, np.int64), np.stack(candidates))
+        return self._found
+
+    def _search(self, episode: "_Episode") -> tuple[tuple[int, int], ndarray]:
         from netllm_baselines.cjs._rollouts import search
 
         world, state = episode.simulator.world, episode.simulator.state
@@ -95,11 +118,16 @@ class Rollout:
             world, state, episode.twin, episode.scratch, self._parameters, episode.seed,
             self._samples, self._more, self._threshold,
         )  # fmt: skip
-        listed = episode.simulator.schedulable.tolist()
-        return listed.index(stage) if stage >= 0 else -1, max(1, executors)
+        place = {s: i for i, s in enumerate(episode.simulator.schedulable.tolist())} | {-1: -1}
+        candidates = np.zeros((self._candidates, 3), np.float32)
+        listed = np.flatnonzero(episode.scratch.weights)
+        for row, c in enumerate(listed):
+            chosen, given = episode.scratch.choices[c]
+            candidates[row] = place[chosen], max(1, given), episode.scratch.weights[c]
+        return (place[stage], max(1, executors)), candidates
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_episodes": []}
+        return {**self.__dict__, "_episodes": [], "_seen": []}
 
 
 class _Episode:
@@ -123,6 +151,7 @@ class _Episode:
             rank=np.zeros(max(stages, candidates)),
             choices=np.zeros((candidates, 2), np.int64),
             costs_ms=np.zeros((candidates, samples)),
+            weights=np.zeros(candidates),
             stays=np.zeros(candidates, np.int64),
             heap_ms=np.zeros(executors),
             heap=np.zeros((executors, 2), np.int64),

@@ -1,7 +1,7 @@
 """Policies, and how long jobs take under them: whole episodes of one policy."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -17,6 +17,8 @@ from netllm_sims.cjs.simulator import Simulator
 
 if TYPE_CHECKING:
     from netllm_sims.cjs.settings import Setting
+
+_Labeller = Callable[[Observation], ndarray]
 
 
 @runtime_checkable
@@ -68,8 +70,8 @@ class Rollout:
     """Reward of each decision: minus the jobs' time until the next one."""
     observations: list[list[Observation]] = field(default_factory=list)
     """What the policy saw at each decision, a batch of one each."""
-    labels: list[Int[ndarray, "_ 2"]] = field(default_factory=list)
-    """What the labelling policy would have chosen there."""
+    labels: list[Int[ndarray, "_ 2"] | Float[ndarray, "_ answer 3"]] = field(default_factory=list)
+    """What the labelling policy would have chosen there, or several answers with their weights."""
 
     @property
     def jct_s(self) -> Float[ndarray, "episode"]:
@@ -85,6 +87,7 @@ def rollout(
     seed: int = 0,
     record: bool = False,
     label: Policy | None = None,
+    soft: bool = False,
     batch: int | None = None,
     log: int = 0,
 ) -> Rollout:
@@ -97,6 +100,8 @@ def rollout(
         seed: Of the policies.
         record: Keep observations, actions and rewards.
         label: A second policy, asked in every visited state without being followed.
+        soft: Keep the label policy's `weighed(observation)`, where it has it (choice, executors and
+            weight of several answers, as many for every episode), and not its answers.
         batch: Episodes run at once; all by default, one for sequential policies.
         log: Of how many of the first episodes `stretches` are kept.
 
@@ -128,7 +133,7 @@ def rollout(
             for track in some:
                 track.simulator.run(policy)
         else:
-            _play(some, policy, label, record)
+            _play(some, policy, _labeller(label, soft), record)
         tracks += [track.closed() for track in some]
     return _gather(tracks, episodes, time.perf_counter() - start, record, label is not None)
 
@@ -163,7 +168,13 @@ def _derive(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def _play(tracks: list[_Track], policy: Policy, label: Policy | None, record: bool) -> None:
+def _labeller(label: Policy | None, soft: bool) -> _Labeller | None:
+    if label is None:
+        return None
+    return getattr(label, "weighed", label.act) if soft else label.act
+
+
+def _play(tracks: list[_Track], policy: Policy, label: _Labeller | None, record: bool) -> None:
     running = [k for k, track in enumerate(tracks) if not track.simulator.done]
     while running:
         observation = observe([tracks[k].simulator for k in running], running)
@@ -173,7 +184,7 @@ def _play(tracks: list[_Track], policy: Policy, label: Policy | None, record: bo
                 f"`act` must give (choice, executors) for each of {len(running)} episodes, got "
                 f"shape {actions.shape}."
             )
-        answers = None if label is None else np.asarray(label.act(observation))
+        answers = None if label is None else np.asarray(label(observation))
         for row, k in enumerate(running):
             track = tracks[k]
             if record:
