@@ -2,13 +2,14 @@
 
     python benchmarks/adaptation_cost.py [--quick] [--backbone NAME] [--data DIR] [--json FILE]
 
-Bitrate streaming, one pool for all, all layers, weights in bfloat16, AdamW, so many steps of four
-whole episodes (4 x 384 tokens) with a linear warm-up and then a linear decay; each method in a
-fresh process. Peak memory is the process's largest resident size while it learns, time is CPU time
-on one core, the median step. QoE is that of greedy roll-outs on sessions of the validation part,
-after these few steps; one seed, so small differences are noise. A base in 8 or 4 bits is measured
-where bitsandbytes is installed. The paper's figure 4 has, for LoRA, 0.31 % of the parameters, 58.7
-to 60.9 % less memory and 15.1 % less time than full fine-tuning.
+Bitrate streaming, one pool for all, weights in bfloat16, AdamW, steps of four whole episodes
+(4 x 384 tokens); each method in fresh processes. Share, memory and time are those of the whole
+backbone: peak memory is the process's largest resident size, time is CPU time on one core, the
+median of a few steps. Quality is that of the backbone's first blocks, so that it can be learned in
+a minute: QoE of greedy roll-outs on sessions of the validation part after `--steps` steps; one
+seed, so small differences are noise. A base in 8 or 4 bits is measured where bitsandbytes is
+installed. The paper's figure 4 has, for LoRA, 0.31 % of the parameters, 58.7 to 60.9 % less memory
+and 15.1 % less time than full fine-tuning.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ RATES = {"full fine-tuning": 1e-4}
 """Learning rates of the backbone; one for encoder and head, another for low-rank matrices."""
 
 
-def backbone_of(name: str, method: str) -> Any:
+def backbone_of(name: str, method: str, layers: int | None) -> Any:
     from netllm_adapt import add_lora, load_backbone
 
-    model: Any = load_backbone(name)
+    model: Any = load_backbone(name, layers=layers)
     for key, weight in model.named_parameters():
         # The embedding of words is never read: it is trained by none.
         weight.requires_grad_(method == "full fine-tuning" and "embed_tokens" not in key)
@@ -77,13 +78,13 @@ def quantise(model: Any, *, bits: int) -> None:
                 setattr(part, name, new.to("cpu"))
 
 
-def build(backbone: str, method: str, setting: Any) -> Any:
+def build(backbone: str, method: str, layers: int | None, setting: Any) -> Any:
     import torch
     from netllm import registry
     from netllm_adapt import BackboneSpec
 
     task = registry.task("abr")
-    model = backbone_of(backbone, method)
+    model = backbone_of(backbone, method, layers)
     width, recipe = model.config.hidden_size, task.recipe(backbone)
     torch.manual_seed(0)
     encoder = task.encoder(setting, recipe, width=width)
@@ -92,7 +93,7 @@ def build(backbone: str, method: str, setting: Any) -> Any:
     return task.assemble(
         recipe,
         backbone=model,
-        spec=BackboneSpec(backbone),
+        spec=BackboneSpec(backbone, layers=layers),
         encoder=encoder,
         head=task.head(setting, width=width),
     ).train()
@@ -133,36 +134,47 @@ def learn(model: Any, episodes: Any, method: str, steps: int) -> list[float]:
     return seconds
 
 
-def work(options: dict[str, Any], method: str, queue: Any) -> None:
+def prepared(options: dict[str, Any], method: str, layers: int | None) -> tuple[Any, Any, Any]:
+    """The model, the pool and the setting, in a fresh process."""
     import torch
     from netllm import registry
-    from netllm.adapting import validator
     from netllm_adapt import Pool
-    from netllm_adapt.run import trained
 
     torch.set_num_threads(1)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="MatMul8bitLt")
-    task: Any = registry.task("abr")
-    setting = task.setting("default", data=options["data"])
-    pool = Pool(options["pool"])
-    model = build(options["backbone"], method, setting)
-    model.target_return = task.target_returns(pool)[0]
-    seconds = learn(model, list(pool), method, options["steps"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    setting = registry.task("abr").setting("default", data=options["data"])
+    return build(options["backbone"], method, layers, setting), Pool(options["pool"]), setting
+
+
+def cost(options: dict[str, Any], method: str, queue: Any) -> None:
+    from netllm_adapt.run import trained
+
+    model, pool, _ = prepared(options, method, None)
+    seconds = learn(model, list(pool), method, options["timed"])
     trainable = sum(p.numel() for p in trained(model).values())
     parameters = sum(map(numbers, model.parameters()))
-    figures = validator(task, setting, options["sessions"])(model.eval())
     queue.put(
         {
             "trainable": trainable,
             "parameters": parameters,
             "share": trainable / parameters,
-            "peak_gib": peak / GIB,
+            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
             "step_cpu_s": statistics.median(seconds),
-            "qoe": figures["qoe"],
         }
     )
+
+
+def quality(options: dict[str, Any], method: str, queue: Any) -> None:
+    from netllm import registry
+    from netllm.adapting import validator
+
+    task: Any = registry.task("abr")
+    model, pool, setting = prepared(options, method, options["layers"])
+    model.target_return = task.target_returns(pool)[0]
+    learn(model, list(pool), method, options["steps"])
+    figures = validator(task, setting, options["sessions"])(model.eval())
+    queue.put({"qoe": figures["qoe"]})
 
 
 def numbers(weight: Any) -> int:
@@ -171,10 +183,10 @@ def numbers(weight: Any) -> int:
     return weight.numel() if state is None else state.shape.numel()
 
 
-def measure(options: dict[str, Any], method: str) -> dict[str, Any]:
+def measure(part: Any, options: dict[str, Any], method: str) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=work, args=(options, method, queue))
+    process = context.Process(target=part, args=(options, method, queue))
     process.start()
     process.join()
     if process.exitcode:
@@ -203,23 +215,29 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two steps of each")
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--only", nargs="*", choices=list(METHODS))
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=100, help="of the quality part")
+    parser.add_argument("--layers", type=int, default=6, help="of the quality part")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    steps, episodes, sessions = (2, 16, 4) if args.quick else (args.steps, 512, 50)
+    steps, episodes, sessions = (2, 16, 4) if args.quick else (args.steps, 512, 100)
     bits = find_spec("bitsandbytes") is not None
     names = args.only or [name for name in METHODS if bits or "base" not in name]
     results: dict[str, Any] = {}
-    print(f"{args.backbone}, {steps} steps of {ROWS} episodes, QoE of {sessions} sessions")
+    print(
+        f"{args.backbone}, {ROWS} episodes a step; QoE: {args.layers} blocks, {steps} steps, "
+        f"{sessions} sessions"
+    )
     print(f"{'':18} trainable   share   peak GiB   CPU s per step    QoE")
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool"
         collect(episodes, args.data, pool)
         options = {"backbone": args.backbone, "data": args.data, "pool": pool}
-        options |= {"steps": steps, "sessions": sessions}
+        options |= {"steps": steps, "sessions": sessions, "layers": args.layers}
+        options |= {"timed": 2 if args.quick else 5}
         for method in names:
-            row = results[method] = measure(options, method)
+            row = results[method] = measure(cost, options, method)
+            row |= measure(quality, options, method)
             print(
                 f"{method:18} {row['trainable'] / 1e6:7.2f} M {row['share']:7.2%} "
                 f"{row['peak_gib']:10.2f} {row['step_cpu_s']:16.2f} {row['qoe']:6.3f}",
@@ -246,7 +264,7 @@ def save(args: argparse.Namespace, steps: int, results: dict[str, Any]) -> None:
     document = {
         "machine": machine(),
         "backbone": args.backbone,
-        "steps": steps,
+        "quality": {"layers": args.layers, "steps": steps},
         "methods": results,
     }
     args.json.write_text(json.dumps(document, indent=2) + "\n")

@@ -184,9 +184,10 @@ def notes(results: Path) -> Iterator[str]:
             f"{row['qoe']:.3f}"
             for name, row in document["methods"].items()
         )
+        of = document["quality"]
         yield (
-            f"- Trainable share, peak memory, CPU time per step and QoE after {document['steps']} "
-            f"steps: {told}."
+            "- Trainable share, peak memory, CPU time per step, and QoE with "
+            f"{of['layers']} blocks after {of['steps']} steps: {told}."
         )
 
 
