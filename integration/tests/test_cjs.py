@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from netllm.cjs import CJS, JOBS, STAGES, Mixed, Scheduler, seen
 from netllm_adapt import AdaptedModel, Pool, Ragged
+from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs
 
+STAGES_AT = {name: column for column, name in enumerate(STAGES)}
 SMALL = {"num_jobs": 8, "num_executors": 6}
 TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
 
@@ -35,7 +37,7 @@ def run(pool, tmp_path_factory):
 
 
 def test_columns_are_declared_in_the_simulators_order():
-    assert tuple(STAGES) == cjs.STAGE_COLUMNS
+    assert tuple(STAGES) == (*cjs.STAGE_COLUMNS, "advised")
     assert tuple(JOBS) == cjs.JOB_COLUMNS
 
 
@@ -45,14 +47,71 @@ def test_what_is_seen_of_a_batch_is_what_is_seen_of_its_episodes():
     for run in runs:
         for _ in range(5):
             run.step(*run.ask(cjs.fair()))
-    whole = seen(cjs.observe(runs, [0, 1, 2]))
+    advice = np.array([run.ask(cjs.fair()) for run in runs])
+    whole = seen(cjs.observe(runs, [0, 1, 2]), advice)
     for k, run in enumerate(runs):
-        one = seen(run.observe())
+        one = seen(run.observe(), advice[k : k + 1])
         for name, field in one.items():
             part = whole[name]
             got = part.steps(k, k + 1).values if isinstance(part, Ragged) else part[k : k + 1]
             wanted = field.values if isinstance(field, Ragged) else field
             np.testing.assert_array_equal(got, wanted)
+
+
+def test_the_advice_is_what_tuned_share_would_do(pool):
+    by_teacher = pool[0]
+    stages, ptr = by_teacher.observations["stages"]
+    listed = by_teacher.observations["schedulable"].values
+    for step, (choice, executors) in enumerate(by_teacher.labels):
+        rows = slice(ptr[step], ptr[step + 1])
+        advised = stages[rows][listed[rows], -1]
+        wanted = np.zeros(len(advised))
+        if choice >= 0:
+            demand = stages[rows][listed[rows]][choice, list(STAGES).index("demand")]
+            free = by_teacher.observations["committable"][step]
+            wanted[choice] = min(executors, demand, free)
+        np.testing.assert_array_equal(advised, wanted)
+
+
+def test_a_scheduler_without_simulators_says_so(run):
+    place = cjs.setting("synthetic", **SMALL)
+    simulator = cjs.Simulator(place, place.episodes("test", episodes=1)[0])
+    scheduler = Scheduler(AdaptedModel.from_pretrained(run / "best"), place)
+    scheduler.reset(0)
+    with pytest.raises(RuntimeError, match="`begin` must be called"):
+        scheduler.act(simulator.observe())
+
+
+def test_waiting_against_advice_needs_someone_to_ask_again(run):
+    place = cjs.setting("synthetic", **SMALL)
+    simulator = cjs.Simulator(place, place.episodes("test", episodes=1)[0])
+    model = AdaptedModel.from_pretrained(run / "best")
+    model.head.none_logit[-1].bias.data.fill_(1e4)  # now it always wants to wait
+    scheduler = Scheduler(model, place)
+    scheduler.reset(0)
+    scheduler.begin([simulator])
+    waited = 0
+    while not simulator.done:
+        observation = simulator.observe()
+        (answer,), advice = scheduler.act(observation), simulator.ask(TunedShare(place))
+        source = observation["source_job"][0]
+        mine = observation["stages"][observation["stage_job"] == source]
+        busy = source >= 0 and mine[:, [STAGES_AT["running"], STAGES_AT["moving"]]].sum() > 0
+        assert tuple(answer) == ((-1, 1) if busy else advice)
+        waited += busy and advice[0] >= 0
+        simulator.step(*answer)
+    assert waited
+
+
+def test_with_more_jobs_than_were_learned_from_the_advice_is_followed(run):
+    place = cjs.setting("synthetic", **SMALL)
+    episodes = place.episodes("test", episodes=1)
+    model = AdaptedModel.from_pretrained(run / "best")
+    assert 1 <= model.task["most jobs"] <= SMALL["num_jobs"]
+    model.task["most jobs"] = 0
+    ours = cjs.rollout(Scheduler(model, place), place, episodes)
+    rule = cjs.rollout(TunedShare(place), place, episodes)
+    np.testing.assert_array_equal(ours.job_jct_s[0], rule.job_jct_s[0])
 
 
 def test_a_return_is_minus_the_mean_completion_time(pool):
@@ -125,7 +184,7 @@ def test_a_checkpoint_drives_a_collection_and_learns_on_from_it(run, tmp_path):
     visited = netllm.rl_collect(
         "cjs",
         checkpoint=run,
-        relabel="tuned-share",
+        relabel="fair",
         setting="synthetic",
         episodes=2,
         set=SMALL,
@@ -137,7 +196,7 @@ def test_a_checkpoint_drives_a_collection_and_learns_on_from_it(run, tmp_path):
     netllm.adapt("cjs", pool=visited.path, start=run, out=out, validation=2, **TINY)
     facts = json.loads((out / "best" / "config.json").read_text())["task"]
     assert facts["started from"] == str(run)
-    assert (facts["collected by"], facts["teachers"]) == (["run"], ["tuned-share"])
+    assert (facts["collected by"], facts["teachers"]) == (["run"], ["fair"])
     old, new = (AdaptedModel.from_pretrained(folder / "best") for folder in (run, out))
     changed = [
         name
@@ -212,6 +271,9 @@ def test_the_rivals_of_the_table_are_registered():
     assert set(CJS().rivals) <= {*netllm.policies("cjs"), "decima-ours"}
 
 
+WAITING = np.array([[-1, 1]])
+
+
 def permuted(observation, order):
     """The same cluster with its stages listed in another order."""
     rank = np.argsort(order)
@@ -235,7 +297,7 @@ def test_the_order_of_stages_moves_little_probability(run):
     model = AdaptedModel.from_pretrained(run / "best")
 
     def chances(observation):
-        fields = {name: tensors(field) for name, field in seen(observation).items()}
+        fields = {name: tensors(field) for name, field in seen(observation, WAITING).items()}
         stream = DecisionStream(model, batch=1)
         hidden = stream.hidden(fields, torch.tensor([-40.0]), None)
         steps = {

@@ -27,7 +27,7 @@ from netllm.protocol import Draw, Metric, Outcome, Policy
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Episode, Pool, Recipe
     from netllm_sims.cjs import Episode as Jobs
-    from netllm_sims.cjs import Rollout, Setting
+    from netllm_sims.cjs import Rollout, Setting, Simulator
     from torch import nn
 
 JCT = Metric("jct_s", "mean JCT s", higher_is_better=False)
@@ -45,7 +45,10 @@ TIME = {"scale": 10_000.0, "log": True}
 STAGES = {
     **dict.fromkeys(("unstarted", "running", "moving", "committed", "demand", "tasks"), COUNT),
     **dict.fromkeys(("recent_ms", "work_ms", "path_ms"), TIME),
+    "advised": COUNT,
 }
+"""Columns of the simulator, and how many executors `tuned-share` would give the stage now: the
+model learns when to do something better (see `Advice`)."""
 JOBS = {
     **dict.fromkeys(("supply", "local", "stages_left"), COUNT),
     "age_ms": TIME,
@@ -147,10 +150,10 @@ class CJS:
 
         if label is not None and type(label) is type(policy):
             policy = label = Once(policy)
-        driver = Mixed(policy, Random(setting), epsilon) if epsilon else policy
-        done = rollout(driver, setting, episodes, seed=seed, record=True, label=label)
+        driver = Noted(Mixed(policy, Random(setting), epsilon) if epsilon else policy, setting)
+        done = rollout(driver, setting, episodes, seed=seed, record=True, label=label, soft=soft)
         for k in range(len(done.ids)):
-            yield _episode(done, k, name, seed)
+            yield _episode(done, k, driver.advice[k], name, seed)
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:
         """The pool; this task learns from nothing else."""
@@ -173,7 +176,10 @@ class CJS:
         """A stage out of those that may be chosen, or none; then executors, given the stage."""
         from netllm_heads import Pointer
 
-        return Pointer(width=width, demand=list(STAGES).index("demand"))
+        columns = list(STAGES)
+        return Pointer(
+            width=width, demand=columns.index("demand"), advised=columns.index("advised")
+        )
 
     def assemble(self, recipe: Recipe, **parts: Any) -> AdaptedModel:
         """A model that decides step after step."""
@@ -193,12 +199,12 @@ class CJS:
         return replace(
             Recipe(),
             layers=layers,
-            steps=1_400,
+            steps=1_200,
             micro_batch=8,
             average=0.99,
             segment=512,
             window=5,
-            validate_every=700,
+            validate_every=600,
         )
 
     def target_returns(self, experience: Pool) -> Sequence[float]:
@@ -210,6 +216,8 @@ class CJS:
         """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
         from netllm_adapt.training import fit
 
+        present = [episode.observations["jobs"] for episode in experience]
+        model.task["most jobs"] = max(int(np.diff(jobs[1]).max()) for jobs in present)
         return fit(model, experience, **run)
 
 
@@ -218,19 +226,30 @@ class Scheduler:
 
     The return is minus the mean JCT in s, whatever the number of jobs, so that one target serves
     every setting. The simulator's observation tells what has been spent of it.
+
+    The advice is followed in two cases, so that a wrong answer cannot stop a cluster. With more
+    jobs present than there ever were in its pool, the model has nothing to go by. And it may let
+    executors wait only in a job that still has tasks running or executors on their way: elsewhere
+    nobody asks about them again before the next job arrives, and perhaps never.
     """
 
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
         from netllm_adapt import Policy
 
         self._policy = Policy(model)
+        self._most_jobs = model.task.get("most jobs", np.inf)
         self._num_jobs = setting.num_jobs
+        self._advice = Advice(setting)
         self._spent_ms: dict[int, float] = {}
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
         self._policy.reset(seed)
         self._spent_ms = {}
+
+    def begin(self, simulators: Sequence[Simulator]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        self._advice.begin(simulators)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Choice among the schedulable stages (-1 none) and executors, per episode."""
@@ -239,8 +258,69 @@ class Scheduler:
         before = self._spent_ms or spent_ms
         reward_s = [(before[k] - spent_ms[k]) * 1e-3 / self._num_jobs for k in episodes]
         self._spent_ms = spent_ms
-        fields = seen(observation) | {"reward": np.array(reward_s, np.float32)}
-        return self._policy.act(fields | {"episode": observation["episode"]})
+        advice = self._advice(observation)
+        fields = seen(observation, advice) | {"reward": np.array(reward_s, np.float32)}
+        answer = self._policy.act(fields | {"episode": observation["episode"]})
+        advised = np.diff(observation["job_ptr"]) > self._most_jobs
+        advised |= (answer[:, 0] < 0) & ~_asked_again(observation)
+        if advised.any():
+            answer = np.where(advised[:, None], advice, answer)
+            self._policy.took(answer)
+        return answer
+
+
+class Advice:
+    """What `tuned-share` would do: a compiled rule, so that asking it costs microseconds."""
+
+    def __init__(self, setting: Setting) -> None:
+        from netllm_baselines.cjs import TunedShare
+
+        self._rule = TunedShare(setting)
+        self._simulators: Sequence[Simulator] = ()
+
+    def begin(self, simulators: Sequence[Simulator]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        self._simulators = simulators
+
+    def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Choice among the schedulable stages (-1 none) and executors, per episode.
+
+        Raises:
+            RuntimeError: `begin` was not called.
+        """
+        if not self._simulators:
+            raise RuntimeError("`begin` must be called with the simulators before `act`.")
+        running = (self._simulators[k] for k in observation["episode"])
+        return np.array([simulator.ask(self._rule) for simulator in running], np.int64)
+
+
+class Noted:
+    """Follows a policy, and notes what was advised in every state."""
+
+    def __init__(self, policy: Any, setting: Setting) -> None:
+        self._policy = policy
+        self._ask = Advice(setting)
+        self.sequential = bool(getattr(policy, "sequential", False))
+        self.advice: list[list[np.ndarray]] = []
+        """Per episode its decisions'."""
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes."""
+        self._policy.reset(seed)
+
+    def begin(self, simulators: Sequence[Simulator]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        self._first = len(self.advice)
+        self.advice += [[] for _ in simulators]
+        self._ask.begin(simulators)
+        if hasattr(self._policy, "begin"):
+            self._policy.begin(simulators)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The policy's answer."""
+        for k, advised in zip(observation["episode"], self._ask(observation), strict=True):
+            self.advice[self._first + k].append(advised)
+        return np.asarray(self._policy.act(observation))
 
 
 class Once:
@@ -249,6 +329,8 @@ class Once:
     def __init__(self, policy: Any) -> None:
         self._policy = policy
         self.sequential = bool(getattr(policy, "sequential", False))
+        if hasattr(policy, "weighed"):
+            self.weighed = policy.weighed
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
@@ -294,15 +376,21 @@ class Mixed:
         return np.where(strays[:, None], other, own)
 
 
-def seen(observation: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What the model sees of an observation of `netllm_sims.cjs`; rows are counted within steps."""
+def seen(observation: Mapping[str, np.ndarray], advice: np.ndarray) -> dict[str, Any]:
+    """What the model sees of an observation of `netllm_sims.cjs`; rows are counted within steps.
+
+    Args:
+        observation: Of a batch of episodes.
+        advice: Per episode which of the schedulable stages (-1 none), and executors.
+    """
     from netllm_adapt import Ragged
 
     stages, jobs, edges = (observation[f"{name}_ptr"] for name in ("stage", "job", "edge"))
     parents = np.repeat(stages[:-1], np.diff(edges))[:, None]
     owners = np.repeat(jobs[:-1], np.diff(stages))
+    columns = np.column_stack([observation["stages"], _advised(observation, advice)])
     return {
-        "stages": Ragged(observation["stages"], stages),
+        "stages": Ragged(columns, stages),
         "jobs": Ragged(observation["jobs"], jobs),
         "edges": Ragged((observation["edges"] - parents).astype(np.int32), edges),
         "stage_job": Ragged((observation["stage_job"] - owners).astype(np.int32), stages),
@@ -312,6 +400,29 @@ def seen(observation: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "executors": observation["executors"],
         "can_wait": observation["can_wait"],
     }
+
+
+def _asked_again(observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether the free executors stay in a job with tasks running or executors on their way."""
+    names = list(STAGES)
+    busy = observation["stages"][:, [names.index("running"), names.index("moving")]].sum(axis=1)
+    jobs = np.bincount(observation["stage_job"], busy, minlength=len(observation["jobs"]))
+    source = observation["source_job"]
+    return (source >= 0) & (jobs[source] > 0)
+
+
+def _advised(observation: Mapping[str, np.ndarray], advice: np.ndarray) -> np.ndarray:
+    """Executors that every stage is advised to get."""
+    listed = np.flatnonzero(observation["schedulable"])
+    before = np.searchsorted(listed, observation["stage_ptr"][:-1])
+    some = advice[:, 0] >= 0
+    rows = listed[before[some] + advice[some, 0]]
+    demand = observation["stages"][rows, list(STAGES).index("demand")]
+    advised = np.zeros(len(observation["stages"]), observation["stages"].dtype)
+    advised[rows] = np.minimum(
+        advice[some, 1], np.minimum(demand, observation["committable"][some])
+    )
+    return advised
 
 
 def joined(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -342,12 +453,13 @@ def _row(done: Rollout, k: int) -> dict[str, Any]:
     }
 
 
-def _episode(done: Rollout, k: int, name: str, seed: int) -> Episode:
+def _episode(done: Rollout, k: int, advice: Sequence[np.ndarray], name: str, seed: int) -> Episode:
     """One recorded episode, with its decisions under one another."""
     from netllm_adapt import Episode
 
     rewards = (done.rewards_ms[k] * 1e-3 / len(done.job_jct_s[k])).astype(np.float32)
-    fields = joined([seen(observation) for observation in done.observations[k]])
+    steps = zip(done.observations[k], advice, strict=True)
+    fields = joined([seen(observation, advised[None]) for observation, advised in steps])
     return Episode(
         id=done.ids[k],
         policy=name,
@@ -355,6 +467,6 @@ def _episode(done: Rollout, k: int, name: str, seed: int) -> Episode:
         observations=fields | {"reward": np.concatenate([[0], rewards[:-1]]).astype(np.float32)},
         actions=done.actions[k].astype(np.int64),
         rewards=rewards,
-        labels=done.labels[k].astype(np.int64) if done.labels else None,
+        labels=done.labels[k] if done.labels else None,
         meta={"jct_s": float(done.job_jct_s[k].mean()), "sequence": done.seeds[k]},
     )

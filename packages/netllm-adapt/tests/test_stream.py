@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
-from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
+from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, Policy, add_lora, load_backbone
 from netllm_adapt.adapted import embedding_width
 from netllm_adapt.segments import Batch, Segment, collate, plan
 from torch import Tensor
@@ -124,6 +125,25 @@ def test_the_first_step_has_no_previous_action() -> None:
     stream = DecisionStream(make_model("llama"), batch=1)
     with pytest.raises(ValueError, match="None at the first step"):
         stream.decide({"x": torch.zeros(1, 2)}, torch.zeros(1), torch.zeros(1, dtype=torch.long))
+
+
+def test_what_was_done_instead_of_an_answer_is_what_later_steps_see() -> None:
+    episode = make_episode(6, seed=0)
+
+    def play(other: int | None) -> list[int]:
+        policy, answers = Policy(make_model("llama")), []
+        for t in range(6):
+            seen = {name: value[t : t + 1] for name, value in episode.observations.items()}
+            answers.append(int(policy.act(seen | {"reward": np.zeros(1, np.float32)})[0]))
+            if other is not None:
+                policy.took(np.array([other]))
+        return answers
+
+    own = play(None)
+    assert any(play(other) != own for other in range(4))
+    policy = Policy(make_model("llama"))
+    with pytest.raises(ValueError, match=r"last answer's shape, None, got \(1,\)"):
+        policy.took(np.array([0]))
 
 
 def test_a_segment_longer_than_the_backbones_positions_is_refused() -> None:

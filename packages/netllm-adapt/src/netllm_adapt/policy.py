@@ -61,6 +61,19 @@ class Policy:
         actions: Int[np.ndarray, "batch ..."] = self._action.cpu().numpy()
         return actions
 
+    def took(self, actions: Int[np.ndarray, "batch ..."]) -> None:
+        """Remember these as the last actions: something else was done than answered.
+
+        Raises:
+            ValueError: if there is no last answer, or it has another shape.
+        """
+        if self._action is None or actions.shape != tuple(self._action.shape):
+            asked = None if self._action is None else tuple(self._action.shape)
+            raise ValueError(
+                f"`actions` must have the last answer's shape, {asked}, got {actions.shape}."
+            )
+        self._action = torch.as_tensor(actions).to(self._action)
+
     def _follow(self, fields: Mapping[str, Any]) -> None:
         """Drop the episodes that have ended."""
         episodes = fields["episode"].tolist() if "episode" in fields else []

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from netllm_sims.cjs.compiled import (
-    can_wait,
     committable,
     compiled,
     copy_present,
@@ -23,7 +22,10 @@ from netllm_sims.cjs.layout import (
     DECISIONS,
     DEMAND,
     JOB_MS,
+    PENDING,
+    PROMISED,
     SCHEDULABLE,
+    SOURCE,
     State,
     World,
 )
@@ -35,8 +37,9 @@ Numbers = Float[ndarray, "parameter"]
 NEVER = 1e9
 """Patience that drops only what ends exactly as tuned-share's choice does."""
 
-WARMTH, AHEAD, LEAST_MS, STAKE_MS = 1.25, 0.4, 100.0, 2_000.0
-"""How candidates are weighed, see `weigh`; differences below `LEAST_MS` are as good as none."""
+WARMTH, STAGE_AHEAD, NONE_AHEAD, EXECUTORS_AHEAD = 1.25, 0.4, 0.3, 1.5
+LEAST_MS, STAKE_MS = 100.0, 2_000.0
+"""How candidates are weighed, see `weigh`."""
 
 
 class Scratch(NamedTuple):
@@ -106,7 +109,8 @@ def gather(world: World, state: State, scratch: Scratch, p: Numbers) -> int:
         most = min(free, state.stage[own, DEMAND])
         executors = min(executors, most)
     count = propose(scratch, 0, own, executors)
-    if can_wait(world, state):
+    # Ahead no job arrives: with nothing else to wait for, executors would be offered again at once.
+    if state.g[PENDING] > 0 or state.pool[state.g[SOURCE], PROMISED] > 0:
         count = propose(scratch, count, -1, free)
     s, fair = weighted_fair(world, state, scratch.even)
     if s >= 0:
@@ -179,13 +183,21 @@ def cut(scratch: Scratch, staying: int, samples: int, keep: int, patience: float
 
 
 @inner
+def sure(rank: Float[ndarray, "stage"], c: int) -> float:
+    """Rank among the numbers of executors of a stage."""
+    return rank[c] - (EXECUTORS_AHEAD if c == 0 else 0.0)
+
+
+@inner
 def weigh(scratch: Scratch, count: int) -> None:
     """Write what each candidate weighs: how likely it is the best, times what is at stake.
 
-    How likely is a softmax of mean costs over stages, each at its best number of executors, and one
-    over the numbers of executors of a stage. Their temperature is `WARMTH` times the standard error
-    of a difference of two draws; tuned-share's choice is `AHEAD` temperatures ahead, so that it is
-    the most likely of equally good ones. At stake is that standard error, in units of `STAKE_MS`.
+    How likely is a softmax of mean costs over stages and none, each stage at its best number of
+    executors, and one over the numbers of executors of a stage. Their temperature is `WARMTH` times
+    the standard error of a difference of two draws, and `LEAST_MS` at least. So many temperatures
+    tuned-share's choice is ahead of other stages and its number of executors of other numbers,
+    for where there is nothing to choose it is as good as any; waiting may go on and is less so.
+    At stake is the temperature, in units of `STAKE_MS`.
     """
     choices, costs, weights, rank = scratch.choices, scratch.costs_ms, scratch.weights, scratch.rank
     noise = 0.0
@@ -198,8 +210,9 @@ def weigh(scratch: Scratch, count: int) -> None:
         if c > 0:
             noise += (costs[c, 0] - costs[0, 0] - costs[c, 1] + costs[0, 1]) ** 2 / 4 / (count - 1)
     warmth = max(LEAST_MS, WARMTH * sqrt(noise))
-    stake = min(max(warmth / STAKE_MS, 0.2), 4.0)
-    rank[0] -= AHEAD * warmth
+    for c in range(count):
+        ahead = STAGE_AHEAD if c == 0 else (NONE_AHEAD if choices[c, 0] < 0 else 0.0)
+        rank[c] = rank[c] / warmth - ahead
     least, total = rank[0], 0.0
     for c in range(count):
         least = min(least, rank[c])
@@ -208,11 +221,10 @@ def weigh(scratch: Scratch, count: int) -> None:
         for other in range(count):
             if choices[other, 0] == choices[c, 0]:
                 best = min(best, rank[other])
-        for other in range(count):
-            if choices[other, 0] == choices[c, 0]:
-                beside += exp((best - rank[other]) / warmth)
-        weights[c] = exp((best - rank[c]) / warmth) / beside * exp((least - best) / warmth)
+                beside += exp(best - sure(rank, other))
+        weights[c] = exp(least - best) * exp(best - sure(rank, c)) / beside
         total += weights[c]
+    stake = min(max(warmth / STAKE_MS, 0.2), 4.0)
     for c in range(weights.shape[0]):
         weights[c] *= stake / total if c < count else 0.0
 
