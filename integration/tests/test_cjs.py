@@ -128,6 +128,27 @@ def test_labels_are_what_the_teacher_would_have_done(pool):
     assert (by_fair.labels != by_fair.actions).any(1).mean() > differs.mean()
 
 
+def test_a_teacher_that_weighs_its_answers_can_be_learned_from(tmp_path):
+    weighed = netllm.rl_collect(
+        "cjs",
+        policy=["rollout", "fair"],
+        relabel="rollout",
+        epsilon=0.1,
+        setting="synthetic",
+        episodes=2,
+        set=SMALL,
+        out=tmp_path / "weighed",
+    )
+    for episode in weighed:
+        steps = len(episode.rewards)
+        assert episode.labels.shape == (steps, 12, 3)
+        assert (episode.labels[..., 2].sum(axis=1) > 0.19).all()
+    out = tmp_path / "run"
+    netllm.adapt("cjs", pool=weighed.path, backbone="tiny-random", out=out, validation=1, **TINY)
+    facts = json.loads((out / "best" / "config.json").read_text())["task"]
+    assert facts["teachers"] == ["rollout"]
+
+
 def test_pieces_of_a_collection_may_run_at_once(pool, tmp_path):
     again = netllm.rl_collect(
         "cjs",
