@@ -5,8 +5,8 @@ names a stage and how many of them it gets, again and again until all are commit
 to wait. What counts is the mean time from a job's arrival to its end (JCT, in s).
 
 This module is the whole task on one page: simulator (`netllm_sims.cjs`), what the model sees
-(`seen`, `STAGES`, `JOBS`), how it answers (`CJS.head`: a stage, then executors given it, in one
-pass), the rivals (`netllm_baselines.cjs`), the metric and the recipe.
+(`seen`, `STAGES`, `JOBS`, `Advice`), how it answers (`CJS.head`: a stage, then executors given it,
+in one pass), the rivals (`netllm_baselines.cjs`), the metric and the recipe.
 
 Source: NetLLM (Wu et al., SIGCOMM 2024), sections 4 and A.3; the simulator is that of its public
 code, after Decima (Mao et al., SIGCOMM 2019).

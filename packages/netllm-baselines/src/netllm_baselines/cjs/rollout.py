@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 class Rollout:
     """What tuned-share would choose, unless simulations say that another choice is better.
 
-    Candidates are tuned-share's choice, none, Fair's, and the schedulable stages with several
-    numbers of executors. Each is simulated ahead, followed by tuned-share, until the present jobs
-    are finished; its cost is the time that these take together. With g = the cost of tuned-share's
-    choice minus the candidate's under the same draws, the one with the largest mean g is taken
-    whose mean g > threshold · (standard deviation of g) / √draws, and else tuned-share's.
+    Candidates are tuned-share's choice, none (where there is more to wait for than the next job),
+    Fair's, and the schedulable stages with several numbers of executors. Each is simulated ahead,
+    followed by tuned-share, until the present jobs are finished; its cost is the time that these
+    take together. With g = the cost of tuned-share's choice minus the candidate's under the same
+    draws, the one with the largest mean g is taken whose mean g > threshold · (standard deviation
+    of g) / √draws, and else tuned-share's.
 
     Draws go to those that need them: after half of the first ones a third of the candidates stays,
     after all of them the best two with a mean g > -threshold standard errors, after half of the
