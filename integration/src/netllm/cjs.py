@@ -229,8 +229,8 @@ class Scheduler:
 
     The advice is followed in two cases, so that a wrong answer cannot stop a cluster. With more
     jobs present than there ever were in its pool, the model has nothing to go by. And it may let
-    executors wait only in a job that still has tasks running or executors on their way: elsewhere
-    nobody asks about them again before the next job arrives, and perhaps never.
+    executors wait only in a job whose running tasks are about to unlock a stage: elsewhere nobody
+    asks about them again before the next job arrives, and perhaps never.
     """
 
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
@@ -403,10 +403,17 @@ def seen(observation: Mapping[str, np.ndarray], advice: np.ndarray) -> dict[str,
 
 
 def _asked_again(observation: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Whether the free executors stay in a job with tasks running or executors on their way."""
-    names = list(STAGES)
-    busy = observation["stages"][:, [names.index("running"), names.index("moving")]].sum(axis=1)
-    jobs = np.bincount(observation["stage_job"], busy, minlength=len(observation["jobs"]))
+    """Whether the job that has the free executors will soon ask about them again.
+
+    It does when its running tasks end a stage and thereby unlock another. Otherwise executors may
+    end up waiting where no event wakes them.
+    """
+    parent, child = observation["edges"].T
+    stages, names = observation["stages"], list(STAGES)
+    ending = (stages[:, names.index("running")] > 0) & (stages[:, names.index("unstarted")] == 0)
+    alone = np.bincount(child, minlength=len(stages)) == 1
+    unlocks = parent[ending[parent] & alone[child]]
+    jobs = np.bincount(observation["stage_job"][unlocks], minlength=len(observation["jobs"]))
     source = observation["source_job"]
     return (source >= 0) & (jobs[source] > 0)
 
