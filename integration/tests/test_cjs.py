@@ -5,12 +5,12 @@ import json
 import netllm
 import numpy as np
 import pytest
-from netllm.cjs import CJS, JOBS, STAGES, Mixed, Scheduler, seen
+from netllm.cjs import CJS, COLUMN, JOBS, STAGES, Scheduler, seen
+from netllm.cjs_driving import Mixed
 from netllm_adapt import AdaptedModel, Pool, Ragged
 from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs
 
-STAGES_AT = {name: column for column, name in enumerate(STAGES)}
 SMALL = {"num_jobs": 8, "num_executors": 6}
 TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
 
@@ -67,7 +67,7 @@ def test_the_advice_is_what_tuned_share_would_do(pool):
         advised = stages[rows][listed[rows], -1]
         wanted = np.zeros(len(advised))
         if choice >= 0:
-            demand = stages[rows][listed[rows]][choice, list(STAGES).index("demand")]
+            demand = stages[rows][listed[rows]][choice, COLUMN["demand"]]
             free = by_teacher.observations["committable"][step]
             wanted[choice] = min(executors, demand, free)
         np.testing.assert_array_equal(advised, wanted)
@@ -87,7 +87,7 @@ def may_unlock(observation):
     source, edges = observation["source_job"][0], observation["edges"].tolist()
     for parent, child in edges:
         running, unstarted = (
-            observation["stages"][parent, STAGES_AT[name]] for name in ("running", "unstarted")
+            observation["stages"][parent, COLUMN[name]] for name in ("running", "unstarted")
         )
         mine = observation["stage_job"][parent] == source
         alone = [p for p, c in edges if c == child] == [parent]

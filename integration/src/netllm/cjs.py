@@ -5,7 +5,7 @@ names a stage and how many of them it gets, again and again until all are commit
 to wait. What counts is the mean time from a job's arrival to its end (JCT, in s).
 
 This module is the whole task on one page: simulator (`netllm_sims.cjs`), what the model sees
-(`seen`, `STAGES`, `JOBS`, `Advice`), how it answers (`CJS.head`: a stage, then executors given it,
+(`seen`, `STAGES`, `JOBS`), how it answers (`CJS.head`: a stage, then executors given it,
 in one pass), the rivals (`netllm_baselines.cjs`), the metric and the recipe.
 
 Source: NetLLM (Wu et al., SIGCOMM 2024), sections 4 and A.3; the simulator is that of its public
@@ -48,7 +48,8 @@ STAGES = {
     "advised": COUNT,
 }
 """Columns of the simulator, and how many executors `tuned-share` would give the stage now: the
-model learns when to do something better (see `Advice`)."""
+model learns when to do something better (see `cjs_driving.Advice`)."""
+COLUMN = {name: column for column, name in enumerate(STAGES)}
 JOBS = {
     **dict.fromkeys(("supply", "local", "stages_left"), COUNT),
     "age_ms": TIME,
@@ -148,6 +149,8 @@ class CJS:
         from netllm_baselines.cjs import Random
         from netllm_sims.cjs import rollout
 
+        from netllm.cjs_driving import Mixed, Noted, Once
+
         if label is not None and type(label) is type(policy):
             policy = label = Once(policy)
         driver = Noted(Mixed(policy, Random(setting), epsilon) if epsilon else policy, setting)
@@ -176,10 +179,7 @@ class CJS:
         """A stage out of those that may be chosen, or none; then executors, given the stage."""
         from netllm_heads import Pointer
 
-        columns = list(STAGES)
-        return Pointer(
-            width=width, demand=columns.index("demand"), advised=columns.index("advised")
-        )
+        return Pointer(width=width, demand=COLUMN["demand"], advised=COLUMN["advised"])
 
     def assemble(self, recipe: Recipe, **parts: Any) -> AdaptedModel:
         """A model that decides step after step."""
@@ -236,6 +236,8 @@ class Scheduler:
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
         from netllm_adapt import Policy
 
+        from netllm.cjs_driving import Advice
+
         self._policy = Policy(model)
         self._most_jobs = model.task.get("most jobs", np.inf)
         self._num_jobs = setting.num_jobs
@@ -267,113 +269,6 @@ class Scheduler:
             answer = np.where(advised[:, None], advice, answer)
             self._policy.took(answer)
         return answer
-
-
-class Advice:
-    """What `tuned-share` would do: a compiled rule, so that asking it costs microseconds."""
-
-    def __init__(self, setting: Setting) -> None:
-        from netllm_baselines.cjs import TunedShare
-
-        self._rule = TunedShare(setting)
-        self._simulators: Sequence[Simulator] = ()
-
-    def begin(self, simulators: Sequence[Simulator]) -> None:
-        """Take the simulators whose episodes it will be asked about."""
-        self._simulators = simulators
-
-    def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Choice among the schedulable stages (-1 none) and executors, per episode.
-
-        Raises:
-            RuntimeError: `begin` was not called.
-        """
-        if not self._simulators:
-            raise RuntimeError("`begin` must be called with the simulators before `act`.")
-        running = (self._simulators[k] for k in observation["episode"])
-        return np.array([simulator.ask(self._rule) for simulator in running], np.int64)
-
-
-class Noted:
-    """Follows a policy, and notes what was advised in every state."""
-
-    def __init__(self, policy: Any, setting: Setting) -> None:
-        self._policy = policy
-        self._ask = Advice(setting)
-        self.sequential = bool(getattr(policy, "sequential", False))
-        self.advice: list[list[np.ndarray]] = []
-        """Per episode its decisions'."""
-
-    def reset(self, seed: int) -> None:
-        """Begin new episodes."""
-        self._policy.reset(seed)
-
-    def begin(self, simulators: Sequence[Simulator]) -> None:
-        """Take the simulators whose episodes it will be asked about."""
-        self._first = len(self.advice)
-        self.advice += [[] for _ in simulators]
-        self._ask.begin(simulators)
-        if hasattr(self._policy, "begin"):
-            self._policy.begin(simulators)
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The policy's answer."""
-        for k, advised in zip(observation["episode"], self._ask(observation), strict=True):
-            self.advice[self._first + k].append(advised)
-        return np.asarray(self._policy.act(observation))
-
-
-class Once:
-    """Asks a policy once where it both acts and labels; rollouts take their time."""
-
-    def __init__(self, policy: Any) -> None:
-        self._policy = policy
-        self.sequential = bool(getattr(policy, "sequential", False))
-        if hasattr(policy, "weighed"):
-            self.weighed = policy.weighed
-
-    def reset(self, seed: int) -> None:
-        """Begin new episodes."""
-        self._seen: Any = None
-        self._policy.reset(seed)
-
-    def begin(self, simulators: Sequence[Any]) -> None:
-        """Tell a policy that may look ahead."""
-        if hasattr(self._policy, "begin"):
-            self._policy.begin(simulators)
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The policy's answer, the same to the same observation."""
-        if self._seen is not observation:
-            self._seen, self._answer = observation, np.asarray(self._policy.act(observation))
-        return self._answer
-
-
-class Mixed:
-    """Follows one policy, and now and then another, so that states beside its path are seen."""
-
-    def __init__(self, policy: Any, other: Any, epsilon: float) -> None:
-        self._both = (policy, other)
-        self._epsilon = epsilon
-        self.sequential = bool(getattr(policy, "sequential", False))
-
-    def reset(self, seed: int) -> None:
-        """Begin new episodes."""
-        self._rng = np.random.default_rng([seed, 1])
-        for policy in self._both:
-            policy.reset(seed)
-
-    def begin(self, simulators: Sequence[Any]) -> None:
-        """Tell those who may look ahead."""
-        for policy in self._both:
-            if hasattr(policy, "begin"):
-                policy.begin(simulators)
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What the policy would do, or, with a probability of epsilon, the other."""
-        own, other = (np.asarray(policy.act(observation)) for policy in self._both)
-        strays = self._rng.random(len(own)) < self._epsilon
-        return np.where(strays[:, None], other, own)
 
 
 def seen(observation: Mapping[str, np.ndarray], advice: np.ndarray) -> dict[str, Any]:
@@ -409,8 +304,8 @@ def _asked_again(observation: Mapping[str, np.ndarray]) -> np.ndarray:
     end up waiting where no event wakes them.
     """
     parent, child = observation["edges"].T
-    stages, names = observation["stages"], list(STAGES)
-    ending = (stages[:, names.index("running")] > 0) & (stages[:, names.index("unstarted")] == 0)
+    stages = observation["stages"]
+    ending = (stages[:, COLUMN["running"]] > 0) & (stages[:, COLUMN["unstarted"]] == 0)
     alone = np.bincount(child, minlength=len(stages)) == 1
     unlocks = parent[ending[parent] & alone[child]]
     jobs = np.bincount(observation["stage_job"][unlocks], minlength=len(observation["jobs"]))
@@ -424,7 +319,7 @@ def _advised(observation: Mapping[str, np.ndarray], advice: np.ndarray) -> np.nd
     before = np.searchsorted(listed, observation["stage_ptr"][:-1])
     some = advice[:, 0] >= 0
     rows = listed[before[some] + advice[some, 0]]
-    demand = observation["stages"][rows, list(STAGES).index("demand")]
+    demand = observation["stages"][rows, COLUMN["demand"]]
     advised = np.zeros(len(observation["stages"]), observation["stages"].dtype)
     advised[rows] = np.minimum(
         advice[some, 1], np.minimum(demand, observation["committable"][some])
@@ -474,6 +369,11 @@ def _episode(done: Rollout, k: int, advice: Sequence[np.ndarray], name: str, see
         observations=fields | {"reward": np.concatenate([[0], rewards[:-1]]).astype(np.float32)},
         actions=done.actions[k].astype(np.int64),
         rewards=rewards,
-        labels=done.labels[k] if done.labels else None,
+        labels=_kept(done.labels[k]) if done.labels else None,
         meta={"jct_s": float(done.job_jct_s[k].mean()), "sequence": done.seeds[k]},
     )
+
+
+def _kept(labels: np.ndarray) -> np.ndarray:
+    """Answers of one type whoever gave them; weighed ones as they are."""
+    return labels.astype(np.int64) if labels.ndim == 2 else labels
