@@ -36,15 +36,12 @@ class Advice:
         return np.array([simulator.ask(self._rule) for simulator in running], np.int64)
 
 
-class Noted:
-    """Follows a policy, and notes what was advised in every state."""
+class _Around:
+    """A policy around another, which it begins and resets with itself."""
 
-    def __init__(self, policy: Any, setting: Setting) -> None:
+    def __init__(self, policy: Any) -> None:
         self._policy = policy
-        self._ask = Advice(setting)
         self.sequential = bool(getattr(policy, "sequential", False))
-        self.advice: list[list[np.ndarray]] = []
-        """Per episode its decisions'."""
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
@@ -52,11 +49,24 @@ class Noted:
 
     def begin(self, simulators: Sequence[Simulator]) -> None:
         """Take the simulators whose episodes it will be asked about."""
+        _begin(self._policy, simulators)
+
+
+class Noted(_Around):
+    """Follows a policy, and notes what was advised in every state."""
+
+    def __init__(self, policy: Any, setting: Setting) -> None:
+        super().__init__(policy)
+        self._ask = Advice(setting)
+        self.advice: list[list[np.ndarray]] = []
+        """Per episode its decisions'."""
+
+    def begin(self, simulators: Sequence[Simulator]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        super().begin(simulators)
         self._first = len(self.advice)
         self.advice += [[] for _ in simulators]
         self._ask.begin(simulators)
-        if hasattr(self._policy, "begin"):
-            self._policy.begin(simulators)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """The policy's answer."""
@@ -65,24 +75,18 @@ class Noted:
         return np.asarray(self._policy.act(observation))
 
 
-class Once:
+class Once(_Around):
     """Asks a policy once where it both acts and labels; rollouts take their time."""
 
     def __init__(self, policy: Any) -> None:
-        self._policy = policy
-        self.sequential = bool(getattr(policy, "sequential", False))
+        super().__init__(policy)
         if hasattr(policy, "weighed"):
             self.weighed = policy.weighed
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
+        super().reset(seed)
         self._seen: Any = None
-        self._policy.reset(seed)
-
-    def begin(self, simulators: Sequence[Any]) -> None:
-        """Tell a policy that may look ahead."""
-        if hasattr(self._policy, "begin"):
-            self._policy.begin(simulators)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """The policy's answer, the same to the same observation."""
@@ -91,28 +95,33 @@ class Once:
         return self._answer
 
 
-class Mixed:
+class Mixed(_Around):
     """Follows one policy, and now and then another, so that states beside its path are seen."""
 
     def __init__(self, policy: Any, other: Any, epsilon: float) -> None:
-        self._both = (policy, other)
+        super().__init__(policy)
+        self._other = other
         self._epsilon = epsilon
-        self.sequential = bool(getattr(policy, "sequential", False))
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
+        super().reset(seed)
+        self._other.reset(seed)
         self._rng = np.random.default_rng([seed, 1])
-        for policy in self._both:
-            policy.reset(seed)
 
-    def begin(self, simulators: Sequence[Any]) -> None:
-        """Tell those who may look ahead."""
-        for policy in self._both:
-            if hasattr(policy, "begin"):
-                policy.begin(simulators)
+    def begin(self, simulators: Sequence[Simulator]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        super().begin(simulators)
+        _begin(self._other, simulators)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the policy would do, or, with a probability of epsilon, the other."""
-        own, other = (np.asarray(policy.act(observation)) for policy in self._both)
+        own, other = (np.asarray(one.act(observation)) for one in (self._policy, self._other))
         strays = self._rng.random(len(own)) < self._epsilon
         return np.where(strays[:, None], other, own)
+
+
+def _begin(policy: Any, simulators: Sequence[Simulator]) -> None:
+    """Tell a policy that may look ahead."""
+    if hasattr(policy, "begin"):
+        policy.begin(simulators)

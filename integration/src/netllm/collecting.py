@@ -82,20 +82,16 @@ def rl_collect(
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
         one.sequential(place)  # wrong names fail before the first episode
-    names = [one.name for one in drivers]
-    facts: dict[str, Any] = {"part": part, "policies": names, "relabel": relabel}
-    facts |= {"soft": soft, "epsilon": epsilon, "seed": seed, "overrides": dict(set or {})}
-    facts["data"] = "synthetic" if place.synthetic else "real"
-    pieces = [
-        _Piece(
-            task, place, drawn[first : first + found.shard], drivers, relabel, soft, epsilon, own
-        )
-        for first in range(0, len(drawn), found.shard)
-        for own in [stream(seed, first // found.shard)]
-    ]
-    new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=found.shard)
+    facts: dict[str, Any] = {"part": part, "policies": [one.name for one in drivers]}
+    facts |= {"relabel": relabel, "soft": soft, "epsilon": epsilon, "seed": seed}
+    facts |= {"overrides": dict(set or {}), "data": "synthetic" if place.synthetic else "real"}
+    turns = _Turns(task, place, drivers, relabel, soft, epsilon)
+    size = found.shard
+    pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
+    calls = (delayed(turns.run)(some, stream(seed, i)) for i, some in enumerate(pieces))
+    new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=size)
     bar = tqdm(total=len(drawn), desc="collect", unit="episode", disable=None)
-    done = Parallel(n_jobs=jobs, return_as="generator")(delayed(one.run)() for one in pieces)
+    done = Parallel(n_jobs=jobs, return_as="generator")(calls)
     with bar, new as writer:
         for episodes_of_piece in done:
             for episode in episodes_of_piece:
@@ -121,19 +117,17 @@ def _check(
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Some episodes, each driven by the policy whose turn it is."""
+class _Turns:
+    """Policies that take turns, episode by episode."""
 
     task: str
     setting: Any
-    episodes: Sequence[Any]
     drivers: Sequence[Contender]
     relabel: str | None
     soft: bool
     epsilon: float
-    seed: int
 
-    def run(self) -> list[Episode]:
+    def run(self, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The episodes in order."""
         task = registry.task(self.task)
         label = registry.policy(self.task, self.relabel, self.setting) if self.relabel else None
@@ -141,14 +135,14 @@ class _Piece:
             task.record(
                 driver.build(self.setting),
                 self.setting,
-                self.episodes[turn :: len(self.drivers)],
+                episodes[turn :: len(self.drivers)],
                 name=driver.name,
-                seed=stream(self.seed, turn),
+                seed=stream(seed, turn),
                 label=label,
                 soft=self.soft,
                 epsilon=self.epsilon,
             )
             for turn, driver in enumerate(self.drivers)
-            if turn < len(self.episodes)
+            if turn < len(episodes)
         ]
-        return [next(runs[index % len(runs)]) for index in range(len(self.episodes))]
+        return [next(runs[index % len(runs)]) for index in range(len(episodes))]
