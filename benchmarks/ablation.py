@@ -4,7 +4,8 @@
 
 Every variant collects its own pool, trains for the same number of steps and is scored by greedy
 roll-outs on the same validation sessions, with the best of the usual target returns. The test part
-is never touched. One seed each, so small differences are noise.
+is never touched. One seed each, so small differences are noise. Variants that FILE already holds
+with the same budget are not run again.
 """
 
 from __future__ import annotations
@@ -92,6 +93,23 @@ def run(variant: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> d
     return {"qoe": best.task["validation qoe"], "train_cpu_s": seconds}
 
 
+def _kept(file: Path | None, budget: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """What a file holds of an earlier run with the same budget."""
+    if file is None or not file.is_file():
+        return {}
+    held = json.loads(file.read_text())
+    if {key: held.get(key) for key in budget} != dict(budget):
+        return {}
+    results: dict[str, dict[str, float]] = held["results"]
+    for name, result in results.items():
+        _print(name, result)
+    return results
+
+
+def _print(name: str, result: Mapping[str, float]) -> None:
+    print(f"{name:40} QoE {result['qoe']:.4f}  {result['train_cpu_s']:6.0f} s CPU", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two variants, few steps")
@@ -106,14 +124,16 @@ def main() -> None:
     names = args.only or list(VARIANTS)
     if args.quick:
         names, args.steps, args.episodes, args.sessions = names[:2], 4, 32, 8
-    results = {}
+    budget = {key: getattr(args, key) for key in ("steps", "episodes", "sessions")}
+    results = _kept(args.json, budget)
     for name in names:
+        if name in results:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             results[name] = run(VARIANTS[name], args, Path(folder))
-        result = results[name]
-        print(f"{name:30} QoE {result['qoe']:.4f}  {result['train_cpu_s']:6.0f} s CPU", flush=True)
+        _print(name, results[name])
         if args.json:
-            args.json.write_text(json.dumps({"steps": args.steps, "results": results}, indent=1))
+            args.json.write_text(json.dumps(budget | {"results": results}, indent=1) + "\n")
     best = max(results, key=lambda name: results[name]["qoe"])
     print(f"best on validation after {args.steps} steps: {best}")
 
