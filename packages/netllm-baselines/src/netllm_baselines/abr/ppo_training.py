@@ -1,11 +1,9 @@
 """Train the PPO actor on a setting (needs the extra `learned`)."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,8 @@ from netllm_sims.abr import Setting, rollout
 from netllm_sims.abr import setting as named_setting
 from tqdm import tqdm
 
+from netllm_baselines._best import keep_best
+from netllm_baselines._overrides import override
 from netllm_baselines._threads import few_threads
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
@@ -56,34 +56,14 @@ def train_ppo(
         sessions, so no bootstrapping; Huber loss; input-driven critic; averaged weights.
     """
     setting = named_setting(setting) if isinstance(setting, str) else setting
-    recipe = _override(recipe or PPORecipe(), overrides)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    recipe = override(recipe or PPORecipe(), overrides)
     decisions = recipe.sessions * (setting.video.chunks - 1)
     updates = max(1, round(steps / decisions))
     meta = {"setting": setting.name, "synthetic": setting.synthetic, "seed": seed}
     meta |= {"steps": updates * decisions, "command": command, "recipe": asdict(recipe)}
-    with few_threads(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
-        for line, actor in _train(setting, recipe=recipe, updates=updates, seed=seed, meta=meta):
-            if actor is not None:
-                actor.save(out)
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-    return out
-
-
-def _override(recipe: PPORecipe, overrides: dict[str, int | float | str]) -> PPORecipe:
-    known = {field.name: type(field.default) for field in fields(recipe)}
-    for name, value in overrides.items():
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ValueError(
-                f"`{name}` is no field of the recipe.{hint} Known: {', '.join(known)}."
-            )
-        if not isinstance(value, known[name]) and (known[name], type(value)) != (float, int):
-            raise ValueError(f"`{name}` must be a {known[name].__name__}, got {value!r}.")
-    return replace(recipe, **overrides)  # type: ignore[arg-type]
+    with few_threads(threads):
+        lines = _train(setting, recipe=recipe, updates=updates, seed=seed, meta=meta)
+        return keep_best(lines, out)
 
 
 def _train(

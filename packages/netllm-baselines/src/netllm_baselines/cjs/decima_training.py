@@ -1,18 +1,18 @@
 """Train Decima's extended network on a setting (needs the extra `learned`)."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from netllm_sims.cjs import Policy, Setting, rollout
 from netllm_sims.cjs import setting as named_setting
 from tqdm import tqdm
 
+from netllm_baselines._best import keep_best
+from netllm_baselines._overrides import override
 from netllm_baselines._threads import few_threads
 from netllm_baselines.cjs.decima import Decima
 from netllm_baselines.cjs.decima_episodes import demonstrate, training
@@ -20,7 +20,6 @@ from netllm_baselines.cjs.decima_learner import Learner
 from netllm_baselines.cjs.decima_recipe import DecimaRecipe
 from netllm_baselines.cjs.decima_weights import Weights
 from netllm_baselines.cjs.tuned_share import TunedShare
-from netllm_baselines.vp.recipe import Recipe, override
 
 _log = logging.getLogger(__name__)
 
@@ -63,19 +62,12 @@ def train_decima(
         sequence; a critic that also sees the sequence's other episodes instead of their mean.
     """
     setting = named_setting(setting) if isinstance(setting, str) else setting
-    numbers = override(cast(Recipe, recipe or DecimaRecipe()), overrides)  # of its own class
-    recipe = cast(DecimaRecipe, numbers)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    recipe = override(recipe or DecimaRecipe(), overrides)
     meta = {"setting": setting.name, "synthetic": setting.synthetic, "seed": seed}
     meta |= {"steps": steps, "command": command, "recipe": asdict(recipe)}
-    with few_threads(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
-        for line, weights in _train(setting, recipe=recipe, steps=steps, seed=seed, meta=meta):
-            if weights is not None:
-                weights.save(out)
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-    return out
+    with few_threads(threads):
+        updates = _train(setting, recipe=recipe, steps=steps, seed=seed, meta=meta)
+        return keep_best(updates, out)
 
 
 def _train(

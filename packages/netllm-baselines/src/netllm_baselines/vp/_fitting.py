@@ -1,6 +1,5 @@
 """Training runs of the learned viewport predictors (needs the extra `learned`)."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import numpy as np
 from netllm_sims.vp import Setting
 from tqdm import tqdm
 
+from netllm_baselines._best import keep_best
 from netllm_baselines._threads import few_threads
 from netllm_baselines.vp._learner import Learner, Make, validate
 from netllm_baselines.vp._windows import Windows
@@ -48,8 +48,6 @@ def train(
         meta: Goes into the file, with what is known here.
         maps: Saliency to learn from as well.
     """
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     dense = setting
     if recipe.train_stride not in (0, setting.train_stride):
         dense = replace(setting, train_stride=recipe.train_stride)
@@ -58,34 +56,31 @@ def train(
     if steps is not None:
         recipe = replace(recipe, epochs=max(1, round(steps / len(windows))))
     meta = meta | _provenance(setting, recipe=recipe, seed=seed)
-    best = np.inf
-    with few_threads(threads), out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
+    with few_threads(threads):
         learner = Learner(make, windows, recipe=recipe, seed=seed)
-        for line, arrays in _epochs(learner, valid, epochs=recipe.epochs, name=meta["kind"]):
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            last = line["epoch"] == recipe.epochs
-            if line["valid_mae_deg"] < best if recipe.keep_best else last:
-                best = line["valid_mae_deg"]
-                found = {"valid_mae_deg": best, "epoch": line["epoch"]}
-                Weights(arrays=arrays, meta=meta | found).save(out)
-    _log.info("error on the validation part: %.4f degrees", best)
-    return out
+        return keep_best(_epochs(learner, valid, recipe=recipe, meta=meta), out)
 
 
 def _epochs(
-    learner: Learner, valid: Windows, *, epochs: int, name: str
-) -> Iterator[tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """What to log after each epoch, and the parameters then."""
-    started = time.perf_counter()
-    bar = tqdm(range(1, epochs + 1), desc=name, unit="epoch", disable=None)
+    learner: Learner, valid: Windows, *, recipe: Recipe, meta: dict[str, Any]
+) -> Iterator[tuple[dict[str, float], Weights | None]]:
+    """What to log after each epoch, and the parameters if they are to be kept."""
+    best, started = np.inf, time.perf_counter()
+    bar = tqdm(range(1, recipe.epochs + 1), desc=meta["kind"], unit="epoch", disable=None)
     for epoch in bar:
         line = {"epoch": epoch, "train_mae_deg": learner.epoch()}
         network, halves = learner.halved()
-        line["valid_mae_deg"] = validate(network, valid)
+        line["valid_mae_deg"] = mae_deg = validate(network, valid)
         line["seconds"] = time.perf_counter() - started
-        bar.set_postfix(train=f"{line['train_mae_deg']:.3f}", valid=f"{line['valid_mae_deg']:.3f}")
-        yield line, {name: value.numpy() for name, value in halves.items()}
+        bar.set_postfix(train=f"{line['train_mae_deg']:.3f}", valid=f"{mae_deg:.3f}")
+        weights = None
+        if mae_deg < best if recipe.keep_best else epoch == recipe.epochs:
+            best = mae_deg
+            found = {"valid_mae_deg": best, "epoch": epoch}
+            arrays = {name: value.numpy() for name, value in halves.items()}
+            weights = Weights(arrays=arrays, meta=meta | found)
+        yield line, weights
+    _log.info("error on the validation part: %.4f degrees", best)
 
 
 def _provenance(setting: Setting, *, recipe: Recipe, seed: int) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from pathlib import Path
 from netllm_sims.vp import Setting
 from netllm_sims.vp import setting as named_setting
 
+from netllm_baselines._overrides import override
 from netllm_baselines.vp import _fitting
 from netllm_baselines.vp.gru_network import network
-from netllm_baselines.vp.recipe import Recipe, override
+from netllm_baselines.vp.recipe import Recipe
 
 
 def train_gru(

@@ -5,8 +5,9 @@ from pathlib import Path
 from netllm_sims.vp import Setting
 from netllm_sims.vp import setting as named_setting
 
+from netllm_baselines._overrides import override
 from netllm_baselines.vp import _fitting
-from netllm_baselines.vp.recipe import Recipe, override
+from netllm_baselines.vp.recipe import Recipe
 from netllm_baselines.vp.saliency import Maps
 from netllm_baselines.vp.track_network import network
 
