@@ -1,11 +1,13 @@
 """A task's shipped model beside every rival on the real settings, and the README's table of it.
 
     python benchmarks/quality.py [TASK] [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
+    python benchmarks/quality.py [TASK] --only NAME ... [--settings NAME ...] --json FILE
     python benchmarks/quality.py [TASK] --readme FILE
 
-Needs the real data (`--data` or NETLLM_DATA) and the backbone (`netllm backbone pull`). `--readme`
-runs nothing: it writes the table of an earlier run's JSON between the task's marks in README.md.
-`--plots` draws the first setting.
+Needs the real data (`--data` or NETLLM_DATA) and the backbone (`netllm backbone pull`). With
+`--only` FILE keeps what it holds of others, and all are compared anew; so slow ones, such as
+`rollout`, get in. `--readme` runs nothing: it writes the table of an earlier run's JSON between the
+task's marks in README.md. `--plots` draws the first setting.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 
 from netllm import registry, test
 from netllm.plots import save
-from netllm.report import Report
+from netllm.report import Report, Result, compare, saved_results
 from netllm.table import show
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,36 @@ def only(report: Report, setting: str) -> Report:
         results=[one for one in report.results if one.setting == setting],
         comparisons=[one for one in report.comparisons if one.setting == setting],
     )
+
+
+def joined(task: str, report: Report, file: Path, data: Path | None) -> Report:
+    """The report, and what a file holds of other contenders and settings."""
+    found, settings = registry.task(task), CASES[task].settings
+    ran = {(one.setting, one.label) for one in report.results}
+    old = [one for one in saved_results(file) if (one.setting, one.label) not in ran]
+    results = sorted([*report.results, *old], key=lambda one: settings.index(one.setting))
+    members = {}
+    for name in dict.fromkeys(one.setting for one in results):
+        place = found.setting(name, data=data)
+        members[name] = found.subsets(place, found.episodes(place, "test"))
+    before = json.loads(file.read_text(encoding="utf-8"))["provenance"]
+    facts = {key: before[key] | report.provenance[key] for key in ("seeds", "data")}
+    facts["notes"] = list(dict.fromkeys([*before["notes"], *report.provenance["notes"]]))
+    return replace(
+        report,
+        results=results,
+        comparisons=compare(results, found, members),
+        provenance=report.provenance | facts,
+    )
+
+
+def numbers(result: Result) -> Result:
+    """The result with numbers only in its episodes; lists are for plots."""
+    rows = [
+        {key: value for key, value in row.items() if not isinstance(value, list)}
+        for row in result.episodes
+    ]
+    return replace(result, episodes=rows)
 
 
 def table(task: str, document: dict[str, Any]) -> str:
@@ -112,6 +144,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="ten episodes of `default`")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoint", nargs="*", default=[], help="further runs to compare")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run no other contender")
+    parser.add_argument("--settings", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--jobs", type=int, default=1, help="pieces of work at once")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plots", type=Path, help="folder of the first setting's plots")
@@ -122,23 +156,30 @@ def main() -> None:
         print(f"README.md now holds the table of {args.readme}")
         return
     case = CASES[args.task]
+    names = args.only or [*case.rivals, "pretrained"]
     report = test(
         args.task,
-        policy=case.rivals,
-        checkpoint=["pretrained", *args.checkpoint],
-        setting=case.settings[:1] if args.quick else case.settings,
+        policy=[name for name in names if name != "pretrained"],
+        checkpoint=[*(["pretrained"] if "pretrained" in names else []), *args.checkpoint],
+        setting=case.settings[:1] if args.quick else args.settings or case.settings,
         episodes=10 if args.quick else None,
         data=args.data,
         jobs=args.jobs,
     )
+    if args.plots:
+        save(only(report, case.settings[0]), registry.task(args.task).draws, args.plots)
+    report = replace(report, results=[numbers(one) for one in report.results])
+    if args.only and args.json and args.json.is_file():
+        report = joined(args.task, report, args.json, args.data)
     show(report)
     if args.json:
         report.save(args.json)
-    if args.plots:
-        save(only(report, case.settings[0]), registry.task(args.task).draws, args.plots)
-    ours = next(one for one in report.results if one.checkpoint == "pretrained")
     metric = registry.task(args.task).metrics[0]
-    print(f"pretrained on {ours.setting}: {metric.label} {ours.metrics[metric.key].mean:.3f}")
+    for one in report.results:
+        if one.label in ("pretrained", *(args.only or [])):
+            print(
+                f"{one.label} on {one.setting}: {metric.label} {one.metrics[metric.key].mean:.3f}"
+            )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from netllm.protocol import Metric
-from netllm.report import Report, Result, compare, subsets, summarise
+from netllm.report import Report, Result, compare, saved_results, subsets, summarise
 from netllm.table import markdown, sentence, setting_table
 
 QOE = Metric("qoe", "QoE")
@@ -111,6 +111,18 @@ def test_a_saved_report_is_one_json_document(tmp_path):
     assert first["episodes"][0] == {"id": "e0", "seed": 0, "qoe": 2.0}
     assert (first["policy"], first["checkpoint"]) == ("ppo", None)
     assert [path.name for path in path.parent.iterdir()] == ["results.json"]
+
+
+def test_a_saved_report_gives_its_results_back(tmp_path):
+    path = report().save(tmp_path / "results.json")
+    assert saved_results(path) == report().results
+
+
+def test_a_file_that_is_no_report_is_named(tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text('{"steps": 3}')
+    with pytest.raises(ValueError, match=r"other\.json holds no report"):
+        saved_results(path)
 
 
 def test_a_value_that_is_no_number_is_never_written(tmp_path):

@@ -129,6 +129,37 @@ def best_first(results: Sequence[Result], metric: Metric) -> list[Result]:
     return sorted(results, key=lambda result: sign * result.metrics[metric.key].mean)
 
 
+def saved_results(path: Path) -> list[Result]:
+    """The results of a report that was saved.
+
+    Raises:
+        ValueError: the file holds no report.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return [_read(one) for one in document["results"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} holds no report of `netllm test` ({error}). Make one with `--json FILE`."
+        ) from error
+
+
+def _read(document: Mapping[str, Any]) -> Result:
+    parts = {
+        name: Subset(part["episodes"], _estimates(part["metrics"]))
+        for name, part in document.get("subsets", {}).items()
+    }
+    facts = {"teachers": tuple(document.get("teachers", ())), "subsets": parts}
+    return Result(**{**document, **facts, "metrics": _estimates(document["metrics"])})
+
+
+def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {
+        key: Estimate(one["mean"], one["ci95"] and (one["ci95"][0], one["ci95"][1]))
+        for key, one in document.items()
+    }
+
+
 def _result(result: Result) -> dict[str, Any]:
     document = asdict(result)
     for key in ("sequential", "teachers", "subsets"):
