@@ -1,12 +1,12 @@
 """Recipes of viewport prediction compared on folds of the training part, videos and users apart.
 
     python benchmarks/vp_folds.py [--quick] [--data DIR] [--folds 0 1 2] [--set FIELD=VALUE ...]
-                                  [--json FILE]
+                                  [--gru FIELD=VALUE ...] [--only NAME ...] [--json FILE]
 
 Each fold trains the GRU and the adapted model on two thirds of the training videos and users, and
 tests them on the other third of both, as the test part does with users and videos that training
 never saw. The validation part has six videos whose viewers move little, so that it says less. The
-test part is never touched. `--set` changes the adapted model's recipe.
+test part is never touched. `--set` changes the adapted model's recipe, `--gru` the GRU's.
 """
 
 from __future__ import annotations
@@ -49,35 +49,51 @@ def places(fold: int, data: Path | None) -> tuple[Any, Any]:
     return parts[0], parts[1]
 
 
-def fold_errors(fold: int, changes: dict[str, Any], args: argparse.Namespace) -> dict[str, float]:
-    """Mean error in degrees of hold-last, GRU and adapted model on the held third of a fold."""
+def hold_last(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
+    """Learns nothing."""
+    return HoldLast(held)
+
+
+def gru(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
+    """The GRU, trained in a fold."""
+    steps = 2_000 if args.quick else None
+    changes = overrides(args.gru)
+    return GRU(held, weights=train_gru(place, out=folder / "gru.npz", steps=steps, **changes))
+
+
+def adapted(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
+    """The adapted model, trained in a fold."""
     task: Any = registry.task("vp")
+    short = {"steps": 3, "batch": 16, "layers": 1} if args.quick else {}
+    recipe = replace(task.recipe("smollm2-135m"), **(short | overrides(args.set)))
+    model = task.fit(
+        build_model(task, place, "smollm2-135m", recipe),
+        task.experience(None, place, recipe),
+        recipe=replace(recipe, validate_every=recipe.steps),
+        out=folder / "run",
+        validate=lambda _: {},
+        metric="",
+        maximise=False,
+        finish=None,
+        resume=False,
+    )
+    return task.policy(model, held)
+
+
+TRAINED = {"hold-last": hold_last, "gru": gru, "adapted": adapted}
+
+
+def fold_errors(fold: int, args: argparse.Namespace) -> dict[str, float]:
+    """Mean error in degrees on the held third of a fold."""
     place, held = places(fold, args.data)
     clips = held.clips("train")
-
-    def error(policy: Any) -> float:
-        rows = task.rollout(policy, held, clips, seed=0).rows
-        return mean_of(rows, "mae_deg", ci=False).mean
-
-    recipe = replace(task.recipe("smollm2-135m"), **changes)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = train_gru(
-            place, out=Path(folder) / "gru.npz", steps=2_000 if args.quick else None
-        )
-        gru = error(GRU(held, weights=weights))
-        model = task.fit(
-            build_model(task, place, "smollm2-135m", recipe),
-            task.experience(None, place, recipe),
-            recipe=replace(recipe, validate_every=recipe.steps),
-            out=Path(folder) / "run",
-            validate=lambda _: {},
-            metric="",
-            maximise=False,
-            finish=None,
-            resume=False,
-        )
-        ours = error(task.policy(model, held))
-    return {"hold-last": error(HoldLast(held)), "gru": gru, "adapted": ours}
+    errors = {}
+    for name in args.only:
+        with tempfile.TemporaryDirectory() as folder:
+            policy = TRAINED[name](place, held, args, Path(folder))
+            rows = registry.task("vp").rollout(policy, held, clips, seed=0).rows
+        errors[name] = mean_of(rows, "mae_deg", ci=False).mean
+    return errors
 
 
 def main() -> None:
@@ -86,22 +102,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--folds", nargs="*", type=int, default=list(range(FOLDS)))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--gru", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--only", nargs="*", choices=list(TRAINED), default=list(TRAINED))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    changes = overrides(args.set)
     if args.quick:
-        args.folds, changes = args.folds[:1], {"steps": 3, "batch": 16, "layers": 1} | changes
+        args.folds = args.folds[:1]
     results = {}
     for fold in args.folds:
-        results[fold] = fold_errors(fold, changes, args)
+        results[fold] = fold_errors(fold, args)
         print(
             f"fold {fold}: " + ", ".join(f"{k} {v:.3f}" for k, v in results[fold].items()),
             flush=True,
         )
         if args.json:
-            args.json.write_text(
-                json.dumps({"changes": changes, "mae_deg": results}, indent=1) + "\n"
-            )
+            changes = {"adapted": overrides(args.set), "gru": overrides(args.gru)}
+            document = {"changes": changes, "mae_deg": results}
+            args.json.write_text(json.dumps(document, indent=1) + "\n")
     means = {
         name: float(np.mean([one[name] for one in results.values()]))
         for name in results[args.folds[0]]
