@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Bool
+from netllm_adapt import _lean_grad as parts
 from netllm_adapt import add_lora, load_backbone
 from netllm_adapt.adapted import Rows
 from netllm_adapt.attention import band
@@ -123,6 +124,40 @@ def test_a_pass_repeats_bit_by_bit() -> None:
     model = llama("bfloat16")
     once, again = (passed(model, masks(4)) for _ in range(2))
     assert all(torch.equal(once[name], again[name]) for name in once)
+
+
+def test_gradients_may_be_asked_for_twice() -> None:
+    model = llama()
+    tokens = torch.randn(2, TOKENS, model.config.hidden_size, requires_grad=True)
+    hidden = lean_training(model, tokens, masks(4))
+    assert hidden is not None
+    once, again = (
+        torch.autograd.grad(hidden.square().sum(), tokens, retain_graph=True)[0] for _ in range(2)
+    )
+    assert torch.equal(once, again)
+
+
+def test_the_gates_gradient_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_CACHED", 2 * 3)
+    gate, up = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    torch.testing.assert_close(parts.Gated.apply(gate, up), torch.nn.functional.silu(gate) * up)
+    assert torch.autograd.gradcheck(parts.Gated.apply, (gate, up))
+
+
+def test_blocks_hold_every_key_that_is_attended_in_whole_vectors() -> None:
+    mask = masks(4, 7)
+    blocks = parts.blocks_of(mask, torch.float32, heads=2, groups=3)
+    assert blocks is not None
+    found = torch.zeros(4, TOKENS, TOKENS, dtype=torch.bool)
+    for start, stop, first, last, bias in blocks:
+        assert first % 32 == 0
+        assert last % 32 == 0 or last == TOKENS
+        assert bias.shape == (4, 3 * (stop - start), last - first)
+        groups = bias.view(4, 3, stop - start, -1)
+        assert torch.equal(groups, groups[:, :1].expand_as(groups))
+        found[:, start:stop, first:last] = groups[:, 0] == 0
+    assert torch.equal(found, mask[:, 0].repeat_interleave(2, 0))
+    assert sum(block.last - block.first for block in blocks) < 3 * TOKENS
 
 
 def test_a_token_that_attends_nothing_is_left_to_the_library() -> None:

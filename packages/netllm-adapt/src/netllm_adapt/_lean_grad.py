@@ -1,17 +1,17 @@
 """The operations of a Llama-type block with their gradients, in few passes over memory.
 
 Autograd through the library's modules runs dozens of passes over large activations. Here each
-operation keeps what its gradient needs and computes the rest again, some rows at a time, so that
-what lies between stays in the processor's cache. fp32 inside, one rounding at the end.
+operation keeps what its gradient needs and works on some rows at a time, so that what lies between
+stays in the processor's cache. Norms are fp32 inside, with one rounding at the end.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -20,6 +20,8 @@ _CACHED = 2**16
 """Numbers of a matrix that are worked on at once: 256 KiB of float32."""
 _QUERIES = 64
 """Query tokens of a block of attention; 48 to 96 are equally fast for bands of 160 tokens."""
+_KEYS = 32
+"""A block's keys begin and end at multiples of this, so that rows of scores fill whole vectors."""
 
 
 class NormOfSum(torch.autograd.Function):
@@ -36,10 +38,11 @@ class NormOfSum(torch.autograd.Function):
         total = x.clone() if y is None else x + y
         normed, wide = torch.empty_like(total), weight.float()
         scale = torch.empty(len(x), 1)
-        for some in _chunks(total):
-            part = total[some].to(torch.float32, copy=True)
-            torch.mean(part.square(), -1, keepdim=True, out=scale[some]).add_(eps).rsqrt_()
-            normed[some] = part.mul_(scale[some]).mul_(wide)
+        for some, of_some, out in _chunks(total, scale, normed):
+            part = some.to(torch.float32, copy=True)
+            torch.linalg.vector_norm(part, dim=-1, keepdim=True, out=of_some)
+            of_some.square_().div_(x.shape[1]).add_(eps).rsqrt_()
+            out.copy_(part.mul_(of_some).mul_(wide))
         ctx.save_for_backward(total, weight, scale)
         return total, normed
 
@@ -53,39 +56,44 @@ class NormOfSum(torch.autograd.Function):
         wide = weight.float()
         of_weight = torch.zeros_like(wide) if ctx.needs_input_grad[2] else None
         dx = torch.empty_like(total)
-        for some in _chunks(total):
-            unit = total[some].to(torch.float32, copy=True).mul_(scale[some])
-            dy = grad[some].float()
+        for some, of_some, dy, straight, out in _chunks(total, scale, grad, grad_total, dx):
+            part, dy = (x.to(torch.float32, copy=True) for x in (some, dy))
             if of_weight is not None:
-                of_weight += (dy * unit).sum(0)
-            dy = dy * wide
-            along = (dy * unit).mean(-1, keepdim=True)
-            dx[some] = dy.addcmul_(unit, along, value=-1).mul_(scale[some]).add_(grad_total[some])
+                of_weight += (dy * part).mul_(of_some).sum(0)
+            along = torch.linalg.vecdot(dy.mul_(wide), part)[:, None]
+            along.mul_(of_some.square()).div_(total.shape[1])
+            dy.addcmul_(part, along, value=-1).mul_(of_some).add_(straight)
+            out.copy_(dy)
         y = dx if ctx.needs_input_grad[1] else None
         return dx, y, None if of_weight is None else of_weight.to(weight.dtype), None
 
 
-def _chunks(x: Tensor) -> Iterator[slice]:
-    rows = max(1, _CACHED // x.shape[1])
-    return (slice(start, start + rows) for start in range(0, len(x), rows))
+def _chunks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some rows of every matrix at a time."""
+    rows = max(1, _CACHED // matrices[0].shape[1])
+    return zip(*(matrix.split(rows) for matrix in matrices), strict=True)
 
 
 class Gated(torch.autograd.Function):
-    """``silu(gate)·up``; only the two factors are kept."""
+    """``silu(gate)·up``; its derivatives are kept, so that the backward pass has no exponential."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         """The product."""
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        by_up, by_gate, inner = (torch.empty_like(gate) for _ in range(3))
+        for some, other, d_up, d_gate, out in _chunks(gate, up, by_up, by_gate, inner):
+            torch.ops.aten.silu.out(some, out=d_up)
+            torch.ops.aten.silu_backward.grad_input(other, some, grad_input=d_gate)
+            torch.mul(d_up, other, out=out)
+        ctx.save_for_backward(by_gate, by_up)
+        return inner
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of both factors."""
-        gate, up = ctx.saved_tensors
-        of_gate = torch.ops.aten.silu_backward(up * grad, gate)
-        return of_gate, F.silu(gate).mul_(grad)
+        by_gate, by_up = ctx.saved_tensors
+        return grad * by_gate, grad * by_up
 
 
 class Block(NamedTuple):
@@ -95,32 +103,49 @@ class Block(NamedTuple):
     stop: int
     first: int
     last: int
-    bias: Float[Tensor, "#row 1 1 query key"]
-    """0 where a query attends a key, else minus infinity."""
+    bias: Float[Tensor, "#matrix query key"]
+    """0 where a query attends a key, else minus infinity; queries of a group under each other."""
 
 
-def blocks_of(mask: Bool[Tensor, "#row 1 query key"], dtype: torch.dtype) -> list[Block] | None:
-    """The blocks of a mask; None if some token attends nothing."""
+def blocks_of(
+    mask: Bool[Tensor, "#row 1 query key"], dtype: torch.dtype, *, heads: int, groups: int
+) -> list[Block] | None:
+    """The blocks of a mask for `heads` keys with `groups` queries each.
+
+    None if some token attends nothing.
+    """
     if not bool(mask.any(-1).all()):
         return None
-    hidden = ~mask[:, :, None]
-    bias = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
-    anyone = mask[:, 0].any(0)
-    found = []
-    for start in range(0, len(anyone), _QUERIES):
-        stop = min(start + _QUERIES, len(anyone))
+    mask = mask[:, 0]
+    if len(mask) > 1:
+        mask = mask.repeat_interleave(heads, 0)
+    bias = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
+    anyone = mask.any(0)
+    tokens, found = len(anyone), []
+    for start in range(0, tokens, _QUERIES):
+        stop = min(start + _QUERIES, tokens)
         keys = anyone[start:stop].any(0).nonzero()[:, 0]
-        first, last = int(keys[0]), int(keys[-1]) + 1
-        part = bias[..., start:stop, first:last].contiguous()
+        first = int(keys[0]) // _KEYS * _KEYS
+        last = min(int(keys[-1]) // _KEYS * _KEYS + _KEYS, tokens)
+        part = bias[:, start:stop, first:last].repeat(1, groups, 1)
         found.append(Block(start, stop, first, last, part))
     return found
 
 
 class Turn(NamedTuple):
-    """Rotary positions: cosines and sines of every token, (token, half of a head)."""
+    """Rotary positions: cosines and sines of every token, (token, head).
+
+    Of the sines the first half is negated, and the halves of what is turned are swapped by a copy:
+    for narrow heads this takes half the time of products of halves.
+    """
 
     cos: Tensor
     sin: Tensor
+
+    @classmethod
+    def of(cls, cos: Tensor, sin: Tensor) -> Turn:
+        """From the tables of half a head, (token, half)."""
+        return cls(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
     def times(self, factor: float) -> Turn:
         """Rotation and scaling in one."""
@@ -128,19 +153,17 @@ class Turn(NamedTuple):
 
     def turn(self, x: Tensor, out: Tensor, start: int = 0) -> Tensor:
         """``x``, (…, token, head), from the token ``start`` on, turned into ``out``."""
-        return self._into(x, out, start, 1)
+        return self._into(x.clone(memory_format=torch.contiguous_format), out, start, 1)
 
     def back(self, x: Tensor, out: Tensor, start: int = 0) -> Tensor:
-        """The transposed of ``turn``, for gradients."""
+        """The transposed of ``turn``, for gradients; overwrites ``x``."""
         return self._into(x, out, start, -1)
 
     def _into(self, x: Tensor, out: Tensor, start: int, sign: int) -> Tensor:
-        tokens, half = x.shape[-2], x.shape[-1] // 2
-        cos, sin = (table[start : start + tokens] for table in self)
-        (a, b), (left, right) = x.split(half, -1), out.split(half, -1)
-        torch.mul(a, cos, out=left).addcmul_(b, sin, value=-sign)
-        torch.mul(b, cos, out=right).addcmul_(a, sin, value=sign)
-        return out
+        cos, sin = (table[start : start + x.shape[-2]] for table in self)
+        left, right = x.chunk(2, -1)
+        swapped = torch.cat([right, left], -1)
+        return torch.addcmul(x.mul_(cos), swapped, sin, value=sign, out=out)
 
 
 class Attend(torch.autograd.Function):
@@ -170,19 +193,20 @@ class Attend(torch.autograd.Function):
         turns[1].turn(_by_head(k, heads, k.shape[2])[:, :, 0], keys)
         values = _by_head(v, heads, k.shape[2])[:, :, 0].reshape(rows * heads, tokens, dim)
         keys = keys.view(rows * heads, tokens, dim)
+        keys_t = _transposed(keys)
+        room = q.new_empty(len(keys) * max(block.bias[0].numel() for block in blocks))
         seen, kept = torch.empty_like(q, memory_format=torch.contiguous_format), []
         into = _by_head(seen, heads, k.shape[2])
         for start, stop, first, last, bias in blocks:
-            count = stop - start
-            query = q.new_empty(rows, heads, groups, count, dim)
+            query = q.new_empty(rows, heads, groups, stop - start, dim)
             turns[0].turn(parts[..., start:stop, :], query, start)
-            query = query.view(rows * heads, groups * count, dim)
-            score = torch.bmm(query, keys[:, first:last].transpose(1, 2))
-            score.view(rows, heads, groups, count, -1).add_(bias)
+            flat = query.view(len(keys), -1, dim)
+            score = _shaped(room, len(keys), *bias.shape[1:])
+            torch.baddbmm(bias, flat, keys_t[..., first:last], out=score)
             share = torch.softmax(score, -1)
             found = torch.bmm(share, values[:, first:last])
-            into[..., start:stop, :] = found.view(rows, heads, groups, count, dim)
-            kept += [query, share]
+            into[..., start:stop, :] = found.view(query.shape)
+            kept += [flat, share]
         ctx.save_for_backward(keys, values, *kept)
         ctx.rest = heads, turns, blocks
         return seen
@@ -190,7 +214,7 @@ class Attend(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of queries, keys and values; those of keys are summed transposed."""
+        """The gradients of queries, keys and values."""
         keys, values, *kept = ctx.saved_tensors
         heads, turns, blocks = ctx.rest
         rows, tokens, width = grad.shape
@@ -199,21 +223,33 @@ class Attend(torch.autograd.Function):
         parts = _by_head(grad, heads, narrow)
         dq = grad.new_empty(rows, tokens, width)
         of_q = _by_head(dq, heads, narrow)
-        dk, dv = (grad.new_zeros(len(keys), dim, tokens) for _ in range(2))
+        values_t = _transposed(values)
+        room = grad.new_empty(max(share.numel() for share in kept[1::2]))
+        dk, dv = torch.zeros_like(keys), torch.zeros_like(values)
         for block, query, share in zip(blocks, kept[::2], kept[1::2], strict=True):
             at, near = slice(block.start, block.stop), slice(block.first, block.last)
             mine = parts[..., at, :].reshape(query.shape)
-            dv[..., near] += torch.bmm(mine.transpose(1, 2), share)
-            of_share = torch.bmm(mine, values[:, near].transpose(1, 2))
-            score = torch._softmax_backward_data(of_share, share, -1, share.dtype)
-            dk[..., near] += torch.bmm(query.transpose(1, 2), score)
+            dv[:, near].baddbmm_(share.transpose(1, 2), mine)
+            score = torch.bmm(mine, values_t[..., near], out=_shaped(room, *share.shape))
+            torch._softmax_backward_data(score, share, -1, share.dtype, grad_input=score)
+            dk[:, near].baddbmm_(score.transpose(1, 2), query)
             back = torch.bmm(score, keys[:, near]).view(parts[..., at, :].shape)
             turns[0].back(back, of_q[..., at, :], block.start)
         of_k, of_v = (grad.new_empty(rows, tokens, narrow) for _ in range(2))
-        shape = (rows, heads, dim, tokens)
-        turns[1].back(dk.view(shape).transpose(2, 3), _by_head(of_k, heads, narrow)[:, :, 0])
-        _by_head(of_v, heads, narrow)[:, :, 0] = dv.view(shape).transpose(2, 3)
+        shape = (rows, heads, tokens, dim)
+        turns[1].back(dk.view(shape), _by_head(of_k, heads, narrow)[:, :, 0])
+        _by_head(of_v, heads, narrow)[:, :, 0] = dv.view(shape)
         return dq, of_k, of_v, None, None, None
+
+
+def _transposed(x: Float[Tensor, "matrix token dim"]) -> Float[Tensor, "matrix dim token"]:
+    """As oneDNN reads a second factor without packing it."""
+    return x.transpose(1, 2).contiguous()
+
+
+def _shaped(room: Tensor, *shape: int) -> Tensor:
+    """The first numbers of a buffer that serves every block."""
+    return room[: math.prod(shape)].view(shape)
 
 
 def _by_head(x: Tensor, heads: int, narrow: int) -> Tensor:

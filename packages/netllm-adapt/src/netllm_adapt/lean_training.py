@@ -66,10 +66,12 @@ def lean_training(
         tokens: with positions from 0 in every row.
         mask: who may attend whom.
     """
-    blocks = blocks_of(mask, tokens.dtype)
+    plain: Any = plain_of(backbone)
+    groups = plain.layers[0].self_attn.num_key_value_groups
+    heads = plain.config.num_attention_heads // groups
+    blocks = blocks_of(mask, tokens.dtype, heads=heads, groups=groups)
     if blocks is None:
         return None
-    plain: Any = plain_of(backbone)
     rows, count, width = tokens.shape
     turns = _turns(plain, tokens)
     total, normed = _norm(plain.layers[0].input_layernorm, tokens.reshape(-1, width), None)
@@ -110,5 +112,5 @@ def _turns(plain: Any, tokens: Tensor) -> tuple[Turn, Turn]:
     with torch.no_grad():
         cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
     half = cos.shape[-1] // 2
-    turn = Turn(cos[0, :, :half], sin[0, :, :half])
+    turn = Turn.of(cos[0, :, :half], sin[0, :, :half])
     return turn.times(plain.layers[0].self_attn.scaling), turn
