@@ -203,6 +203,29 @@ def test_a_full_disk_is_exit_code_1_without_traceback_and_nothing_half_visible(t
     assert not list(out.glob("shard-*"))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("list",), ("backbone", "list"), ("test", "abr", "--policy", "bba", *SMALL, "--json")],
+)
+def test_a_reader_that_leaves_early_ends_the_program_quietly(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([PROGRAM, *command], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_a_pipe_that_breaks_elsewhere_is_still_told(netllm, monkeypatch):
+    def broken(*arguments, **options):
+        raise BrokenPipeError("the policy's server has gone")
+
+    monkeypatch.setattr("netllm.testing.test", broken)
+    code, _, err = netllm("test", "abr")
+    assert code == 1
+    assert "the policy's server has gone" in err
+
+
 def test_the_listing_names_settings_policies_and_recipe(netllm):
     code, out, _ = netllm("list", "abr")
     assert code == 0

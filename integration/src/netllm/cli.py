@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 when done, 1 when the run failed, 2 for bad usage."""
     try:
         code: int = app(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
         return code
     except CycloptsError:
         return 2
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except (*USER_MISTAKES, *FAILURES) as error:
+        if isinstance(error, BrokenPipeError) and not _is_read():
+            return 1
         if os.environ.get("NETLLM_TRACEBACK"):
             raise
         print(f"netllm: {error}", file=sys.stderr)
@@ -77,3 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         print("Set NETLLM_TRACEBACK=1 to see where it happened.", file=sys.stderr)
         return 1
+
+
+def _is_read() -> bool:
+    """Whether anyone still reads standard output: `head` goes when it has seen enough."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        # What is still buffered would be written, and fail, once more at the interpreter's exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
