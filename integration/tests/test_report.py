@@ -121,7 +121,7 @@ def test_a_saved_report_gives_its_results_back(tmp_path):
 def test_a_file_that_is_no_report_is_named(tmp_path):
     path = tmp_path / "other.json"
     path.write_text('{"steps": 3}')
-    with pytest.raises(ValueError, match=r"other\.json holds no report"):
+    with pytest.raises(ValueError, match=r"other\.json holds no report.*--out FOLDER"):
         saved_results(path)
 
 

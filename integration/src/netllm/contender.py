@@ -27,6 +27,8 @@ class Contender:
     """The policy's name, or `module:callable`."""
     checkpoint: str | None = None
     """A run's folder, a checkpoint's folder, or `pretrained`."""
+    optional: bool = False
+    """Whether it is left out, with a note, where it cannot be built; else that is an error."""
     home: Path = field(default_factory=Path.cwd)
     """Where names of modules and folders begin; another process may work elsewhere."""
 

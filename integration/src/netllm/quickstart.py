@@ -67,7 +67,7 @@ def quickstart(
     shutil.rmtree(checkpoint, ignore_errors=True)
     shutil.copytree(run / "best", checkpoint)
     _say("3/3 test", "on synthetic traces that nobody has seen")
-    report = test("abr", policy=RIVALS, checkpoint=checkpoint, setting="synthetic", jobs=jobs)
+    report = test("abr", rivals=RIVALS, checkpoint=checkpoint, setting="synthetic", jobs=jobs)
     report.save(out / "results.json")
     save(report, registry.task("abr").draws, out)
     _write_card(checkpoint / "README.md", out / "README.md", report)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
@@ -17,6 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from netllm.protocol import Policy, Task
+
+
+class Unbuildable(ValueError):
+    """A known policy that a setting or data folder cannot serve; the text is the policy's own."""
+
+    @property
+    def reason(self) -> str:
+        """Its first sentence: what is missing, without what to do about it."""
+        return re.split(r"(?<=\.)\s+(?=[A-Z])", str(self), maxsplit=1)[0]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
@@ -63,9 +73,13 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
 
     Raises:
         ValueError: if the name is not known, or what was built is no policy.
+        Unbuildable: if the policy itself refuses the setting, or lacks its weights.
     """
     build = _own(name, home or Path.cwd()) if ":" in name else _registered(task, name)
-    built: Policy = build(setting)
+    try:
+        built: Policy = build(setting)
+    except (FileNotFoundError, ValueError) as error:
+        raise Unbuildable(str(error)) from error
     for method in ("reset", "act"):
         if not callable(getattr(built, method, None)):
             raise ValueError(

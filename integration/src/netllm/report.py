@@ -86,11 +86,23 @@ class Report:
     comparisons: list[Comparison]
     """Every checkpoint against its rivals."""
     provenance: dict[str, Any]
-    """Versions, seeds, data and notes."""
+    """Versions, seeds, data, notes, and by setting the rivals that were left out, with reasons."""
     metrics: tuple[Metric, ...] = field(default=())
     """What was measured, the one that decides first."""
     bounds: frozenset[str] = frozenset()
     """Policies that know the future."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know: where data come from, who ran alone, who was left out."""
+        return [
+            *self.provenance.get("notes", []),
+            *(
+                f"{name} is left out of {setting}: {reason}"
+                for setting, reasons in self.provenance.get("left_out", {}).items()
+                for name, reason in reasons.items()
+            ),
+        ]
 
     def document(self) -> dict[str, Any]:
         """The report as one JSON-able document."""
@@ -140,7 +152,8 @@ def saved_results(path: Path) -> list[Result]:
         return [_read(one) for one in document["results"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} holds no report of `netllm test` ({error}). Make one with `--json FILE`."
+            f"{path} holds no report of `netllm test` ({error}). Make one with "
+            "`netllm test TASK --out FOLDER`: it is FOLDER/results.json."
         ) from error
 
 

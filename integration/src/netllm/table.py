@@ -23,7 +23,7 @@ def show(report: Report, console: Console | None = None) -> None:
         console.print(setting_table(setting, results, report.metrics, report.bounds))
     for comparison in report.comparisons:
         console.print(sentence(comparison, report.metrics))
-    for note in report.provenance.get("notes", []):
+    for note in report.notes:
         console.print(f"Note: {note}", style="dim", markup=False, highlight=False)
 
 
@@ -107,7 +107,7 @@ def markdown(report: Report) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     lines += [f"- {sentence(one, report.metrics).plain}" for one in report.comparisons]
-    lines += [f"- Note: {note}" for note in report.provenance.get("notes", [])]
+    lines += [f"- Note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 

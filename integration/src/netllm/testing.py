@@ -51,6 +51,7 @@ def test(
     *,
     policy: str | Sequence[str] = (),
     checkpoint: str | Path | Sequence[str | Path] = (),
+    rivals: str | Sequence[str] = (),
     setting: str | Sequence[str] = "default",
     part: str = "test",
     seeds: int | Sequence[int] = (),
@@ -67,9 +68,11 @@ def test(
 
     Args:
         task: `abr`, or another installed task.
-        policy: names of policies, or `module:callable` for one's own; the task's usual rivals if
-            neither a policy nor a checkpoint is given.
+        policy: names of policies, or `module:callable` for one's own.
         checkpoint: folders of runs or checkpoints, or `pretrained` for the shipped one.
+        rivals: policies that are left out, with a note, of settings that they cannot be built for
+            (another ladder than that of their weights, no data folder); the task's usual ones if
+            nothing is named.
         setting: names of settings.
         part: part of the settings: `train`, `valid` or `test`.
         seeds: seeds of random streams, and of episodes where the task draws them; every contender
@@ -80,26 +83,29 @@ def test(
         set: fields of the settings to override.
 
     Raises:
-        ValueError: for unknown names (with the nearest known ones) and values that cannot be.
+        ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
+            if a policy of `policy`, or every one of `rivals`, cannot be built.
     """
     found = registry.task(task)
-    contenders = _contenders(found, as_names(policy), as_names(checkpoint))
+    contenders = _contenders(found, as_names(policy), as_names(checkpoint), as_names(rivals))
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
     asked = [seeds] if isinstance(seeds, int) else list(seeds)
-    entries, members = [], {}
+    entries, members, left_out = [], {}, {}
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     for one in settings:
         drawn = _drawn(found, one, part, episodes, asked)
         members[one.name] = found.subsets(one, [x for some in drawn.values() for x in some])
-        entries += [_entry(contender, one, drawn) for contender in contenders]
+        some, left_out[one.name] = _entries(contenders, one, drawn)
+        entries += some
     outcomes = iter(_run([work for entry in entries for work in entry.works], jobs))
     results = [
         _result(found, entry, [next(outcomes) for _ in entry.works], members[entry.setting.name])
         for entry in entries
     ]
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
+    facts["left_out"] = {name: reasons for name, reasons in left_out.items() if reasons}
     return Report(
         results=results,
         comparisons=compare(results, found, members),
@@ -115,11 +121,15 @@ def as_names(given: str | Path | Sequence[str | Path]) -> list[str]:
     return list(dict.fromkeys(str(one) for one in some))
 
 
-def _contenders(task: Task, policies: list[str], checkpoints: list[str]) -> list[Contender]:
-    if not policies and not checkpoints:
-        policies = list(task.rivals)
+def _contenders(
+    task: Task, policies: list[str], checkpoints: list[str], rivals: list[str]
+) -> list[Contender]:
+    if not (policies or checkpoints or rivals):
+        rivals = list(task.rivals)
+    others = [name for name in rivals if name not in policies]
     return [
         *(Contender(task.name, policy=name) for name in policies),
+        *(Contender(task.name, policy=name, optional=True) for name in others),
         *(Contender(task.name, checkpoint=name) for name in checkpoints),
     ]
 
@@ -136,9 +146,37 @@ def _drawn(
     }
 
 
-def _entry(contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]]) -> _Entry:
-    """A line of the report with its work; builds policies once, so that wrong names fail early."""
-    sequential, chunk = contender.sequential(setting), registry.task(contender.task).chunk
+def _entries(
+    contenders: Sequence[Contender], setting: Any, drawn: Mapping[int, Sequence[Any]]
+) -> tuple[list[_Entry], dict[str, str]]:
+    """Lines of a setting's report, and why a rival has none.
+
+    Builds policies once, so that wrong names fail early.
+    """
+    entries, left_out = [], {}
+    for contender in contenders:
+        try:
+            sequential = contender.sequential(setting)
+        except registry.Unbuildable as error:
+            if not contender.optional:
+                raise
+            left_out[contender.name] = error.reason
+            continue
+        entries.append(_entry(contender, setting, drawn, sequential))
+    if not entries:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(
+            f"At least one policy must fit the setting {setting.name!r}, but none can be built "
+            f"({reasons}). Name another one with --policy, or change the setting."
+        )
+    return entries, left_out
+
+
+def _entry(
+    contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]], sequential: bool
+) -> _Entry:
+    """A line of the report with its work."""
+    chunk = registry.task(contender.task).chunk
     works = []
     for seed, episodes in drawn.items():
         if sequential:

@@ -39,6 +39,13 @@ class Stubborn:
         pass
 
 
+class Failing(Level):
+    """Can be built, but not asked."""
+
+    def act(self, observation):
+        raise ValueError("no level for you")
+
+
 def lowest(setting):
     return Level(0)
 
@@ -57,3 +64,7 @@ def carrying(setting):
 
 def stubborn(setting):
     return Stubborn()
+
+
+def failing(setting):
+    return Failing(0)

@@ -178,8 +178,8 @@ def test(
 
     Args:
         task: What is tested, such as abr.
-        policy: Names of policies, or module:callable. The usual rivals if neither these nor
-            checkpoints are given.
+        policy: Names of policies, or module:callable. If neither these nor checkpoints are given,
+            the usual rivals; one that cannot be built in a setting is left out with a note.
         checkpoint: Folders of runs or checkpoints; `pretrained` is the one shipped with netllm.
         setting: Where they decide.
         part: Part of the setting: train, valid or test.
