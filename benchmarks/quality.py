@@ -4,10 +4,11 @@
     python benchmarks/quality.py [TASK] --only NAME ... [--settings NAME ...] --json FILE
     python benchmarks/quality.py [TASK] --readme FILE
 
-Needs the real data (`--data` or NETLLM_DATA) and the backbone (`netllm backbone pull`). With
-`--only` FILE keeps what it holds of others, and all are compared anew; so slow ones, such as
-`rollout`, get in. `--readme` runs nothing: it writes the table of an earlier run's JSON between the
-task's marks in README.md. `--plots` draws the first setting.
+Needs the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
+or NETLLM_DATA); without it `--quick` runs on generated data, rivals that need its weights are left
+out, and the output says so. With `--only` FILE keeps what it holds of others, and all are compared
+anew; so slow ones, such as `rollout`, get in. `--readme` runs nothing: it writes the table of an
+earlier run's JSON between the task's marks in README.md. `--plots` draws the first setting.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def joined(task: str, report: Report, file: Path, data: Path | None) -> Report:
         members[name] = found.subsets(place, found.episodes(place, "test"))
     before = json.loads(file.read_text(encoding="utf-8"))["provenance"]
     facts = {key: before[key] | report.provenance[key] for key in ("seeds", "data")}
+    facts["left_out"] = _left_out(before, results)
     facts["notes"] = list(dict.fromkeys([*before["notes"], *report.provenance["notes"]]))
     return replace(
         report,
@@ -82,6 +84,16 @@ def joined(task: str, report: Report, file: Path, data: Path | None) -> Report:
         comparisons=compare(results, found, members),
         provenance=report.provenance | facts,
     )
+
+
+def _left_out(before: dict[str, Any], results: list[Result]) -> dict[str, dict[str, str]]:
+    """By setting the rivals that an earlier run left out and none has run since, with reasons."""
+    ran = {(one.setting, one.policy) for one in results}
+    found = {
+        setting: {name: why for name, why in reasons.items() if (setting, name) not in ran}
+        for setting, reasons in before.get("left_out", {}).items()
+    }
+    return {setting: reasons for setting, reasons in found.items() if reasons}
 
 
 def numbers(result: Result) -> Result:
@@ -156,11 +168,12 @@ def main() -> None:
         print(f"README.md now holds the table of {args.readme}")
         return
     case = CASES[args.task]
-    names = args.only or [*case.rivals, "pretrained"]
+    named = args.only or ["pretrained"]
     report = test(
         args.task,
-        policy=[name for name in names if name != "pretrained"],
-        checkpoint=[*(["pretrained"] if "pretrained" in names else []), *args.checkpoint],
+        policy=[name for name in named if name != "pretrained"],
+        checkpoint=[*(["pretrained"] if "pretrained" in named else []), *args.checkpoint],
+        rivals=() if args.only else case.rivals,
         setting=case.settings[:1] if args.quick else args.settings or case.settings,
         episodes=10 if args.quick else None,
         data=args.data,

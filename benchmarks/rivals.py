@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from netllm import registry
 from netllm.intervals import estimate
 from netllm_baselines.abr.genet import PUBLISHED_SEED
 from netllm_sims.abr import Session, Setting, rollout, setting, settings
@@ -45,10 +45,9 @@ def summary(qoe: np.ndarray) -> Row:
 def measure(name: str, chosen: Setting, sessions: list[Session]) -> Row:
     """One row of the table; a policy that this setting or data folder cannot serve says why."""
     row: Row = {"setting": chosen.name, "synthetic": chosen.synthetic, "policy": name}
-    (point,) = entry_points(group="netllm.policies", name=f"abr.{name}")
     try:
-        policy = point.load()(chosen)
-    except (FileNotFoundError, ValueError) as error:
+        policy = registry.policy("abr", name, chosen)
+    except registry.Unbuildable as error:
         return {**row, "error": str(error)}
     seed = PUBLISHED_SEED if getattr(policy, "sequential", False) else 0
     run = rollout(policy, chosen, sessions, seed=seed)
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument(
         "--setting", action="append", choices=settings(), help=f"default: {' '.join(SETTINGS)}"
     )
-    known = [point.name[4:] for point in entry_points(group="netllm.policies")]
+    known = registry.policies("abr")
     parser.add_argument(
         "--policy", action="append", choices=known, help=f"default: {' '.join(POLICIES)}"
     )

@@ -1,6 +1,8 @@
 """How long the published head movement takes from the zip to windows, every line checked.
 
 python benchmarks/vp_data.py [--quick] [--data DIR] [--json FILE]
+
+Needs the real data (`--data` or NETLLM_DATA); without it, it says that there is nothing to measure.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results = {}
+    if setting(SETTINGS["Jin2022"], data=args.data).synthetic:
+        print("No real data, so there is nothing to measure; see --data.")
+        return
     for dataset, name in SETTINGS.items():
         runs = [read_s(name, args.data) for _ in range(1 if args.quick else 3)]
         seconds, windows = min(runs)
