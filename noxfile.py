@@ -28,6 +28,7 @@ SOURCES = [str(path / "src") for path in PACKAGES.values()]
 EDITABLE = [f"-e{path}" for path in PACKAGES.values()]
 
 TASKS = ("abr", "cjs", "vp")
+BACKBONE = "smollm2-135m"
 SIBLINGS = ("workspace", "tagged")
 LIBRARIES = ("lowest", "newest")
 
@@ -200,7 +201,7 @@ def coverage(session: nox.Session) -> None:
 def backbone(session: nox.Session) -> None:
     """Pull the real language model that some tests need (about 90 MB, once)."""
     session.install(*EDITABLE)
-    session.run("netllm", "backbone", "pull", *(session.posargs or ["smollm2-135m"]))
+    session.run("netllm", "backbone", "pull", *(session.posargs or [BACKBONE]))
 
 
 @nox.session
@@ -212,8 +213,9 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run every script of benchmarks/, each in its quick form."""
+    """Pull the backbone and run every script of benchmarks/, each in its quick form."""
     session.install(*EDITABLE)
+    session.run("netllm", "backbone", "pull", BACKBONE)
     for script in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
         # Without a GPU gpu.py says so and exits with 1.
         codes = [0, 1] if script.name == "gpu.py" else [0]
