@@ -148,7 +148,8 @@ def test_any_field_can_be_overridden_also_by_text(tmp_path):
         ({"fov_deg": (180, 90)}, r"`fov_deg` must be two angles in \(0, 180\)"),
         ({"fov_deg": "90"}, "`fov_deg` must be two angles"),
         ({"users": ["user1"]}, "choose among recorded data"),
-        ({"users": [3]}, r"`users` must be one or more names, got \[3\]"),
+        ({"users": []}, r"`users` must be one or more names, got \[\]"),
+        ({"seed": -1}, "`seed` must be a whole number >= 0, got -1"),
     ],
 )
 def test_values_that_do_not_fit_are_errors(fields, message):

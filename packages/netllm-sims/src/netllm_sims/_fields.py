@@ -1,7 +1,7 @@
 """What the settings of every task read alike: names, numbers, the folder of real data."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,17 +17,56 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
 def number(field: str, value: object) -> float:
     """The number, also from text."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"`{field}` must be a number, got {value!r}.") from None
 
 
 def whole(field: str, value: object) -> int:
     """The whole number, also from text."""
     result = number(field, value)
-    if not result.is_integer():
+    if not result.is_integer() or abs(result) >= 2**53:
         raise ValueError(f"`{field}` must be a whole number, got {value!r}.")
     return int(result)
+
+
+def natural(field: str, value: object) -> int:
+    """The whole number >= 0, also from text."""
+    result = whole(field, value)
+    if result < 0:
+        raise ValueError(f"`{field}` must be a whole number >= 0, got {value!r}.")
+    return result
+
+
+def word(field: str, value: object) -> str:
+    """The text, also of a path; a number is the name that it spells, as in `traces=2024`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Path):
+        raise ValueError(f"`{field}` must be a single text, got {value!r}.")
+    return str(value)
+
+
+def items(field: str, value: object) -> list[object]:
+    """The values of a list; of text with commas between them; a number is a list of one."""
+    if isinstance(value, str):
+        return list(value.split(","))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value]
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return list(value)
+    raise ValueError(f"`{field}` must be one or more values with commas between, got {value!r}.")
+
+
+def existing(field: str, value: object, what: str = "folder or file") -> Path:
+    """The path of what must be there."""
+    path = Path(word(field, value)).expanduser().resolve()
+    if not os.path.exists(path):  # Path.exists raises where a name is too long
+        raise FileNotFoundError(
+            f"{path}: there is no such {what} (`{field}`). Correct the path; a relative one begins "
+            "in the working directory."
+        )
+    return path
 
 
 def data_root(

@@ -119,7 +119,12 @@ def vbr_video(
         chunk_s: Playback time of a chunk, in s.
         chunks: Chunks played; the table holds one more row, as the published ones do.
         id: The video's name.
+
+    Raises:
+        ValueError: A ladder that does not rise, or fewer than two chunks.
     """
+    if chunks < 2:
+        raise ValueError(f"`chunks` must be at least 2, got {chunks}.")
     rng = np.random.default_rng(seed)
     rates = np.array(rates_kbps, dtype=float)
     scene = rng.normal(0.0, 0.09, (chunks + 1, 1))

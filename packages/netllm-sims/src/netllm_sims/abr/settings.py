@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, fields, replace
 from math import isfinite
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from netllm_sims._fields import data_root, number, unknown
+from netllm_sims._fields import data_root, existing, items, number, unknown, whole, word
 from netllm_sims.abr import parts
 from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.generate import vbr_video
@@ -74,7 +75,7 @@ class Setting:
             raise ValueError("`drain_s` must be > 0 s, got 0.")
         if self.buffer_cap_s < self.drain_s:
             raise ValueError(
-                f"`buffer_cap_s` must be at least one drain step of {self.drain_s} s, "
+                f"`buffer_cap_s` must be at least one step `drain_s` of {self.drain_s} s, "
                 f"got {self.buffer_cap_s}."
             )
         if not 0 < self.packet_share <= 1:
@@ -210,34 +211,45 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     )
 
 
-def _folder(value: str | Path) -> Path:
-    folder = Path(value).expanduser().resolve()
+def _folder(value: object) -> Path:
+    folder = existing("traces", value, "folder of traces")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder of traces.")
+        raise NotADirectoryError(f"{folder}: `traces` must be a folder, got a file.")
     return folder
 
 
 def _video_options(overrides: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if overrides.get("rates_kbps") is not None:
-        rates = overrides["rates_kbps"]
-        rates = rates.split(",") if isinstance(rates, str) else rates
+        rates = items("rates_kbps", overrides["rates_kbps"])
+        if len(rates) < 2:
+            raise ValueError(
+                f"`rates_kbps` must be at least two rates to choose from, such as 300,750, got "
+                f"{overrides['rates_kbps']!r}."
+            )
         options["rates_kbps"] = tuple(number("rates_kbps", rate) for rate in rates)
     if overrides.get("chunk_s") is not None:
         options["chunk_s"] = number("chunk_s", overrides["chunk_s"])
     if overrides.get("chunks") is not None:
-        chunks = number("chunks", overrides["chunks"])
-        if not chunks.is_integer():
-            raise ValueError(f"`chunks` must be a whole number, got {chunks}.")
-        options["chunks"] = int(chunks)
+        options["chunks"] = whole("chunks", overrides["chunks"])
     return options
 
 
-def _video(chosen: str | Path | Video | None, root: Path | None, options: dict[str, Any]) -> Video:
+def _video(chosen: object, root: Path | None, options: dict[str, Any]) -> Video:
     if chosen is None:
         return vbr_video(0, **options)
     if isinstance(chosen, Video):
         return replace(chosen, **options)
-    own = Path(chosen).expanduser()
+    own = Path(word("video", chosen)).expanduser()
     published = own if root is None else root / "abr" / "videos" / own
-    return load_video(published if published.is_dir() or not own.is_dir() else own, **options)
+    if not (isdir(published) or isdir(own)):
+        raise FileNotFoundError(_no_video(own, published.parent))
+    return load_video(published if isdir(published) else own, **options)
+
+
+def _no_video(own: Path, videos: Path) -> str:
+    near = sorted(one.name for one in videos.glob("*") if next(one.glob("video_size_*"), None))
+    return (
+        f"{own.resolve()}: there is no such folder of chunk sizes (`video`). Name one with files "
+        f"video_size_0, video_size_1, …, or {' or '.join([*near, 'synthetic'])}."
+    )

@@ -47,6 +47,8 @@ class Video:
             or any(b <= a for a, b in pairwise(rates))
         ):
             raise ValueError(f"`rates_kbps` must be positive and rise, got {list(rates)}.")
+        if not (isfinite(self.chunk_s) and self.chunk_s > 0):
+            raise ValueError(f"`chunk_s` must be > 0 s, got {self.chunk_s}.")
         if sizes.ndim != 2 or sizes.shape[1] != len(rates):
             raise ValueError(
                 f"`sizes_bytes` of video `{self.name}` must have one column for each of the "
@@ -55,8 +57,6 @@ class Video:
             )
         if not (np.isfinite(sizes).all() and (sizes > 0).all()):
             raise ValueError(f"`sizes_bytes` of video `{self.name}` must be finite and > 0 bytes.")
-        if not (isfinite(self.chunk_s) and self.chunk_s > 0):
-            raise ValueError(f"`chunk_s` must be > 0 s, got {self.chunk_s}.")
         if not 2 <= self.chunks <= len(sizes):
             raise ValueError(
                 f"`chunks` must lie between 2 and the {len(sizes)} rows of video `{self.name}`, "
@@ -91,7 +91,10 @@ def load_video(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder of chunk sizes.")
+        raise FileNotFoundError(
+            f"{folder}: there is no such folder of chunk sizes. Correct the path; the published "
+            "ones come with `netllm data fetch abr`."
+        )
     numbers = sorted(
         int(p.name[11:]) for p in folder.iterdir() if re.fullmatch(r"video_size_\d+", p.name)
     )

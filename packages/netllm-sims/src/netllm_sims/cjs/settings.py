@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from netllm_sims._fields import data_root, number, unknown, whole
+from netllm_sims._fields import data_root, existing, natural, number, unknown, whole, word
 from netllm_sims.cjs import parts
 from netllm_sims.cjs.durations import Sampled
 from netllm_sims.cjs.episodes import Episode
@@ -67,7 +67,8 @@ class Setting:
             if not (isfinite(value) and value >= 0):
                 raise ValueError(f"`{name}` must be a finite number of ms >= 0, got {value}.")
         if self.interpolation not in ("reference", "correct"):
-            raise ValueError(unknown("interpolation", self.interpolation, ("reference", "correct")))
+            known = ("reference", "correct")
+            raise ValueError(f"`interpolation`: {unknown('way', self.interpolation, known)}")
 
     def episodes(
         self,
@@ -175,12 +176,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
 
 def _value(field: str, value: Any) -> Any:
     if field == "interpolation":
-        return str(value)
+        return word(field, value)
     if field == "jobs":
-        if value is None:
-            return None
-        path = Path(value).expanduser().resolve()
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
-        return path
+        return None if value is None else existing(field, value, "file or folder of profiles")
+    if field == "luck":
+        return natural(field, value)
     return number(field, value) if field.endswith("_ms") else whole(field, value)

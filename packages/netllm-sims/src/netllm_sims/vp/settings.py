@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from netllm_sims._fields import data_root, number, unknown, whole
+from netllm_sims._fields import data_root, existing, natural, number, unknown, whole
 from netllm_sims.vp import _fields, parts, synthetic
 from netllm_sims.vp.frames import Frames, open_frames
 from netllm_sims.vp.loading import GAPS, Gaps
@@ -274,12 +274,13 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
-    "trajectories": _fields.existing,
-    "frames": _fields.existing,
+    "trajectories": existing,
+    "frames": existing,
     "videos": _fields.names,
     "users": _fields.names,
     "rate_hz": number,
     "frames_hz": number,
     "fov_deg": _fields.angles,
-    "gaps": lambda _, value: value,
+    "gaps": _fields.gaps,
+    "seed": natural,
 }
