@@ -88,20 +88,20 @@ def test_a_bad_line_is_named_with_its_file(tmp_path, text, line, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "lines", "message"),
     [
-        ("0 0\n5 0\n9 0\n", "some bandwidth"),
-        ("0 3\n5 0\n9 0\n", "first value is never used"),
-        ("0 1\n", "at least two points"),
-        ("0 1\n0 1\n", "some bandwidth"),
-        ("time,mbps\n", "at least two points"),
+        ("# mute\n0 0\n5 0\n9 0\n", "2-4", "some bandwidth"),
+        ("0 3\n5 0\n9 0\n", "1-3", "first value is never used"),
+        ("0 1\n", "1-1", "at least two points"),
+        ("0 1\n0 1\n", "1-2", "some bandwidth"),
+        ("time,mbps\n", "1-1", "at least two points"),
     ],
 )
-def test_a_bad_whole_is_named_by_its_file(tmp_path, text, message):
+def test_a_bad_whole_is_named_by_its_file_and_lines(tmp_path, text, lines, message):
     file = write(tmp_path, text)
     with pytest.raises(ValueError, match=message) as caught:
         load_trace(file)
-    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).startswith(f"{file}:{lines}: ")
 
 
 def test_a_binary_file_is_no_trace(tmp_path):

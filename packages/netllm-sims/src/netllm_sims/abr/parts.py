@@ -30,6 +30,12 @@ def _published(folder: Path, name: str) -> tuple[Session, ...]:
     traces = load_traces(folder / name)
     kind = "mahimahi" if name == "fcc-test" else "generated"
     file = folder / f"{name}_{kind}_ptrs.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: the published sessions need this list of start pointers, and it is not "
+            f"there. `netllm data fetch abr --data {folder.parents[1]}` makes it from the "
+            "published traces; own traces (`--set traces=FOLDER`) need none."
+        )
     pointers = json.loads(file.read_text())["ptrs"]
     if len(pointers) != len(traces):
         raise ValueError(

@@ -113,8 +113,9 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
     fault = first_fault(points.time_s, points.bandwidth_mbps)
     if fault is not None:
         point, message = fault
-        where = f"{path}" if point is None else f"{path}:{points.lines[point]}"
-        raise ValueError(f"{where}: {message}")
+        lines = points.lines or [1]
+        where = f"{lines[0]}-{lines[-1]}" if point is None else lines[point]
+        raise ValueError(f"{path}:{where}: {message}")
     return Trace(path.name, points.time_s, points.bandwidth_mbps)
 
 
@@ -127,7 +128,10 @@ def load_traces(folder: str | Path, *, bin_s: float = 1.0) -> list[Trace]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder of traces.")
+        raise FileNotFoundError(
+            f"{folder}: there is no such folder of traces. Correct the path; the published ones "
+            "come with `netllm data fetch abr`."
+        )
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     if not files:
         raise ValueError(f"{folder}: a folder of traces must hold at least one file, got none.")
