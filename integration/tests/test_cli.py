@@ -90,6 +90,22 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("test", "abr", "--setting", "defualt"), "Did you mean default"),
         (("test", "abr", "--set", "latencys=1"), "Did you mean latency_s"),
         (("test", "abr", "--set", "latency_s"), "FIELD=VALUE"),
+        (("test", "abr", "--set", "data=1"), "`data` cannot be set here"),
+        (("test", "abr", "--set", "traces=2024"), "2024: there is no such folder of traces"),
+        (("test", "abr", "--set", "traces=2024-01-01"), "2024-01-01: there is no such folder"),
+        (("test", "abr", "--set", "video=1"), "no such folder of chunk sizes (`video`)"),
+        (("test", "abr", "--set", "rates_kbps=300"), "`rates_kbps` must be at least two"),
+        (("test", "vp", "--set", "frames=1"), "(`frames`)"),
+        (("test", "vp", "--set", "fov_deg=110"), "`fov_deg` must be two angles"),
+        (("test", "vp", "--set", "gaps=1"), "`gaps`: Unknown way with gaps '1'"),
+        (("test", "vp", "--set", "users=83"), "`videos` and `users` choose"),
+        (("test", "cjs", "--set", "jobs=3"), "(`jobs`)"),
+        (("test", "cjs", "--set", "num_jobs=abc"), "`num_jobs` must be a number, got 'abc'"),
+        (("test", "cjs", "--set", "luck=-1"), "`luck` must be a whole number >= 0, got -1"),
+        (
+            ("train-baseline", "abr", "ppo", "--out", "x", "--recipe", "out=1"),
+            "`out` cannot be set here",
+        ),
         (("test", "abr", "--episodes", "0"), "at least 1"),
         (("test", "abr", "--checkpoint", "nothing"), "holds no checkpoint"),
         (("test", "abr", "--setting", "paper-split"), "NETLLM_DATA"),
@@ -110,6 +126,17 @@ def test_a_users_mistake_is_one_clear_message_and_exit_code_2(netllm, arguments,
     assert code == 2
     assert says in " ".join(err.split())
     assert "Traceback" not in out + err
+
+
+def test_a_folder_of_traces_may_be_called_2024(netllm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024" / "mine").write_text("0 1\n99 2\n")
+    chosen = ("--set", "traces=2024", "--json")
+    code, out, _ = netllm("test", "abr", "--policy", "bba", *chosen)
+    assert code == 0
+    (result,) = json.loads(out)["results"]
+    assert [one["id"] for one in result["episodes"]] == ["mine"]
 
 
 def test_json_is_one_document_of_the_documented_shape(netllm):

@@ -19,7 +19,7 @@ USER_MISTAKES = (
     ModuleNotFoundError,
 )
 """Errors of a user, whose message says what to do: exit code 2."""
-FAILURES = (OSError, RuntimeError)
+FAILURES = (OSError, RuntimeError, MemoryError)
 """Errors of a run, such as a full disk or a failed download: exit code 1."""
 
 app = App(

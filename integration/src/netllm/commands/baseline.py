@@ -45,9 +45,10 @@ def train_baseline(
     if name not in found.trainers:
         raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
     place = found.setting(setting, data=data, **overrides(set_))
+    fields = overrides(recipe, fixed=("setting", "out", "steps", "seed", "recipe", "command"))
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = shlex.join(["netllm", *sys.argv[1:]])
     train = resolve_name(found.trainers[name])
-    train(place, out=out, seed=seed, command=command, **options, **overrides(recipe))
+    train(place, out=out, seed=seed, command=command, **options, **fields)
     print(f"Trained {name} on {setting}: {out}")
     return 0

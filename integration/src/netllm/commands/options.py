@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,14 +27,20 @@ Data = Annotated[Path | None, Parameter(env_var="NETLLM_DATA", show_env_var=True
 """Folder of real data."""
 
 
-def overrides(assignments: Sequence[str]) -> dict[str, Any]:
+def overrides(
+    assignments: Sequence[str], *, fixed: Sequence[str] = ("name", "data")
+) -> dict[str, Any]:
     """Fields and values of `FIELD=VALUE` texts.
 
     A value is read as TOML (`0.08`, `true`, `[300, 750]`, `"text"`), `300,750` as a list too, and
-    anything else as text.
+    anything else as text, dates too.
+
+    Args:
+        assignments: the texts.
+        fixed: fields that are given in another way.
 
     Raises:
-        ValueError: for a text without `=`, or a field that is set twice.
+        ValueError: for a text without `=`, or a field that is set twice or in another way.
     """
     found: dict[str, Any] = {}
     for assignment in assignments:
@@ -43,6 +50,8 @@ def overrides(assignments: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set needs FIELD=VALUE, such as latency_s=0.1; got {assignment!r}.")
         if name in found:
             raise ValueError(f"--set {name} was given twice.")
+        if name in fixed:
+            raise ValueError(f"`{name}` cannot be set here: an option of its own gives it.")
         found[name] = _value(text.strip())
     return found
 
@@ -50,7 +59,8 @@ def overrides(assignments: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     for candidate in (text, f"[{text}]"):
         try:
-            return tomllib.loads(f"value = {candidate}")["value"]
+            value = tomllib.loads(f"value = {candidate}")["value"]
         except tomllib.TOMLDecodeError:
             continue
+        return text if isinstance(value, date | time) else value
     return text
