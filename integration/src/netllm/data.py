@@ -1,15 +1,19 @@
 """Real data: what is public is fetched, every file is verified against its sha256.
 
 `data_registry.txt` holds the hashes of a complete data folder; `tools/data_registry.py` makes it.
-The public NetLLM repository has most of the files byte for byte (`address`). The others were
-converted from that repository's pickles, checkpoints and folders: no public source carries their
-bytes, so they are listed as missing, never made up.
+The public NetLLM repository has most of the files byte for byte (`address`). The lists of start
+pointers are made from what it has (`netllm.pointers`) and must come out with the registered hash.
+The others were converted from that repository's checkpoints and folders: no public source carries
+their bytes, so they are listed as missing, never made up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +79,8 @@ class Finding:
     """`good`, `missing` or `differs`."""
     address: str | None
     """Where it can be fetched."""
+    made_from: str | None = None
+    """Folder whose files it is made from by `fetch`."""
 
 
 def address(path: str) -> str | None:
@@ -84,6 +90,14 @@ def address(path: str) -> str | None:
             return f"{_ABR}/traces/{folder.removeprefix('fcc-')}/{folder}/{name}"
         case ["abr", "videos", video, name]:
             return f"{_ABR}/videos/{video}_sizes/{name}"
+    return None
+
+
+def made_from(path: str) -> str | None:
+    """The folder of traces whose start pointers a registered file lists; None for other files."""
+    for kind in ("_mahimahi_ptrs.json", "_generated_ptrs.json"):
+        if path.startswith("abr/traces/") and path.endswith(kind):
+            return path.removesuffix(kind)
     return None
 
 
@@ -111,15 +125,16 @@ def check(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
         raise NotADirectoryError(f"{folder}: there is no such data folder.")
     files = _pooch(folder)
     return [
-        Finding(path, _state(folder / path, files.registry[path]), address(path))
+        Finding(path, _state(folder / path, files.registry[path]), address(path), made_from(path))
         for path in _chosen(files, tasks)
     ]
 
 
 def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
-    """Download what is missing and public, and say what there is afterwards.
+    """Download what is missing and public, make the lists of start pointers, and say what there is.
 
-    A file that is there but differs is left as it is and reported.
+    A file that is there but differs is left as it is and reported; of traces that do not lie there
+    whole and unchanged no list is made.
 
     Args:
         folder: the data folder to fill.
@@ -127,7 +142,7 @@ def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
 
     Raises:
         OSError: if the source cannot be reached, or the folder cannot be written.
-        ValueError: if a downloaded file has another sha256 than the registered one.
+        ValueError: if a downloaded or made file has another sha256 than the registered one.
     """
     from tqdm import tqdm
 
@@ -139,14 +154,58 @@ def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
         if path in files.urls and not (folder / path).exists()
     ]
     for path in tqdm(wanted, desc="fetch", unit="file", disable=None):
-        try:
+        with _reaching(files.urls[path]):
             files.fetch(path)
-        except OSError as error:
-            raise OSError(
-                f"{files.urls[path]} cannot be fetched ({type(error).__name__}). Files that are "
-                "already there are kept; try again later, or use the synthetic settings."
-            ) from error
+    for path in _chosen(files, tasks):
+        if made_from(path) and not (folder / path).exists():
+            _make(path, files)
     return check(folder, tasks)
+
+
+@contextmanager
+def _reaching(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{where} cannot be fetched ({type(error).__name__}). Files that are already there are "
+            "kept; try again later, or use the synthetic settings."
+        ) from error
+
+
+def _make(path: str, files: Pooch) -> None:
+    """Write a list of start pointers, if its traces are there as registered."""
+    from netllm_adapt.files import new_file
+
+    from netllm import pointers
+
+    traces = f"{made_from(path)}/"
+    members = [one for one in files.registry if one.startswith(traces)]
+    root = Path(files.abspath)
+    if any(_state(root / one, files.registry[one]) != "good" for one in members):
+        return
+    names = [one.removeprefix(traces) for one in members]
+    if path.endswith("_mahimahi_ptrs.json"):
+        content = pointers.converted(_pickle(traces), names)
+    else:
+        content = pointers.drawn(root / traces, names)
+    if hashlib.sha256(content).hexdigest() != files.registry[path]:
+        raise ValueError(
+            f"{path}: what was made from {traces} must have the registered sha256 "
+            f"{files.registry[path]}, but has another. It was not kept; please report this."
+        )
+    with new_file(root / path) as work:
+        work.write_bytes(content)
+
+
+def _pickle(traces: str) -> bytes:
+    """The published pickle of a folder of traces; its content is verified once it is converted."""
+    import pooch
+
+    where, content = f"{address(traces)}mahimahi_ptrs.pkl", BytesIO()
+    with _reaching(where):
+        pooch.HTTPDownloader()(where, content, None)
+    return content.getvalue()
 
 
 def source(path: str) -> Source:
@@ -166,8 +225,6 @@ def _chosen(files: Pooch, tasks: Iterable[str]) -> list[str]:
 
 
 def _state(file: Path, digest: str) -> str:
-    import hashlib
-
     if not file.is_file():
         return "missing"
     return "good" if hashlib.sha256(file.read_bytes()).hexdigest() == digest else "differs"

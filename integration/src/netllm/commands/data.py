@@ -22,7 +22,8 @@ def fetch(*task: str, data: Data = None) -> int:
     folder = data or _cache()
     findings = fetch_files(folder, task)
     _show(folder, findings)
-    print(f"Use it with --data {folder} or NETLLM_DATA={folder}.")
+    if any(one.state == "good" for one in findings):
+        print(f"Use it with --data {folder} or NETLLM_DATA={folder}.")
     return 1 if any(one.state == "differs" for one in findings) else 0
 
 
@@ -57,6 +58,13 @@ def _show(folder: Path, findings: Sequence[Finding]) -> None:
         for finding in some:
             if finding.state == "differs":
                 print(f"    differs from its registered sha256: {finding.path}")
-        converted = [f.path for f in some if f.state == "missing" and f.address is None]
+        missing = [f for f in some if f.state == "missing" and f.address is None]
+        for finding in missing:
+            if finding.made_from:
+                print(
+                    f"    made by `netllm data fetch` once {finding.made_from} is whole and "
+                    f"unchanged: {finding.path}"
+                )
+        converted = [finding.path for finding in missing if not finding.made_from]
         if converted:
             print(f"    converted files, in no public source: {', '.join(converted)}")
