@@ -63,13 +63,13 @@ def measure(name: str, chosen: Setting, sessions: list[Session]) -> Row:
 def line(row: Row) -> str:
     """The row as text."""
     if "error" in row:
-        return f"{row['setting']:17}{row['policy']:13}{row['error']}"
+        return f"{row['setting']:17}{row['policy']:17}{row['error']}"
     cells = [row["qoe"], row.get("qoe_clean")]
     texts = [
         f"{c['mean']:8.4f} [{c['ci95'][0]:.3f}, {c['ci95'][1]:.3f}]" if c else "" for c in cells
     ]
     return (
-        f"{row['setting']:17}{row['policy']:13}{texts[0]:28}{texts[1]:28}{row['bitrate_mbps']:7.3f}"
+        f"{row['setting']:17}{row['policy']:17}{texts[0]:28}{texts[1]:28}{row['bitrate_mbps']:7.3f}"
         f"{row['rebuffer_s']:8.4f}{row['smoothness_mbps']:8.3f}{row['seconds']:8.1f}"
     )
 
@@ -106,7 +106,7 @@ def main() -> None:
     args = parser.parse_args()
     rows: list[Row] = []
     print(
-        f"{'setting':17}{'policy':13}{'QoE [95 %]':>10}{'':18}{'clean [95 %]':>12}{'':16}"
+        f"{'setting':17}{'policy':17}{'QoE [95 %]':>10}{'':18}{'clean [95 %]':>12}{'':16}"
         f"{'Mbps':>7}{'stall s':>8}{'change':>8}{'run s':>8}"
     )
     for name in args.setting or SETTINGS:

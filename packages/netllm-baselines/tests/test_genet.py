@@ -1,3 +1,5 @@
+from importlib.metadata import entry_points
+
 import numpy as np
 import pytest
 from netllm_baselines.abr import Genet, GenetGreedy
@@ -37,6 +39,23 @@ def test_sampling_with_the_published_seed_earns_what_the_reference_earns(real, r
 def test_the_most_probable_moves_earn_what_the_reference_earns(real):
     run = rollout(GenetGreedy(real), real, real.sessions("test"))
     assert run.qoe.mean() == pytest.approx(0.827491, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn", "likeliest"),
+    [
+        ("udr_1", 0.809, 0.933),
+        ("udr_2", 0.799, 0.919),
+        ("udr_3", 0.705, 0.607),
+        ("udr_real", 0.807, 0.938),
+    ],
+)
+def test_udr_earns_by_name_what_the_readme_says(real, name, drawn, likeliest):
+    found = {one.name: one for one in entry_points(group="netllm.policies")}
+    sessions = real.sessions("test")
+    for policy, qoe in ((f"abr.{name}", drawn), (f"abr.{name}-greedy", likeliest)):
+        run = rollout(found[policy].load()(real), real, sessions, seed=PUBLISHED_SEED)
+        assert run.qoe.mean() == pytest.approx(qoe, abs=1e-3)
 
 
 def test_only_the_second_tap_of_a_kernel_counts(synthetic, observe, weights, tmp_path):

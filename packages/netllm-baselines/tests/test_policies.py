@@ -11,6 +11,7 @@ from netllm_sims.abr import rollout, setting
 
 PLAIN = (BBA, Bola, MPC, Panda)
 NAMES = ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "random", "hindsight")
+UDR = ("udr_1", "udr_2", "udr_3", "udr_real")
 
 
 @pytest.mark.parametrize("policy", [*PLAIN, Hindsight])
@@ -67,7 +68,7 @@ def test_any_ladder_will_do(policy):
 
 def test_the_rivals_are_entry_points():
     found = {e.name: e for e in entry_points(group="netllm.policies")}
-    for name in NAMES:
+    for name in (*NAMES, *UDR, *(f"{one}-greedy" for one in UDR)):
         assert callable(found[f"abr.{name}"].load())
 
 

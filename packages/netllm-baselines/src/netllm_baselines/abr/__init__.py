@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_baselines.abr.bba import BBA
     from netllm_baselines.abr.bola import Bola
-    from netllm_baselines.abr.genet import UDR1, UDR2, UDR3, Genet, GenetGreedy, UDRReal
+    from netllm_baselines.abr.genet import (
+        UDR1,
+        UDR2,
+        UDR3,
+        Genet,
+        GenetGreedy,
+        UDR1Greedy,
+        UDR2Greedy,
+        UDR3Greedy,
+        UDRReal,
+        UDRRealGreedy,
+    )
     from netllm_baselines.abr.hindsight import Hindsight
     from netllm_baselines.abr.mpc import MPC
     from netllm_baselines.abr.mpc_paper import MPCPaper
@@ -31,9 +42,13 @@ _MODULES = {
     "Panda": "panda",
     "Random": "random",
     "UDR1": "genet",
+    "UDR1Greedy": "genet",
     "UDR2": "genet",
+    "UDR2Greedy": "genet",
     "UDR3": "genet",
+    "UDR3Greedy": "genet",
     "UDRReal": "genet",
+    "UDRRealGreedy": "genet",
 }
 
 __all__ = [
@@ -51,7 +66,11 @@ __all__ = [
     "PPOSampled",
     "Panda",
     "Random",
+    "UDR1Greedy",
+    "UDR2Greedy",
+    "UDR3Greedy",
     "UDRReal",
+    "UDRRealGreedy",
 ]
 
 

@@ -143,6 +143,14 @@ UDR3 = partial(Genet, name="udr_3")
 """The same, of a wide range."""
 UDRReal = partial(Genet, name="udr_real")
 """The same, on recorded traces."""
+UDR1Greedy = partial(UDR1, greedy=True)
+"""`UDR1` by its most probable move."""
+UDR2Greedy = partial(UDR2, greedy=True)
+"""`UDR2` by its most probable move."""
+UDR3Greedy = partial(UDR3, greedy=True)
+"""`UDR3` by its most probable move."""
+UDRRealGreedy = partial(UDRReal, greedy=True)
+"""`UDRReal` by its most probable move."""
 
 
 def _find(setting: "Setting", name: str) -> Path:
