@@ -6,9 +6,10 @@ import netllm
 import numpy as np
 import pytest
 from netllm.vp import VP, Extended
-from netllm.vp_windows import Sight
+from netllm.vp_windows import Sight, Windows
 from netllm_adapt import Predictor, Recipe
-from netllm_sims.vp import rollout, setting
+from netllm_sims.vp import rollout, setting, wrap_deg
+from netllm_sims.vp.geometry import mirrored, turned
 
 FLAGS = [
     *("--steps", "4", "--batch", "8", "--layers", "1", "--rank", "2"),
@@ -93,6 +94,24 @@ def test_a_longer_horizon_is_rolled_out_and_a_longer_history_cut(run, place):
     np.testing.assert_allclose(answer[:, :20], first, atol=1e-4)
     second = Extended(model, place).act({"viewport_deg": first[:, -10:]})
     np.testing.assert_allclose(answer[:, 20:], second[:, :10], atol=1e-3)
+
+
+def test_a_front_elsewhere_turns_the_world(run, place):
+    model = Predictor.from_pretrained(run / "best")
+    assert model.task["front_deg"] == 0
+    seen_deg = place.clips("test")[0].history_deg
+    plain = Extended(model, place).act({"viewport_deg": turned(seen_deg, 180)})
+    answer = Extended(model, setting("synthetic", front_deg=180)).act({"viewport_deg": seen_deg})
+    np.testing.assert_allclose(wrap_deg(turned(answer, 180) - plain), 0, atol=1e-3)
+
+
+def test_windows_to_learn_from_come_with_their_mirror_images(place):
+    clips = place.clips("train")[:2]
+    windows = Windows(clips, front_deg=90)
+    count = sum(map(len, clips))
+    assert len(windows) == 2 * count
+    for angles in (windows.observations["viewport_deg"], windows.labels):
+        np.testing.assert_array_equal(angles[count:], mirrored(angles[:count], 90))
 
 
 def test_every_answer_is_a_valid_orientation(run, place):

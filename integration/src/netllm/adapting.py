@@ -168,7 +168,7 @@ def _start(task: str, name: str) -> Adapted:
     from netllm_adapt import Adapted
 
     model = Adapted.from_pretrained(checkpoint_folder(task, name, home=Path.cwd()), trainable=True)
-    model.task = {"started from": name}
+    model.task["started from"] = name
     return model
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from netllm_sims.vp import Clip, Setting
     from torch import nn
 
-    from netllm.vp_windows import Sight
+    from netllm.vp_windows import Sight, Windows
 
 MAE = Metric("mae_deg", "MAE °", higher_is_better=False)
 METRICS = (
@@ -123,11 +123,13 @@ class VP:
         """Nothing: the right answers are recorded already."""
         raise TypeError("vp is supervised: there is nothing to collect.")
 
-    def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Examples:
+    def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Windows:
         """All training windows, with features of the frames if the recipe is multimodal."""
         from netllm.vp_windows import Windows
 
-        return Windows(setting.clips("train"), _sight(setting, recipe))
+        return Windows(
+            setting.clips("train"), front_deg=setting.front_deg, sight=_sight(setting, recipe)
+        )
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
         """A token per two known viewports, one of the frame, and the one that asks."""
@@ -185,7 +187,7 @@ class VP:
         """None: nothing is asked for but the answer."""
         return ()
 
-    def fit(self, model: Predictor, experience: Examples, **run: Any) -> Predictor:
+    def fit(self, model: Predictor, experience: Windows, **run: Any) -> Predictor:
         """Learn the recorded futures; see `netllm_adapt.training.fit_supervised`.
 
         The last checkpoint is the one kept: the few validation videos change their minds about
@@ -194,6 +196,7 @@ class VP:
         from netllm_adapt import fit_supervised
 
         del run["finish"]
+        model.task["front_deg"] = experience.front_deg
         return fit_supervised(model, experience, **(run | {"metric": ""}))
 
 
@@ -202,7 +205,7 @@ class Extended:
 
     Of a longer history the model reads the last points that it knows; of a longer horizon it
     predicts the rest from its own predictions. A multimodal model sees the frame on display at the
-    last known point.
+    last known point. The world is turned so that its front lies where it did in training.
     """
 
     def __init__(self, model: Predictor, setting: Setting) -> None:
@@ -212,6 +215,7 @@ class Extended:
 
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
+        self._turn_deg = model.task.get("front_deg", setting.front_deg) - setting.front_deg
         frames = model.task.get("frames")
         self._sight = Sight(setting, frames) if frames else None
 
@@ -220,14 +224,17 @@ class Extended:
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """The viewports that follow, (batch, horizon, 3), in degrees."""
+        from netllm_sims.vp.geometry import turned
+
         image = {}
         if self._sight is not None:
             image["image"] = self._sight(observation["video"], observation["time_s"])
-        return extended(
-            observation["viewport_deg"],
+        answer = extended(
+            turned(observation["viewport_deg"], self._turn_deg),
             self._horizon,
             lambda seen: self._forecast.act({"viewport_deg": seen, **image}),
         )
+        return turned(answer, -self._turn_deg)
 
 
 def extended(

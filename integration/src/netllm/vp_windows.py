@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from netllm_adapt import Examples
+from netllm_sims.vp.geometry import mirrored
 
 if TYPE_CHECKING:
     from netllm_adapt import Recipe
@@ -20,16 +21,32 @@ if TYPE_CHECKING:
 class Windows(Examples):
     """Recorded windows, with the features of the frames on display if there is a `sight`.
 
+    Without frames every window is there twice, as recorded and in a mirror along the front.
+
+    Args:
+        clips: the recordings.
+        front_deg: yaw of their videos' front.
+        sight: makes the features of frames; None for none.
+
     Raises:
         ValueError: if there are none.
     """
 
-    def __init__(self, clips: Sequence[Clip], sight: Sight | None = None) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], *, front_deg: float = 0.0, sight: Sight | None = None
+    ) -> None:
+        self.front_deg = front_deg
         lengths = [len(clip.time_s) for clip in clips]
-        super().__init__(
-            {"viewport_deg": np.concatenate([clip.history_deg for clip in clips])},
-            np.concatenate([clip.future_deg for clip in clips]),
+        history, future = (
+            np.concatenate([getattr(clip, name) for clip in clips])
+            for name in ("history_deg", "future_deg")
         )
+        if sight is None:
+            history, future = (
+                np.concatenate([angles, mirrored(angles, front_deg)])
+                for angles in (history, future)
+            )
+        super().__init__({"viewport_deg": history}, future)
         self._sight = sight
         self._videos = np.repeat([clip.video for clip in clips], lengths)
         self._times_s = np.concatenate([clip.time_s for clip in clips])

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from netllm_sims.vp import Setting, mae_deg, rollout, setting, wrap_deg
+from netllm_sims.vp.geometry import turned
 
 torch = pytest.importorskip("torch", reason="the GRU needs the extra `learned`")
 
 from netllm_baselines.vp import GRU, GRUDense, HoldLast  # noqa: E402
+from netllm_baselines.vp._torch import wrap  # noqa: E402
+from netllm_baselines.vp._windows import Windows  # noqa: E402
 from netllm_baselines.vp.gru_network import network  # noqa: E402
 from netllm_baselines.vp.gru_training import train_gru  # noqa: E402
 from netllm_baselines.vp.recipe import Recipe  # noqa: E402
@@ -34,6 +37,29 @@ def drawn(*, history: int = 10, horizon: int = 20, rate_hz: float = 5.0, seed: i
     shape = {"history": history, "horizon": horizon, "rate_hz": rate_hz, "hidden": 8}
     arrays = {name: value.half().numpy() for name, value in net.state_dict().items()}
     return Weights(arrays=arrays, meta={"kind": "gru", **shape})
+
+
+def test_a_front_elsewhere_turns_the_world(synthetic):
+    weights = drawn()
+    there = Weights(arrays=weights.arrays, meta=weights.meta | {"front_deg": 90.0})
+    seen = windows(6)
+    plain = GRU(synthetic, weights=weights).act({"viewport_deg": turned(seen, 90)})
+    answer = GRU(synthetic, weights=there).act({"viewport_deg": seen})
+    assert np.abs(wrap_deg(turned(answer, 90) - plain)).max() < 1e-4
+    assert (
+        np.abs(wrap_deg(answer - GRU(synthetic, weights=weights).act({"viewport_deg": seen}))).max()
+        > 0.1
+    )
+
+
+def test_mirrored_windows_mirror_about_the_front():
+    place = setting("synthetic", front_deg=90)
+    learned = Windows.of(place, "valid")
+    rows = torch.arange(3)
+    history, future, _ = learned.at(rows, mirrored=torch.ones(3, dtype=torch.bool))
+    sign, half = torch.tensor([1.0, -1.0, -1.0]), torch.tensor([0.0, 0.0, 180.0])
+    for mirror, plain in ((history, learned.history_deg), (future, learned.future_deg)):
+        assert wrap(mirror - (plain[rows] * sign + half)).abs().max() < 1e-3
 
 
 def error_deg(policy, place: Setting, part: str) -> float:

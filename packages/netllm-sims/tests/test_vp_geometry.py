@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from netllm_sims.vp import geometry, setting
+from netllm_sims.vp import geometry, parts, setting
 from scipy.spatial.transform import Rotation
 
 
@@ -118,3 +118,50 @@ def test_the_published_columns_are_rotations_of_this_sequence(vp_data):
     aside = np.abs(np.abs(yaw) - 90) < 45
     assert 0.9 < elevation[aside].std() / elevation[~aside].std() < 1.1
     assert seen[aside, 1].std() / seen[~aside, 1].std() < 0.7
+
+
+@given(viewports, st.floats(-400, 400))
+def test_a_turned_world_is_the_rotation_about_the_vertical(viewport, angle_deg):
+    turned = geometry.turned(viewport, angle_deg)
+    turn = Rotation.from_euler("Y", angle_deg, degrees=True).as_matrix()
+    np.testing.assert_allclose(
+        geometry.rotation_matrices(turned), turn @ geometry.rotation_matrices(viewport), atol=1e-9
+    )
+
+
+def test_no_turn_and_half_a_turn_keep_every_bit_that_they_can():
+    viewports_deg = np.array([[[10.1, -20.2, 30.3], [1.0, 2.0, -170.0]]])
+    assert geometry.turned(viewports_deg, 0).tobytes() == viewports_deg.tobytes()
+    half = geometry.turned(viewports_deg, 180)
+    np.testing.assert_array_equal(half, [[[-10.1, 20.2, 30.3 - 180], [-1.0, -2.0, 10.0]]])
+
+
+@given(viewports)
+def test_the_mirror_swaps_left_and_right(viewport):
+    swap = np.diag([-1.0, 1.0, 1.0])
+    np.testing.assert_allclose(
+        geometry.rotation_matrices(geometry.mirrored(viewport)),
+        swap @ geometry.rotation_matrices(viewport) @ swap,
+        atol=1e-9,
+    )
+
+
+@given(directions, st.floats(-180, 180))
+def test_a_mirror_along_the_front_keeps_how_far_from_it_one_looks(direction, front_deg):
+    viewport = geometry.from_yaw_pitch(direction)
+    seen = geometry.to_yaw_pitch(geometry.mirrored(viewport, front_deg))
+    missed = np.array(seen[0] - (2 * front_deg - direction[0]))
+    assert geometry.wrap_deg(missed) == pytest.approx(0, abs=1e-6)
+    assert seen[1] == pytest.approx(direction[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Jin2022", "Wu2017"])
+def test_viewers_of_the_published_data_come_back_to_the_stated_front(name, vp_data):
+    place = setting("default" if name == "Jin2022" else "unseen-dataset", data=vp_data)
+    reading = parts.Reading(root=parts.published_root(vp_data, name), rate_hz=5.0, gaps="keep")
+    yaw_deg = np.concatenate(
+        [one.viewports_deg[:, 2] for one in parts.published(reading, name, "train")]
+    )
+    mean = np.exp(1j * np.deg2rad(yaw_deg)).mean()
+    assert abs(mean) > 0.3
+    assert abs(geometry.wrap_deg(np.array(np.rad2deg(np.angle(mean)) - place.front_deg))) < 20

@@ -145,6 +145,7 @@ def test_any_field_can_be_overridden_also_by_text(tmp_path):
         ({"history": 31}, "`trim_head` must be at least 31 points for a history of 31"),
         ({"horizon": 62}, "`trim_tail` must be at least 61 points"),
         ({"rate_hz": 0}, "`rate_hz` must be a finite number > 0, got 0"),
+        ({"front_deg": float("nan")}, "`front_deg` must be a finite yaw in degrees, got nan"),
         ({"fov_deg": (180, 90)}, r"`fov_deg` must be two angles in \(0, 180\)"),
         ({"fov_deg": "90"}, "`fov_deg` must be two angles"),
         ({"users": ["user1"]}, "choose among recorded data"),

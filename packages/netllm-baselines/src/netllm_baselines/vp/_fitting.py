@@ -92,6 +92,7 @@ def _provenance(setting: Setting, *, recipe: Recipe, seed: int) -> dict[str, Any
         "history": setting.history,
         "horizon": setting.horizon,
         "rate_hz": setting.rate_hz,
+        "front_deg": setting.front_deg,
         "hidden": recipe.hidden,
         "seed": seed,
         "recipe": asdict(recipe),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
+from netllm_sims.vp.geometry import turned
 from numpy import ndarray
 
 from netllm_baselines.vp._angles import Observation, seen, valid
@@ -72,7 +73,10 @@ class Learned:
         """Viewports of the coming points in degrees."""
         import torch
 
-        known = seen(observation, least=self._points, whose=self.kind)
+        # weights know where the front lay when they were trained
+        front_deg = self._setting.front_deg
+        turn_deg = self.weights.meta.get("front_deg", front_deg) - front_deg
+        known = turned(seen(observation, least=self._points, whose=self.kind), turn_deg)
         answers: list[ndarray] = []
         count = 0
         while count < self.horizon:
@@ -85,7 +89,7 @@ class Learned:
             answers.append(valid(history[:, -1:] + offset.numpy().astype(np.float64)))
             known = np.concatenate([known, answers[-1]], axis=1)
             count += answers[-1].shape[1]
-        return np.concatenate(answers, axis=1)[:, : self.horizon]
+        return turned(np.concatenate(answers, axis=1)[:, : self.horizon], -turn_deg)
 
     def _content(self, observation: Observation, *, later: int) -> "Tensor | None":
         """What the network sees of the video, so many points after the observation."""

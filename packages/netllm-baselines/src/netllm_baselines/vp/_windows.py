@@ -5,13 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from netllm_sims.vp import Setting
+from netllm_sims.vp import Setting, geometry
 from torch import Tensor
 
 from netllm_baselines.vp.saliency import Maps
-
-MIRROR = (-1.0, 1.0, -1.0)
-"""Signs of roll, pitch and yaw of a head seen in a mirror."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +17,8 @@ class Windows:
 
     history_deg: Float[Tensor, "window history 3"]
     future_deg: Float[Tensor, "window horizon 3"]
+    mirror_deg: Float[Tensor, "window point 3"]
+    """History and future of the viewer seen in a mirror along the video's front."""
     maps: Float[Tensor, "map rows columns"] | None = None
     shown: Int[Tensor, "window point"] | None = None
     """Numbers of the maps at the points of history and future."""
@@ -29,16 +28,24 @@ class Windows:
         """The windows of all clips of `part`, with saliency if there are `maps`."""
         clips = setting.clips(part)
         history, future = (
-            torch.from_numpy(np.concatenate([getattr(clip, name) for clip in clips])).float()
+            np.concatenate([getattr(clip, name) for clip in clips])
             for name in ("history_deg", "future_deg")
         )
+        # the middle of maps and frames lies at yaw 0
+        mirror = geometry.mirrored(
+            np.concatenate([history, future], axis=1), setting.front_deg if maps is None else 0.0
+        )
+        angles = {
+            "history_deg": torch.from_numpy(history).float(),
+            "future_deg": torch.from_numpy(future).float(),
+            "mirror_deg": torch.from_numpy(mirror).float(),
+        }
         if maps is None:
-            return cls(history_deg=history, future_deg=future)
+            return cls(**angles)
         videos = np.repeat([clip.video for clip in clips], [len(clip.time_s) for clip in clips])
         shown = maps.numbers(videos, np.concatenate([clip.time_s for clip in clips]))
         return cls(
-            history_deg=history,
-            future_deg=future,
+            **angles,
             maps=torch.from_numpy(maps.known()),
             shown=torch.from_numpy(shown),
         )
@@ -56,7 +63,9 @@ class Windows:
             seen = self.maps[self.shown[rows]]
         if mirrored is None:
             return history, future, seen
-        sign = torch.where(mirrored[:, None, None], torch.tensor(MIRROR), torch.ones(3))
+        flip = mirrored[:, None, None]
+        sides = self.mirror_deg[rows].split([history.shape[1], future.shape[1]], dim=1)
+        history, future = torch.where(flip, sides[0], history), torch.where(flip, sides[1], future)
         if seen is not None:
-            seen = torch.where(mirrored[:, None, None, None], seen.flip(-1), seen)
-        return history * sign, future * sign, seen
+            seen = torch.where(flip[..., None], seen.flip(-1), seen)
+        return history, future, seen

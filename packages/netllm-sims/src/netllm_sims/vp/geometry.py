@@ -98,6 +98,34 @@ def from_yaw_pitch(yaw_pitch_deg: Float[ndarray, "*any 2"]) -> Float[ndarray, "*
     return from_vectors(np.stack(direction, axis=-1))
 
 
+def turned(viewports_deg: Float[ndarray, "*any 3"], angle_deg: float) -> Float[ndarray, "*any 3"]:
+    """The same viewports in degrees after the world was turned about the vertical.
+
+    What lay at yaw 0 lies at yaw `angle_deg` then. Half a turn changes the signs of roll and pitch.
+    """
+    viewports_deg = np.asarray(viewports_deg, dtype=np.float64)
+    angle_deg = float(wrap_deg(np.asarray(angle_deg, dtype=np.float64)))
+    if angle_deg == 0:
+        return viewports_deg.copy()
+    if angle_deg == -180:
+        return wrap_deg(viewports_deg * (-1, -1, 1) + (0, 0, 180))
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.from_euler("Y", angle_deg, degrees=True)
+    viewports = from_rotations(turn * rotations(viewports_deg.reshape(-1, 3)))
+    return viewports.reshape(viewports_deg.shape)
+
+
+def mirrored(
+    viewports_deg: Float[ndarray, "*any 3"], front_deg: float = 0.0
+) -> Float[ndarray, "*any 3"]:
+    """The viewports in degrees of a viewer and a video seen in a mirror: left for right.
+
+    The mirror stands along yaw `front_deg`, so who looks there still does.
+    """
+    return turned(np.asarray(viewports_deg) * (-1, 1, -1), 2 * front_deg)
+
+
 def to_quaternions(viewports_deg: Float[ndarray, "*any 3"]) -> Float[ndarray, "*any 4"]:
     """Unit quaternions (x, y, z, w) that turn the head's axes into the world's."""
     viewports_deg = np.asarray(viewports_deg, dtype=np.float64)

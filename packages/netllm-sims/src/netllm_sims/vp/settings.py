@@ -24,6 +24,7 @@ _DESCRIPTIONS = {
     "synthetic": "seeded users who turn to seeded points of interest; needs no data",
 }
 _WINDOWS = {"unseen-horizon": (20, 30), "unseen-both": (20, 30)}
+_FRONTS_DEG = {"Jin2022": 90.0, "Wu2017": -90.0}
 _FIXED_FIELDS = ("name", "data", "synthetic", "dataset")
 
 
@@ -70,6 +71,9 @@ class Setting:
     it), `interpolate` or `keep`; published data are kept as they are unless this is overridden."""
     fov_deg: tuple[float, float] = (110.0, 90.0)
     """Field of view, across and from top to bottom, in degrees, for the tiles of the metrics."""
+    front_deg: float = 0.0
+    """Yaw of a video's front, which viewers come back to. The two published data sets were recorded
+    with it at opposite sides, 90 and -90, so a predictor that learned one needs to know."""
     seed: int = 0
     """Of the synthetic generator."""
     frames: Path | None = None
@@ -91,6 +95,8 @@ class Setting:
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > 0):
                 raise ValueError(f"`{name}` must be a finite number > 0, got {value}.")
+        if not isfinite(self.front_deg):
+            raise ValueError(f"`front_deg` must be a finite yaw in degrees, got {self.front_deg}.")
         if self.gaps not in GAPS:
             raise ValueError(unknown("way with gaps", self.gaps, GAPS))
         if len(self.fov_deg) != 2 or not all(0 < angle < 180 for angle in self.fov_deg):
@@ -270,7 +276,8 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     )
     if root is None:
         return Setting(name=name, synthetic=True, dataset="synthetic", **changes)
-    return Setting(name=name, data=root, dataset=dataset, **{"gaps": "keep", **changes})
+    own: dict[str, Any] = {"gaps": "keep", "front_deg": _FRONTS_DEG[dataset]}
+    return Setting(name=name, data=root, dataset=dataset, **own | changes)
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
@@ -280,6 +287,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "users": _fields.names,
     "rate_hz": number,
     "frames_hz": number,
+    "front_deg": number,
     "fov_deg": _fields.angles,
     "gaps": _fields.gaps,
     "seed": natural,
