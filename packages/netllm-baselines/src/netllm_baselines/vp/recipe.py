@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained on windows; the default, chosen on folds of training, is the GRU's."""
+    """How a network is trained on windows; by default as the GRU, chosen on folds of training."""
 
     hidden: int = 256
     """Width of the recurrent states."""
