@@ -7,7 +7,9 @@ from netllm.report import Report, Result, compare, saved_results, subsets, summa
 from netllm.table import markdown, sentence, setting_table
 
 QOE = Metric("qoe", "QoE")
-TASK = SimpleNamespace(metrics=(QOE,), bounds=frozenset({"hindsight"}))
+TASK = SimpleNamespace(
+    metrics=(QOE,), bounds=frozenset({"hindsight"}), published=frozenset({"genet"})
+)
 SPREAD = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
@@ -59,7 +61,9 @@ def test_an_interval_that_holds_zero_decides_nothing():
 
 
 def test_less_is_better_where_the_metric_says_so():
-    task = SimpleNamespace(metrics=(Metric("qoe", "JCT", False),), bounds=frozenset())
+    task = SimpleNamespace(
+        metrics=(Metric("qoe", "JCT", False),), bounds=frozenset(), published=frozenset()
+    )
     found = comparisons(
         result("slow", 3.0), result("fast", 2.0), result("run", 1.0, checkpoint=True), task=task
     )
@@ -80,6 +84,18 @@ def test_a_checkpoint_meets_its_teacher_and_the_other_checkpoints():
         ("b", "bba", "best rival"),
         ("b", "a", "checkpoint"),
     ]
+
+
+def test_a_checkpoint_meets_the_papers_rival_even_if_others_are_better():
+    found = comparisons(
+        result("genet", 1.0), result("ppo", 2.0), result("run", 2.5, checkpoint=True)
+    )
+    assert [(one.rival, one.role) for one in found] == [
+        ("ppo", "best rival"),
+        ("genet", "published"),
+    ]
+    alone = comparisons(result("genet", 1.0), result("run", 2.5, checkpoint=True))
+    assert [one.role for one in alone] == ["best rival"]
 
 
 def test_parts_of_the_test_set_are_compared_on_their_own():

@@ -66,6 +66,7 @@ class ABR:
     metrics = METRICS
     rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "hindsight")
     bounds = frozenset({"hindsight"})
+    published = frozenset({"genet"})
     supervised = False
     validation = 64
     chunk = 64

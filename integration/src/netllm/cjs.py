@@ -69,6 +69,7 @@ class CJS:
     metrics = METRICS
     rivals = ("fifo", "fair", "weighted-fair", "tuned-share", "decima", "decima-ours")
     bounds: frozenset[str] = frozenset()
+    published = frozenset({"decima"})
     supervised = False
     validation = 8
     chunk = 10

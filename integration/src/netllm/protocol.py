@@ -89,6 +89,8 @@ class Task(Protocol):
     """Policies that a table shows beside a checkpoint when none is named."""
     bounds: frozenset[str]
     """Policies that know the future: upper bounds, no rivals."""
+    published: frozenset[str]
+    """The paper's strongest rivals: checkpoints are compared with them as well."""
     trainers: Mapping[str, str]
     """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
     draws: Mapping[str, Draw]

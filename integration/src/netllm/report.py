@@ -205,11 +205,12 @@ def compare(
     task: Task,
     members: Mapping[str, Mapping[str, frozenset[str]]],
 ) -> list[Comparison]:
-    """Every checkpoint against its best rival, its teachers and the other checkpoints.
+    """Every checkpoint against its best rival, the paper's, its teachers and other checkpoints.
 
     Args:
         results: what `test` found.
-        task: says which metric decides, and which policies know the future and are no rivals.
+        task: says which metric decides, which policies know the future and are no rivals, and which
+            rivals are the paper's.
         members: per setting the named parts of the test set, as episode ids.
     """
     metric = task.metrics[0]
@@ -225,9 +226,13 @@ def compare(
 
 def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[str, Result]]:
     rivals = [result for result in results if result.policy and result.policy not in task.bounds]
+    best = best_first(rivals, task.metrics[0])[:1]
+    teachers = [result for result in rivals if result.policy in ours.teachers]
+    published = [result for result in rivals if result.policy in task.published]
     return [
-        *(("best rival", result) for result in best_first(rivals, task.metrics[0])[:1]),
-        *(("teacher", result) for result in rivals if result.policy in ours.teachers),
+        *(("best rival", result) for result in best),
+        *(("teacher", result) for result in teachers),
+        *(("published", result) for result in published if result not in [*best, *teachers]),
         *(
             ("checkpoint", result)
             for result in results

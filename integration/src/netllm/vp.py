@@ -51,6 +51,7 @@ class VP:
     metrics = METRICS
     rivals = ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track")
     bounds: frozenset[str] = frozenset()
+    published = frozenset({"track"})
     supervised = True
     validation = None
     chunk = 64
