@@ -161,3 +161,21 @@ def test_a_model_card_gets_the_table_in_markdown():
     assert "| run | 2.750 [" in text
     assert "run is ahead of ppo" in text
     assert "Note: made up" in text
+
+
+def test_the_share_of_valid_answers_stands_in_table_and_document_where_it_is_counted(tmp_path):
+    from dataclasses import replace
+
+    said = replace(result("said", 1.0), validity=0.0)
+    results = [result("ppo", 2.0), said]
+    table = setting_table("default", results, (QOE,))
+    valid = next(column for column in table.columns if str(column.header) == "valid")
+    assert list(valid.cells) == ["", "0.0%"]
+    path = Report(results=results, comparisons=[], provenance={}, metrics=(QOE,)).save(
+        tmp_path / "results.json"
+    )
+    assert [one.get("validity") for one in json.loads(path.read_text())["results"]] == [None, 0.0]
+    assert saved_results(path) == results
+    assert "valid" not in [
+        str(column.header) for column in setting_table("d", results[:1], (QOE,)).columns
+    ]

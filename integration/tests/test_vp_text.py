@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import netllm
 import numpy as np
 import pytest
 import torch
@@ -199,6 +200,18 @@ def test_a_policy_holds_the_last_viewport_where_its_answer_is_not_valid(
     assert policy.answers == 2 * len(clips[0])
     held = np.repeat(clips[0].history_deg[:, -1:], 5, axis=1)
     np.testing.assert_array_equal(done.predicted_deg[0], held)
+
+
+def test_a_test_says_how_many_answers_were_replaced(backbone: str, tmp_path: Path) -> None:
+    place = setting("synthetic", history=4, horizon=3)
+    run = tmp_path / "run"
+    train(Token(), place, out=run, backbone=backbone, steps=1, batch=1, rank=2, dtype="float32")
+    report = netllm.test("vp", policy="hold-last", checkpoint=run, setting="synthetic", episodes=1)
+    held, said = report.results
+    assert (held.validity, said.validity) == (None, 0.0)
+    assert said.metrics == held.metrics
+    notes = " ".join(report.provenance["notes"])
+    assert f"{run} in synthetic: 100.0% of its answers were not valid." in notes
 
 
 @TASKS

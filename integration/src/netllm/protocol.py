@@ -24,7 +24,9 @@ class Policy(Protocol):
     """Anything that decides: a rule, a planner, a trained network, an adapted model.
 
     Observations and actions carry a leading batch axis. A policy whose numbers depend on state or a
-    random stream carried across episodes sets `sequential = True` and is then rolled out alone.
+    random stream carried across episodes sets `sequential = True` and is then rolled out alone. One
+    that may fail to give a valid answer, and then puts another in its place, keeps the share of its
+    own that were valid since the last reset as `validity`; reports show it.
     """
 
     def reset(self, seed: int) -> None:
@@ -72,6 +74,8 @@ class Outcome:
     """How often the policy was asked."""
     seconds: float
     """Wall time of policy and environment together."""
+    validity: float | None = None
+    """Share of the answers that were valid, where the policy counts them."""
 
 
 Draw = Callable[["Axes", "Sequence[Result]"], "Axes"]

@@ -48,6 +48,8 @@ class Result:
     """Whether it ran alone, episode by episode in file order, with one reset."""
     teachers: tuple[str, ...] = ()
     """Policies that a checkpoint learned from."""
+    validity: float | None = None
+    """Share of its answers that were valid, where it counts them."""
 
     @property
     def label(self) -> str:
@@ -178,6 +180,8 @@ def _result(result: Result) -> dict[str, Any]:
     for key in ("sequential", "teachers", "subsets"):
         if not document[key]:
             del document[key]
+    if result.validity is None:
+        del document["validity"]
     return document
 
 

@@ -48,7 +48,8 @@ def setting_table(
         table.add_column(heading, justify="right")
     for result in best_first(results, metrics[0]):
         style = "bold" if result.checkpoint else "dim" if result.policy in bounds else ""
-        table.add_row(Text(_name(result, bounds)), *_cells(result, metrics, parts), style=style)
+        cells = _cells(result, metrics, parts, counted=_counted(results))
+        table.add_row(Text(_name(result, bounds)), *cells, style=style)
     return table
 
 
@@ -60,15 +61,21 @@ def _headings(
         count = next(result.subsets[part].episodes for result in results if part in result.subsets)
         yield f"{part} ({count})"
     yield from (metric.label for metric in metrics[1:])
+    if _counted(results):
+        yield "valid"
     yield "decisions/s"
 
 
-def _cells(result: Result, metrics: Sequence[Metric], parts: Sequence[str]) -> Iterator[str]:
+def _cells(
+    result: Result, metrics: Sequence[Metric], parts: Sequence[str], *, counted: bool
+) -> Iterator[str]:
     first = metrics[0].key
     yield digits(result.metrics[first])
     for part in parts:
         yield digits(result.subsets[part].metrics[first]) if part in result.subsets else ""
     yield from (f"{result.metrics[metric.key].mean:.3f}" for metric in metrics[1:])
+    if counted:
+        yield "" if result.validity is None else f"{result.validity:.1%}"
     yield f"{result.decisions_per_s:,.0f}"
 
 
@@ -103,12 +110,17 @@ def markdown(report: Report) -> str:
             f"|---{'|---:' * (len(headings) - 1)}|",
         ]
         for result in best_first(results, report.metrics[0]):
-            cells = [_name(result, report.bounds), *_cells(result, report.metrics, parts)]
-            lines.append(f"| {' | '.join(cells)} |")
+            cells = _cells(result, report.metrics, parts, counted=_counted(results))
+            lines.append(f"| {' | '.join([_name(result, report.bounds), *cells])} |")
         lines.append("")
     lines += [f"- {sentence(one, report.metrics).plain}" for one in report.comparisons]
     lines += [f"- Note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _counted(results: Sequence[Result]) -> bool:
+    """Whether any of them counts its valid answers."""
+    return any(result.validity is not None for result in results)
 
 
 def _parts(results: Sequence[Result]) -> list[str]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class _Work:
         policy = self.contender.build(self.setting)
         outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
         rows = [{"seed": self.seed, **row} for row in outcome.rows]
-        return Outcome(rows, outcome.decisions, outcome.seconds)
+        validity: float | None = getattr(policy, "validity", None)
+        return replace(outcome, rows=rows, validity=validity)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def test(
 
     Args:
         task: `abr`, or another installed task.
-        policy: names of policies, or `module:callable` for one's own.
+        policy: names of policies, `NAME:FILE.npz` for one with weights of one's own, or
+            `module:callable` for one's own code.
         checkpoint: folders of runs or checkpoints, or `pretrained` for the shipped one.
         rivals: policies that are left out, with a note, of settings that they cannot be built for
             (another ladder than that of their weights, no data folder); the task's usual ones if
@@ -222,7 +224,17 @@ def _result(
         decisions_per_s=decisions / seconds if seconds > 0 else 0.0,
         sequential=entry.sequential,
         teachers=entry.contender.teachers(),
+        validity=_validity(outcomes),
     )
+
+
+def _validity(outcomes: Sequence[Outcome]) -> float | None:
+    """The share of valid answers of all pieces of work; None if the policy does not count them."""
+    counted = [(one.validity, one.decisions) for one in outcomes if one.validity is not None]
+    if not counted:
+        return None
+    shares, weights = zip(*counted, strict=True)
+    return float(np.average(shares, weights=weights))
 
 
 def _data(settings: Sequence[Any]) -> dict[str, str]:
@@ -241,3 +253,9 @@ def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
             f"{name} carries state or a random stream from episode to episode: it ran alone, "
             "in file order, with one reset."
         )
+    for result in results:
+        if result.validity is not None and result.validity < 1:
+            yield (
+                f"{result.label} in {result.setting}: {1 - result.validity:.1%} of its answers "
+                "were not valid. Its figures are of what it put in their place."
+            )
