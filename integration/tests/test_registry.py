@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from netllm import registry
 
@@ -43,6 +44,31 @@ def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatc
     assert registry.policy("abr", "calm", "a setting").setting == "a setting"
     assert "calm" in registry.policies("abr")
     assert "calm" not in registry.policies("theirs")
+
+
+def test_a_colon_and_a_file_give_a_learned_rival_its_weights(tmp_path):
+    shipped = registry.policy("abr", "ppo", (place := registry.task("abr").setting("synthetic")))
+    shipped.actor.save(tmp_path / "mine.npz")
+    mine = registry.policy("abr", "ppo:mine.npz", place, home=tmp_path)
+    assert mine.actor is not shipped.actor
+    np.testing.assert_array_equal(mine.actor.mean, shipped.actor.mean)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("vp", "hold-last:mine.npz"), ("abr", "bba:mine.npz"), ("cjs", "fair:mine.safetensors")],
+)
+def test_weights_for_a_policy_without_any_are_refused(task, name):
+    with pytest.raises(ValueError, match=r"takes no weights, got mine\..*train-baseline"):
+        registry.policy(task, name, setting=None)
+
+
+def test_weights_that_are_not_there_are_said_with_how_to_make_some(tmp_path):
+    place = registry.task("vp").setting("synthetic")
+    with pytest.raises(FileNotFoundError, match=r"gone\.npz.*train-baseline vp gru"):
+        registry.policy("vp", "gru:gone.npz", place, home=tmp_path)
+    with pytest.raises(ValueError, match=r"'grru'. Did you mean gru"):
+        registry.policy("vp", "grru:gone.npz", place, home=tmp_path)
 
 
 def test_own_policies_are_found_in_the_working_directory():

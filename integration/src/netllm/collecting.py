@@ -40,7 +40,8 @@ def rl_collect(
 
     Args:
         task: `abr`, `cjs`, or another installed task.
-        policy: who decides: names, or `module:callable`.
+        policy: who decides: names, `NAME:FILE.npz` with weights of one's own, or
+            `module:callable`.
         out: the pool's folder; must be new or empty unless `append`.
         checkpoint: adapted models that decide too, after the policies: relabelled, the states that
             a model gets itself into teach it what to do there (DAgger, Ross et al., AISTATS 2011).

@@ -24,7 +24,7 @@ class Contender:
     task: str
     """The task's name."""
     policy: str | None = None
-    """The policy's name, or `module:callable`."""
+    """The policy's name, `NAME:FILE.npz` or `module:callable`."""
     checkpoint: str | None = None
     """A run's folder, a checkpoint's folder, or `pretrained`."""
     optional: bool = False

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from netllm.protocol import Policy, Task
+
+WEIGHTS = (".npz", ".safetensors")
+"""Ends of the names of files that learned rivals read their weights from."""
 
 
 class Unbuildable(ValueError):
@@ -66,16 +71,20 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
 
     Args:
         task: the task's name.
-        name: a registered policy, or `module:callable` for one's own: `callable(setting)` must
+        name: a registered policy; `NAME:FILE.npz` (or `.safetensors`) for one that reads its
+            weights from that file; or `module:callable` for one's own: `callable(setting)` must
             return an object with `reset(seed)` and `act(observation)`.
         setting: what the policy is to act in.
-        home: a folder whose modules are found too; the working directory if None.
+        home: where files of weights, and one's own modules, are looked for; the working directory
+            if None.
 
     Raises:
-        ValueError: if the name is not known, or what was built is no policy.
+        ValueError: if the name is not known, what was built is no policy, or a policy that takes no
+            weights is given some.
+        FileNotFoundError: if there is no such file of weights.
         Unbuildable: if the policy itself refuses the setting, or lacks its weights.
     """
-    build = _own(name, home or Path.cwd()) if ":" in name else _registered(task, name)
+    build = _builder(task, name, home or Path.cwd())
     try:
         built: Policy = build(setting)
     except (FileNotFoundError, ValueError) as error:
@@ -87,6 +96,25 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
                 f"a {type(built).__name__} without {method}()."
             )
     return built
+
+
+def _builder(task: str, name: str, home: Path) -> Callable[[Any], Any]:
+    known, colon, rest = name.partition(":")
+    if not colon:
+        return _registered(task, name)
+    if Path(rest).suffix in WEIGHTS:
+        return _weighted(task, known, home / Path(rest).expanduser())
+    return _own(name, home)
+
+
+def _weighted(task: str, name: str, file: Path) -> Callable[[Any], Any]:
+    build = _registered(task, name)
+    if "weights" not in inspect.signature(build).parameters:
+        raise ValueError(
+            f"The {task} policy {name!r} takes no weights, got {file.name}. Learned rivals do, "
+            f"such as `netllm train-baseline {task}` trains."
+        )
+    return partial(build, weights=file)
 
 
 def _registered(task: str, name: str) -> Callable[[Any], Any]:

@@ -44,7 +44,8 @@ def rl_collect(
 
     Args:
         task: What is collected for, such as abr.
-        policy: Who decides; several take turns, episode by episode. Also module:callable.
+        policy: Who decides; several take turns, episode by episode. Also NAME:FILE.npz, with
+            weights of one's own, and module:callable.
         checkpoint: Folders of adapted models that decide too, after the policies.
         out: Folder of the pool; must be new or empty unless --append.
         setting: Where they decide.
@@ -178,8 +179,9 @@ def test(
 
     Args:
         task: What is tested, such as abr.
-        policy: Names of policies, or module:callable. If neither these nor checkpoints are given,
-            the usual rivals; one that cannot be built in a setting is left out with a note.
+        policy: Names of policies, NAME:FILE.npz for one with weights of one's own, or
+            module:callable. If neither these nor checkpoints are given, the usual rivals; one that
+            cannot be built in a setting is left out with a note.
         checkpoint: Folders of runs or checkpoints; `pretrained` is the one shipped with netllm.
         setting: Where they decide.
         part: Part of the setting: train, valid or test.

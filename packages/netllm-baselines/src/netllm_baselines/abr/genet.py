@@ -168,7 +168,8 @@ def _load(file: Path) -> dict[str, tuple[ndarray, ndarray]]:
         known = sorted(path.stem for path in file.parent.glob("*.npz"))
         raise FileNotFoundError(
             f"{file}: there are no such weights; found there: {known or 'none'}. "
-            "Set NETLLM_DATA to a folder that holds them, or pass `weights`."
+            "Set NETLLM_DATA to a folder that holds them, or pass `weights`; netllm test abr "
+            "--policy genet:FILE.npz."
         )
     layers = {}
     with np.load(file, allow_pickle=False) as arrays:

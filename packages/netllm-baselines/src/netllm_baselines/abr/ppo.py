@@ -43,7 +43,8 @@ class PPO:
             raise ValueError(
                 f"PPO's weights must fit the ladder: they choose among {self.actor.levels} rates, "
                 f"setting {setting.name!r} has {levels}. Train your own: "
-                "netllm train-baseline abr ppo --out FILE.npz, then pass weights=FILE.npz."
+                "netllm train-baseline abr ppo --out FILE.npz, then pass weights=FILE.npz; "
+                "netllm test abr --policy ppo:FILE.npz."
             )
         self._sample = sample
         self._rng = np.random.default_rng(0)

@@ -105,7 +105,8 @@ class Weights:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path}: there are no such weights of Decima. Set NETLLM_DATA to a folder that "
-                "holds `cjs/weights/decima.safetensors`, or pass `weights`."
+                "holds `cjs/weights/decima.safetensors`, or pass `weights`; netllm test cjs "
+                "--policy decima:FILE.safetensors."
             )
         try:
             with safe_open(path, framework="numpy") as file:

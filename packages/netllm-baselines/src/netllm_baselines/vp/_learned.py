@@ -39,9 +39,13 @@ class Learned:
         self._points = self._fitting(setting)
         self._network = self._build()
 
+    @property
+    def _name(self) -> str:
+        """As in `netllm test vp --policy NAME`."""
+        return self.shipped_as or self.kind
+
     def _shipped(self, setting: "Setting") -> Path:
-        name = self.shipped_as or self.kind
-        return shipped(f"{name}-{'synthetic' if setting.synthetic else 'default'}")
+        return shipped(f"{self._name}-{'synthetic' if setting.synthetic else 'default'}")
 
     def _train(self) -> str:
         return f"netllm train-baseline vp {self.kind} --out FILE.npz"
@@ -57,8 +61,8 @@ class Learned:
             raise ValueError(
                 f"these {self.kind} weights need a history of at least {meta['history']} points at "
                 f"{meta['rate_hz']:g} Hz, setting {setting.name!r} has {setting.history} at "
-                f"{setting.rate_hz:g} Hz. Train your own on that setting: {self._train()}, "
-                "then pass weights=FILE.npz."
+                f"{setting.rate_hz:g} Hz. Train your own on that setting: {self._train()}, then "
+                f"pass weights=FILE.npz; netllm test vp --policy {self._name}:FILE.npz."
             )
         return int(meta["history"])
 

@@ -10,7 +10,7 @@ from netllm_sims.vp import Setting
 from netllm_baselines.vp._angles import Observation
 from netllm_baselines.vp._learned import Learned, load_into
 from netllm_baselines.vp.saliency import Maps
-from netllm_baselines.vp.weights_file import Weights, shipped
+from netllm_baselines.vp.weights_file import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,9 +60,9 @@ class TRACK(Learned):
             after=self.weights.meta["horizon"],
         )
 
-    def _shipped(self, setting: Setting) -> Path:
-        name = "track-saliency" if self.saliency else "track"
-        return shipped(f"{name}-{'synthetic' if setting.synthetic else 'default'}")
+    @property
+    def _name(self) -> str:
+        return "track-saliency" if self.saliency else "track"
 
     def _train(self) -> str:
         return super()._train() + (" --recipe saliency=true" if self.saliency else "")
@@ -74,7 +74,8 @@ class TRACK(Learned):
             )
             raise ValueError(
                 f"these track weights were trained {trained} saliency, TRACK was asked for {asked}:"
-                f" pass saliency={not self.saliency}, or other weights."
+                f" pass saliency={not self.saliency}, or other weights; netllm test vp --policy "
+                f"{'track' if self.saliency else 'track-saliency'}:FILE.npz."
             )
         return super()._fitting(setting)
 
