@@ -7,10 +7,11 @@ what cuobjdump, which comes with Triton, reads from the binary.
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from netllm_adapt.lora._tiles import Tile, tiles_for
+from netllm_adapt.lora._tiles import tiles_for
+from netllm_adapt.lora._triton import _SMALL_RANK
 
 triton = pytest.importorskip("triton", reason="the extra netllm-adapt[triton] is not installed")
 
@@ -26,37 +27,81 @@ KINDS = (
 )  # fmt: skip
 
 
-def _case(kind: str, rank: int, arch: int) -> tuple[Any, dict[str, Any], Tile]:
+class Case(NamedTuple):
+    """A launch, by default on a large model's square layer."""
+
+    kind: str
+    rank: int = 128
+    width: int = 4096
+    dtype: str = "bf16"
+    bias: bool = True
+    turned: bool = False
+    """Whether the weight is transposed, as GPT-2 keeps it."""
+
+    @property
+    def name(self) -> str:
+        return self.kind.split()[0]
+
+
+def _cases(*kinds: str, **fields: Any) -> list[Case]:
+    """Of `grads_of_small` at the largest rank that it is launched for."""
+    small = {"rank": min(fields.get("rank", 128), _SMALL_RANK)}
+    return [Case(k, **fields | (small if k == "grads_of_small" else {})) for k in kinds]
+
+
+GRID = sorted({case for rank in RANKS for case in _cases(*KINDS, rank=rank)})
+# Sides are multiples of 16, ranks are any: 528 is no multiple of a tile's side, 100 not of 16.
+OTHERS = [
+    *(case for width in (576, 1536) for case in _cases(*KINDS[:5], width=width)),
+    *_cases(*KINDS, width=528, rank=100),
+    *_cases(*KINDS[2:4], width=528, rank=24),
+    *_cases(*KINDS, rank=8),
+    *_cases(*KINDS[2:5], turned=True),
+    *_cases("gemm for y", bias=False),
+    *_cases(*KINDS, dtype="fp16"),
+    Case("keep", dtype="i8"),
+]
+
+
+def _launch(case: Case, arch: int) -> tuple[Any, dict[str, Any], dict[str, int]]:
+    """The kernel, its constants and the compiler's options."""
     from netllm_adapt.lora import _kernels
 
-    name, drops, forward = kind.split()[0], kind.endswith("dropout"), kind.endswith("for y")
-    table = tiles_for(arch)
-    tile = table.gemm_drops if name == "gemm" and drops else getattr(table, name)
+    kernel, options = getattr(_kernels, case.name), {"enable_fp_fusion": True}
+    if case.name == "keep":
+        return kernel, {"BM": 16, "BN": 64}, options
+    drops, forward = case.kind.endswith("dropout"), case.kind.endswith("for y")
+    tile = getattr(tiles_for(arch), case.name)
+    if case.name == "gemm":
+        tile = tiles_for(arch).gemm_for(case.rank, drops=drops)
     constants = {
-        "R": rank, "PRECISION": "tf32", "DROPS": drops, "EVEN_K": True, "HAS_BIAS": forward,
-        "Q_BY_K": forward, "V_BY_R": forward, "GROUP": 8,
+        "R": max(16, 1 << (case.rank - 1).bit_length()), "PRECISION": "tf32", "DROPS": drops,
+        "EVEN_K": tile.bk > 0 and case.width % tile.bk == 0, "HAS_BIAS": forward and case.bias,
+        "Q_BY_K": forward != case.turned, "V_BY_R": forward, "GROUP": 8,
         "BM": tile.bm, "BN": tile.bn, "BK": tile.bk,
     }  # fmt: skip
-    kernel = getattr(_kernels, name)
-    return kernel, {n: v for n, v in constants.items() if n in kernel.arg_names}, tile
+    options |= {"num_warps": tile.warps, "num_stages": tile.stages}
+    return kernel, {n: v for n, v in constants.items() if n in kernel.arg_names}, options
 
 
-def _type(name: str, kernel: str) -> str:
+def _type(name: str, case: Case) -> str:
     if name in INTEGERS:
         return INTEGERS[name]
-    if name in ("x", "a", "b", "s", "p", "q", "u", "v", "bias", "c", "dy", *FLOATS):
-        return "*fp32" if name in FLOATS and (kernel, name) != ("grad_a", "ds") else "*bf16"
+    if name in ("x", "a", "b", "s", "p", "q", "u", "v", "bias", "c", "dy", "out", *FLOATS):
+        sums = name in FLOATS and (case.name, name) != ("grad_a", "ds")
+        return "*fp32" if sums else f"*{case.dtype}"
     return "i32"
 
 
-def _compile(kind: str, rank: int, arch: int) -> Any:
-    """The binary, as for sides in multiples of 16."""
-    kernel, constants, tile = _case(kind, rank, arch)
+def _compile(case: Case, arch: int) -> Any:
+    kernel, constants, options = _launch(case, arch)
     signature = {
-        name: "constexpr" if name in constants else _type(name, kind.split()[0])
-        for name in kernel.arg_names
+        name: "constexpr" if name in constants else _type(name, case) for name in kernel.arg_names
     }
-    even = [i for i, name in enumerate(signature) if signature[name][0] == "*" or name in EVEN]
+    # `lead_v` is the rank for Bᵀ, and a side for A.
+    by_rank = {"r", "lead_v"} if case.kind == "gemm for y" else {"r"}
+    sixteens = EVEN - by_rank if case.rank % 16 else EVEN
+    even = [i for i, name in enumerate(signature) if signature[name][0] == "*" or name in sixteens]
     source = triton.compiler.ASTSource(
         fn=kernel,
         signature=signature,
@@ -64,7 +109,6 @@ def _compile(kind: str, rank: int, arch: int) -> Any:
         attrs={(i,): [["tt.divisibility", 16]] for i in even},
     )
     target = triton.backends.compiler.GPUTarget("cuda", arch, 32)
-    options = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
     return triton.compile(source, target=target, options=options)
 
 
@@ -84,18 +128,17 @@ def _spilled(binary: Any, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("arch", [80, 90])
-@pytest.mark.parametrize("rank", RANKS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", GRID + OTHERS, ids=str)
 def test_a_kernel_compiles_without_spills_within_shared_memory(
-    kind: str, rank: int, arch: int, tmp_path: Path
+    case: Case, arch: int, tmp_path: Path
 ) -> None:
-    binary = _compile(kind, rank, arch)
+    binary = _compile(case, arch)
     assert binary.metadata.shared <= SHARED[arch]
     assert _spilled(binary, tmp_path) == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_safe_tiles_fit_a_gpu_that_nobody_tuned(kind: str, tmp_path: Path) -> None:
-    binary = _compile(kind, 128, 86)
+@pytest.mark.parametrize("case", _cases(*KINDS), ids=str)
+def test_the_safe_tiles_fit_a_gpu_that_nobody_tuned(case: Case, tmp_path: Path) -> None:
+    binary = _compile(case, 86)
     assert binary.metadata.shared <= SHARED[86]
     assert _spilled(binary, tmp_path) == 0

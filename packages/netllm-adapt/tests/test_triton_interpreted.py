@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 from netllm_adapt.lora import use_backend
 from netllm_adapt.lora._op import lora_linear
+from netllm_adapt.lora._tiles import tiles_for
+from netllm_adapt.lora._triton import _kernels, one_pass
 
 SCRIPT = Path(__file__).parent / "parts" / "triton_cases.py"
 CASES = [
@@ -60,6 +63,50 @@ def test_kernels_are_as_accurate_as_eager_code(results: dict[str, Any], case: st
 @pytest.mark.parametrize("case", CASES)
 def test_kernels_repeat_bit_by_bit(results: dict[str, Any], case: str) -> None:
     assert results["cases"][case]["repeats"]
+
+
+def test_the_small_gradients_are_exact_with_the_output_read_once_or_twice(
+    results: dict[str, Any],
+) -> None:
+    # A gradient of one product has no error to speak of, in any order of its sum.
+    for shape, found in results["small"].items():
+        for way, errors in found["ours"].items():
+            bounds = [max(1.25 * error, 5e-4) for error in found["eager"]]
+            assert all(e <= b for e, b in zip(errors, bounds, strict=True)), (shape, way, errors)
+        assert found["repeats"], shape
+
+
+def test_sums_of_the_small_gradients_take_bounded_memory(results: dict[str, Any]) -> None:
+    taken = results["sums"]
+    # Read twice, 2 x 128 programs of 32 columns write (64, 64) numbers each, however many the rows.
+    assert taken["4096, 64"] == taken["8192, 64"] == 128 * 64 * 64 * 4
+    # Read once, no more than half of dY, (rows, 64) in float16.
+    assert taken["4096, 2"] <= 4096 * 64
+    assert taken["8192, 2"] <= 8192 * 64
+
+
+@pytest.mark.parametrize("arch", [0, 80, 90])
+def test_the_output_is_read_once_where_that_is_less_traffic(arch: int) -> None:
+    tile = tiles_for(arch).grads_of_small
+    for m, n, r in product((512, 4100, 8192, 2**17), (64, 576, 4096), (1, 8, 16, 32)):
+        grid = one_pass(m, n, r, 2, tile)
+        if grid is not None:
+            down, across = grid
+            assert down * tile.bm >= m
+            assert (down * n * r + across * m * r) * 4 * 2 < m * n * 2
+    assert one_pass(8192, 4096, 64, 2, tile) is None
+
+
+def test_sums_at_rank_32_on_an_h100() -> None:
+    # 16 blocks of 512 rows write (4096, 32) numbers each, 8 blocks of columns (8192, 32): 16 MiB,
+    # where 64 blocks of 128 rows and 4 of columns were 36.
+    assert one_pass(8192, 4096, 32, 2, tiles_for(90).grads_of_small) == (16, 8)
+
+
+def test_on_a_gpu_the_back_end_refuses_float32() -> None:
+    pytest.importorskip("triton", reason="the extra netllm-adapt[triton] is not installed")
+    with pytest.raises(ValueError, match=r"float16 and bfloat16, got torch.float32.*'torch'"):
+        _kernels("cuda", torch.float32)
 
 
 def test_the_stream_in_plain_pytorch_is_the_kernels(results: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from netllm_adapt.lora import _backends, _philox, _triton
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 NAMES = ("y", "x", "bias", "weight", "a", "b")
 # rows, inputs, outputs, rank, bias, dropout, transposed weight
@@ -25,6 +26,11 @@ CASES = {
     "dropout": (70, 96, 80, 16, True, 0.3, False),
     "dropout, ragged sides": (41, 50, 37, 3, False, 0.5, True),
 }
+# rows, outputs, rank; 128 rows are a block of the kernel that reads dY once
+SHAPES = (
+    (1, 16, 1), (40, 48, 5), (256, 96, 8), (300, 208, 4), (517, 144, 13), (300, 80, 32),
+    (257, 112, 64), (130, 64, 128),
+)  # fmt: skip
 SEED = 2**40 + 12345
 
 
@@ -88,6 +94,51 @@ def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
+class Allocated(TorchDispatchMode):
+    """Adds up the bytes of the float32 tensors that are made."""
+
+    total = 0
+
+    def __torch_dispatch__(  # type: ignore[no-untyped-def, override]
+        self, func, types, args=(), kwargs=None
+    ):
+        out = func(*args, **kwargs or {})
+        if func is torch.ops.aten.new_empty.default and out.dtype == torch.float32:
+            self.total += out.nbytes
+        return out
+
+
+def small_gradients(m: int, n: int, r: int) -> dict[str, Any]:
+    """dS and dB by themselves, as they are launched, and for small ranks with dY read once."""
+    generator = torch.Generator().manual_seed(11)
+    dy, b, small = (
+        torch.randn(shape, generator=generator).half() for shape in ((m, n), (n, r), (m, r))
+    )
+    exact = 0.5 * dy.double() @ b.double(), dy.double().t() @ small.double()
+    eager = 0.5 * (dy @ b), dy.t() @ small
+    found = {"as launched": lambda: _triton.grads_of_small(dy, b, small, 0.5)}
+    if r <= 32:
+        tile = _triton._tiles(dy.device).grads_of_small
+        grid = -(-m // tile.bm), min(2, -(-n // tile.bn))
+        found["once"] = lambda: _triton._in_one_pass(dy, b, small, 0.5, tile, *grid)
+    return {
+        "eager": [relative(got, truth) for got, truth in zip(eager, exact, strict=True)],
+        "ours": {
+            name: [relative(got, truth) for got, truth in zip(call(), exact, strict=True)]
+            for name, call in found.items()
+        },
+        "repeats": all(all(map(torch.equal, call(), call())) for call in found.values()),
+    }
+
+
+def sums(m: int, n: int, r: int) -> int:
+    """Bytes of float32 that the gradients of S and B allocate."""
+    dy, b, small = (torch.ones(shape).half() for shape in ((m, n), (n, r), (m, r)))
+    with Allocated() as allocated:
+        _triton.grads_of_small(dy, b, small, 0.5)
+    return allocated.total
+
+
 def stream() -> dict[str, bool]:
     """Whether the plain PyTorch stream equals the kernels'."""
     equal = {}
@@ -108,4 +159,6 @@ if __name__ == "__main__":
         for name in CASES
         for dtype in (torch.float32, torch.float16)
     }
-    print(json.dumps({"stream": stream(), "cases": results}))
+    small = {str(shape): small_gradients(*shape) for shape in SHAPES}
+    taken = {f"{m}, {r}": sums(m, 64, r) for r in (2, 64) for m in (4096, 8192)}
+    print(json.dumps({"stream": stream(), "cases": results, "small": small, "sums": taken}))

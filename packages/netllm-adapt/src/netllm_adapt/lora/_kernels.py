@@ -146,7 +146,7 @@ def grads_of_small(
     dy, b, s, ds, db, m, n, r, columns_each,
     R: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Parts of dS = dy (M, N) · b (N, r) and of dB = dyᵀ · s (M, r), reading dy once.
+    """Parts of dS = dy (M, N) · b (N, r) and of dB = dyᵀ · s (M, r), reading dy once; small r.
 
     Program (i, j) has BM rows and ``columns_each`` columns, a multiple of BN. ds (programs j, M, r)
     and db (programs i, N, r), both float32, are to be summed over their programs.

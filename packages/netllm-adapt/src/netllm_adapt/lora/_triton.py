@@ -16,6 +16,9 @@ _SMALLEST = 512
 """Rows below which launching four kernels costs more than the traffic that they save."""
 _PROGRAMS = 256
 """About how many programs fill a large GPU twice."""
+_HALVES = torch.float16, torch.bfloat16
+_SMALL_RANK = 32
+"""Above it `grads_of_small` reads dY twice: accumulators of tall tiles would not fit registers."""
 
 
 @cache
@@ -30,7 +33,7 @@ def covers(x: Tensor, weight: Tensor, a: Tensor) -> bool:
         x.is_cuda
         and installed()
         and torch.cuda.get_device_capability(x.device) >= (8, 0)
-        and x.dtype in (torch.float16, torch.bfloat16)
+        and x.dtype in _HALVES
         and x.numel() >= _SMALLEST * x.shape[-1]
         and 1 in weight.stride()
         and weight.shape[0] % 16 == weight.shape[1] % 16 == 0
@@ -39,7 +42,7 @@ def covers(x: Tensor, weight: Tensor, a: Tensor) -> bool:
 
 
 @cache
-def _kernels(device: str) -> Any:
+def _kernels(device: str, dtype: torch.dtype = torch.bfloat16) -> Any:
     if not installed():
         raise ModuleNotFoundError(
             "The back end 'triton' needs triton. Run: pip install 'netllm-adapt[triton]'"
@@ -48,6 +51,11 @@ def _kernels(device: str) -> Any:
         raise ValueError(
             f"The back end 'triton' needs tensors on a CUDA GPU, got {device}. "
             "TRITON_INTERPRET=1 in the environment runs it on a CPU, very slowly."
+        )
+    if device == "cuda" and dtype not in _HALVES:  # their products would spill registers
+        raise ValueError(
+            f"On a GPU the back end 'triton' computes in float16 and bfloat16, got {dtype}. "
+            "The back end 'torch' takes it."
         )
     from netllm_adapt.lora import _kernels as kernels
 
@@ -124,7 +132,7 @@ def backward(
     needs: Sequence[bool],
     /,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients that are asked for, in three kernels; those of a frozen layer by torch."""
+    """The gradients that are asked for, in three or four kernels; a frozen layer's by torch."""
     for_x, for_weight, for_bias, for_a, for_b = needs
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     dy = grad.reshape(-1, grad.shape[-1]).contiguous()
@@ -152,7 +160,7 @@ def shrink(x: Tensor, a: Tensor, factor: float, share: float, seed: int) -> Tens
     (m, k), r = x.shape, len(a)
     tile = _tiles(x.device).shrink
     small = x.new_empty(m, r)
-    _kernels(x.device.type).shrink[(-(-m // tile.bm),)](
+    _kernels(x.device.type, x.dtype).shrink[(-(-m // tile.bm),)](
         x, a, small, m, k, r, factor, threshold(share), seed,
         DROPS=share > 0, EVEN_K=k % tile.bk == 0, BM=tile.bm, BK=tile.bk, **_options(x, a, tile),
     )  # fmt: skip
@@ -170,12 +178,12 @@ def gemm(
 ) -> Tensor:
     """``p (m, k) · q (k, n) + u (m, r) · v (r, n) + bias``; q and v may be transposed views."""
     (m, k), n, r = p.shape, q.shape[1], u.shape[1]
-    tile = _tiles(p.device).gemm_drops if share else _tiles(p.device).gemm
+    tile = _tiles(p.device).gemm_for(r, drops=share > 0)
     if 1 not in q.stride():
         q = q.contiguous()
     q_by_k, v_by_r = q.stride(0) == 1, v.stride(0) == 1
     out = p.new_empty(m, n)
-    _kernels(p.device.type).gemm[(-(-m // tile.bm) * -(-n // tile.bn),)](
+    _kernels(p.device.type, p.dtype).gemm[(-(-m // tile.bm) * -(-n // tile.bn),)](
         p, q, u, v, out if bias is None else bias, out, m, n, k, r,
         q.stride(1) if q_by_k else q.stride(0), v.stride(1) if v_by_r else v.stride(0),
         threshold(share), seed,
@@ -188,14 +196,34 @@ def gemm(
 
 def grads_of_small(dy: Tensor, b: Tensor, small: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """``factor · dy (M, N) · b (N, r)`` in dy's dtype, and ``dyᵀ · small (M, r)`` in float32."""
-    (m, n), r = dy.shape, small.shape[1]
     tile = _tiles(dy.device).grads_of_small
-    programs = -(-m // tile.bm)
-    each = _chunk(n, _PROGRAMS // programs, tile.bn)
-    ds = dy.new_empty(-(-n // each), m, r, dtype=torch.float32)
-    db = dy.new_empty(programs, n, r, dtype=torch.float32)
-    _kernels(dy.device.type).grads_of_small[(programs, len(ds))](
-        dy, b, small, ds, db, m, n, r, each,
+    grid = one_pass(*dy.shape, small.shape[1], dy.element_size(), tile)
+    if grid is not None:
+        return _in_one_pass(dy, b, small, factor, tile, *grid)
+    b_t = b.t().contiguous()
+    return shrink(dy, b_t, factor, 0.0, 0), grad_a(small, dy, b_t, 0.0, 0).t()
+
+
+def one_pass(m: int, n: int, r: int, size: int, tile: Tile) -> tuple[int, int] | None:
+    """How many programs share the rows and the columns of dy (m, n) when it is read once.
+
+    None if writing their sums and reading them back is no less traffic than reading dy again, of
+    ``size`` bytes a number: so the sums never take more memory than half of dy.
+    """
+    down = -(-m // tile.bm)
+    across = -(-n // _chunk(n, _PROGRAMS // 2 // down, tile.bn))
+    sums = 4 * r * (across * m + down * n)
+    return (down, across) if r <= _SMALL_RANK and 2 * sums < m * n * size else None
+
+
+def _in_one_pass(
+    dy: Tensor, b: Tensor, small: Tensor, factor: float, tile: Tile, down: int, across: int
+) -> tuple[Tensor, Tensor]:
+    (m, n), r = dy.shape, small.shape[1]
+    ds = dy.new_empty(across, m, r, dtype=torch.float32)
+    db = dy.new_empty(down, n, r, dtype=torch.float32)
+    _kernels(dy.device.type, dy.dtype).grads_of_small[(down, across)](
+        dy, b, small, ds, db, m, n, r, _chunk(n, across, tile.bn),
         BM=tile.bm, BN=tile.bn, **_options(dy, small.t(), tile),
     )  # fmt: skip
     return ds.sum(0).mul_(factor).to(dy.dtype), db.sum(0)
@@ -208,7 +236,7 @@ def grad_a(d_small: Tensor, x: Tensor, a: Tensor, share: float, seed: int) -> Te
     programs = -(-k // tile.bk)
     each = _chunk(m, _PROGRAMS // programs, tile.bm)
     da = x.new_empty(-(-m // each), r, k, dtype=torch.float32)
-    _kernels(x.device.type).grad_a[(programs, len(da))](
+    _kernels(x.device.type, x.dtype).grad_a[(programs, len(da))](
         d_small, x, da, m, k, r, threshold(share), seed, each,
         DROPS=share > 0, BM=tile.bm, BK=tile.bk, **_options(x, a, tile),
     )  # fmt: skip
