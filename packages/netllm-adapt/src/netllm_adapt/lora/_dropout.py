@@ -16,8 +16,8 @@ def draw_mask(x: Tensor, share: float, seed: int) -> Int16[Tensor, "..."]:
     """-1 (all bits) where an element of ``x`` survives a dropout of ``share``, else 0.
 
     A function of the seed and the kind of device alone, so that a back end can draw again what
-    another drew. On CPU each element takes 16 bits of a random stream: a sixth of the cost of the
-    Bernoulli draws of ``F.dropout``. Elsewhere it is the Philox stream of the Triton kernels.
+    another drew. On CPU each element takes 16 bits of a random stream, fewer than the Bernoulli
+    draws of ``F.dropout``. Elsewhere it is the Philox stream of the Triton kernels.
     """
     if x.device.type != "cpu":
         draw = _triton.keep_mask if x.is_cuda and _triton.installed() else _philox.keep_mask

@@ -74,7 +74,7 @@ def compute(
 ) -> Tensor:
     """``lora_linear`` of arguments that were checked.
 
-    The registered operation costs tens of microseconds a call, which small layers on CPU would
+    The registered operation has a cost of its own at every call, which small layers on CPU would
     feel: eager code ties the back end to autograd directly, and only a compiler sees the operation.
     """
     if torch.compiler.is_compiling():
@@ -112,7 +112,7 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # The guard costs 8 µs a call, and matters only where a graph of the gradients is made.
+        # The guard has a cost, and matters only where a graph of the gradients is made.
         return (_once if torch.is_grad_enabled() else _gradients)(ctx, grad)
 
 
