@@ -65,7 +65,7 @@ def test_weights_for_a_policy_without_any_are_refused(task, name):
 
 def test_weights_that_are_not_there_are_said_with_how_to_make_some(tmp_path):
     place = registry.task("vp").setting("synthetic")
-    with pytest.raises(FileNotFoundError, match=r"gone\.npz.*train-baseline vp gru"):
+    with pytest.raises(registry.Unbuildable, match=r"gone\.npz.*train-baseline vp gru"):
         registry.policy("vp", "gru:gone.npz", place, home=tmp_path)
     with pytest.raises(ValueError, match=r"'grru'. Did you mean gru"):
         registry.policy("vp", "grru:gone.npz", place, home=tmp_path)

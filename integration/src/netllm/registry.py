@@ -81,8 +81,7 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
     Raises:
         ValueError: if the name is not known, what was built is no policy, or a policy that takes no
             weights is given some.
-        FileNotFoundError: if there is no such file of weights.
-        Unbuildable: if the policy itself refuses the setting, or lacks its weights.
+        Unbuildable: if the policy itself refuses the setting, or there is no such file of weights.
     """
     build = _builder(task, name, home or Path.cwd())
     try:
