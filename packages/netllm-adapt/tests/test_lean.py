@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, l
 from netllm_adapt import _lean_parts as parts
 from netllm_adapt._lean_weights import weights_of
 from netllm_adapt.lean import uncovered
+from netllm_adapt.lora import adapters
 from netllm_adapt.segments import Batch, Segment, collate
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, Qwen2Config
@@ -151,3 +154,70 @@ def test_what_the_lean_pass_does_not_compute_is_left_to_the_library() -> None:
     assert uncovered(hooked) == "it has forward hooks"
     turned = make_model(load_backbone("tiny-random-llama", dtype="float32"), use_dora=True)
     assert "unusual adapter" in str(uncovered(turned.backbone))
+
+
+@contextmanager
+def mixing(model: AdaptedModel) -> Iterator[None]:
+    """Two rows, each with its own adapter."""
+    if "other" not in model.backbone.peft_config:
+        add_lora(model.backbone, rank=3, name="other", seed=5)
+        for name, parameter in model.backbone.named_parameters():
+            if "lora_B.other" in name:
+                parameter.data.fill_(0.1)
+        model.eval()
+    with adapters(model.backbone, ["default", "other"]):
+        yield
+
+
+def twice(model: AdaptedModel, stream: DecisionStream, steps: Iterable[int]) -> Tensor:
+    """Hidden states of the same episode in both rows."""
+    batch = collate([make_episode(STEPS, 3)] * 2, [Segment(i, 0, 0, STEPS) for i in (0, 1)])
+    hidden = []
+    for t in steps:
+        observation = {name: value[:, t] for name, value in batch.observations.items()}
+        previous = batch.actions[:, t - 1] if t else None
+        hidden.append(stream.hidden(observation, batch.returns[:, t], previous))
+    return torch.cat(hidden, dim=1)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_rows_of_a_stream_that_mix_adapters_go_through_the_librarys_pass(inside: bool) -> None:
+    model = tiny()
+    early = DecisionStream(model, batch=2)
+    with mixing(model):
+        stream = DecisionStream(model, batch=2) if inside else early
+        mixed = twice(model, stream, range(STEPS))
+    for row, name in enumerate(("default", "other")):
+        model.backbone.set_adapter(name)
+        alone = twice(model, DecisionStream(model, batch=2, lean=False), range(STEPS))
+        torch.testing.assert_close(mixed[row], alone[row], atol=1e-5, rtol=1e-4)
+    assert (mixed[0] - mixed[1]).abs().max() > 1e-3
+
+
+def test_a_stream_keeps_what_it_saw_when_its_rows_begin_to_mix() -> None:
+    model = tiny()
+    seen = []
+    for lean in (None, False):
+        stream = DecisionStream(model, batch=2, lean=lean)
+        before = twice(model, stream, range(5))
+        with mixing(model):
+            during = twice(model, stream, range(5, 8))
+        seen.append(torch.cat([before, during, twice(model, stream, range(8, STEPS))], dim=1))
+    torch.testing.assert_close(*seen, atol=1e-5, rtol=1e-4)
+
+
+def test_a_lean_stream_that_is_asked_for_refuses_rows_that_mix() -> None:
+    model = tiny()
+    stream = DecisionStream(model, batch=2, lean=True)
+    with mixing(model):
+        with pytest.raises(ValueError, match=r"`lean` must be None or False .*`adapters`"):
+            twice(model, stream, range(1))
+        with pytest.raises(ValueError, match=r"`lean` must be None or False .*`adapters`"):
+            DecisionStream(model, batch=2, lean=True)
+    assert twice(model, stream, range(STEPS)).isfinite().all()
+
+
+def test_adapters_that_are_disabled_do_not_mix() -> None:
+    model = tiny()
+    with mixing(model), model.backbone.disable_adapter():
+        assert uncovered(model.backbone) is None

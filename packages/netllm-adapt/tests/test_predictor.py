@@ -20,6 +20,7 @@ from netllm_adapt import (
     fit_supervised,
     load_backbone,
 )
+from netllm_adapt.lora import adapters
 from netllm_adapt.training import read_log
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
@@ -76,6 +77,28 @@ def test_the_lean_pass_gives_the_librarys_answers(kind: str) -> None:
     model = make_model(f"tiny-random-{kind}")
     lean, library = (Forecast(model, lean=lean).act({"numbers": NUMBERS}) for lean in (True, False))
     np.testing.assert_allclose(lean, library, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_rows_that_mix_adapters_go_through_the_librarys_pass(inside: bool) -> None:
+    model = make_model().eval()
+    names, row = ["default", "other"], {"numbers": NUMBERS[:1].repeat(2, axis=0)}
+    add_lora(model.backbone, rank=3, name="other", seed=5)
+    for number, name in enumerate(names):
+        for parameter_name, parameter in model.backbone.named_parameters():
+            if f"lora_B.{name}" in parameter_name:
+                parameter.data.fill_(0.1 + number)
+    early = Forecast(model)
+    early.act(row)
+    with adapters(model.backbone, names):
+        mixed = (Forecast(model) if inside else early).act(row)
+        with pytest.raises(ValueError, match=r"`lean` must be None or False .*`adapters`"):
+            Forecast(model, lean=True)
+    for number, name in enumerate(names):
+        model.backbone.set_adapter(name)
+        alone = Forecast(model, lean=False).act(row)
+        np.testing.assert_allclose(mixed[number], alone[number], rtol=1e-4, atol=1e-5)
+    assert abs(mixed[0] - mixed[1]) > 1e-3
 
 
 def test_a_batch_may_grow_and_shrink() -> None:

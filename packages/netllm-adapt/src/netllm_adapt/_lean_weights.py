@@ -13,6 +13,7 @@ from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
 
 from netllm_adapt._lean_parts import Norm, Product
+from netllm_adapt.lora import mixes
 
 _BACKBONES = {"LlamaModel", "MistralModel", "Qwen2Model"}
 # The other kinds change their frequencies with the length of the row.
@@ -62,6 +63,8 @@ def uncovered(backbone: nn.Module) -> str | None:
     plain: Any = plain_of(backbone)
     if plain.training:
         return "it is in training mode"
+    if mixes(backbone):
+        return "its rows mix `adapters`"
     for name, module in _linears(plain):
         if not _is_plain(module):
             return f"{name} is a {type(module).__name__} or has an unusual adapter"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -67,6 +68,11 @@ class Ring:
         self.step, self.position = self.step[rows], self.position[rows]
         self._keys = [kept[rows] for kept in self._keys]
         self._values = [kept[rows] for kept in self._values]
+
+    def fill(self, seen: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Take over the keys and values of every layer, in the same slots."""
+        keys, values = zip(*seen, strict=True)
+        self._keys, self._values = list(keys), list(values)
 
     def place(
         self, step: Int[Tensor, "row token"], position: Int[Tensor, "row token"], *, window: int

@@ -15,7 +15,24 @@ from torch import Tensor, nn
 from netllm_adapt._lean_weights import uncovered, weights_of
 from netllm_adapt.attention import grown, write
 
-__all__ = ["LeanPass", "uncovered"]
+__all__ = ["LeanPass", "serves", "uncovered"]
+
+
+def serves(backbone: nn.Module, lean: bool | None) -> bool:
+    """Whether the lean pass is to be taken: if it is asked for, or if None and it covers all.
+
+    Raises:
+        ValueError: if it is asked for and the backbone is `uncovered`.
+    """
+    if lean is False:
+        return False
+    reason = uncovered(backbone)
+    if lean and reason is not None:
+        raise ValueError(
+            f"`lean` must be None or False for this backbone: {reason}. "
+            "The library's own pass serves it."
+        )
+    return reason is None
 
 
 class LeanPass:
@@ -37,6 +54,10 @@ class LeanPass:
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Forget what all other rows have seen."""
         self._kept = [kept[rows] for kept in self._kept]
+
+    def seen(self) -> list[tuple[Tensor, Tensor]]:
+        """The kept keys and values of every layer, each (batch, head, slot, dim)."""
+        return [(kept[:, :, 0], kept[:, :, 1]) for kept in self._kept]
 
     @torch.inference_mode()
     def __call__(

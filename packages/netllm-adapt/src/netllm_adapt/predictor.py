@@ -13,7 +13,8 @@ from torch import Tensor
 
 from netllm_adapt.adapted import Adapted, Rows
 from netllm_adapt.arrays import as_tensor
-from netllm_adapt.lean import LeanPass, uncovered
+from netllm_adapt.lean import LeanPass, serves
+from netllm_adapt.lora import mixes
 
 
 class PredictorEncoder(Protocol):
@@ -146,18 +147,16 @@ class Forecast:
     Args:
         model: the predictor, with its weights of this moment; it is put into eval mode.
         lean: pass tokens through `LeanPass` rather than the backbone's own modules; None does so
-            where it covers the backbone.
+            where it covers the backbone, and its rows do not mix `adapters`.
 
     Raises:
-        ValueError: if `lean` is asked for and does not cover the backbone.
+        ValueError: if `lean` is asked for and does not cover the backbone, here or at an answer.
     """
 
     def __init__(self, model: Predictor, *, lean: bool | None = None) -> None:
         self._model = model.eval()
-        reason = uncovered(model.backbone)
-        if lean and reason:
-            raise ValueError(f"`lean` must be None or False for this backbone: {reason}.")
-        self._lean = reason is None and lean is not False
+        self._wanted = lean
+        self._lean = serves(model.backbone, lean)
         self._passes: dict[tuple[int, int], LeanPass] = {}
 
     def reset(self, seed: int) -> None:
@@ -172,7 +171,10 @@ class Forecast:
             for name, values in observation.items()
             if np.issubdtype(values.dtype, np.number)
         }
-        hidden = self._hidden(fields) if self._lean else model.hidden(fields)
+        lean = self._lean
+        if lean and mixes(model.backbone):
+            lean = serves(model.backbone, self._wanted)
+        hidden = self._hidden(fields) if lean else model.hidden(fields)
         answer: Tensor = model.head.answer(hidden, fields)
         array: np.ndarray = answer.cpu().numpy()
         return array

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from netllm_adapt.attention import Ring, band, cache_argument
 from netllm_adapt.layout import select
-from netllm_adapt.lean import LeanPass, uncovered
+from netllm_adapt.lean import LeanPass, serves
+from netllm_adapt.lora import mixes
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.ragged import Ragged
 
@@ -57,10 +58,11 @@ class DecisionStream:
         model: the adapted model, in eval mode.
         batch: number of episodes.
         lean: pass the tokens through `LeanPass`, with the backbone's weights of this moment, rather
-            than through the backbone's own modules; None does so where it covers the backbone.
+            than through the backbone's own modules; None does so where it covers the backbone,
+            until its rows mix `adapters`.
 
     Raises:
-        ValueError: if `lean` is asked for and does not cover the backbone.
+        ValueError: if `lean` is asked for and does not cover the backbone, here or at a decision.
     """
 
     def __init__(self, model: AdaptedModel, *, batch: int, lean: bool | None = None) -> None:
@@ -70,19 +72,10 @@ class DecisionStream:
         self._seen: Mapping[str, Tensor | Ragged] = {}
         self._step = 0
         self._cache_name = cache_argument(model.backbone)
-        self._lean = self._lean_pass(lean)
-
-    def _lean_pass(self, wanted: bool | None) -> LeanPass | None:
-        if wanted is False:
-            return None
-        if (reason := uncovered(self._model.backbone)) is not None:
-            if wanted:
-                raise ValueError(
-                    f"`lean` must be None or False for this backbone: {reason}. "
-                    "The library's own pass serves it."
-                )
-            return None
-        return LeanPass(self._model.backbone, batch=len(self._rows))
+        self._wanted = lean
+        self._lean: LeanPass | None = None
+        if serves(model.backbone, lean):
+            self._lean = LeanPass(model.backbone, batch=batch)
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Go on with some of the episodes only, by their numbers among the present ones."""
@@ -139,6 +132,7 @@ class DecisionStream:
             )
         if (previous_action is None) != (self._step == 0):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
+        self._leave_lean()
         steps = {
             name: value if isinstance(value, Ragged) else value[:, None]
             for name, value in observation.items()
@@ -226,6 +220,14 @@ class DecisionStream:
         ]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return Feed(padded, position, mask, lengths, observation, ptr)
+
+    def _leave_lean(self) -> None:
+        """Go on through the library's pass, with what was seen, if rows mix adapters now."""
+        backbone = self._model.backbone
+        if self._lean is None or not mixes(backbone) or serves(backbone, self._wanted):
+            return
+        self.ring.fill(self._lean.seen())
+        self._lean = None
 
     def _through(self, feed: Feed) -> Float[Tensor, "batch token width"]:
         if self._lean is not None:

@@ -7,7 +7,7 @@ from netllm_adapt.lora._layer import LoraLinear
 from netllm_adapt.lora._load import load_lora
 from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
 from netllm_adapt.lora._op import lora_linear
-from netllm_adapt.lora._route import adapters, train_adapters
+from netllm_adapt.lora._route import adapters, mixes, train_adapters
 from netllm_adapt.lora._save import save_lora
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "lora_linear",
     "lora_linear_grouped",
     "lora_linear_mixed",
+    "mixes",
     "register_backend",
     "save_lora",
     "train_adapters",

@@ -34,7 +34,7 @@ class LoraLinear(Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
-        if self.route is not None and not self.disable_adapters:
+        if self.route is not None and self.mixes:
             return self._mixed(x, self.route)
         name = None if args or kwargs else self._plain_adapter()
         if name is None:
@@ -45,6 +45,11 @@ class LoraLinear(Linear):
         x, weight, bias = autocast(x, self.frozen_weight(), bias)
         check(x, weight, a, b, share, self.title)
         return compute(x, weight, bias, a, b, scale, share)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether each row uses its own adapter now."""
+        return self.route is not None and not self.disable_adapters
 
     def frozen_weight(self) -> Tensor:
         """The frozen layer's weight, (outputs, inputs)."""

@@ -16,6 +16,9 @@ from netllm_adapt.lora._mixed import Route, rows_of
 BASE = "__base__"
 """PEFT's name for rows that use no adapter."""
 
+_open: list[Route] = []
+"""Of the contexts that are open now."""
+
 
 @contextmanager
 def adapters(
@@ -47,6 +50,16 @@ def adapters(
     route = _route(ids, known, names, layers[0].frozen_weight().device)
     for layer in layers:
         _check(layer, [name for name in route.rows if name in layer.lora_A])
+    _open.append(route)
+    try:
+        with _use(layers, route):
+            yield
+    finally:
+        _open.remove(route)
+
+
+@contextmanager
+def _use(layers: Sequence[LoraLinear], route: Route) -> Iterator[None]:
     before = [layer.route for layer in layers]
     for layer in layers:
         layer.route = route
@@ -55,6 +68,14 @@ def adapters(
     finally:
         for layer, old in zip(layers, before, strict=True):
             layer.route = old
+
+
+def mixes(model: nn.Module) -> bool:
+    """Whether rows of the model use adapters of their own now, by `adapters`."""
+    # A walk over the modules costs as much as a small decision, and mostly no context is open.
+    return bool(_open) and any(
+        isinstance(module, LoraLinear) and module.mixes for module in model.modules()
+    )
 
 
 def train_adapters(model: nn.Module, names: Sequence[str]) -> None:
