@@ -233,6 +233,43 @@ def test_checkpointing_inside_the_context_changes_no_gradient() -> None:
     assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0])
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_the_models_own_checkpointing_repeats_its_context(reentrant: bool) -> None:
+    grads = []
+    for saves in (False, True):
+        model, x = _three().train(), _draw(3, 5, 64).float().requires_grad_()
+        if saves:
+            model.get_base_model().gradient_checkpointing_enable({"use_reentrant": reentrant})
+        with adapters(model, ["abr", "abr", "cjs"]):
+            first = _run(model, x)
+            with adapters(model, ["vp", "vp", "vp"]):
+                second = _run(model, x)
+        (first - second + _run(model, x)).square().mean().backward()
+        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_that_leaves_the_context_is_refused(reentrant: bool) -> None:
+    model, x = _three(), _draw(3, 5, 64).float().requires_grad_()
+    with adapters(model, NAMES):
+        hidden = checkpoint(_run, model, x, use_reentrant=reentrant)
+    with pytest.raises(RuntimeError, match=r"^layers\.0\..*outside of `adapters`"):
+        hidden.sum().backward()
+    checkpoint(_run, model, x, use_reentrant=reentrant).sum().backward()
+
+
+def test_a_layer_that_is_merged_in_the_context_is_refused() -> None:
+    model, x = _three(), _draw(3, 5, 64).float()
+    with adapters(model, NAMES):
+        model.merge_adapter()
+        with pytest.raises(ValueError, match=r"^layers\.0.*only unmerged"):
+            _run(model, x)
+
+
 def test_only_the_named_adapters_train() -> None:
     model = _three()
     train_adapters(model, ["cjs"])

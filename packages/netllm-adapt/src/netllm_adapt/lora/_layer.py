@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
@@ -32,10 +33,15 @@ class LoraLinear(Linear):
     route: Route | None = None
     """Where each adapter has its rows, inside `adapters`."""
 
+    mixed_last = False
+    """Whether `adapters` ended after the layer's last forward pass outside of it."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
         if self.route is not None and self.mixes:
             return self._mixed(x, self.route)
+        if self.mixed_last and not torch.compiler.is_compiling():
+            self._leave_mixing()
         name = None if args or kwargs else self._plain_adapter()
         if name is None:
             result: Tensor = super().forward(x, *args, **kwargs)
@@ -56,8 +62,34 @@ class LoraLinear(Linear):
         weight: Any = self.base_layer.weight
         return weight.t() if self.fan_in_fan_out else weight
 
+    def refuse_merged(self) -> None:
+        """Nothing, if adapters can be mixed here.
+
+        Raises:
+            ValueError: If one is merged into the frozen weight, which serves all rows.
+        """
+        if self.merged:
+            raise ValueError(
+                f"{self.title}: adapters can be mixed only unmerged. Call `unmerge_adapter`."
+            )
+
+    def _leave_mixing(self) -> None:
+        """Go on outside of `adapters`, unless this repeats a forward pass that was inside.
+
+        Raises:
+            RuntimeError: If a backward pass is running: its gradients would be wrong.
+        """
+        if torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                f"{self.title}: the backward pass repeats a forward pass outside of `adapters`, "
+                "though the model was last used inside. Call `backward` in the context of its "
+                "forward pass."
+            )
+        self.mixed_last = False
+
     def _mixed(self, x: Tensor, route: Route) -> Tensor:
         """The output for rows of several adapters; some models flatten rows and tokens before."""
+        self.refuse_merged()
         rows = x
         if x.ndim == 2 and len(x) > route.count > 0 and len(x) % route.count == 0:
             rows = x.view(route.count, -1, x.shape[-1])

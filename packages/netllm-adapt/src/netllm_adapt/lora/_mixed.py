@@ -43,7 +43,7 @@ class Adapter(NamedTuple):
     dropout: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
     """Where each adapter has its rows, by its name; rows of none stay frozen."""
 

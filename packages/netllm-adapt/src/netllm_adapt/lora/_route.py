@@ -1,6 +1,6 @@
 """Which rows of a batch use which of a model's adapters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -30,8 +30,11 @@ def adapters(
     """Each row of the batches that ``model`` sees in this context uses its own adapter.
 
     The frozen weights are read once for all rows. Layers that an adapter does not adapt are the
-    frozen ones for its rows. A backward pass that repeats the forward pass (gradient
-    checkpointing) must be in the context too. One thread may use the model at a time.
+    frozen ones for its rows. The model's own gradient checkpointing
+    (``gradient_checkpointing_enable``) repeats the forward pass with the same adapters, wherever
+    ``backward`` is called; with ``torch.utils.checkpoint`` around the model ``backward`` must be in
+    the context too. One thread may use the model at a time. The rows depend on data, which
+    ``torch.compile(fullgraph=True)`` cannot trace: compile a model that mixes adapters without it.
 
     Args:
         model: Holds the layers of ``add_lora`` or ``load_lora``, with several adapters by name.
@@ -52,10 +55,12 @@ def adapters(
         _check(layer, [name for name in route.rows if name in layer.lora_A])
     _open.append(route)
     try:
-        with _use(layers, route):
+        with _use(layers, route), _repeated_with(model, route):
             yield
     finally:
         _open.remove(route)
+        for layer in layers:
+            layer.mixed_last = True
 
 
 @contextmanager
@@ -68,6 +73,39 @@ def _use(layers: Sequence[LoraLinear], route: Route) -> Iterator[None]:
     finally:
         for layer, old in zip(layers, before, strict=True):
             layer.route = old
+
+
+@contextmanager
+def _repeated_with(model: nn.Module, route: Route) -> Iterator[None]:
+    """Blocks that transformers checkpoints in this context use ``route`` again in backward."""
+    blocks: list[Any] = [
+        module
+        for module in model.modules()
+        if getattr(module, "gradient_checkpointing", False)
+        and "_gradient_checkpointing_func" in vars(module)
+    ]
+    before = [block._gradient_checkpointing_func for block in blocks]
+    for block, save in zip(blocks, before, strict=True):
+        block._gradient_checkpointing_func = _bound(save, block, route)
+    try:
+        yield
+    finally:
+        for block, save in zip(blocks, before, strict=True):
+            block._gradient_checkpointing_func = save
+
+
+def _bound(save: Callable[..., Any], block: nn.Module, route: Route) -> Callable[..., Any]:
+    """``save``, a function like torch's ``checkpoint``, whose repetition uses ``route``."""
+    layers = [module for module in block.modules() if isinstance(module, LoraLinear)]
+
+    def bound(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def routed(*inputs: Any, **options: Any) -> Any:
+            with _use(layers, route):
+                return run(*inputs, **options)
+
+        return save(routed, *args, **kwargs)
+
+    return bound
 
 
 def mixes(model: nn.Module) -> bool:
@@ -139,8 +177,7 @@ def _route(
 
 def _check(layer: LoraLinear, names: Sequence[str]) -> None:
     where = layer.title
-    if layer.merged:
-        raise ValueError(f"{where}: adapters can be mixed only unmerged. Call `unmerge_adapter`.")
+    layer.refuse_merged()
     weight = layer.frozen_weight()
     outputs, inputs = weight.shape
     for name in names:
