@@ -344,6 +344,23 @@ def test_a_second_adapter_that_does_not_fit_leaves_the_model_alone(tmp_path: Pat
     assert _answer(model).shape == INPUT.shape
 
 
+def test_one_adapter_is_saved_whatever_its_name_in_the_model(tmp_path: Path) -> None:
+    model = add_lora(_bare(), rank=2, name="abr")
+    add_lora(model, rank=3, name="vp")
+    _stir(model)
+    save_lora(model, tmp_path / "active")
+    save_lora(model, tmp_path / "named", name="vp")
+    for folder, name in (("active", "abr"), ("named", "vp")):
+        assert not [path for path in (tmp_path / folder).iterdir() if path.is_dir()]
+        model.base_model.set_adapter(name)
+        assert torch.equal(_answer(load_lora(_bare(), tmp_path / folder)), _answer(model))
+    with pytest.raises(ValueError, match=r"one of the model's adapters \['abr', 'vp'\], got 'cjs'"):
+        save_lora(model, tmp_path / "cjs", name="cjs")
+    model.base_model.set_adapter(["abr", "vp"])
+    with pytest.raises(ValueError, match="must have one active adapter"):
+        save_lora(model, tmp_path / "both")
+
+
 def test_a_folder_without_an_adapter_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"adapter_config\.json must exist"):
         load_lora(_bare(), tmp_path)

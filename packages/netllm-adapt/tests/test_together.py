@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,45 @@ def test_streams_that_pass_together_decide_as_they_do_alone() -> None:
         for name, asked in questions.items():
             previous[name] = alone[name].decide(*asked)
             assert got[name].tolist() == previous[name].tolist()
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("registered_parts")
+@pytest.mark.parametrize("name", PARTS)
+def test_each_member_is_saved_with_its_own_adapter(name: str, tmp_path: Path) -> None:
+    given, alone = batches()[name], make(name)
+    together = Together({name: make(name) for name in PARTS})
+    folder = together.models[name].save_pretrained(tmp_path / name)
+    again = type(alone).from_pretrained(folder)
+    assert list(again.backbone.peft_config) == ["default"]
+    assert [path for path in folder.iterdir() if path.is_dir()] == []
+    torch.testing.assert_close(again(given), alone(given), atol=1e-5, rtol=1e-5)
+
+
+def test_members_of_a_whole_can_be_joined_anew() -> None:
+    given = batches()
+    first = Together({name: make(name) for name in PARTS})
+    with torch.no_grad():
+        wanted = first({"lists": given["lists"]})["lists"]
+        again = Together({"fixed": make("fixed"), "others": first.models["lists"]})
+        got = again({"fixed": given["fixed"], "others": given["lists"]})["others"]
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
+@pytest.mark.parametrize(
+    ("kind", "reentrant"), [("llama", True), ("llama", False), ("gpt2", True), ("opt", False)]
+)
+def test_gradient_checkpointing_changes_no_gradient(kind: str, reentrant: bool) -> None:
+    given, grads = batches(), []
+    spec = BackboneSpec(f"tiny-random-{kind}", dtype="float32", seed=1)
+    for saves in (False, True):
+        together = Together({name: make(name, spec) for name in PARTS}).train()
+        if saves:
+            plain = together.backbone.get_base_model()
+            plain.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        sum(loss.sum() for loss in together(given).values()).backward()
+        grads.append({n: p.grad for n, p in together.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, atol=1e-5, rtol=1e-4)

@@ -75,6 +75,9 @@ class Adapted(nn.Module):
     fields: tuple[str, ...] = ("task",)
     """What a checkpoint holds beside the parts: attributes, and arguments of the class."""
 
+    adapter: str | None = None
+    """Which of its backbone's adapters is its own; the active one if None."""
+
     def __init__(
         self,
         *,

@@ -16,7 +16,7 @@ from netllm_adapt.adapted import Adapted, BackboneSpec
 from netllm_adapt.backbone import is_scratch, load_backbone
 from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder
-from netllm_adapt.lora import load_lora
+from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.predictor import Predictor
 
@@ -79,7 +79,7 @@ def save(model: Adapted, folder: Path) -> Path:
             parts.append("backbone")
         else:
             backbone: Any = model.backbone
-            backbone.save_pretrained(work, save_embedding_layers=False)
+            save_lora(backbone, work, name=model.adapter)
         for part in parts:
             state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
             save_file(state, work / f"{part}.safetensors")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from netllm_adapt.adapted import Adapted, Rows
 from netllm_adapt.attention import Ring, cache_argument
 from netllm_adapt.backbone import is_scratch
-from netllm_adapt.lora import adapters, load_lora, save_lora
+from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
 from netllm_adapt.stream import DecisionStream, Feed
 
 
@@ -23,7 +22,7 @@ class Together(nn.Module):
     """Adapted models that share their frozen backbone; every row uses its own task's adapter.
 
     The models become parts of this one: their adapters move to the backbone of the first. Ask
-    them through this class only.
+    them through this class only; `save_pretrained` of each writes its own adapter.
 
     Args:
         models: By name, each adapted from the same backbone.
@@ -42,14 +41,14 @@ class Together(nn.Module):
         self.models: Any = nn.ModuleDict(models)
         shared: Any = models[first].backbone
         self.backbone = shared
-        self._adapter: dict[str, str] = {name: name for name in others}
-        self._adapter[first] = str(shared.active_adapter)
+        models[first].adapter = models[first].adapter or active_adapter(shared)
         for name in others:
-            own: Any = models[name].backbone
+            model = models[name]
+            own: Any = model.backbone
             with tempfile.TemporaryDirectory() as folder:
-                save_lora(own, folder)
-                load_lora(shared, _adapter_folder(folder, own), trainable=True, name=name)
-            models[name].backbone = shared
+                save_lora(own, folder, name=model.adapter)
+                load_lora(shared, folder, trainable=True, name=name)
+            model.backbone, model.adapter = shared, name
 
     def _check(self, models: Mapping[str, Adapted]) -> None:
         if not models:
@@ -67,7 +66,7 @@ class Together(nn.Module):
 
     def route(self, rows: Mapping[str, int]) -> AbstractContextManager[None]:
         """A context in which the backbone's next batch has so many rows of each model, in order."""
-        names = [self._adapter[name] for name, count in rows.items() for _ in range(count)]
+        names = [self.models[name].adapter for name, count in rows.items() for _ in range(count)]
         return adapters(self.backbone, names)
 
     def hidden(self, batches: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,12 +181,6 @@ class _Joined:
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens are held."""
         return max(ring.get_seq_length(layer_idx) for ring, _ in self._parts)
-
-
-def _adapter_folder(folder: str, backbone: Any) -> Path:
-    """Where PEFT put the adapter: in the folder itself, or in one that is named after it."""
-    inner = Path(folder) / str(backbone.active_adapter)
-    return inner if inner.is_dir() else Path(folder)
 
 
 def _padded(part: Rows, length: int) -> Tensor:

@@ -8,12 +8,13 @@ from netllm_adapt.lora._load import load_lora
 from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
 from netllm_adapt.lora._op import lora_linear
 from netllm_adapt.lora._route import adapters, mixes, train_adapters
-from netllm_adapt.lora._save import save_lora
+from netllm_adapt.lora._save import active_adapter, save_lora
 
 __all__ = [
     "Adapter",
     "Backend",
     "LoraLinear",
+    "active_adapter",
     "adapters",
     "add_lora",
     "chosen",
