@@ -1,8 +1,10 @@
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import get_pattern_key
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -49,9 +51,11 @@ def add_lora(
     check_name(backbone, name)
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
-    plain = backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
-    layers = choose(plain, targets)
-    _check_rank(rank, layers)
+    layers = choose(plain_of(backbone), targets)
+    ranks, alphas = options.get("rank_pattern") or {}, options.get("alpha_pattern") or {}
+    for layer_name, layer in layers.items():
+        _check_rank(_own(rank, ranks, layer_name), layer_name, layer)
+        _check_alpha(_own(alpha, alphas, layer_name), layer_name)
     config = LoraConfig(
         r=rank,
         lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type, unused-ignore]
@@ -68,6 +72,11 @@ def add_lora(
         model = get_peft_model(backbone, use_our_layer(config), adapter_name=name)
     assert isinstance(model, PeftModel)
     return entitle(model)
+
+
+def plain_of(backbone: PreTrainedModel | PeftModel) -> Any:
+    """The model inside PEFT's wrapper, where it has one."""
+    return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
 
 
 def check_name(backbone: nn.Module, name: str) -> None:
@@ -101,15 +110,24 @@ def _short(layers: dict[str, nn.Module]) -> list[str]:
     return sorted({name.rsplit(".", 1)[-1] for name in layers})
 
 
-def _check_rank(rank: int, layers: dict[str, nn.Module]) -> None:
+def _own(value: Any, patterns: Mapping[str, Any], name: str) -> Any:
+    """The value of the layer `name`, for which PEFT's patterns may have one of its own."""
+    return patterns.get(get_pattern_key(list(patterns), name), value)
+
+
+def _check_rank(rank: Any, name: str, layer: nn.Module) -> None:
+    if not isinstance(rank, int):
+        raise ValueError(f"`rank` must be a whole number, got {rank!r} for {name}.")
     if rank < 1:
-        raise ValueError(f"`rank` must be at least 1, got {rank} for {next(iter(layers))}.")
-    for name, layer in layers.items():
-        side = _smaller_side(layer)
-        if rank > side:
-            raise ValueError(
-                f"`rank` must be at most {side}, the smaller side of {name}, got {rank}."
-            )
+        raise ValueError(f"`rank` must be at least 1, got {rank} for {name}.")
+    side = _smaller_side(layer)
+    if rank > side:
+        raise ValueError(f"`rank` must be at most {side}, the smaller side of {name}, got {rank}.")
+
+
+def _check_alpha(alpha: Any, name: str) -> None:
+    if alpha is not None and not (isinstance(alpha, int | float) and 0 < alpha < float("inf")):
+        raise ValueError(f"`alpha` must be a number above 0, got {alpha!r} for {name}.")
 
 
 def _smaller_side(layer: nn.Module) -> int:

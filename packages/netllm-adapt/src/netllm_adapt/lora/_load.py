@@ -1,13 +1,16 @@
 import os
+import re
 import textwrap
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from peft import LoraConfig, PeftConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from netllm_adapt.lora._add import add_another, check_name
+from netllm_adapt.lora._add import add_another, check_name, plain_of
 from netllm_adapt.lora._layer import calm, entitle, use_our_layer
 
 
@@ -20,8 +23,8 @@ def load_lora(
 ) -> PeftModel:
     """The backbone with the adapter that PEFT saved in ``folder``, ours or anybody's.
 
-    An adapter that was trained on the model with its LM head fits as well: the head's prefix is
-    taken off the names.
+    An adapter that was trained on the model with its LM head fits as well: the prefix that
+    transformers gives the backbone there is taken off the names.
 
     Args:
         backbone: A plain one, or one with other adapters (``adapters`` says which rows use which);
@@ -32,8 +35,8 @@ def load_lora(
 
     Raises:
         FileNotFoundError: If one of the files is missing.
-        ValueError: If the adapter's matrices do not fit the backbone's layers, or it has an adapter
-            of that name.
+        ValueError: If the adapter's matrices do not fit the backbone's layers, naming the first
+            that does not, or it has an adapter of that name.
     """
     check_name(backbone, name)
     folder = Path(folder)
@@ -46,7 +49,10 @@ def load_lora(
     try:
         with calm(), warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            mapping = _without_head(backbone, folder)
+            keys = _keys(folder)
+            mapping = _without_head(backbone, keys)
+            adapted = _adapted(keys, mapping or {})
+            _check_layers(backbone, adapted)
             if isinstance(backbone, PeftModel):
                 return _load_another(backbone, folder, config, name, trainable, mapping)
             model = PeftModel.from_pretrained(
@@ -57,11 +63,12 @@ def load_lora(
                 is_trainable=trainable,
                 key_mapping=mapping,
             )
+            _check_places(model, adapted, name)
             return entitle(model)
     except (RuntimeError, UserWarning, ValueError) as error:
         raise ValueError(
             f"{folder / 'adapter_model.safetensors'} must fit the backbone; was it made for "
-            f"another one? PEFT says: {textwrap.shorten(str(error), 300)}"
+            f"another one? {textwrap.shorten(str(error), 300)}"
         ) from error
 
 
@@ -92,10 +99,40 @@ def _load_another(
     return entitle(model)
 
 
-def _without_head(backbone: PreTrainedModel | PeftModel, folder: Path) -> dict[str, str] | None:
-    """How names given under an LM head become names of the backbone itself."""
+def _keys(folder: Path) -> list[str]:
+    """The names of the adapter's matrices, without PEFT's own prefix."""
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        parents = {key.split(".")[2] for key in file.keys()}  # noqa: SIM118
-    if len(parents) != 1 or hasattr(backbone, parent := parents.pop()):
+        return [key.removeprefix("base_model.model.") for key in file.keys()]  # noqa: SIM118
+
+
+def _without_head(
+    backbone: PreTrainedModel | PeftModel, keys: Iterable[str]
+) -> dict[str, str] | None:
+    """How names given under an LM head become names of the backbone itself."""
+    parent = plain_of(backbone).base_model_prefix
+    if {key.split(".")[0] for key in keys} != {parent} or hasattr(backbone, parent):
         return None
     return {rf"^{parent}\.": ""}  # PEFT takes "base_model.model." off before
+
+
+def _adapted(keys: Iterable[str], mapping: dict[str, str]) -> list[str]:
+    """The layers that have low-rank matrices, by their names in the backbone."""
+    names = [key.split(".lora_")[0] for key in keys if ".lora_" in key]
+    for pattern, new in mapping.items():
+        names = [re.sub(pattern, new, name) for name in names]
+    return list(dict.fromkeys(names))
+
+
+def _check_layers(backbone: PreTrainedModel | PeftModel, adapted: Iterable[str]) -> None:
+    present = {name for name, _ in plain_of(backbone).named_modules()}
+    for name in adapted:
+        if name not in present:
+            raise ValueError(f"It adapts {name}, which this backbone has not.")
+
+
+def _check_places(model: PeftModel, adapted: Iterable[str], adapter: str) -> None:
+    layers = dict(model.get_base_model().named_modules())
+    for name in adapted:
+        layer = layers[name]
+        if not isinstance(layer, LoraLayer) or adapter not in layer.r:
+            raise ValueError(f"It has matrices for {name}, which its configuration leaves out.")
