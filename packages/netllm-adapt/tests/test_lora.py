@@ -277,6 +277,55 @@ def test_the_rank_is_held_against_a_packed_layers_true_sides() -> None:
     assert "q_proj.lora_A" in "".join(add_lora(bare, rank=4).state_dict())
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"rank": 1.5},
+            r"`rank` must be a whole number, got 1\.5 for layers\.0\.self_attn\.q_proj",
+        ),
+        ({"rank": 2, "alpha": -1}, r"`alpha` must be .* above 0, got -1 for layers\.0\."),
+        ({"rank": 2, "alpha": 0}, "`alpha` must be .* above 0, got 0"),
+        (
+            {"rank": 2, "rank_pattern": {"layers.1.self_attn.v_proj": 33}},
+            r"at most 32, the smaller side of layers\.1\.self_attn\.v_proj, got 33",
+        ),
+        ({"rank": 2, "rank_pattern": {"v_proj": 0}}, r"at least 1, got 0 for layers\.0\..*v_proj"),
+        ({"rank": 2, "alpha_pattern": {"v_proj": -2}}, r"got -2 for layers\.0\.self_attn\.v_proj"),
+    ],
+)
+def test_ranks_and_alphas_that_mean_nothing_name_the_layer(
+    options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        add_lora(_bare(), **options)
+
+
+def test_a_layer_may_have_a_rank_of_its_own() -> None:
+    model = add_lora(_bare(), rank=33, rank_pattern={"v_proj": 32})
+    ranks = {n.rsplit(".", 1)[-1]: layer.r["default"] for n, layer in _ours(model).items()}
+    assert ranks == {"q_proj": 33, "v_proj": 32}
+
+
+@pytest.mark.parametrize("how", ["merged", "disabled", "dora"])
+def test_what_peft_computes_names_the_layer_of_a_wrong_input_too(how: str) -> None:
+    model = add_lora(_bare(), rank=2, use_dora=how == "dora")
+    name, layer = next(iter(_ours(model).items()))
+    if how == "merged":
+        model.merge_adapter()
+    elif how == "disabled":
+        model.base_model.disable_adapter_layers()
+    name = name.removeprefix("base_model.model.")
+    with pytest.raises(ValueError, match=f"^{name}: `x` must end with width 64, got"):
+        layer(torch.ones(2, 63))
+    with pytest.raises(ValueError, match=f"^{name}: `x` must end with width 64, got"):
+        layer(torch.ones(()))
+    with pytest.raises(ValueError, match=f"^{name}: `x` must have the dtype"):
+        layer(torch.ones(2, 64, dtype=torch.float16))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.ones(2, 64, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("rank", [0, -3])
 def test_a_rank_below_one_is_refused(rank: int) -> None:
     with pytest.raises(ValueError, match=f"at least 1, got {rank} for layers.0.self_attn.q_proj"):
@@ -359,6 +408,8 @@ def test_one_adapter_is_saved_whatever_its_name_in_the_model(tmp_path: Path) -> 
     model.base_model.set_adapter(["abr", "vp"])
     with pytest.raises(ValueError, match="must have one active adapter"):
         save_lora(model, tmp_path / "both")
+    with pytest.raises(ValueError, match="must hold an adapter, got a LlamaModel"):
+        save_lora(_bare(), tmp_path / "none")
 
 
 def test_a_folder_without_an_adapter_names_the_file(tmp_path: Path) -> None:
@@ -369,5 +420,36 @@ def test_a_folder_without_an_adapter_names_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["tiny-random-gpt2", "tiny-random-opt", "tiny-random-gemma3"])
 def test_an_adapter_of_another_backbone_is_refused(other: str, tmp_path: Path) -> None:
     save_lora(add_lora(_bare(), rank=2), tmp_path)
-    with pytest.raises(ValueError, match="was it made for another one"):
+    layer = r"layers\.0\.self_attn\.[qv]_proj"
+    with pytest.raises(ValueError, match=f"was it made for another one.*{layer}"):
         load_lora(_bare(other), tmp_path)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(
+    ("other", "layer"),
+    [
+        ("tiny-random-llama", r"layers\.2\.self_attn\.q_proj"),
+        ("tiny-random-gpt2", r"h\.0\.attn\.c_attn"),
+        ("tiny-random-opt", r"decoder\.layers\.0\.self_attn\.q_proj"),
+    ],
+)
+def test_layers_that_the_backbone_has_not_are_named(
+    other: str, layer: str, beside: bool, tmp_path: Path
+) -> None:
+    targets = ["c_attn" if other.endswith("gpt2") else "q_proj"]
+    save_lora(add_lora(_bare(other), rank=2, targets=targets), tmp_path)
+    shallow: Any = load_backbone("tiny-random-llama", layers=2, dtype="float32")
+    if beside:
+        shallow = add_lora(shallow, rank=2)
+    with pytest.raises(ValueError, match=f"another one.*adapts {layer}, which this backbone"):
+        load_lora(shallow, tmp_path, name="other")
+    assert beside == bool(_ours(shallow))
+
+
+def test_matrices_of_which_the_configuration_knows_nothing_are_named(tmp_path: Path) -> None:
+    save_lora(add_lora(_bare(), rank=2), tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["q_proj"]}))
+    with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.v_proj"):
+        load_lora(_bare(), tmp_path)

@@ -111,11 +111,20 @@ def test_dropout_is_each_adapters_own(ids: tuple[int, ...]) -> None:
         (torch.zeros(6), "whole numbers, one per row, got torch.float32"),
         (torch.zeros(6, 1, dtype=torch.long), r"of shape \(6, 1\)"),
         (torch.zeros(5, dtype=torch.long), "each of the 6 rows of `x`, got 5"),
+        (torch.tensor(0), r"of shape \(\)"),
+        ([0] * 6, "a tensor of whole numbers, one per row, got list"),
     ],
 )
-def test_ids_out_of_range_are_refused(ids: Tensor, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_ids_out_of_range_are_refused(ids: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^lora_linear_mixed: .*{says}"):
         lora_linear_mixed(_draw(6, 4, 7), _draw(6, 7), None, _matrices(), ids)
+
+
+@pytest.mark.parametrize("shape", [(), (7,)])
+def test_an_input_without_rows_is_refused(shape: tuple[int, ...]) -> None:
+    ids = torch.zeros(7, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"^lora_linear_mixed: `x` must have rows and a width"):
+        lora_linear_mixed(_draw(*shape), _draw(6, 7), None, _matrices(), ids)
 
 
 def test_a_batch_of_no_rows_gives_none() -> None:
@@ -286,10 +295,14 @@ def test_only_the_named_adapters_train() -> None:
         (["abr", "abbr"], r"one of abr, cjs, vp, __base__, got 'abbr'\. Did you mean 'abr'"),
         ([0, 3], "from 0 to 2: there are 3 adapters; got 3"),
         (torch.tensor([0.5]), "whole numbers"),
+        ([0.5], "whole numbers"),
+        (["abr", 0], r"all be names or all be numbers, got \['abr', 0\]"),
+        ([None], "all be names or all be numbers"),
     ],
 )
 def test_unknown_adapters_are_refused(ids: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=says), adapters(_three(), ids):
+    layers = r"^layers\.0\.self_attn\.q_proj … layers\.3\."
+    with pytest.raises(ValueError, match=f"{layers}.*{says}"), adapters(_three(), ids):
         raise AssertionError
 
 

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from netllm_adapt.lora import Backend, chosen, lora_linear, register_backend, use_backend
+from netllm_adapt.lora import (
+    Adapter,
+    Backend,
+    chosen,
+    lora_linear,
+    lora_linear_grouped,
+    lora_linear_mixed,
+    register_backend,
+    use_backend,
+)
 from netllm_adapt.lora import _backends as backends
 from netllm_adapt.lora._dropout import draw_mask, masked
 from torch import Tensor
@@ -249,6 +258,13 @@ def test_the_environment_chooses_a_back_end_too(monkeypatch: pytest.MonkeyPatch)
         ({"x": (2, 5, 8)}, r"`x` must end with width 7, got shape \(2, 5, 8\)"),
         ({"b": (5, 3)}, r"got \(3, 7\) and \(5, 3\)\. Was the adapter made for another model"),
         ({"b": (6, 2)}, r"must be of shapes \(3, 7\) and \(6, 3\)"),
+        ({"x": ()}, r"`x` must end with width 7, got shape \(\)"),
+        ({"b": (6,)}, r"must be matrices, got shapes \(6, 7\), \(3, 7\) and \(6,\)"),
+        ({"a": (7,)}, r"must be matrices, .* \(7,\)"),
+        ({"weight": (7,)}, r"must be matrices, got shapes \(7,\)"),
+        ({"weight": (6, 7, 1)}, r"must be matrices, got shapes \(6, 7, 1\)"),
+        ({"bias": (1,)}, r"`bias` must be of shape \(6,\), got \(1,\)"),
+        ({"bias": (6, 1)}, r"`bias` must be of shape \(6,\), got \(6, 1\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_told(changed: dict[str, Any], says: str) -> None:
@@ -262,6 +278,24 @@ def test_tensors_on_two_devices_are_refused() -> None:
     p["a"] = p["a"].to("meta")
     with pytest.raises(ValueError, match=r"on one device, .* A on meta and B on cpu"):
         lora_linear(*p.values(), 1.0)
+
+
+def test_a_bias_of_another_dtype_or_device_is_refused() -> None:
+    p = _parts()
+    bias = p["bias"]
+    for p["bias"], came in ((bias.float(), "torch.float32 on cpu"), (bias.to("meta"), "on meta")):
+        with pytest.raises(ValueError, match=f"^lora_linear: `bias` must have .*{came}"):
+            lora_linear(*p.values(), 1.0)
+
+
+def test_the_forms_for_several_layers_or_adapters_check_the_bias_too() -> None:
+    x, weight, _, a, b = _parts().values()
+    bias = torch.ones(1).double()
+    with pytest.raises(ValueError, match=r"^lora_linear_grouped, layer 0: `bias` .* \(1,\)"):
+        lora_linear_grouped(x, [weight], [bias], [(a, b)], [1.0])
+    ids = torch.zeros(len(x), dtype=torch.long)
+    with pytest.raises(ValueError, match=r"^lora_linear_mixed, adapter 0: `bias` .* \(1,\)"):
+        lora_linear_mixed(x, weight, bias, [Adapter(a, b, 1.0)], ids)
 
 
 def test_whole_numbers_are_refused() -> None:

@@ -40,7 +40,7 @@ def lora_linear_grouped(
     rows = x
     for i, (weight, bias, (a, b)) in enumerate(zip(weights, biases, matrices, strict=True)):
         rows, weight, bias = autocast(x, weight, bias)
-        check(rows, weight, a, b, 0.0, f"lora_linear_grouped, layer {i}")
+        check(rows, weight, bias, a, b, 0.0, f"lora_linear_grouped, layer {i}")
         flat += [weight, bias, a, b]
     result: tuple[Tensor, ...] = _Grouped.apply(  # type: ignore[no-untyped-call, unused-ignore]
         rows, tuple(scales), *flat

@@ -13,7 +13,7 @@ from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from netllm_adapt.lora._check import check
+from netllm_adapt.lora._check import check, check_input
 from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
 
@@ -44,12 +44,13 @@ class LoraLinear(Linear):
             self._leave_mixing()
         name = None if args or kwargs else self._plain_adapter()
         if name is None:
+            check_input(x, self.frozen_weight(), self.title)
             result: Tensor = super().forward(x, *args, **kwargs)
             return result
         a, b, scale, share = self._adapter(name)
         bias: Any = self.base_layer.bias
         x, weight, bias = autocast(x, self.frozen_weight(), bias)
-        check(x, weight, a, b, share, self.title)
+        check(x, weight, bias, a, b, share, self.title)
         return compute(x, weight, bias, a, b, scale, share)
 
     @property
@@ -103,7 +104,7 @@ class LoraLinear(Linear):
         names = [name for name in route.rows if name in self.lora_A]
         mine = [self._adapter(name) for name in names]
         for adapter in mine:
-            check(rows, weight, adapter.a, adapter.b, adapter.dropout, self.title)
+            check(rows, weight, bias, adapter.a, adapter.b, adapter.dropout, self.title)
         y = compute_mixed(rows, weight, bias, mine, [route.rows[name] for name in names])
         return y.view(*x.shape[:-1], y.shape[-1])
 

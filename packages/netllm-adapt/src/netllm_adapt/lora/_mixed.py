@@ -52,23 +52,19 @@ class Route:
     rows: dict[str, Rows]
 
 
-def rows_of(ids: Int[Tensor, " rows"], count: int, device: torch.device) -> list[Rows]:
+def rows_of(ids: Int[Tensor, " rows"], count: int, device: torch.device, layer: str) -> list[Rows]:
     """Where each of ``count`` adapters has its rows: a slice if they lie together, else indices.
 
     Raises:
-        ValueError: If an id is outside 0 … count - 1.
+        ValueError: Naming ``layer``, if an id is outside 0 … count - 1.
     """
-    if ids.ndim != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
-        raise ValueError(
-            f"`adapter_ids` must be whole numbers, one per row, got {ids.dtype} of shape "
-            f"{tuple(ids.shape)}."
-        )
+    check_ids(ids, layer)
     ids = ids.cpu()
     outside = ids[(ids < 0) | (ids >= count)]
     if len(outside):
         raise ValueError(
-            f"`adapter_ids` must be from 0 to {count - 1}: there are {count} adapters; got "
-            f"{int(outside[0])}."
+            f"{layer}: `adapter_ids` must be from 0 to {count - 1}: there are {count} adapters; "
+            f"got {int(outside[0])}."
         )
     found: list[Rows] = []
     for i in range(count):
@@ -76,6 +72,23 @@ def rows_of(ids: Int[Tensor, " rows"], count: int, device: torch.device) -> list
         together = len(at) > 0 and int(at[-1] - at[0]) == len(at) - 1
         found.append(slice(int(at[0]), int(at[-1]) + 1) if together else at.to(device))
     return found
+
+
+def check_ids(ids: Any, layer: str) -> None:
+    """Nothing, if ``ids`` are whole numbers along one axis.
+
+    Raises:
+        ValueError: Naming ``layer``, if they are not.
+    """
+    if not isinstance(ids, Tensor):
+        got = type(ids).__name__
+    elif ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        got = f"{ids.dtype} of shape {tuple(ids.shape)}"
+    else:
+        return
+    raise ValueError(
+        f"{layer}: `adapter_ids` must be a tensor of whole numbers, one per row, got {got}."
+    )
 
 
 def lora_linear_mixed(
@@ -88,20 +101,26 @@ def lora_linear_mixed(
     """``lora_linear`` with the matrices ``adapters[adapter_ids[i]]`` for row i of ``x``.
 
     Adapters may differ in rank, scale, dropout and dtype; each gets its gradients. Rows sorted by
-    adapter are the fastest.
+    adapter are the fastest. Which rows those are depends on data, which
+    ``torch.compile(fullgraph=True)`` cannot trace: compile without ``fullgraph``.
 
     Raises:
         ValueError: If an id is out of range, or an adapter does not fit the layer.
     """
+    layer = "lora_linear_mixed"
+    check_ids(adapter_ids, layer)
+    if x.ndim < 2:
+        raise ValueError(f"{layer}: `x` must have rows and a width, got shape {tuple(x.shape)}.")
     if len(adapter_ids) != len(x):
         raise ValueError(
-            f"`adapter_ids` must be one for each of the {len(x)} rows of `x`, "
+            f"{layer}: `adapter_ids` must be one for each of the {len(x)} rows of `x`, "
             f"got {len(adapter_ids)}."
         )
     x, weight, bias = autocast(x, weight, bias)
     for i, adapter in enumerate(adapters):
-        check(x, weight, adapter.a, adapter.b, adapter.dropout, f"lora_linear_mixed, adapter {i}")
-    return compute_mixed(x, weight, bias, adapters, rows_of(adapter_ids, len(adapters), x.device))
+        check(x, weight, bias, *adapter[:2], adapter.dropout, f"{layer}, adapter {i}")
+    rows = rows_of(adapter_ids, len(adapters), x.device, layer)
+    return compute_mixed(x, weight, bias, adapters, rows)
 
 
 def compute_mixed(

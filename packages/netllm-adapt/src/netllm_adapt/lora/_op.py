@@ -48,7 +48,7 @@ def lora_linear(
     Source: LoRA (Hu et al., ICLR 2022), section 4.1.
     """
     x, weight, bias = autocast(x, weight, bias)
-    check(x, weight, a, b, dropout, "lora_linear")
+    check(x, weight, bias, a, b, dropout, "lora_linear")
     return compute(x, weight, bias, a, b, scale, dropout, seed)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def adapters(
     """
     layers = _layers(model)
     known = list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
-    route = _route(ids, known, names, layers[0].frozen_weight().device)
+    route = _route(ids, known, names, layers)
     for layer in layers:
         _check(layer, [name for name in route.rows if name in layer.lora_A])
     _open.append(route)
@@ -78,6 +79,9 @@ def _use(layers: Sequence[LoraLinear], route: Route) -> Iterator[None]:
 @contextmanager
 def _repeated_with(model: nn.Module, route: Route) -> Iterator[None]:
     """Blocks that transformers checkpoints in this context use ``route`` again in backward."""
+    if not torch.is_grad_enabled():  # a decision is spared the walk over the modules
+        yield
+        return
     blocks: list[Any] = [
         module
         for module in model.modules()
@@ -125,7 +129,7 @@ def train_adapters(model: nn.Module, names: Sequence[str]) -> None:
     layers = _layers(model)
     known = list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
     for name in names:
-        _find(name, known)
+        _find(name, known, _span(layers))
     for layer in layers:
         for matrices in (layer.lora_A, layer.lora_B):
             for name, matrix in matrices.items():
@@ -147,11 +151,18 @@ def _layers(model: nn.Module) -> list[LoraLinear]:
     return found
 
 
-def _find(name: str, known: Sequence[str]) -> int:
+def _span(layers: Sequence[LoraLinear]) -> str:
+    """The first and the last layer, for errors that concern them all."""
+    return f"{layers[0].title} … {layers[-1].title}"
+
+
+def _find(name: str, known: Sequence[str], where: str) -> int:
     if name not in known:
         near = get_close_matches(name, known)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"The adapter must be one of {', '.join(known)}, got {name!r}.{hint}")
+        raise ValueError(
+            f"{where}: the adapter must be one of {', '.join(known)}, got {name!r}.{hint}"
+        )
     return known.index(name)
 
 
@@ -159,19 +170,23 @@ def _route(
     ids: Sequence[str] | Sequence[int] | Tensor,
     known: list[str],
     names: Sequence[str] | None,
-    device: torch.device,
+    layers: Sequence[LoraLinear],
 ) -> Route:
+    where = _span(layers)
     choices = list(known if names is None else names)
     for name in choices:
-        _find(name, [*known, BASE])
+        _find(name, [*known, BASE], where)
     if isinstance(ids, Tensor):
         numbers = ids
     elif all(isinstance(i, str) for i in ids):
         choices = [*known, BASE]
-        numbers = torch.tensor([_find(str(i), choices) for i in ids], dtype=torch.long)
-    else:
+        numbers = torch.tensor([_find(str(i), choices, where) for i in ids], dtype=torch.long)
+    elif all(isinstance(i, Real) for i in ids):
         numbers = torch.tensor(ids)
-    rows = zip(choices, rows_of(numbers, len(choices), device), strict=True)
+    else:
+        raise ValueError(f"{where}: `ids` must all be names or all be numbers, got {ids!r}.")
+    device = layers[0].frozen_weight().device
+    rows = zip(choices, rows_of(numbers, len(choices), device, where), strict=True)
     return Route(len(numbers), {n: at for n, at in rows if isinstance(at, slice) or len(at)})
 
 
