@@ -118,14 +118,15 @@ class Predictor(Adapted):
 
     def hidden(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch width"]:
         """The hidden state of the last token, through the backbone's own modules."""
-        hidden: Tensor = self._rows(observation).through(self.backbone)
+        hidden: Tensor = self.observed(observation).through(self.backbone)
         return hidden
 
     def rows(self, batch: Batch) -> Rows:
         """The tokens of a batch, as they pass through the backbone."""
-        return self._rows(batch.observations)
+        return self.observed(batch.observations)
 
-    def _rows(self, observation: Mapping[str, Tensor]) -> Rows:
+    def observed(self, observation: Mapping[str, Tensor]) -> Rows:
+        """The tokens of observations, as they pass through the backbone."""
         tokens = self.encoder.observe(observation).to(self.dtype)
         count = tokens.shape[1]
         mask = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.adapted import Adapted, Rows
-from netllm_adapt.attention import Ring, cache_argument
+from netllm_adapt.attention import Ring, band, cache_argument
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
+from netllm_adapt.predictor import Predictor
 from netllm_adapt.stream import DecisionStream, Feed
 
 
@@ -70,7 +72,12 @@ class Together(nn.Module):
         return adapters(self.backbone, names)
 
     def hidden(self, batches: Mapping[str, Any]) -> dict[str, Any]:
-        """What each model's `hidden` gives for its batch, from one pass of all rows."""
+        """What each model's `hidden` gives for its batch, from one pass of all rows.
+
+        Raises:
+            ValueError: if there is no batch, or a name is none of the models'.
+        """
+        _check_names(batches, self.models, "`batches`")
         parts = {name: self.models[name].rows(batch) for name, batch in batches.items()}
         longest = max(part.tokens.shape[1] for part in parts.values())
         joined = Rows(
@@ -101,29 +108,54 @@ class TogetherStream:
     """Decide for episodes of several tasks that run side by side, in one pass a step.
 
     Each task's decisions are those of a `DecisionStream` of its own; see there for the arguments
-    of a question.
+    of a question. A predictor's answers are those of `Forecast`; it remembers nothing.
 
     Args:
-        together: models that decide step after step, in eval mode.
-        batch: number of episodes of each.
+        together: the models, in eval mode.
+        batch: number of episodes of each model that decides step after step; of a predictor, the
+            number of observations of a question.
+
+    Raises:
+        ValueError: if a name is none of the models'.
     """
 
     def __init__(self, together: Together, *, batch: Mapping[str, int]) -> None:
         self._together = together
-        self._streams = {
-            name: DecisionStream(together.models[name], batch=count, lean=False)
-            for name, count in batch.items()
-        }
+        _check_names(batch, together.models, "`batch`")
+        self._streams: dict[str, DecisionStream | _Questions] = {}
+        for name, count in batch.items():
+            model = together.models[name]
+            self._streams[name] = (
+                _Questions(model, batch=count)
+                if isinstance(model, Predictor)
+                else DecisionStream(model, batch=count, lean=False)
+            )
+
+    def keep(self, name: str, rows: Int[Tensor, "row"]) -> None:
+        """Go on with some of a task's episodes only, by their numbers among the present ones."""
+        _check_names([name], self._streams, "`name`")
+        self._streams[name].keep(rows)
 
     @torch.inference_mode()
     def decide(
-        self, questions: Mapping[str, tuple[Mapping[str, Any], Tensor, Tensor | None]]
+        self,
+        questions: Mapping[str, tuple[Any, ...]],
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """The next answers of every task that is asked.
 
         Args:
-            questions: by name observation, return-to-go and previous action.
+            questions: by name observation, return-to-go and previous action; of a predictor the
+                observation alone.
+            greedy: the most likely answers, else sampled ones.
+            generator: randomness of sampled answers, drawn in the order of the questions.
+
+        Raises:
+            ValueError: if nothing is asked, or a name is none of the streams'.
         """
+        _check_names(questions, self._streams, "`questions`")
         feeds = {name: self._streams[name].feed(*asked) for name, asked in questions.items()}
         cache = _Joined([(self._streams[name].ring, feed) for name, feed in feeds.items()])
         count = max(feed.tokens.shape[1] for feed in feeds.values())
@@ -140,9 +172,56 @@ class TogetherStream:
             ).last_hidden_state
         rows = hidden.split([len(feed.tokens) for feed in feeds.values()])
         return {
-            name: self._streams[name].answer(own, feed)
+            name: self._streams[name].answer(own, feed, greedy=greedy, generator=generator)
             for own, (name, feed) in zip(rows, feeds.items(), strict=True)
         }
+
+
+class _Questions:
+    """A predictor among streams: what one question passed is forgotten at the next."""
+
+    def __init__(self, model: Predictor, *, batch: int) -> None:
+        self._model = model
+        self._batch = batch
+
+    def keep(self, rows: Int[Tensor, "row"]) -> None:
+        """Ask of so many observations from now on."""
+        self._batch = len(rows)
+
+    def feed(self, observation: Mapping[str, Tensor]) -> Feed:
+        """The observations' tokens, in the slots of a new ring."""
+        tokens = self._model.observed(observation).tokens
+        batch, count, _ = tokens.shape
+        if batch != self._batch:
+            raise ValueError(f"The predictor's `batch` is {self._batch}, got {batch} observations.")
+        self.ring = Ring(batch=batch, device=tokens.device)
+        position = torch.arange(count, device=tokens.device).repeat(batch, 1)
+        step = torch.zeros_like(position)
+        self.ring.place(step, position, window=1)
+        mask = band(step, position, self.ring.step, self.ring.position, window=1)
+        return Feed(tokens, position, mask, [(count, 1)] * batch, observation, None)
+
+    def answer(
+        self,
+        hidden: Float[Tensor, "batch token width"],
+        feed: Feed,
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The answers that the head reads of each last token that was fed."""
+        last = hidden[:, feed.tokens.shape[1] - 1]
+        answer: Tensor = self._model.head.answer(
+            last, feed.observation, greedy=greedy, generator=generator
+        )
+        return answer
+
+
+def _check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    known = list(known)
+    names = list(names)
+    if not names or set(names) - set(known):
+        raise ValueError(f"{what} must name at least one of {known}, and no other, got {names}.")
 
 
 class _Joined:
