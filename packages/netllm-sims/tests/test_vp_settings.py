@@ -163,6 +163,41 @@ def test_own_folders_must_be_there(tmp_path):
         setting("default", trajectories=tmp_path / "gone")
 
 
+def own_data(folder, **points):
+    """A tree in which user `u` of each video has so many points at 5 Hz."""
+    for video, count in points.items():
+        (folder / video).mkdir(parents=True)
+        rows = "\n".join(f"{i / 5:.1f},{i % 90},0" for i in range(count))
+        (folder / video / "u.csv").write_text(f"time,yaw,pitch\n{rows}\n")
+    return folder
+
+
+def test_own_data_too_short_for_any_window_name_the_longest_file_and_what_to_lower(tmp_path):
+    root = own_data(tmp_path / "mine", a=40, b=90)
+    with pytest.raises(
+        ValueError,
+        match=r"b.u\.csv: .*`trim_head` \+ `trim_tail` = 90 points.*30 without a gap, "
+        r"got 90 points at 5 Hz\. Lower `trim_tail` \(to 19 at least\) and `trim_head` \(to 10\)",
+    ):
+        setting("default", trajectories=root).clips("test")
+    (clip,) = setting("default", trajectories=root, videos="b", trim_tail=59).clips("test")
+    assert len(clip) == 1
+    trimmed = setting("default", trajectories=root, trim_head=10, trim_tail=19).clips("test")
+    assert [len(clip) for clip in trimmed] == [1, 5]
+
+
+def test_pairs_left_out_for_being_short_are_told_once(tmp_path, caplog):
+    root = own_data(tmp_path / "mine", a=40, b=200, c=90)
+    config = setting("default", trajectories=root)
+    for _ in range(2):
+        assert [clip.id for clip in config.clips("test")] == ["mine/b/u"]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "2 of the 3 user-video pairs of the test part of mine are too short for any window and "
+        "left out: mine/a/u, mine/c/u."
+    )
+
+
 def test_unseen_settings_have_a_test_part_only(vp_data):
     with pytest.raises(ValueError, match=r"only a `test` part, got 'train'\. Train on `default`"):
         setting("unseen-both", data=vp_data).clips("train")

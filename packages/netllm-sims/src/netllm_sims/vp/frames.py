@@ -122,21 +122,30 @@ def _video(file: Path) -> Frames:
         import imageio.v2 as imageio  # type: ignore[import-not-found, import-untyped]
 
         reader: Any = imageio.get_reader(file, format="FFMPEG")
+        rate_hz, count = float(reader.get_meta_data()["fps"]), int(reader.count_frames())
     except ImportError:
         raise ImportError(_missing("video files", "imageio and imageio-ffmpeg")) from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{file}: the video cannot be opened: {error}") from None
-    rate_hz, count = float(reader.get_meta_data()["fps"]), int(reader.count_frames())
+        raise ValueError(
+            f"{file}: the video cannot be opened: {_last_line(error)}. Is the file whole?"
+        ) from None
 
     def draw(index: int) -> Frame:
         try:
             return np.asarray(reader.get_data(index))
         except (IndexError, OSError, RuntimeError) as error:
             raise ValueError(
-                f"{file}: frame {index} cannot be decoded: {error}. Encode the video again."
+                f"{file}: frame {index} cannot be decoded: {_last_line(error)}. Encode the video "
+                "again."
             ) from None
 
     return Frames(rate_hz, count, draw, str(file))
+
+
+def _last_line(error: Exception) -> str:
+    """Of an error that carries the whole log of a decoder: what it says in the end."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().rstrip(".")
 
 
 def _missing(what: str, library: str) -> str:

@@ -1,5 +1,6 @@
 """Named settings: which head movement is predicted, from how much of the past, and how far."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,6 +17,7 @@ from netllm_sims.vp.loading import GAPS, Gaps
 from netllm_sims.vp.splits import PARTS
 from netllm_sims.vp.trajectories import Clip, Trajectory, cut
 
+_log = logging.getLogger(__name__)
 _DESCRIPTIONS = {
     "default": "Jin2022: 2 s of history, 4 s to predict",
     "unseen-horizon": "Jin2022: 4 s of history, 6 s to predict",
@@ -108,7 +110,7 @@ class Setting:
         """Windows of the user-video pairs of `train`, `valid` or `test`, pair by pair.
 
         The order is fixed: that of the published lists, else of videos and users by name. Pairs
-        too short for any window are absent.
+        too short for any window are absent, which is logged as a warning, once per part.
 
         Args:
             part: `train`, `valid` or `test`.
@@ -116,8 +118,8 @@ class Setting:
             seed: Of that choice.
 
         Raises:
-            ValueError: Unknown part, one that the setting lacks, more pairs than there are, or a
-                file that cannot be read.
+            ValueError: Unknown part, one that the setting lacks, no trajectory long enough for a
+                window, more pairs than there are, or a file that cannot be read.
         """
         if part not in PARTS:
             raise ValueError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}.")
@@ -148,6 +150,7 @@ class Setting:
         """
         if not self.synthetic and self.frames is None:
             return None
+        video = str(video)  # messages show the names of arrays as NumPy's
         longest = self._longest
         if video not in longest:
             raise ValueError(unknown("video", video, list(longest)))
@@ -175,12 +178,33 @@ class Setting:
                 f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
             )
         if part not in self._cut:
-            self._cut[part] = [
-                clip
-                for trajectory in self._trajectories(part)
-                if len(clip := self._windows(trajectory, part))
-            ]
+            trajectories = self._trajectories(part)
+            every = [self._windows(trajectory, part) for trajectory in trajectories]
+            self._cut[part] = [clip for clip in every if len(clip)]
+            if not self._cut[part]:
+                raise ValueError(self._too_short(trajectories, part))
+            if absent := [clip.id for clip in every if not len(clip)]:
+                _log.warning(
+                    "%d of the %d user-video pairs of the %s part of %s are too short for any "
+                    "window and left out: %s.",
+                    len(absent),
+                    len(every),
+                    part,
+                    self.dataset,
+                    ", ".join(absent[:3]) + (", …" if len(absent) > 3 else ""),
+                )
         return self._cut[part]
+
+    def _too_short(self, trajectories: list[Trajectory], part: str) -> str:
+        longest = max(trajectories, key=lambda trajectory: len(trajectory.times_s))
+        gaps = f", {len(longest.breaks)} gaps between them" if longest.breaks else ""
+        return (
+            f"{longest.source or longest.id}: the longest trajectory of the {part} part must have "
+            f"more than `trim_head` + `trim_tail` = {self.trim_head + self.trim_tail} points, and "
+            f"a window of {self.history + self.horizon} without a gap, got {len(longest.times_s)} "
+            f"points at {self.rate_hz:g} Hz{gaps}. Lower `trim_tail` (to {self.horizon - 1} at "
+            f"least) and `trim_head` (to {self.history}), then `horizon` and `history`."
+        )
 
     def _windows(self, trajectory: Trajectory, part: str) -> Clip:
         return cut(
