@@ -210,7 +210,7 @@ def test_without_timm_the_error_says_what_to_install(monkeypatch):
 
 def test_weights_that_timm_does_not_have_are_told_with_the_alternatives():
     features = make(model="vit_base_patch16_gap_224", weights=None, image_size=(64, 128))
-    with pytest.raises(OSError, match=r"could not be had from timm .* `weights='random'`"):
+    with pytest.raises(OSError, match=r"could not be had from timm .* `weights='random'`.*--image"):
         features(noise(1))
 
 

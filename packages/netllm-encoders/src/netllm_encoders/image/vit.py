@@ -99,7 +99,8 @@ def _explained(error: Exception, name: str, weights: str | Path | None) -> Excep
         return OSError(
             f"the weights of {name!r} could not be had from timm ({error}). Get its file where "
             f"there is a network and give it as `weights=`, or take `weights={RANDOM!r}`, whose "
-            "features still tell where something is."
+            "features still tell where something is; netllm adapt vp --image-weights FILE, or "
+            f"{RANDOM}."
         )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ValueError(
