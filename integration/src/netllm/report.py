@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Result:
     """Policies that a checkpoint learned from."""
     validity: float | None = None
     """Share of its answers that were valid, where it counts them."""
+    place: Any = field(default=None, repr=False, compare=False)
+    """The setting itself, for plots that show it; not saved, so None in what was read."""
 
     @property
     def label(self) -> str:
@@ -176,7 +178,8 @@ def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
 
 
 def _result(result: Result) -> dict[str, Any]:
-    document = asdict(result)
+    document = asdict(replace(result, place=None))
+    del document["place"]
     for key in ("sequential", "teachers", "subsets"):
         if not document[key]:
             del document[key]

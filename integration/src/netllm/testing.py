@@ -225,6 +225,7 @@ def _result(
         sequential=entry.sequential,
         teachers=entry.contender.teachers(),
         validity=_validity(outcomes),
+        place=entry.setting,
     )
 
 

@@ -281,6 +281,7 @@ def _example(clip: Clip, predicted_deg: np.ndarray) -> dict[str, Any]:
     window = int(moved.argmax())
     parts = {"history": clip.history_deg, "future": clip.future_deg, "predicted": predicted_deg}
     return {
+        "video": clip.video,
         "time_s": float(clip.time_s[window]),
         **{f"{name}_deg": np.round(values[window], 2).tolist() for name, values in parts.items()},
     }

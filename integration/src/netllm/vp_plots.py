@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from netllm.vp import MAE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+PALE = 0.4
+"""How much of a frame's darkness is kept under the lines of an example."""
 
 
 def horizon(ax: Axes, results: Sequence[Result]) -> Axes:
@@ -32,7 +35,11 @@ def horizon(ax: Axes, results: Sequence[Result]) -> Axes:
 
 
 def example(ax: Axes, results: Sequence[Result]) -> Axes:
-    """The window of the first clip in which the head moves most, on the equirectangular frame."""
+    """The window of the first clip in which the head moves most, on the equirectangular frame.
+
+    A dot ends every answer, so that one which hardly moves, or holds, can be seen too. Below lies
+    the frame on display when it was asked for, where the setting has frames; the middle is yaw 0.
+    """
     seen = results[0].episodes[0]["example"]
     past, future = (np.array(seen[f"{part}_deg"]) for part in ("history", "future"))
     _path(ax, past, color=BOUND, linewidth=3, label="seen")
@@ -41,6 +48,7 @@ def example(ax: Axes, results: Sequence[Result]) -> Axes:
         answer = np.array(result.episodes[0]["example"]["predicted_deg"])
         _path(ax, np.vstack([past[-1:], answer]), label=short(result), **style)
     frame(ax, results)
+    _background(ax, results[0].place, seen)
     ax.set_xlim(-180, 180)
     ax.set_ylim(-90, 90)
     ax.set_aspect("equal")
@@ -48,15 +56,26 @@ def example(ax: Axes, results: Sequence[Result]) -> Axes:
     ax.set_yticks(range(-90, 91, 30))
     ax.set_xlabel(f"longitude °, {results[0].episodes[0]['id']} at {seen['time_s']:.0f} s")
     ax.set_ylabel("latitude °")
-    ax.legend(frameon=False, fontsize="x-small", ncols=2)
+    ax.legend(fontsize="x-small", ncols=2, framealpha=0.8)
     return ax
 
 
+def _background(ax: Axes, place: Any, seen: Mapping[str, Any]) -> None:
+    """The frame on display at the moment of the example, paled so that lines stand out."""
+    frames = None if place is None else place.frames_of(seen["video"])
+    if frames is not None:
+        pale = 255 - (255 - frames.at(seen["time_s"]).astype(float)) * PALE
+        ax.imshow(pale.astype(np.uint8), extent=(-180, 180, -90, 90), zorder=0)
+        ax.grid(visible=False)
+
+
 def _path(ax: Axes, viewports_deg: np.ndarray, **style: Any) -> None:
-    """A line in the frame, broken where it crosses the seam."""
+    """A line in the frame with a dot at its end, broken where it crosses the seam."""
     from netllm_sims.vp.geometry import to_yaw_pitch
 
     # The pitch of a tilted head is not the latitude that it looks at.
     yaw, pitch = to_yaw_pitch(viewports_deg).T
     breaks = np.flatnonzero(np.abs(np.diff(yaw)) > 180) + 1
     ax.plot(np.insert(yaw, breaks, np.nan), np.insert(pitch, breaks, np.nan), **style)
+    # Dots lie above all lines.
+    ax.plot(yaw[-1], pitch[-1], "o", color=style["color"], markeredgecolor="white", zorder=4)
