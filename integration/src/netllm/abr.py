@@ -69,6 +69,7 @@ class ABR:
     published = frozenset({"genet"})
     supervised = False
     validation = 64
+    chooses = True
     chunk = 64
     shard = 256
     trainers: Mapping[str, str] = {"ppo": "netllm_baselines.abr.ppo_training:train_ppo"}

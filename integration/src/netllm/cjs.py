@@ -72,6 +72,7 @@ class CJS:
     published = frozenset({"decima"})
     supervised = False
     validation = 8
+    chooses = True
     chunk = 10
     shard = 4
     trainers: Mapping[str, str] = {

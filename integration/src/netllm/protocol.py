@@ -102,7 +102,9 @@ class Task(Protocol):
     supervised: bool
     """Whether it learns from recorded right answers; else from a pool that policies collect."""
     validation: int | None
-    """How many validation episodes choose a checkpoint unless told otherwise; None: all."""
+    """How many validation episodes a run is validated on unless told otherwise; None: all."""
+    chooses: bool
+    """Whether validation chooses the checkpoint that a run keeps; else it keeps the last one."""
 
     chunk: int
     """Episodes of one piece of `test`'s work. Results may depend on it, never on how many run at
@@ -200,8 +202,9 @@ class Task(Protocol):
         finish: Callable[[Any], None] | None,
         resume: bool,
     ) -> Adapted:
-        """Train the model, and return the checkpoint whose `metric` in `validate` is best.
+        """Train the model, and return the checkpoint kept: whose `metric` in `validate` is best.
 
-        `finish` changes that checkpoint before it is kept for good.
+        That is the last one unless the task `chooses`. `finish` changes that checkpoint before it
+        is kept for good.
         """
         ...

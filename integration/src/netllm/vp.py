@@ -54,6 +54,7 @@ class VP:
     published = frozenset({"track"})
     supervised = True
     validation = None
+    chooses = False
     chunk = 64
     shard = 256
     trainers: Mapping[str, str] = {

@@ -116,7 +116,7 @@ def adapt_command(
     set_: Assignments = (),
     recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008
 ) -> int:
-    """Adapt a frozen language model to a task; keep the checkpoint that validates best.
+    """Adapt a frozen language model to a task; keep the checkpoint that validates best (vp: last).
 
     Args:
         task: What is adapted to, such as abr.
@@ -128,8 +128,8 @@ def adapt_command(
         setting: Where it is validated; the pool's own setting unless given.
         start: A checkpoint to learn on from, in place of a fresh adapter on --backbone.
         target_return: Return asked for at an episode's start; the best on validation if not given.
-        validation: Episodes of the validation part that choose the checkpoint; the task's usual
-            number if not given.
+        validation: Episodes of the validation part to validate on, which choose the checkpoint,
+            but for vp, which keeps the last; the task's usual number if not given.
         resume: Continue a run that was cut off.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
@@ -151,7 +151,10 @@ def adapt_command(
         data=data,
         set=overrides(set_) if set_ else None,
     )
-    print(f"The best checkpoint is {out / 'best'}. Test it: netllm test {task} --checkpoint {out}")
+    kept = "best" if registry.task(task).chooses else "last"
+    print(
+        f"The {kept} checkpoint is {out / 'best'}. Test it: netllm test {task} --checkpoint {out}"
+    )
     return 0
 
 
