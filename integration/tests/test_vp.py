@@ -1,6 +1,7 @@
 """Viewport prediction from end to end, on the tiny backbone and generated head movement."""
 
 import json
+from dataclasses import replace
 
 import netllm
 import numpy as np
@@ -9,7 +10,7 @@ from netllm.vp import VP, Extended
 from netllm.vp_windows import Sight, Windows
 from netllm_adapt import Predictor, Recipe
 from netllm_sims.vp import rollout, setting, wrap_deg
-from netllm_sims.vp.geometry import mirrored, turned
+from netllm_sims.vp.geometry import mirrored, to_yaw_pitch, turned
 
 FLAGS = [
     *("--steps", "4", "--batch", "8", "--layers", "1", "--rank", "2"),
@@ -58,6 +59,29 @@ def test_a_checkpoint_stands_beside_hold_last_and_is_drawn(run, netllm, tmp_path
         "horizon.png",
         "example.png",
     }
+
+
+def test_the_example_lies_on_the_frame_on_display_and_every_answer_ends_in_a_dot():
+    from matplotlib.figure import Figure
+    from netllm import vp_plots
+
+    results = netllm.test(
+        "vp", policy=["hold-last", "velocity"], setting="synthetic", episodes=1
+    ).results
+    ax = vp_plots.example(Figure().subplots(), results)
+    (image,) = ax.images
+    assert tuple(image.get_extent()) == (-180, 180, -90, 90)
+    seen = results[0].episodes[0]["example"]
+    shown = results[0].place.frames_of(seen["video"]).at(seen["time_s"]).astype(float)
+    pale = np.asarray(image.get_array(), dtype=float)
+    assert np.corrcoef(pale.ravel(), shown.ravel())[0, 1] > 0.99
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert len(dots) == 4  # seen, came, two answers
+    last = to_yaw_pitch(np.array(seen["history_deg"][-1]))
+    held = [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots]
+    assert any(np.allclose(dot, last, atol=0.1) for dot in held)
+    saved = [replace(result, place=None) for result in results]
+    assert not vp_plots.example(Figure().subplots(), saved).images
 
 
 def test_the_mean_counts_windows_not_pairs(place):
@@ -154,6 +178,36 @@ def test_images_where_there_are_no_frames_are_refused(netllm, tmp_path):
         Sight(recorded, {"weights": "random"})
 
 
+def test_another_rate_than_the_learned_one_is_refused_unless_the_checkpoint_is_silent(run):
+    model = Predictor.from_pretrained(run / "best")
+    assert model.task["rate_hz"] == 5
+    other = setting("synthetic", rate_hz=10)
+    with pytest.raises(ValueError, match=r"adapted to 5 points per second.*has 10.*rate_hz=5, "):
+        Extended(model, other)
+    del model.task["rate_hz"]
+    Extended(model, other)
+
+
+def test_a_checkpoint_of_own_data_names_their_folder_and_a_test_elsewhere_says_so(netllm, tmp_path):
+    for user in ("a", "b", "c", "d", "e", "f"):
+        rows = "\n".join(f"{i / 5:.1f},{i % 90},0" for i in range(100))
+        (tmp_path / "heads" / "v").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "heads" / "v" / f"{user}.csv").write_text(f"time,yaw,pitch\n{rows}\n")
+    out, own = tmp_path / "run", ("--set", f"trajectories={tmp_path / 'heads'}")
+    code, text, err = netllm("adapt", "vp", "--backbone", "tiny-random", "--out", out, *own, *FLAGS)
+    assert code == 0, err
+    assert text.startswith("The last checkpoint is ")
+    facts = Predictor.from_pretrained(out / "best").task
+    assert facts["overrides"] == {"trajectories": "heads"}
+    assert "| overrides | trajectories=heads |" in (out / "best" / "README.md").read_text()
+    test = ("test", "vp", "--checkpoint", out, "--json")
+    _, there, _ = netllm(*test, *own)
+    _, elsewhere, _ = netllm(*test, "--setting", "synthetic", "--episodes", "1")
+    note = "was adapted with --set trajectories=heads, which this test does not have"
+    assert note in " ".join(json.loads(elsewhere)["provenance"]["notes"])
+    assert note not in " ".join(json.loads(there)["provenance"]["notes"])
+
+
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
@@ -182,8 +236,6 @@ def test_the_recipe_sees_no_images_unless_asked():
 
 
 def test_scratch_trains_as_many_parameters_as_the_adapter_within_a_tenth(place):
-    from dataclasses import replace
-
     from netllm.adapting import build_model, trainable
 
     task = VP()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.contender import checkpoint_folder
 from netllm.intervals import mean_of
-from netllm.provenance import provenance
+from netllm.provenance import nameable, provenance
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
@@ -43,7 +43,9 @@ def adapt(
     set: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Adapted:
-    """Adapt a language model to a task, and return the checkpoint that validated best.
+    """Adapt a language model to a task, and return the checkpoint that is kept.
+
+    It is the one that validated best, or the last where the task does not choose (`vp`).
 
     Args:
         task: `abr`, `vp`, or another installed task.
@@ -57,8 +59,8 @@ def adapt(
         start: a checkpoint to learn on from, in place of a fresh adapter; its backbone is kept.
         target_return: return that the model is asked for at the start of an episode; if None, the
             one of the task's candidates that validates best.
-        validation: episodes of the validation part that choose the checkpoint; the task's usual
-            number if None.
+        validation: episodes of the validation part to validate on, and to choose by; the task's
+            usual number if None.
         resume: continue a run that was cut off.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override; the pool's own overrides if None.
@@ -76,7 +78,8 @@ def adapt(
             "Leave --pool out; choose the data with --setting, --data or --set."
         )
     collections = _collections(task, path)
-    place = _place(found, setting, data, set, collections)
+    overrides = _overrides(set, collections)
+    place = _place(found, setting, data, overrides, collections)
     experience = found.experience(path, place, chosen)
     model: Any = (
         build_model(found, place, backbone, chosen) if start is None else _start(task, str(start))
@@ -84,7 +87,7 @@ def adapt(
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
         model.target_return = targets[0]
-    model.task |= facts_of(found, place, collections)
+    model.task |= facts_of(found, place, collections, overrides)
     metric = found.metrics[0]
     validate = validator(found, place, found.validation if validation is None else validation)
     return found.fit(
@@ -149,18 +152,24 @@ def _place(
     task: Task,
     name: str | None,
     data: str | Path | None,
-    set: Mapping[str, Any] | None,
+    overrides: Mapping[str, Any],
     collections: Sequence[Mapping[str, Any]],
 ) -> Any:
     """The setting to validate in: as asked for, else the pool's own."""
     own: Mapping[str, Any] = collections[0] if collections else {}
     if name is None and any(other["setting"] != own["setting"] for other in collections):
         raise ValueError("The pool mixes settings: say where to validate with --setting.")
-    return task.setting(
-        name or own.get("setting", "default"),
-        data=data,
-        **(set if set is not None else own.get("overrides", {})),
-    )
+    return task.setting(name or own.get("setting", "default"), data=data, **overrides)
+
+
+def _overrides(
+    set: Mapping[str, Any] | None, collections: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Fields of the setting as asked for, else the pool's own."""
+    if set is not None or not collections:
+        return set or {}
+    pooled: Mapping[str, Any] = collections[0].get("overrides", {})
+    return pooled
 
 
 def _start(task: str, name: str) -> Adapted:
@@ -230,7 +239,12 @@ def trainable(model: Adapted) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def facts_of(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def facts_of(
+    task: Task,
+    setting: Any,
+    collections: Sequence[Mapping[str, Any]],
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
     """What the checkpoint says of itself: setting, data, teachers, command, versions."""
     drivers = [name for one in collections for name in one.get("policies", [])]
     teachers = [
@@ -241,6 +255,7 @@ def facts_of(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]])
     return {
         "task": task.name,
         "setting": setting.name,
+        "overrides": nameable(overrides),
         "data": "synthetic" if setting.synthetic else "real",
         "teachers": list(dict.fromkeys(teachers)),
         "collected by": list(dict.fromkeys(drivers)),
@@ -253,7 +268,8 @@ def facts_of(task: Task, setting: Any, collections: Sequence[Mapping[str, Any]])
 def _summary(collection: Mapping[str, Any]) -> str:
     """How a part of the pool was collected, in the words of `netllm rl-collect`."""
     names = ("relabel", "soft", "epsilon", "seed", "overrides")
-    return ", ".join(f"{name} {collection[name]}" for name in names if name in collection)
+    told = {**collection, "overrides": nameable(collection.get("overrides", {}))}
+    return ", ".join(f"{name} {told[name]}" for name in names if name in collection)
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,11 +54,18 @@ class Contender:
 
     def teachers(self) -> tuple[str, ...]:
         """The policies that a checkpoint learned from, as it says itself."""
+        return tuple(self._facts().get("teachers", ()))
+
+    def overrides(self) -> dict[str, Any]:
+        """The fields of its setting that a checkpoint was adapted with, as it says itself."""
+        return dict(self._facts().get("overrides", {}))
+
+    def _facts(self) -> dict[str, Any]:
         if self.checkpoint is None:
-            return ()
+            return {}
         config = self._folder() / "config.json"
-        facts = json.loads(config.read_text(encoding="utf-8")).get("task", {})
-        return tuple(facts.get("teachers", ()))
+        facts: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")).get("task", {})
+        return facts
 
     def _folder(self) -> Path:
         return checkpoint_folder(self.task, str(self.checkpoint), home=self.home)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = (
@@ -30,6 +32,22 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def nameable(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overridden fields of a setting as a checkpoint may tell them: of folders and files the name.
+
+    Where they lie is nobody's business, and differs from machine to machine.
+    """
+    return {field: _named(value) for field, value in overrides.items()}
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_named(one) for one in value]
+    if isinstance(value, Path) or (isinstance(value, str) and value):
+        return Path(value).expanduser().resolve().name
+    return value
 
 
 def _version(package: str) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from netllm import registry
 from netllm.contender import Contender
 from netllm.protocol import Outcome, Task
-from netllm.provenance import provenance
+from netllm.provenance import nameable, provenance
 from netllm.report import Report, Result, compare, subsets, summarise
 
 
@@ -106,12 +106,13 @@ def test(
         _result(found, entry, [next(outcomes) for _ in entry.works], members[entry.setting.name])
         for entry in entries
     ]
+    notes = [*_notes(settings, results), *_elsewhere(contenders, nameable(set or {}))]
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
     facts["left_out"] = {name: reasons for name, reasons in left_out.items() if reasons}
     return Report(
         results=results,
         comparisons=compare(results, found, members),
-        provenance=provenance(**facts, data=_data(settings), notes=list(_notes(settings, results))),
+        provenance=provenance(**facts, data=_data(settings), notes=notes),
         metrics=found.metrics,
         bounds=found.bounds,
     )
@@ -259,4 +260,17 @@ def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
             yield (
                 f"{result.label} in {result.setting}: {1 - result.validity:.1%} of its answers "
                 "were not valid. Its figures are of what it put in their place."
+            )
+
+
+def _elsewhere(contenders: Sequence[Contender], overrides: Mapping[str, Any]) -> Iterator[str]:
+    """Which checkpoints were adapted to another setting than this one, by what they say."""
+    for one in contenders:
+        own = one.overrides()
+        missing = [key for key in own if overrides.get(key) != own[key]]
+        if missing:
+            fields = " ".join(f"{key}={own[key]}" for key in missing)
+            yield (
+                f"{one.checkpoint} was adapted with --set {fields}, which this test does not have: "
+                "other data or another environment than it learned from."
             )

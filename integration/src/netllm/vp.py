@@ -130,7 +130,10 @@ class VP:
         from netllm.vp_windows import Windows
 
         return Windows(
-            setting.clips("train"), front_deg=setting.front_deg, sight=_sight(setting, recipe)
+            setting.clips("train"),
+            front_deg=setting.front_deg,
+            rate_hz=setting.rate_hz,
+            sight=_sight(setting, recipe),
         )
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
@@ -198,7 +201,7 @@ class VP:
         from netllm_adapt import fit_supervised
 
         del run["finish"]
-        model.task["front_deg"] = experience.front_deg
+        model.task |= {"front_deg": experience.front_deg, "rate_hz": experience.rate_hz}
         return fit_supervised(model, experience, **(run | {"metric": ""}))
 
 
@@ -208,6 +211,9 @@ class Extended:
     Of a longer history the model reads the last points that it knows; of a longer horizon it
     predicts the rest from its own predictions. A multimodal model sees the frame on display at the
     last known point. The world is turned so that its front lies where it did in training.
+
+    Raises:
+        ValueError: if the setting has another rate, see `check_rate`.
     """
 
     def __init__(self, model: Predictor, setting: Setting) -> None:
@@ -215,6 +221,7 @@ class Extended:
 
         from netllm.vp_windows import Sight
 
+        check_rate(model, setting)
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
         self._turn_deg = model.task.get("front_deg", setting.front_deg) - setting.front_deg
@@ -237,6 +244,22 @@ class Extended:
             lambda seen: self._forecast.act({"viewport_deg": seen, **image}),
         )
         return turned(answer, -self._turn_deg)
+
+
+def check_rate(model: Predictor, setting: Setting) -> None:
+    """Refuse a setting whose points lie closer or farther apart than a model has learned.
+
+    Raises:
+        ValueError: if the rates differ; a checkpoint that does not tell its own is taken as it is.
+    """
+    learned_hz = model.task.get("rate_hz", setting.rate_hz)
+    if learned_hz != setting.rate_hz:
+        raise ValueError(
+            f"This model was adapted to {learned_hz:g} points per second, setting "
+            f"{setting.name!r} has {setting.rate_hz:g}, so it would take every point for another "
+            f"moment. Test it with --set rate_hz={learned_hz:g}, which resamples, or adapt one "
+            f"with --set rate_hz={setting.rate_hz:g}."
+        )
 
 
 def extended(

@@ -28,7 +28,7 @@ from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.predictor import Batch
 from torch import Tensor, nn
 
-from netllm.vp import VP, extended
+from netllm.vp import VP, check_rate, extended
 from netllm.vp_text_parts import Answer, History, read
 
 if TYPE_CHECKING:
@@ -194,9 +194,13 @@ class TextPolicy:
     Of a longer history the model reads the last points that it knows; of a longer horizon it
     predicts the rest from its own predictions. For an answer that is not valid the last viewport
     is held.
+
+    Raises:
+        ValueError: if the setting has another rate, see `netllm.vp.check_rate`.
     """
 
     def __init__(self, model: TextPredictor, setting: Setting) -> None:
+        check_rate(model, setting)
         self._model = model.eval()
         self._horizon = setting.horizon
         self.reset(0)
@@ -299,7 +303,10 @@ def train(
     recipe = changed(task.recipe(backbone), changes)
     plain: Any = task
     model: Any = build_model(plain, setting, backbone, recipe)
-    model.task |= facts_of(plain, setting, []) | ({"command": command} if command else {})
+    folders = {"trajectories": setting.trajectories, "frames": setting.frames}
+    own = {name: folder for name, folder in folders.items() if folder is not None}
+    model.task |= facts_of(plain, setting, [], own) | {"rate_hz": setting.rate_hz}
+    model.task |= {"command": command} if command else {}
     fitted: Any = fit_supervised(
         model, task.experience(None, setting, recipe), recipe=recipe, out=out
     )

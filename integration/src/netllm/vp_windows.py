@@ -26,6 +26,7 @@ class Windows(Examples):
     Args:
         clips: the recordings.
         front_deg: yaw of their videos' front.
+        rate_hz: points per second.
         sight: makes the features of frames; None for none.
 
     Raises:
@@ -33,9 +34,15 @@ class Windows(Examples):
     """
 
     def __init__(
-        self, clips: Sequence[Clip], *, front_deg: float = 0.0, sight: Sight | None = None
+        self,
+        clips: Sequence[Clip],
+        *,
+        front_deg: float = 0.0,
+        rate_hz: float = 5.0,
+        sight: Sight | None = None,
     ) -> None:
         self.front_deg = front_deg
+        self.rate_hz = rate_hz
         lengths = [len(clip.time_s) for clip in clips]
         history, future = (
             np.concatenate([getattr(clip, name) for clip in clips])

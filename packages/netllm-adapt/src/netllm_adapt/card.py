@@ -13,8 +13,14 @@ _OWN = {
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    told = {name: value for name, value in values.items() if value not in ("", [], None)}
-    return "\n".join(f"| {name} | {value} |" for name, value in told.items())
+    told = {name: value for name, value in values.items() if value not in ("", [], {}, None)}
+    return "\n".join(f"| {name} | {_cell(value)} |" for name, value in told.items())
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return ", ".join(f"{name}={one}" for name, one in value.items())
 
 
 def model_card(config: Mapping[str, Any]) -> str:
