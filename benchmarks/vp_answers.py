@@ -5,10 +5,11 @@
 Latency of one 20-step answer, batch 1, one core, low-rank matrices merged, in turn and in CPU time,
 since other work may share the machine. Four ways: ours (encoder, one pass, head), as it is used and
 through the library's modules; the reference's structure, 20 passes of the library over 10 + k
-tokens, k = 0...19, without cache, each followed by the same head (its encoding of every new point
-is left out, in its favour); an answer as text after our encoder's tokens (`token`), and after the
-history as text (`prompt`), through the library with its cache, as many tokens as the recorded
-answer has. Latency does not depend on weights, so that it needs no training.
+tokens, a token per known point and per answered one, k = 0...19, without cache, each followed by
+the same head (its encoding of every new point is left out, in its favour); an answer as text after
+our encoder's tokens (`token`), and after the history as text (`prompt`), through the library with
+its cache, as many tokens as the recorded answer has. Latency does not depend on weights, so that it
+needs no training.
 
 Then, unless `--steps 0`, both text models are trained for so many steps of 8 examples, ours on as
 many with `--checkpoint fresh` (else it is the shipped one), and answer some windows of the
@@ -28,14 +29,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from _machine import machine
 from netllm import registry
 from netllm.adapting import build_model
 from netllm.contender import Contender
 from netllm.intervals import mean_of
+from netllm.provenance import nameable
 from netllm.vp import VP
 from netllm.vp_text import Prompt, TextPredictor, Token, train
 from netllm.vp_text_parts import is_valid
 from netllm_adapt import Forecast, Predictor
+from netllm_adapt.adapted import embedding_width
+from netllm_encoders import Viewport
 from netllm_sims.vp import Clip, Setting
 from torch import Tensor
 
@@ -72,12 +77,15 @@ def some_windows(place: Setting, count: int) -> list[Clip]:
     ]
 
 
-def reference(model: Predictor, horizon: int) -> Callable[[dict[str, Tensor], Tensor], None]:
-    """A pass per point over everything before it."""
+def reference(model: Predictor, place: Setting) -> Callable[[dict[str, Tensor], Tensor], None]:
+    """A pass per point over everything before it, of which every point is a token of its own."""
+    horizon = place.horizon
+    encoder = Viewport(width=embedding_width(model.backbone), history=place.history, group=1).eval()
 
     @torch.inference_mode()
     def answer(observation: dict[str, Tensor], _: Tensor) -> None:
-        known = model.encoder.observe(observation)[:, :-1].to(model.dtype)
+        known = encoder.observe(observation)[:, :-1].to(model.dtype)
+        assert known.shape[1] == place.history
         tokens = torch.cat([known, known[:, -1:].expand(-1, horizon - 1, -1)], dim=1)
         for k in range(horizon):
             seen = tokens[:, : known.shape[1] + k]
@@ -120,7 +128,7 @@ def latencies(place: Setting, clips: list[Clip], args: argparse.Namespace) -> di
     calls = {
         "ours": one_pass(ours, lean=None),
         "ours, library": one_pass(ours, lean=False),
-        "reference": reference(ours, place.horizon),
+        "reference": reference(ours, place),
         **{name: text(model) for name, model in texts.items()},
     }
     windows = pairs(clips)
@@ -131,7 +139,7 @@ def latencies(place: Setting, clips: list[Clip], args: argparse.Namespace) -> di
         model.write(observation, tokens=3)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     written: list[int] = []
-    for _ in range(2 if args.quick else args.rounds):
+    for _ in range(args.rounds):
         observation, future = next(windows)
         written.append(len(texts["token"].answers(future)[0]))
         for name, call in calls.items():
@@ -295,7 +303,14 @@ def options() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.steps, args.windows = min(args.steps, 2), min(args.windows, 4)
+        args.rounds = min(args.rounds, 2)
     return args
+
+
+def arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What was measured: every argument; of folders the name, None for all layers."""
+    told = {name: value for name, value in vars(args).items() if name not in ("json", "data")}
+    return nameable(told)
 
 
 def main() -> None:
@@ -313,7 +328,13 @@ def main() -> None:
     show_latencies(speed)
     quality_rows = qualities(place, clips, args) if args.steps else []
     if args.json:
-        results = {"latency": speed, "validation": quality_rows, "synthetic": place.synthetic}
+        results = {
+            "machine": machine(),
+            "arguments": arguments(args),
+            "latency": speed,
+            "validation": quality_rows,
+            "synthetic": place.synthetic,
+        }
         args.json.write_text(json.dumps(results, indent=2, default=float) + "\n")
     same = speed["reference"]["cpu_ms"]["p50"] / speed["ours, library"]["cpu_ms"]["p50"]
     factors = {name: f"{row['factor']:.1f}x" for name, row in speed.items()}
