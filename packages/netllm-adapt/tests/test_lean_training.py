@@ -137,6 +137,26 @@ def test_gradients_may_be_asked_for_twice() -> None:
     assert torch.equal(once, again)
 
 
+def test_a_large_pass_keeps_no_probabilities_and_gives_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, sizes, results = llama("bfloat16"), [], []
+    for kept in (2 * TOKENS, 2 * TOKENS - 1):
+        monkeypatch.setattr(parts, "_KEPT", kept)
+        seen: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, seen=seen: seen.append(t.nbytes) or t, lambda t: t
+        ):
+            results.append(passed(model, masks(4)))
+        sizes.append(sum(seen))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    blocks = parts.blocks_of(masks(4), torch.bfloat16, heads=1, groups=1)
+    assert blocks is not None
+    config = model.config
+    heads = 2 * config.num_attention_heads * config.num_hidden_layers  # in two rows
+    assert sizes[0] - sizes[1] == sum(block.bias.nbytes for block in blocks) * heads
+
+
 def test_the_gates_gradient_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_CACHED", 2 * 3)
     gate, up = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))

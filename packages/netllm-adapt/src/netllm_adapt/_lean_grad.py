@@ -23,6 +23,9 @@ _QUERIES = 64
 _KEYS = 32
 """A block's keys begin and end at multiples of this, so that rows of scores fill whole vectors."""
 
+_KEPT = 2048
+"""Tokens of a pass whose attention keeps its probabilities; of more they are computed again."""
+
 
 class NormOfSum(torch.autograd.Function):
     """``x + y``, and its RMS norm; ``y`` may be None.
@@ -167,7 +170,7 @@ class Turn(NamedTuple):
 
 
 class Attend(torch.autograd.Function):
-    """Banded attention with rotary positions and grouped queries; probabilities are kept.
+    """Banded attention with rotary positions and grouped queries.
 
     Keys that no query of a block attends are left out, which torch's own kernel does for plain
     causal masks alone. Sums over probabilities are products of matrices.
@@ -197,16 +200,15 @@ class Attend(torch.autograd.Function):
         room = q.new_empty(len(keys) * max(block.bias[0].numel() for block in blocks))
         seen, kept = torch.empty_like(q, memory_format=torch.contiguous_format), []
         into = _by_head(seen, heads, k.shape[2])
-        for start, stop, first, last, bias in blocks:
+        for block in blocks:
+            start, stop, first, last, _ = block
             query = q.new_empty(rows, heads, groups, stop - start, dim)
             turns[0].turn(parts[..., start:stop, :], query, start)
             flat = query.view(len(keys), -1, dim)
-            score = _shaped(room, len(keys), *bias.shape[1:])
-            torch.baddbmm(bias, flat, keys_t[..., first:last], out=score)
-            share = torch.softmax(score, -1)
+            share = _shares(block, flat, keys_t, room)
             found = torch.bmm(share, values[:, first:last])
             into[..., start:stop, :] = found.view(query.shape)
-            kept += [flat, share]
+            kept += [flat, share if rows * tokens <= _KEPT else None]
         ctx.save_for_backward(keys, values, *kept)
         ctx.rest = heads, turns, blocks
         return seen
@@ -223,11 +225,14 @@ class Attend(torch.autograd.Function):
         parts = _by_head(grad, heads, narrow)
         dq = grad.new_empty(rows, tokens, width)
         of_q = _by_head(dq, heads, narrow)
+        keys_t = _transposed(keys) if kept[1] is None else None
         values_t = _transposed(values)
-        room = grad.new_empty(max(share.numel() for share in kept[1::2]))
+        room = grad.new_empty(len(keys) * max(block.bias[0].numel() for block in blocks))
         dk, dv = torch.zeros_like(keys), torch.zeros_like(values)
         for block, query, share in zip(blocks, kept[::2], kept[1::2], strict=True):
             at, near = slice(block.start, block.stop), slice(block.first, block.last)
+            if keys_t is not None:
+                share = _shares(block, query, keys_t, room)
             mine = parts[..., at, :].reshape(query.shape)
             dv[:, near].baddbmm_(share.transpose(1, 2), mine)
             score = torch.bmm(mine, values_t[..., near], out=_shaped(room, *share.shape))
@@ -240,6 +245,13 @@ class Attend(torch.autograd.Function):
         turns[1].back(dk.view(shape), _by_head(of_k, heads, narrow)[:, :, 0])
         _by_head(of_v, heads, narrow)[:, :, 0] = dv.view(shape)
         return dq, of_k, of_v, None, None, None
+
+
+def _shares(block: Block, queries: Tensor, keys_t: Tensor, room: Tensor) -> Tensor:
+    """What each query of a block gives to each of its keys; scores lie in ``room``."""
+    score = _shaped(room, len(queries), *block.bias.shape[1:])
+    torch.baddbmm(block.bias, queries, keys_t[..., block.first : block.last], out=score)
+    return torch.softmax(score, -1)
 
 
 def _transposed(x: Float[Tensor, "matrix token dim"]) -> Float[Tensor, "matrix dim token"]:
