@@ -10,18 +10,38 @@ import json
 import multiprocessing
 import resource
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 GIB = 2**30
-BATCH, TOKENS = 8, 384
+BATCH, TOKENS, RANK = 8, 384, 32
 
 
 def adapt(backbone: str, steps: int) -> None:
-    """Optimiser steps of 8 rows of 384 tokens, all layers, the default micro-batch."""
+    """Optimiser steps of 8 rows of 384 tokens at once, all layers."""
+    from netllm_adapt import add_lora, load_backbone
+
+    train(add_lora(load_backbone(backbone), rank=RANK), backbone, steps)
+
+
+def adapt_peft(backbone: str, steps: int) -> None:
+    """The same through PEFT's own layers and the library's own modules."""
+    from netllm_adapt import load_backbone
+    from netllm_adapt.lean_training import library_training
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"])
+    with library_training(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train(get_peft_model(load_backbone(backbone), config), backbone, steps)
+
+
+def train(lora: Any, backbone: str, steps: int) -> None:
+    """The project's training loop over synthetic episodes, no row left for a further pass."""
     import numpy as np
-    from netllm_adapt import AdaptedModel, BackboneSpec, Episode, Recipe, add_lora, load_backbone
+    from netllm_adapt import AdaptedModel, BackboneSpec, Episode, Recipe
     from netllm_adapt.training import fit
     from netllm_encoders import Step
     from netllm_heads import Categorical
@@ -42,17 +62,17 @@ def adapt(backbone: str, steps: int) -> None:
         )
         for i in range(BATCH)
     ]
-    plain = load_backbone(backbone)
-    width = plain.config.hidden_size
+    width = lora.config.hidden_size
     model = AdaptedModel(
-        backbone=add_lora(plain, rank=32),
+        backbone=lora,
         encoder=Step(width=width, fields={f: {"kind": "scalar"} for f in fields}, actions=6),
         head=Categorical(width=width, answers=6),
         spec=BackboneSpec(backbone),
         segment=TOKENS,
     )
+    recipe = Recipe(steps=steps, batch=BATCH, micro_batch=BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        fit(model, episodes, recipe=Recipe(steps=steps, batch=BATCH), out=Path(folder) / "run")
+        fit(model, episodes, recipe=recipe, out=Path(folder) / "run")
 
 
 def collect(_: str, episodes: int) -> None:
@@ -86,7 +106,8 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "adapt": Part(f"adapting at batch {BATCH} x {TOKENS} tokens", adapt, 4, 2),
+    "adapt": Part(f"adapting {BATCH} x {TOKENS} tokens at once", adapt, 4, 2),
+    "adapt_peft": Part("the same with PEFT's own layers", adapt_peft, 4, 2),
     "collect": Part("collecting", collect, 2000, 200),
     "evaluate_cjs": Part("testing cjs", evaluate, 20, 1),
 }
