@@ -256,6 +256,12 @@ def main() -> None:
             f"{lora['peak_gib'] / full['peak_gib'] - 1:+.0%} memory and "
             f"{lora['step_cpu_s'] / full['step_cpu_s'] - 1:+.0%} time of full fine-tuning"
         )
+    else:
+        least = min(results, key=lambda name: results[name]["peak_gib"])
+        print(
+            f"of {len(results)} methods {least} takes the least memory, "
+            f"{results[least]['peak_gib']:.2f} GiB, at {results[least]['step_cpu_s']:.2f} s a step"
+        )
 
 
 def held(file: Path | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The README's table of speed and memory: goal, figure and command of every measurement.
 
-    python benchmarks/performance.py [--results DIR] [--readme]
+    python benchmarks/performance.py [--results DIR] [--readme] [--json FILE]
 
 Measures nothing: it reads what the named commands wrote with `--json`. `--readme` puts the table
 between the marks in README.md.
@@ -120,7 +120,7 @@ ROWS = (
         20,
     ),
     Row(
-        "peak memory of adapting SmolLM2-135M, 8 x 384 tokens",
+        "peak memory of adapting SmolLM2-135M, 8 x 384 tokens at once",
         "memory",
         lambda d: d["adapt_gib"],
         most=2.2,
@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="does nothing: it is quick")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--json", type=Path, help="the figures, with their goals")
     args = parser.parse_args()
     text = table(args.results)
     print(text)
@@ -204,6 +205,13 @@ def main() -> None:
         before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
         after = rest.split(END)[1]
         readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    if args.json:
+        figures = [
+            {"what": row.what, "script": row.script, "goal": row.goal, "value": value}
+            | {"met": row.meets(value)}
+            for row, value in measured(args.results)
+        ]
+        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     rows = [(row, value) for row, value in measured(args.results) if row.goal]
     print(f"{sum(row.meets(value) for row, value in rows)} of {len(rows)} goals are met")
 
