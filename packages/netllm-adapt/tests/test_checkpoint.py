@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
-from netllm_adapt.files import new_folder
 from netllm_adapt.segments import Segment, collate
+from transformers import LlamaConfig, LlamaModel
 
+Room = Callable[[int], AbstractContextManager[None]]
 BATCH = collate([make_episode(6, seed=0)], [Segment(0, 0, 0, 6)])
 
 
@@ -60,20 +64,32 @@ def test_saving_again_replaces_the_checkpoint_whole(model: AdaptedModel, tmp_pat
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_failed_save_leaves_the_old_checkpoint(model: AdaptedModel, tmp_path: Path) -> None:
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_failed_save_leaves_the_old_checkpoint_and_says_what_to_do(
+    model: AdaptedModel, tmp_path: Path, room: Room
+) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
-    before = (folder / "config.json").read_bytes()
+    before = content(folder)
+    torch.nn.init.normal_(model.head.linear.weight)
+    # Room for no file, for all but the largest, and what lies between.
+    for size in sorted({len(file) for file in before.values()}):
+        with room(size - 1), pytest.raises(OSError, match=r"Free space .*--resume.*checkpoint'$"):
+            model.save_pretrained(folder)
+        assert content(folder) == before
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    model.save_pretrained(folder)
+    assert content(folder) != before
 
-    def write_to_a_full_disk() -> None:
-        with new_folder(folder) as work:
-            (work / "config.json").write_text("half")
-            with Path("/dev/full").open("w") as full:
-                full.write("x")
 
-    with pytest.raises(OSError, match="No space left"):
-        write_to_a_full_disk()
-    assert (folder / "config.json").read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+def test_a_first_save_that_fails_leaves_nothing(
+    model: AdaptedModel, tmp_path: Path, room: Room
+) -> None:
+    with room(2_000), pytest.raises(OSError, match="checkpoint"):
+        model.save_pretrained(tmp_path / "runs" / "checkpoint")
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def edit(folder: Path, **changes: object) -> None:
@@ -81,10 +97,43 @@ def edit(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_checkpoint_of_another_width_names_the_file(model: AdaptedModel, tmp_path: Path) -> None:
+def test_a_configuration_of_another_width_names_the_file(
+    model: AdaptedModel, tmp_path: Path
+) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
     edit(folder, encoder={"name": "linear", "config": {"width": 32}})
-    with pytest.raises(ValueError, match=r"encoder\.safetensors: cannot be loaded"):
+    told = r"encoder\.safetensors: its weights must be as config\.json .* from one checkpoint"
+    with pytest.raises(ValueError, match=told):
+        AdaptedModel.from_pretrained(folder)
+
+
+def save_llama(folder: Path, width: int) -> None:
+    config = {"hidden_size": width, "intermediate_size": 2 * width, "vocab_size": 32}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    LlamaModel(LlamaConfig(**config, **sizes)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_a_backbone_of_another_width_is_refused(
+    registered_parts: None, tmp_path: Path, width: int
+) -> None:
+    backbone = tmp_path / "llm"
+    save_llama(backbone, 64)
+    spec = BackboneSpec(str(backbone), dtype="float32")
+    model = AdaptedModel(
+        backbone=add_lora(load_backbone(spec.name, dtype=spec.dtype), rank=2),
+        encoder=LinearEncoder(64),
+        head=LinearHead(64),
+        spec=spec,
+        window=4,
+        segment=24,
+    )
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    AdaptedModel.from_pretrained(folder)
+    shutil.rmtree(backbone)
+    save_llama(backbone, width)
+    told = r"adapter_model\.safetensors must fit the backbone; was it made for another one\?"
+    with pytest.raises(ValueError, match=told):
         AdaptedModel.from_pretrained(folder)
 
 

@@ -228,7 +228,8 @@ def test_a_full_disk_leaves_nothing_half_visible(tmp_path: Path, before: int) ->
         [sys.executable, "-c", FILL_THE_DISK, tmp_path], capture_output=True, text=True
     )
     assert run.returncode == 1
-    assert "File too large; what was written before is complete. Make room and" in run.stderr
+    assert "File too large; what was there before is unchanged. Free space" in run.stderr
+    assert "then collect the missing episodes again" in run.stderr
     assert str(tmp_path / f"shard-0000{before}.parquet") in run.stderr
     assert names(tmp_path) == listing
     if before:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import nn
 from netllm_adapt.adapted import Adapted, BackboneSpec
 from netllm_adapt.backbone import is_scratch, load_backbone
 from netllm_adapt.card import model_card
-from netllm_adapt.files import new_folder
+from netllm_adapt.files import new_folder, read_json
 from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.predictor import Predictor
 
 VERSION = 1
+_THEN = "save again; a run of `netllm adapt` goes on with --resume"
 _KINDS: dict[str, type[Adapted]] = {"decisions": AdaptedModel, "predictions": Predictor}
 
 
@@ -73,7 +75,7 @@ def save(model: Adapted, folder: Path) -> Path:
         module = getattr(model, part)
         group = f"netllm.{part}s"
         config[part] = {"name": _registered_name(module, group), "config": module.config()}
-    with new_folder(folder) as work:
+    with new_folder(folder, then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):
             parts.append("backbone")
@@ -99,10 +101,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
         )
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not valid JSON ({error.msg}).") from error
+    config = read_json(path)
     if config.get("version", 0) > VERSION:
         raise ValueError(
             f"{path}: written by a newer netllm-adapt (format {config['version']}, this one reads "
@@ -119,10 +118,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _fill(part: nn.Module, path: Path) -> None:
     try:
-        part.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
         raise ValueError(
             f"{path}: cannot be loaded ({error}). Copy the checkpoint again."
+        ) from error
+    try:
+        part.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: its weights must be as config.json beside it says, got others. Take all "
+            "files of the folder from one checkpoint, config.json as it was saved; for another "
+            "backbone, adapt anew: `netllm adapt --backbone`. torch says: "
+            f"{textwrap.shorten(str(error), 300)}"
         ) from error
 
 

@@ -1,44 +1,148 @@
-"""Folders and files that become visible only when they are complete."""
+"""Folders and files that become visible only when they are complete and on the disk."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+AGAIN = "run the command again"
+"""What to do unless the writer knows better, once there is room."""
+_ROOM = {
+    errno.ENOSPC: "Free space on that disk",
+    errno.EDQUOT: "Free space within the quota",
+    errno.EFBIG: "Free space or allow larger files (`ulimit -f`)",
+}
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
     """A folder to fill, which takes the place of `target` when the block ends without an error.
 
+    Args:
+        target: one process at a time may write it.
+        then: what to do once there is room, if the disk was full.
+
     Raises:
-        OSError: if it cannot be written; what was at `target` is then left as it was.
+        OSError: naming `target`, if it cannot be written; what was there is left as it was.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    work, old = (target.with_name(f".{target.name}.{end}") for end in ("partial", "old"))
+    with writing(target, work, then=then):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _clear(work, target, old)
+            work.mkdir()
+            yield work
+            for path in (*work.rglob("*"), work):
+                _to_disk(path)
+            _replace_folder(work, target, old)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def _clear(work: Path, target: Path, old: Path) -> None:
+    """Take away what a process left that was killed while it wrote."""
+    if old.exists() and not target.exists():
+        os.replace(old, target)
+    for left in (work, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _replace_folder(work: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        os.replace(target, old)
     try:
-        yield work
-        work.chmod(0o755)
-        old = work.with_name(work.name + "-old")
-        if target.exists():
-            os.replace(target, old)
         os.replace(work, target)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        if old.exists():
+            os.replace(old, target)
         raise
+    _to_disk(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """A path to write, which takes the place of `target` when the block ends without an error."""
+def new_file(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
+    """A path to write, which takes the place of `target` when the block ends without an error.
+
+    Args:
+        target: one process at a time may write it.
+        then: what to do once there is room, if the disk was full.
+
+    Raises:
+        OSError: naming `target`, if it cannot be written; what was there is left as it was.
+    """
     work = target.with_name(f".{target.name}.partial")
+    with writing(target, work, then=then):
+        try:
+            yield work
+            _to_disk(work)
+            os.replace(work, target)
+            _to_disk(target.parent)
+        finally:
+            work.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(target: Path, work: Path, *, then: str = AGAIN) -> Iterator[None]:
+    """A block that writes `work` for `target`: its errors name `target` and say what to do.
+
+    Raises:
+        OSError: in place of one about `work`, and of safetensors' own, which is none.
+    """
     try:
-        yield work
-        os.replace(work, target)
-    except BaseException:
-        work.unlink(missing_ok=True)
-        raise
+        yield
+    except (OSError, SafetensorError) as error:
+        number = _errno(error)
+        about = [getattr(error, name, None) for name in ("filename", "filename2")]
+        named = [Path(os.fsdecode(one)) for one in about if isinstance(one, str | bytes)]
+        if number is None or (named and not any(_within(path, work) for path in named)):
+            raise
+        said = os.strerror(number)
+        if number in _ROOM:
+            said += f"; what was there before is unchanged. {_ROOM[number]}, then {then}"
+        raise OSError(number, said, str(target)) from error
+
+
+def _errno(error: OSError | SafetensorError) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def _within(path: Path, work: Path) -> bool:
+    return work.absolute() in (path.absolute(), *path.absolute().parents)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # only there can a folder be opened
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: naming file and line, if it holds something else.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not valid JSON ({error.msg}).") from error
+    return found

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from jaxtyping import Num, Shaped
 
+from netllm_adapt.files import new_file, read_json
 from netllm_adapt.ragged import Ragged
-from netllm_adapt.shards import VERSION, Field, Schema, decode, encode, open_shard, publish, write
+from netllm_adapt.shards import MISSING, VERSION, Field, Schema, decode, encode, open_shard, write
 
 _PREFIX = "observation."
 _SHARDS = "shard-*.parquet"
@@ -136,7 +137,8 @@ class PoolWriter:
         path = self.path / _PROVENANCE
         about = _provenance(path) or {"task": self._task, "collections": []}
         about["collections"].append({"first_shard": first_shard, **self._collection})
-        publish(path, lambda file: file.write(json.dumps(about, indent=2).encode()))
+        with new_file(path, then=MISSING) as work:
+            work.write_text(json.dumps(about, indent=2), encoding="utf-8")
         self._recorded = True
 
 
@@ -262,13 +264,7 @@ def _check_folder(folder: Path) -> None:
 def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     """The episode as one row, and its fields."""
     where = f"episode {episode.id!r}"
-    arrays: dict[str, Any] = {
-        _PREFIX + name: steps if isinstance(steps, Ragged) else np.asarray(steps)
-        for name, steps in episode.observations.items()
-    }
-    arrays |= {"actions": np.asarray(episode.actions), "rewards": np.asarray(episode.rewards)}
-    if episode.labels is not None:
-        arrays["labels"] = np.asarray(episode.labels)
+    arrays = _arrays(episode)
     steps = arrays["rewards"].size
     fields = {}
     for name, array in arrays.items():
@@ -286,6 +282,18 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     return plain | {"meta": _json(f"{where}: `meta`", episode.meta)} | arrays, fields
 
 
+def _arrays(episode: Episode) -> dict[str, Any]:
+    """The episode's arrays by the names of their columns."""
+    arrays: dict[str, Any] = {
+        _PREFIX + name: steps if isinstance(steps, Ragged) else np.asarray(steps)
+        for name, steps in episode.observations.items()
+    }
+    arrays |= {"actions": np.asarray(episode.actions), "rewards": np.asarray(episode.rewards)}
+    if episode.labels is not None:
+        arrays["labels"] = np.asarray(episode.labels)
+    return arrays
+
+
 def _steps(array: np.ndarray | Ragged) -> int:
     if not isinstance(array, Ragged):
         return len(array) if array.ndim else 0
@@ -301,10 +309,7 @@ def _json(what: str, value: Any) -> str:
 
 
 def _provenance(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return about
+    return read_json(path) if path.exists() else {}
 
 
 def _environment() -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from netllm_adapt.files import new_file
 from netllm_adapt.ragged import Ragged
 
 VERSION = 2
@@ -20,6 +20,9 @@ VERSION = 2
 
 ROWS_PER_GROUP = 16
 """Episodes that are decoded together: few, so that random access stays cheap."""
+
+MISSING = "collect the missing episodes again"
+"""What to do once there is room for a pool."""
 
 _KEY = b"netllm.pool"
 _PLAIN = {
@@ -193,42 +196,15 @@ def _decode_array(steps: pa.Array, field: Field) -> np.ndarray:
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """Write a shard, as `publish` does."""
-    publish(
-        path,
-        lambda file: pq.write_table(
-            table, file, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
-        ),
-    )
-
-
-def publish(path: Path, save: Callable[[IO[bytes]], object]) -> None:
-    """Make a file visible when `save` has written it and it has reached the disk.
+    """Write a shard, which appears when it is complete and on the disk.
 
     Raises:
         OSError: If it cannot be written; what was there before stays.
     """
-    work = path.with_name(f".{path.name}.partial")
-    try:
-        with work.open("wb") as file:
-            save(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(work, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{error.strerror or error}; what was written before is complete. Make room and "
-            "collect the missing episodes again",
-            str(path),
-        ) from error
-    finally:
-        work.unlink(missing_ok=True)
+    with new_file(path, then=MISSING) as work:
+        pq.write_table(
+            table, work, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
+        )
 
 
 def _encode_arrays(arrays: Sequence[np.ndarray | Ragged], field: Field) -> pa.Array:

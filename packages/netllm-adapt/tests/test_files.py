@@ -1,0 +1,71 @@
+"""What is written appears whole, and errors name what was to be written."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from netllm_adapt.files import new_file, new_folder, read_json
+
+
+def write_half(target: Path) -> None:
+    with new_file(target, then="go on") as work, Path("/dev/full").open("w") as full:
+        work.write_text("half")
+        full.write("x")
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_named(tmp_path: Path) -> None:
+    target = tmp_path / "results.json"
+    target.write_text("old")
+    with pytest.raises(OSError, match=r"No space .* Free space .*, then go on: .*results\.json"):
+        write_half(target)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"results.json": "old"}
+
+
+def test_an_error_has_its_number_whoever_writes(
+    tmp_path: Path, room: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    with (
+        room(99),
+        pytest.raises(OSError, match=r"weights'$") as told,
+        new_folder(tmp_path / "weights") as work,
+    ):
+        save_file({"weight": torch.zeros(99)}, work / "weights.safetensors")
+    assert told.value.errno == errno.EFBIG
+
+
+def test_an_error_about_another_file_stays_as_it_is(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(FileNotFoundError) as told, new_file(tmp_path / "copy") as work:
+        work.write_bytes(absent.read_bytes())
+    assert told.value.filename == str(absent)
+
+
+def test_what_a_killed_writer_left_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / ".best.partial").mkdir()
+    (tmp_path / ".best.partial" / "half").touch()
+    with new_folder(tmp_path / "best") as work:
+        (work / "whole").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["whole"]
+
+
+def test_a_writer_that_was_killed_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".best.old").mkdir()
+    (tmp_path / ".best.old" / "whole").touch()
+    with pytest.raises(KeyError), new_folder(tmp_path / "best"):
+        raise KeyError
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["whole"]
+
+
+def test_bad_json_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{\n  "step": \n')
+    with pytest.raises(ValueError, match=r"config\.json:3: not valid JSON"):
+        read_json(path)
