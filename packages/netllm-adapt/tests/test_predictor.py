@@ -21,7 +21,7 @@ from netllm_adapt import (
     load_backbone,
 )
 from netllm_adapt.lora import adapters
-from netllm_adapt.training import read_log
+from netllm_adapt.run import read_log
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
 NUMBERS = np.random.default_rng(0).uniform(-1, 1, (256, 3))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ from adapt_parts import LinearEncoder, LinearHead, make_episode
 from hypothesis import given
 from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, fit, load_backbone
+from netllm_adapt.pool import Episode
+from netllm_adapt.run import RunFolder, read_log
 from netllm_adapt.segments import collate, plan
-from netllm_adapt.training import order, read_log
+from netllm_adapt.training import order
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
 EPISODES = [make_episode(12, seed) for seed in range(8)]
@@ -97,6 +101,75 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, average: float) -> Non
     fit(make_model(), EPISODES, recipe=settings, out=cut, resume=True)
     assert weights(cut / "last") == weights(whole / "last")
     assert [line["step"] for line in read_log(cut)] == [line["step"] for line in read_log(whole)]
+
+
+@pytest.mark.parametrize("half", ['{"step": 9, "lo', "{", '{"step": 9, "loss": 1.2'])
+def test_a_half_written_last_line_of_the_log_is_dropped(tmp_path: Path, half: str) -> None:
+    done = fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
+    log = tmp_path / "log.jsonl"
+    whole = log.read_text()
+    log.write_text(whole + half)
+    assert [line["step"] for line in read_log(tmp_path)] == [2, 2]
+    again = fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)
+    assert log.read_text() == whole
+    for one, other in zip(again.parameters(), done.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_damaged_line_elsewhere_in_the_log_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2, "lo\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl:2: not valid JSON"):
+        read_log(tmp_path)
+
+
+def test_a_full_disk_names_the_file_of_the_run_and_says_to_resume(
+    tmp_path: Path, room: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    folder = RunFolder(tmp_path, {}, resume=False)
+    folder.save_state({"step": 1, "weights": torch.zeros(9)})
+    folder.log({"step": 1})
+    with room(15), pytest.raises(OSError, match=r"--resume: .*log\.jsonl"):
+        folder.log({"step": 2, "loss": 1.0})
+    assert read_log(tmp_path) == [{"step": 1}]
+    with room(1_000), pytest.raises(OSError, match=r"--resume: .*state\.pt"):
+        folder.save_state({"step": 2, "weights": torch.ones(9_999)})
+    state = folder.load_state()
+    assert state is not None
+    assert (state["step"], len(state["weights"])) == (1, 9)
+
+
+def test_a_run_is_not_resumed_from_another_pool_or_other_inputs(tmp_path: Path) -> None:
+    def run(episodes: list[Episode], resume: bool = True, **inputs: object) -> None:
+        settings = recipe(steps=2)
+        fit(make_model(), episodes, recipe=settings, out=tmp_path, resume=resume, inputs=inputs)
+
+    run(EPISODES, resume=False, setting="default", validation=4)
+    fewer, other = EPISODES[:-1], [*EPISODES[:-1], make_episode(12, 99)]
+    with pytest.raises(ValueError, match=r"begun with pool='8 episodes .*', got '7 .*--out"):
+        run(fewer, setting="default", validation=4)
+    with pytest.raises(ValueError, match=r"begun with pool='8 episodes .*', got '8 "):
+        run(other, setting="default", validation=4)
+    with pytest.raises(ValueError, match="setting='default', got 'unseen'; with validation=4, got"):
+        run(EPISODES, setting="unseen", validation=None)
+    run([make_episode(12, seed) for seed in range(8)], setting="default", validation=4)
+
+
+def test_a_run_is_not_resumed_on_another_backbone(tmp_path: Path) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
+    other = make_model()
+    other.spec = BackboneSpec("tiny-random-mistral", layers=1, dtype="float32")
+    with pytest.raises(ValueError, match="backbone='tiny-random-llama', got 'tiny-random-mistral'"):
+        fit(other, EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)
+
+
+def test_a_run_of_an_earlier_version_resumes(tmp_path: Path) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
+    path = tmp_path / "settings.json"
+    settings = json.loads(path.read_text())
+    del settings["inputs"], settings["recipe"]["tensorboard"]
+    path.write_text(json.dumps(settings))
+    fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)
+    assert "pool" in json.loads(path.read_text())["inputs"]
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path) -> None:

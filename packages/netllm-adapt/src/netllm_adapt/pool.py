@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import operator
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import distributions
@@ -246,6 +247,19 @@ class Pool(Sequence[Episode]):
             labels=values.get("labels"),
             meta=json.loads(values["meta"]),
         )
+
+
+def digest(episodes: Iterable[Episode]) -> str:
+    """SHA-256 of all that the episodes hold, in hexadecimal: the same wherever they are kept."""
+    found = hashlib.sha256()
+    for episode in episodes:
+        arrays = _arrays(episode)
+        found.update(repr((episode.id, episode.policy, episode.seed, sorted(arrays))).encode())
+        for _, value in sorted(arrays.items()):
+            for part in value if isinstance(value, Ragged) else [value]:
+                found.update(f"{part.dtype} {part.shape}".encode())
+                found.update(part.tobytes())
+    return found.hexdigest()
 
 
 def _shards(folder: Path) -> list[Path]:

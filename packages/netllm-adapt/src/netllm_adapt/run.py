@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netllm_adapt.files import new_file
+from netllm_adapt.files import new_file, read_json, writing
+
+_THEN = "run the command again with --resume"
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -24,7 +27,7 @@ class RunFolder:
 
     Args:
         path: the folder.
-        settings: what a resumed run must agree with.
+        settings: what a resumed run must agree with: parts of named values, ready for JSON.
         resume: continue the run that is there.
         tensorboard: also write the log to `tensorboard` in the folder.
         writes: whether this process writes; of several that share a run, one does.
@@ -49,13 +52,13 @@ class RunFolder:
         self._writes = writes
         if not writes:
             return
-        settings = json.loads(json.dumps(settings))
+        settings = json.loads(json.dumps(settings, default=str))
         known = path / "settings.json"
         if known.exists():
-            self._check(json.loads(known.read_text(encoding="utf-8")), settings, resume=resume)
+            self._check(read_json(known), settings, resume=resume)
         self._curves = _curves(path / "tensorboard") if tensorboard else None
         path.mkdir(parents=True, exist_ok=True)
-        with new_file(known) as work:
+        with new_file(known, then=_THEN) as work:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def _check(self, old: dict[str, Any], new: Mapping[str, Any], *, resume: bool) -> None:
@@ -63,20 +66,25 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} already holds a run. `--resume` it, or choose another `--out`."
             )
-        for part, values in new.items():
-            for name, value in values.items():
-                begun = old.get(part, {}).get(name)
-                if begun != value:
-                    raise ValueError(
-                        f"{self.path}: the run was begun with {name}={begun!r}, got {value!r}. "
-                        "Resume with the settings of its settings.json."
-                    )
+        # A run that an earlier version began lacks what that did not keep: nothing to compare.
+        differences = [
+            f"{_label(part, name)}={begun!r}, got {values[name]!r}"
+            for part, values in new.items()
+            for name, begun in old.get(part, {}).items()
+            if name in values and begun != values[name]
+        ]
+        if differences:
+            raise ValueError(
+                f"{self.path}: the run was begun with {'; with '.join(differences)}. Resume with "
+                "what its settings.json says, or begin another run: choose another `--out`."
+            )
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to `log.jsonl`."""
         if not self._writes:
             return
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "log.jsonl"
+        with writing(path, path, then=_THEN), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._curves is not None:
             for name in line.keys() - {"step"}:
@@ -85,8 +93,11 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what the run can be resumed from."""
-        with new_file(self.path / "state.pt") as work:
-            torch.save(dict(state), work)
+        # By way of memory: of a full disk torch would say "unexpected pos".
+        content = io.BytesIO()
+        torch.save(dict(state), content)
+        with new_file(self.path / "state.pt", then=_THEN) as work:
+            work.write_bytes(content.getbuffer())
 
     def load_state(self) -> dict[str, Any] | None:
         """The last kept state, or None; the log forgets what came after it."""
@@ -101,11 +112,33 @@ class RunFolder:
         return state
 
     def _forget_after(self, step: int) -> None:
-        log = self.path / "log.jsonl"
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
-        with new_file(log) as work:
+        kept = [json.dumps(line) + "\n" for line in read_log(self.path) if line["step"] <= step]
+        with new_file(self.path / "log.jsonl", then=_THEN) as work:
             work.write_text("".join(kept), encoding="utf-8")
+
+
+def _label(part: str, name: str) -> str:
+    return "backbone" if (part, name) == ("spec", "name") else name
+
+
+def read_log(run: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, without the half of a last one that a killed run may leave.
+
+    Raises:
+        ValueError: naming file and line, if another one is damaged.
+    """
+    path = Path(run) / "log.jsonl"
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            if number < len(texts):
+                raise ValueError(
+                    f"{path}:{number}: not valid JSON ({error.msg}). Delete that line."
+                ) from error
+    return lines
 
 
 def _curves(folder: Path) -> Any:

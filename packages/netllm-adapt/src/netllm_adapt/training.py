@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,7 +17,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt.adapted import Adapted
 from netllm_adapt.model import AdaptedModel
-from netllm_adapt.pool import Episode
+from netllm_adapt.pool import Episode, digest
 from netllm_adapt.predictor import Examples, Predictor
 from netllm_adapt.recipe import Recipe
 from netllm_adapt.run import Average, RunFolder, trained
@@ -179,6 +178,7 @@ def fit(
     maximise: bool = True,
     finish: Callable[[AdaptedModel], None] | None = None,
     resume: bool = False,
+    inputs: Mapping[str, Any] | None = None,
 ) -> AdaptedModel:
     """Adapt `model` to a pool, and return the checkpoint that validated best.
 
@@ -197,15 +197,19 @@ def fit(
         finish: changes the best checkpoint before it is kept for good, such as its target return.
         resume: continue a run that was cut off; on CPU, with the same number of processes and
             threads, its weights come out bit for bit as in an unbroken run.
+        inputs: what else the run depends on, such as where it validates, as JSON can hold it; kept
+            in `settings.json`, with the pool's own digest.
 
     Raises:
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
-        ValueError: for an empty pool, a folder that holds another run, or a recipe that differs
-            from the one that is resumed.
+        ValueError: for an empty pool, a folder that holds another run, or a recipe, a backbone, a
+            pool or `inputs` that differ from those of the run that is resumed.
     """
-    rows = SegmentRows(list(episodes), size=model.sizes, segment=model.segment, window=model.window)
+    known = list(episodes)
+    rows = SegmentRows(known, size=model.sizes, segment=model.segment, window=model.window)
     sign = 1 if maximise else -1
-    return _fit(model, rows, recipe, Path(out), validate, metric, sign, finish, resume)
+    about = {"pool": f"{len(known)} episodes {digest(known)[:16]}", **(inputs or {})}
+    return _fit(model, rows, recipe, Path(out), validate, metric, sign, finish, resume, about)
 
 
 def fit_supervised(
@@ -218,13 +222,15 @@ def fit_supervised(
     metric: str = "",
     maximise: bool = False,
     resume: bool = False,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """Adapt `model` to examples, and return the checkpoint that validated best.
 
     The same loop as `fit`, with the same arguments, folder and errors; a batch is so many examples.
     """
     sign = 1 if maximise else -1
-    return _fit(model, examples, recipe, Path(out), validate, metric, sign, None, resume)
+    about = {"examples": len(examples), **(inputs or {})}
+    return _fit(model, examples, recipe, Path(out), validate, metric, sign, None, resume, about)
 
 
 def _fit(
@@ -237,9 +243,10 @@ def _fit(
     sign: int,
     finish: Callable[[M], None] | None,
     resume: bool,
+    inputs: Mapping[str, Any],
 ) -> M:
     accelerator = Accelerator()
-    settings = {"recipe": asdict(recipe), "spec": asdict(model.spec)}
+    settings = {"recipe": asdict(recipe), "spec": asdict(model.spec), "inputs": inputs}
     folder = RunFolder(
         out,
         settings,
@@ -285,9 +292,3 @@ def _loop(
                 bar.set_description(f"adapt, best {metric} {folder.best:.3f}")
             trainer.accelerator.wait_for_everyone()
     bar.close()
-
-
-def read_log(run: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    text = (Path(run) / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
