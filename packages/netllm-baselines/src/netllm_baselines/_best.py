@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from netllm_baselines._files import named
+
 
 class Saved(Protocol):
     """Weights that can be written to a file."""
@@ -22,7 +24,8 @@ def keep_best(updates: Iterable[tuple[Mapping[str, float], Saved | None]], out: 
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.with_suffix(".jsonl").open("w", encoding="utf-8") as log:
+    path = out.with_suffix(".jsonl")
+    with named(path), path.open("w", encoding="utf-8") as log:
         for line, weights in updates:
             if weights is not None:
                 weights.save(out)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from netllm_baselines import _npz
+from netllm_baselines import _files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Actor:
         }
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             arrays |= {f"matrix{i}": matrix, f"bias{i}": bias}
-        _npz.write(path, arrays)
+        _files.write_npz(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Actor":

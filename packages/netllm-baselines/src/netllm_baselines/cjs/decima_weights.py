@@ -1,7 +1,6 @@
 """The file of Decima's weights, and how the compiled network takes them."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
+
+from netllm_baselines import _files
 
 PERCEPTRONS = (
     "encoder.node_encoder.mlp_prep",
@@ -84,13 +85,8 @@ class Weights:
         """Write a `.safetensors`; a reader never sees half of it."""
         from safetensors.numpy import save
 
-        part = path.with_name(f".{path.name}.part")
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        try:
-            part.write_bytes(save(arrays, metadata={"meta": json.dumps(self.meta)}))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        _files.write(path, save(arrays, metadata={"meta": json.dumps(self.meta)}))
 
     @classmethod
     def load(cls, path: Path) -> "Weights":

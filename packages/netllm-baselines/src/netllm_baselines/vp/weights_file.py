@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from netllm_baselines import _npz
+from netllm_baselines import _files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Weights:
 
     def save(self, path: Path) -> None:
         """Write a `.npz`; a reader never sees half of it."""
-        _npz.write(path, {"meta": np.array(json.dumps(self.meta)), **self.arrays})
+        _files.write_npz(path, {"meta": np.array(json.dumps(self.meta)), **self.arrays})
 
     @classmethod
     def load(cls, path: Path, *, kind: str, train: str) -> "Weights":
