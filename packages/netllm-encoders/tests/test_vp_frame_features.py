@@ -7,6 +7,7 @@ import pytest
 import torch
 from netllm_encoders import Viewport
 from netllm_encoders.image import FrameFeatures
+from netllm_encoders.image.cache import Cache
 
 SMALL = {"model": "test_vit", "weights": "random", "image_size": (64, 128), "grid": (4, 8)}
 
@@ -162,6 +163,19 @@ def test_the_cache_tells_its_settings(tmp_path):
     (path,) = tmp_path.rglob("settings.json")
     assert json.loads(path.read_text()) == features.settings
     assert features.settings["weights"].startswith("random, seed 0, torch ")
+
+
+def test_a_full_disk_names_the_file_of_the_cache_and_leaves_no_half_of_it(tmp_path):
+    resource = pytest.importorskip("resource", reason="limits of file size are POSIX's")
+    cache = Cache(tmp_path, {})
+    before, files = resource.getrlimit(resource.RLIMIT_FSIZE), sorted(tmp_path.rglob("*.*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (999, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"Free space, .*ab12\.npz"):
+            cache.write("ab12", np.zeros((9, 9, 9), np.float16))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(tmp_path.rglob("*.*")) == files
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "other"])

@@ -80,5 +80,8 @@ class Cache:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+        except OSError as error:
+            said = f"{error.strerror}. Is the disk full? Free space, or choose another cache folder"
+            raise OSError(error.errno, said, str(path)) from error
         finally:
             part.unlink(missing_ok=True)
