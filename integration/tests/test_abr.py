@@ -1,6 +1,11 @@
 """The task from end to end, on the tiny backbone and generated traces."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import netllm
 import numpy as np
@@ -146,6 +151,90 @@ def test_the_program_runs_collect_adapt_resume_and_test(netllm, pool, tmp_path):
     assert (checkpoint["policy"], checkpoint["checkpoint"]) == (None, str(out))
 
 
+def adapt_flags(pool, out, **changes):
+    flags = {"--pool": pool, "--backbone": "tiny-random", "--validation": "4", "--out": out}
+    flags |= dict(zip(FLAGS[::2], FLAGS[1::2], strict=True))
+    return ["adapt", "abr", *(text for flag in (flags | changes).items() for text in flag)]
+
+
+def weights(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def test_a_run_is_not_resumed_from_another_pool(netllm, pool, run, tmp_path):
+    collect = ("rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--seed", "1")
+    assert netllm(*collect, "--episodes", "6", "--out", tmp_path)[0] == 0
+    code, _, err = netllm(*adapt_flags(tmp_path, run), "--resume")
+    assert code == 2
+    assert re.search("begun with pool='6 episodes [0-9a-f]{16}', got '6 .*--out", err)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--validation", "2", "validation=4, got 2"),
+        ("--set", "latency_s=0.2", "overrides={}, got {'latency_s': 0.2}"),
+        ("--backbone", "tiny-random-gpt2", "backbone='tiny-random', got 'tiny-random-gpt2'"),
+        ("--target-return", "50", "target return=None, got 50.0"),
+        ("--start", "{run}", "start=None, got"),
+    ],
+)
+def test_a_run_is_not_resumed_from_other_inputs(netllm, pool, run, flag, value, says):
+    command = adapt_flags(pool.path, run, **{flag: value.format(run=run)})
+    code, _, err = netllm(*command, "--resume")
+    assert code == 2
+    assert says in err
+
+
+def test_a_killed_run_resumes_to_the_same_weights(netllm, pool, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    longer = {"--steps": "60", "--validate-every": "20", "--log-every": "1", "--validation": "1"}
+    command = [str(text) for text in adapt_flags(pool.path, cut, **longer)]
+    program = [sys.executable, "-c", "import sys, netllm.cli; sys.exit(netllm.cli.main())"]
+    started = subprocess.Popen([*program, *command], stderr=subprocess.DEVNULL)
+    log, beyond = cut / "log.jsonl", 25  # after the first kept state, before the second
+    while started.poll() is None and (not log.exists() or log.read_text().count("\n") < beyond):
+        time.sleep(0.01)
+    started.kill()
+    assert started.wait() == -signal.SIGKILL
+    log.write_text(log.read_text() + '{"step": 99, "lo')
+    assert netllm(*command, "--resume")[0] == 0
+    assert netllm(*adapt_flags(pool.path, whole, **longer))[0] == 0
+    assert weights(cut / "last") == weights(whole / "last") != {}
+    assert {path.name for path in cut.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_a_full_disk_while_adapting_is_exit_code_1_and_the_run_goes_on_later(
+    netllm, pool, tmp_path, room
+):
+    command = adapt_flags(pool.path, tmp_path / "run")
+    with room(20_000):
+        code, _, err = netllm(*command)
+    assert code == 1
+    assert "Free space" in err
+    assert "--resume" in err
+    assert str(tmp_path / "run" / "last") in err
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"settings.json", "log.jsonl"}
+    assert netllm(*command, "--resume")[0] == 0
+
+
+def test_a_backbone_of_another_width_is_refused(run, netllm, tmp_path):
+    import shutil
+
+    from transformers import LlamaConfig, LlamaModel
+
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    LlamaModel(LlamaConfig(**sizes, num_hidden_layers=2)).save_pretrained(tmp_path / "llm")
+    other = tmp_path / "other"
+    shutil.copytree(run / "best", other)
+    config = json.loads((other / "config.json").read_text())
+    config["backbone"]["name"] = str(tmp_path / "llm")
+    (other / "config.json").write_text(json.dumps(config))
+    code, _, err = netllm("test", "abr", "--checkpoint", other, "--setting", "synthetic")
+    assert code == 2
+    assert "adapter_model.safetensors must fit the backbone; was it made for another one?" in err
+
+
 def test_flags_override_the_toml_recipe_and_that_the_tasks_own(netllm, pool, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("steps = 2\nrank = 3\nlayers = 1\nbatch = 1\ndtype = 'float32'\n")
@@ -189,7 +278,7 @@ def test_layers_of_the_tasks_recipe_can_be_undone():
     assert bound.arguments["recipe"].layers is None
 
 
-def test_a_checkpoint_for_another_backbone_width_is_refused(run, netllm, tmp_path):
+def test_a_configuration_of_another_width_is_refused(run, netllm, tmp_path):
     import shutil
 
     shutil.copytree(run / "best", tmp_path / "other")
@@ -208,7 +297,8 @@ def test_a_checkpoint_for_another_backbone_width_is_refused(run, netllm, tmp_pat
         "1",
     )
     assert code == 2
-    assert "other" in err
+    assert "encoder.safetensors: its weights must be as config.json" in err
+    assert "from one checkpoint" in err
 
 
 def test_a_checkpoint_of_another_task_is_refused(run, netllm, tmp_path):

@@ -205,6 +205,18 @@ def test_out_keeps_results_and_plots(netllm, tmp_path):
     assert names == {"results.json", "cdf.png", "bars.png"}
 
 
+def test_a_full_disk_while_drawing_names_the_plot_and_leaves_no_half_of_it(netllm, tmp_path, room):
+    out = tmp_path / "report"
+    with room(9_000):
+        code, _, err = netllm(
+            "test", "abr", "--policy", "own_policies:lowest", *SMALL, "--out", out
+        )
+    assert code == 1
+    assert "Free space" in err
+    assert str(out / "cdf.png") in err
+    assert [path.name for path in out.iterdir()] == ["results.json"]
+
+
 def test_values_of_set_are_read_as_toml_lists_or_text():
     read = overrides(["a=0.5", "b=true", "c=[1, 2]", "d=300,750", "e=my/folder", "f-g=3"])
     assert read == {"a": 0.5, "b": True, "c": [1, 2], "d": [300, 750], "e": "my/folder", "f_g": 3}

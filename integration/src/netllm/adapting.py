@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -61,13 +62,15 @@ def adapt(
             one of the task's candidates that validates best.
         validation: episodes of the validation part to validate on, and to choose by; the task's
             usual number if None.
-        resume: continue a run that was cut off.
+        resume: continue a run that was cut off, with the arguments that it was begun with; files
+            may lie elsewhere.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override; the pool's own overrides if None.
         changes: fields of the recipe to replace, such as `steps=100`.
 
     Raises:
-        ValueError: for unknown names and values that cannot be, or a pool of another task.
+        ValueError: for unknown names and values that cannot be, a pool of another task, or a run to
+            resume that was begun otherwise.
     """
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
@@ -89,7 +92,8 @@ def adapt(
         model.target_return = targets[0]
     model.task |= facts_of(found, place, collections, overrides)
     metric = found.metrics[0]
-    validate = validator(found, place, found.validation if validation is None else validation)
+    count = found.validation if validation is None else validation
+    validate = validator(found, place, count)
     return found.fit(
         model,
         experience,
@@ -102,6 +106,13 @@ def adapt(
         if len(targets) > 1
         else None,
         resume=resume,
+        inputs={
+            **{name: model.task[name] for name in ("setting", "data")},
+            "overrides": overrides,
+            "validation": count,
+            "target return": target_return,
+            "start": None if start is None else _weights(task, str(start)),
+        },
     )
 
 
@@ -164,12 +175,11 @@ def _place(
 
 def _overrides(
     set: Mapping[str, Any] | None, collections: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """Fields of the setting as asked for, else the pool's own."""
-    if set is not None or not collections:
-        return set or {}
-    pooled: Mapping[str, Any] = collections[0].get("overrides", {})
-    return pooled
+) -> dict[str, Any]:
+    """Fields of the setting to override: those asked for, else the pool's own."""
+    if set is None:
+        return dict(collections[0].get("overrides", {})) if collections else {}
+    return dict(set)
 
 
 def _start(task: str, name: str) -> Adapted:
@@ -179,6 +189,14 @@ def _start(task: str, name: str) -> Adapted:
     model = Adapted.from_pretrained(checkpoint_folder(task, name, home=Path.cwd()), trainable=True)
     model.task["started from"] = name
     return model
+
+
+def _weights(task: str, name: str) -> str:
+    """What tells a checkpoint's weights from others', wherever the folder lies."""
+    found = hashlib.sha256()
+    for file in sorted(checkpoint_folder(task, name, home=Path.cwd()).glob("*.safetensors")):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:

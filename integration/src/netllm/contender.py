@@ -100,10 +100,8 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
 
 
 def _check_task(task: str, config: Path) -> None:
-    try:
-        facts = json.loads(config.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{config}:{error.lineno}: not valid JSON ({error.msg}).") from error
-    found = facts.get("task", {}).get("task", task)
+    from netllm_adapt.files import read_json
+
+    found = read_json(config).get("task", {}).get("task", task)
     if found != task:
         raise ValueError(f"{config}: the checkpoint was adapted to {found}, not to {task}.")

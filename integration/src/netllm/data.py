@@ -144,6 +144,7 @@ def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
         OSError: if the source cannot be reached, or the folder cannot be written.
         ValueError: if a downloaded or made file has another sha256 than the registered one.
     """
+    from netllm_adapt.files import writing
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
         if path in files.urls and not (folder / path).exists()
     ]
     for path in tqdm(wanted, desc="fetch", unit="file", disable=None):
-        with _reaching(files.urls[path]):
+        with _reaching(files.urls[path]), writing(folder / path, folder, then="fetch again"):
             files.fetch(path)
     for path in _chosen(files, tasks):
         if made_from(path) and not (folder / path).exists():
@@ -167,6 +168,8 @@ def _reaching(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.filename:
+            raise
         raise OSError(
             f"{where} cannot be fetched ({type(error).__name__}). Files that are already there are "
             "kept; try again later, or use the synthetic settings."

@@ -70,8 +70,9 @@ def bars(
 
 
 def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
-    """Draw every plot of every setting into PNG files of a folder."""
+    """Draw every plot of every setting into PNG files of a folder, each when it is complete."""
     from matplotlib.figure import Figure
+    from netllm_adapt.files import new_file
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = report.settings()
@@ -81,7 +82,8 @@ def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
             figure = Figure(figsize=(7.5, 4.5), layout="constrained")
             draw(figure.subplots(), results)
             path = folder / (name if len(settings) == 1 else f"{setting}-{name}")
-            figure.savefig(path, dpi=150)
+            with new_file(path) as work:
+                figure.savefig(work, dpi=150, format=path.suffix.removeprefix("."))
             paths.append(path)
     return paths
 

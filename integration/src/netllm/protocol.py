@@ -201,10 +201,12 @@ class Task(Protocol):
         maximise: bool,
         finish: Callable[[Any], None] | None,
         resume: bool,
+        inputs: Mapping[str, Any],
     ) -> Adapted:
         """Train the model, and return the checkpoint kept: whose `metric` in `validate` is best.
 
         That is the last one unless the task `chooses`. `finish` changes that checkpoint before it
-        is kept for good.
+        is kept for good; `inputs` are what a resumed run must agree with beside recipe and
+        experience.
         """
         ...

@@ -51,6 +51,8 @@ def quickstart(
         recipe: how the model is trained; `quick(backbone)` if None.
         jobs: pieces of the test that run at once.
     """
+    from netllm_adapt.files import new_folder
+
     _pull(backbone)
     _collect(out / "pool", episodes)
     _say("2/3 adapt", f"{backbone} learns from them")
@@ -64,8 +66,9 @@ def quickstart(
         resume=run.exists(),
     )
     checkpoint = out / "checkpoint"
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    shutil.copytree(run / "best", checkpoint)
+    with new_folder(checkpoint) as work:
+        for file in (run / "best").iterdir():
+            shutil.copy(file, work)
     _say("3/3 test", "on synthetic traces that nobody has seen")
     report = test("abr", rivals=RIVALS, checkpoint=checkpoint, setting="synthetic", jobs=jobs)
     report.save(out / "results.json")
@@ -102,9 +105,13 @@ def _collect(pool: Path, episodes: int) -> None:
 
 
 def _write_card(source: Path, card: Path, report: Report) -> None:
+    from netllm_adapt.files import new_file
+
     text = source.read_text(encoding="utf-8").rstrip()
     plots = "![QoE per episode](cdf.png)\n\n![mean QoE](bars.png)"
-    card.write_text(f"{text}\n\n## Results\n\n{markdown(report)}\n\n{plots}\n", encoding="utf-8")
+    whole = f"{text}\n\n## Results\n\n{markdown(report)}\n\n{plots}\n"
+    with new_file(card) as work:
+        work.write_text(whole, encoding="utf-8")
 
 
 def _say(stage: str, text: str) -> None:
