@@ -1,6 +1,8 @@
+import gzip
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,20 @@ def completed(stage):
     return {"Event": "SparkListenerStageCompleted", "Stage Info": {"Stage ID": stage}}
 
 
+def ended(number=0, result="JobSucceeded"):
+    return {
+        "Event": "SparkListenerJobEnd", "Job ID": number, "Job Result": {"Result": result},
+    }  # fmt: skip
+
+
+def whole(number=0, stage=0, **more):
+    """Events of a job of one stage with one task."""
+    return [
+        job((stage, 1, []), number=number), task(stage, 0, 5, **more), completed(stage),
+        ended(number),
+    ]  # fmt: skip
+
+
 def test_waves_follow_the_cores_of_an_executor(tmp_path):
     file = spark(
         tmp_path,
@@ -71,6 +87,7 @@ def test_waves_follow_the_cores_of_an_executor(tmp_path):
         completed(0),
         task(1, 90, 100), task(1, 90, 101),
         completed(1),
+        ended(),
     )  # fmt: skip
     (dag,) = load_spark(file)
     assert dag.tasks.tolist() == [3, 2]
@@ -95,11 +112,92 @@ def test_waves_follow_the_cores_of_an_executor(tmp_path):
         ([job((0, 1, [])), task(0, 5, 1)], "\n", r"line 2: .* must not finish before its launch"),
         ([job((0, 0, []))], "\n", r"line 1: stage 0 must have at least one task, got 0"),
         ([job((0, 1, []))], "\n", r"at least one job whose stages completed"),
+        ([job((0, 1, [])), job((1, 1, []))], "\n", r"line 2: .* start once, but 0 starts again"),
+        ([job((0, 1, [7]))], "\n", r"line 1: stage 0 of job 0 names the parent 7"),
+        ([{**job(), "Stage Infos": None}], "\n", r"line 1: `Stage Infos` must be a list, got None"),
+        (
+            [job((0, "3", []))],
+            "\n",
+            r"line 1: `Number of Tasks` must be a whole number >= 0, got '3'",
+        ),
+        ([job((0, 1, None))], "\n", r"line 1: `Parent IDs` must be a list of whole numbers"),
+        ([job((0, 1, ["1"]))], "\n", r"line 1: `Parent IDs` must be a list of whole .*'1'"),
+        ([job(([1], 1, []))], "\n", r"line 1: `Stage ID` must be a whole number >= 0, got \[1\]"),
+        ([task(0, None, 1)], "\n", r"line 1: `Launch Time` must be a whole number >= 0, got None"),
+        ([task(0, float("nan"), 1)], "\n", r"line 1: `Launch Time` must be .*, got nan"),
+        ([task([1], 0, 1)], "\n", r"line 1: `Stage ID` must be a whole number >= 0, got \[1\]"),
+        ([{"Event": ["a"]}], "\n", r"line 1: `Event` must be text, got \['a'\]"),
+        (
+            [
+                job((0, 1, [1]), (1, 1, [0])),
+                task(0, 0, 1),
+                task(1, 0, 1),
+                completed(0),
+                completed(1),
+                ended(),
+            ],
+            "\n",
+            r"app-1: .* no cycle",
+        ),
     ],
 )
 def test_a_faulty_log_names_file_and_line(tmp_path, events, tail, message):
     with pytest.raises(ValueError, match=message):
         load_spark(spark(tmp_path, *events, tail=tail))
+
+
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [
+        ([job((1, 2, []), number=1), task(1, 5, 9), completed(1)], "1 that never ended"),
+        ([job((1, 2, []), number=1), completed(1), ended(1)], "without any task that succeeded"),
+        ([*whole(1, 1)[:3], ended(1, "JobFailed")], "1 that failed"),
+        ([ended(1)], "1 that ended but never started"),
+    ],
+)
+def test_a_job_that_is_not_whole_is_left_out_with_a_note(tmp_path, caplog, rest, why):
+    (dag,) = load_spark(spark(tmp_path, *whole(), *rest))
+    assert dag.name == "app-1-job-0"
+    (note,) = caplog.messages
+    assert "app-1: 1 of 2 jobs were left out: 1 that " in note
+    assert why in note
+    with pytest.raises(ValueError, match=f"app-1: must hold .* ended, got .*{re.escape(why)}"):
+        load_spark(spark(tmp_path, *rest))
+
+
+def test_a_rolled_log_is_read_in_numeric_order(tmp_path):
+    lines = [json.dumps(event) + "\n" for event in [*whole(0, 0), *whole(1, 1)]]
+    log = tmp_path / "eventlog_v2_app"
+    log.mkdir()
+    (log / "appstatus_app.inprogress").touch()
+    for number in range(1, 9):
+        (log / f"events_{number}_app").write_text(lines[number - 1])
+    (log / "events_9_app").touch()
+    (log / "events_10_app").touch()
+    assert [dag.name for dag in load_dags(log)] == [f"eventlog_v2_app-job-{k}" for k in (0, 1)]
+    (tmp_path / "single").write_text("".join(lines))
+    (tmp_path / "appstatus_x").touch()
+    assert len(load_dags(tmp_path)) == 4
+    (log / "events_3_app").rename(log / "events_11_app")
+    with pytest.raises(ValueError, match=r"app: must hold all files .* events_3_… is missing"):
+        load_dags(log)
+    (log / "events_4_app.compact").write_text("".join(lines[:4]))
+    (log / "events_11_app").unlink()
+    assert len(load_dags(log)) == 2  # the compact file stands for the first four
+
+
+def test_a_gzipped_log_is_read_and_other_compression_says_what_to_do(tmp_path):
+    file = spark(tmp_path, *whole())
+    packed = gzip.compress(file.read_bytes())
+    file.write_bytes(packed)
+    assert len(load_spark(file)) == 1
+    file.write_bytes(packed[:-20])
+    with pytest.raises(ValueError, match="app-1: ends or breaks after line"):
+        load_spark(file)
+    for start, codec in ((b"\x28\xb5\x2f\xfd\0", "zstd"), (b"LZ4Block\x16", "lz4")):
+        file.write_bytes(start)
+        with pytest.raises(ValueError, match=f"app-1: .* by {codec}.*eventLog.compress=false"):
+            load_spark(file)
 
 
 ALIBABA = """\
@@ -170,8 +268,6 @@ def test_pickled_profiles_are_read_as_the_json_ones(tmp_path, cjs_profile):
 
 @pytest.fixture
 def cjs_profile(real_data):
-    import gzip
-
     with gzip.open(real_data / "cjs" / "tpch.json.gz", "rt") as stream:
         return "2g", "7", json.load(stream)["2g"]["7"]
 

@@ -1,7 +1,9 @@
 """Jobs as directed acyclic graphs of stages, on flat arrays."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,6 +150,15 @@ def build(name: str, stages: Sequence[Waves], edges: Iterable[Sequence[int]]) ->
         durations_ms=np.array(flat, np.float64),
         cells=cells,
     )
+
+
+@contextmanager
+def of(file: Path) -> Iterator[None]:
+    """Faults of the graphs that are built within name the file that they come from."""
+    try:
+        yield
+    except ValueError as fault:
+        raise ValueError(f"{file}: {fault}") from fault
 
 
 def _mean(name: str, number: int, waves: Waves) -> float:

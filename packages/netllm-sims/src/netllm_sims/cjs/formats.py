@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from netllm_sims.cjs._spark_log import is_rolled
 from netllm_sims.cjs.alibaba import load_alibaba
 from netllm_sims.cjs.dag import Dag
 from netllm_sims.cjs.spark import load_spark
@@ -14,10 +15,11 @@ def load_dags(path: str | Path) -> list[Dag]:
 
     - `*.json.gz`: the published profiles in one file; see `load_tpch`.
     - `*.csv`: `batch_task` of Alibaba's cluster-trace-v2018; see `load_alibaba`.
-    - another file: an event log of Spark; see `load_spark`.
+    - another file, or a folder with `events_1_…` in it: an event log of Spark; see `load_spark`.
     - a folder with `adj_mat_*.npy` in it or one level below: the published profiles as pickled
       arrays; see `load_upstream`.
-    - another folder: all its event logs, in order of their names.
+    - another folder: all its event logs, files and folders `eventlog_v2_…`, in order of their
+      names.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -34,7 +36,13 @@ def load_dags(path: str | Path) -> list[Dag]:
         raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
     if any(path.glob("adj_mat_*.npy")) or any(path.glob("*/adj_mat_*.npy")):
         return load_upstream(path)
-    files = sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
-    if not files:
+    logs = [path] if is_rolled(path) else [log for log in sorted(path.iterdir()) if _is_log(log)]
+    if not logs:
         raise ValueError(f"{path}: the folder must hold event logs or profiles, got no file.")
-    return [dag for file in files for dag in load_spark(file)]
+    return [dag for log in logs for dag in load_spark(log)]
+
+
+def _is_log(path: Path) -> bool:
+    if path.name.startswith((".", "appstatus_")):
+        return False
+    return path.is_file() or is_rolled(path)

@@ -1,19 +1,15 @@
 """Jobs of Spark's event logs."""
 
-import json
-from collections.abc import Iterator
+import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
+from netllm_sims.cjs._spark_log import events, get
+from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build, of
 
-_NEEDED = {
-    "SparkListenerJobStart": ("Job ID", "Stage Infos"),
-    "SparkListenerStageCompleted": ("Stage Info",),
-    "SparkListenerTaskEnd": ("Stage ID", "Task Info"),
-}
-
+_log = logging.getLogger(__name__)
 
 _Run = tuple[int, float, tuple[str, int]]
 """Stage, duration in ms, and core of a finished task."""
@@ -29,14 +25,26 @@ class _Stage:
     completed: bool = False
 
 
-def load_spark(file: str | Path) -> list[Dag]:
-    """Graphs of the jobs of an uncompressed event log, in order of their ids.
+@dataclass
+class _Read:
+    """What a log told so far."""
+
+    stages: dict[int, _Stage] = field(default_factory=dict)
+    jobs: dict[int, str] = field(default_factory=dict)
+    """How each job that started came out: empty where it never ended."""
+
+
+def load_spark(log: str | Path) -> list[Dag]:
+    """Graphs of the jobs of an event log, in order of their ids.
+
+    The log is a file, gzipped or not, or the folder `eventlog_v2_…` of one that Spark rolled over.
 
     `SparkListenerJobStart` names a job's stages and their parents, `SparkListenerTaskEnd` gives the
     durations of successful tasks, `SparkListenerStageCompleted` says which stages ran: those that
     Spark skipped, as their output was there, are left out with their edges. A stage that several
     jobs name belongs to the first. Tasks that wait for a core are not counted, so a task lasts
-    from launch to finish.
+    from launch to finish. Only jobs of which `SparkListenerJobEnd` tells success are whole: others
+    are left out, and a warning of this module's logger counts them.
 
     On each core of an executor the first task of a stage is its first wave, a fresh one if the
     core had no task of the job before, later ones the rest. Cores are told apart by placing each
@@ -45,87 +53,110 @@ def load_spark(file: str | Path) -> list[Dag]:
 
     Raises:
         ValueError: A line that is no JSON object, as when the log was cut, an event without a
-            field that it must have, or no job that ran; with file and line.
+            field that it must have or with one of another type, a parent that no job names, a log
+            that is compressed other than by gzip or lacks a file, or no whole job; with file and
+            line.
 
-    Source: `JsonProtocol` of Apache Spark; the waves follow Decima's use of them (Mao et al. 2019,
-    section 6.2).
+    Source: `JsonProtocol` and `EventLogFileReaders` of Apache Spark; the waves follow Decima's use
+    of them (Mao et al. 2019, section 6.2).
     """
-    file = Path(file)
-    stages: dict[int, _Stage] = {}
-    for line, event in _events(file):
-        kind = event["Event"]
-        if kind == "SparkListenerJobStart":
-            _start(file, line, event, stages)
-        elif kind == "SparkListenerTaskEnd":
-            _end(file, line, event, stages)
-        elif kind == "SparkListenerStageCompleted":
-            info = event["Stage Info"]
-            number = _get(file, line, info, "Stage ID")
-            if number in stages and "Failure Reason" not in info:
-                stages[number].completed = True
-    runs, level = _place(stages)
-    dags = []
-    for job in sorted(runs):
-        ran = {k: s for k, s in stages.items() if s.job == job and s.completed and s.ends}
-        if ran:
-            dags.append(_dag(f"{file.stem}-job-{job}", ran, runs[job], level))
+    log = Path(log)
+    read = _Read()
+    for where, event in events(log):
+        if event["Event"] in _READERS:
+            _READERS[event["Event"]](where, event, read)
+    runs, level = _place(read.stages)
+    dags: list[Dag] = []
+    left_out: Counter[str] = Counter()
+    for job in sorted(read.jobs):
+        own = {k: s for k, s in read.stages.items() if s.job == job}
+        ran = {k: s for k, s in own.items() if s.completed}
+        fault = read.jobs[job]
+        if not fault and not all(stage.ends for stage in ran.values()):
+            fault = _LOST
+        if fault:
+            left_out[fault] += 1
+        elif ran:
+            with of(log):
+                dags.append(_dag(f"{log.stem}-job-{job}", ran, runs[job], level))
+    some = ", ".join(f"{count} that {fault}" for fault, count in left_out.items())
     if not dags:
-        raise ValueError(f"{file}: must hold at least one job whose stages completed, got none.")
+        raise ValueError(
+            f"{log}: must hold at least one job whose stages completed and that ended, got "
+            f"{some or 'none'}."
+        )
+    if left_out:
+        _log.warning(
+            "%s: %d of %d jobs were left out: %s.", log, left_out.total(), len(read.jobs), some
+        )
     return dags
 
 
-def _events(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open("rb") as stream:
-        for line, raw in enumerate(stream, start=1):
-            try:
-                event = json.loads(raw)
-                kind = event["Event"]
-            except (ValueError, TypeError, KeyError):
-                cut = "" if raw.endswith(b"\n") else " The log ends within this line: it was cut."
-                raise ValueError(
-                    f"{file}, line {line}: must be a JSON object with the field `Event`, got "
-                    f"{raw[:60].decode(errors='replace')!r}.{cut}"
-                ) from None
-            for name in _NEEDED.get(kind, ()):
-                _get(file, line, event, name)
-            yield line, event
+_UNENDED = "never ended (the application was running, or the log was cut)"
+_FAILED = "failed"
+_UNSTARTED = "ended but never started (the log's beginning is missing)"
+_LOST = "completed a stage without any task that succeeded (Spark dropped events)"
 
 
-def _get(file: Path, line: int, record: dict[str, Any], name: str) -> Any:
-    if not isinstance(record, dict) or name not in record:
+def _start(where: str, event: dict[str, Any], read: _Read) -> None:
+    job = get(where, event, "Job ID")
+    if job in read.jobs:
         raise ValueError(
-            f"{file}, line {line}: must hold the field `{name}`, as Spark 2.0 and later write it, "
-            f"got {', '.join(record) if isinstance(record, dict) else record!r}."
+            f"{where}: a job must start once, but {job} starts again. Does the file hold the logs "
+            "of two applications?"
         )
-    return record[name]
-
-
-def _start(file: Path, line: int, event: dict[str, Any], stages: dict[int, _Stage]) -> None:
-    for info in event["Stage Infos"]:
-        number = _get(file, line, info, "Stage ID")
-        tasks = _get(file, line, info, "Number of Tasks")
-        if number not in stages:
+    read.jobs[job] = _UNENDED
+    infos = {get(where, info, "Stage ID"): info for info in get(where, event, "Stage Infos")}
+    for number, info in infos.items():
+        tasks, parents = (get(where, info, name) for name in ("Number of Tasks", "Parent IDs"))
+        for parent in parents:
+            if parent not in infos and parent not in read.stages:
+                raise ValueError(
+                    f"{where}: stage {number} of job {job} names the parent {parent}, which no "
+                    "job names as its stage."
+                )
+        if number not in read.stages:
             if tasks < 1:
                 raise ValueError(
-                    f"{file}, line {line}: stage {number} must have at least one task, got {tasks}."
+                    f"{where}: stage {number} must have at least one task, got {tasks}."
                 )
-            stages[number] = _Stage(
-                event["Job ID"], list(_get(file, line, info, "Parent IDs")), tasks
-            )
+            read.stages[number] = _Stage(job, parents, tasks)
 
 
-def _end(file: Path, line: int, event: dict[str, Any], stages: dict[int, _Stage]) -> None:
-    info = event["Task Info"]
+def _end(where: str, event: dict[str, Any], read: _Read) -> None:
+    number, info = (get(where, event, name) for name in ("Stage ID", "Task Info"))
     names = "Launch Time", "Finish Time", "Executor ID"
-    launch_ms, finish_ms, executor = (_get(file, line, info, name) for name in names)
+    launch_ms, finish_ms, executor = (get(where, info, name) for name in names)
     if finish_ms < launch_ms:
         raise ValueError(
-            f"{file}, line {line}: a task must not finish before its launch, got "
+            f"{where}: a task must not finish before its launch, got "
             f"{launch_ms} and {finish_ms} ms."
         )
-    number = event["Stage ID"]
-    if number in stages and not info.get("Failed") and not info.get("Killed"):
-        stages[number].ends.append((float(launch_ms), float(finish_ms - launch_ms), str(executor)))
+    if number in read.stages and not info.get("Failed") and not info.get("Killed"):
+        end = float(launch_ms), float(finish_ms - launch_ms), executor
+        read.stages[number].ends.append(end)
+
+
+def _complete(where: str, event: dict[str, Any], read: _Read) -> None:
+    info = get(where, event, "Stage Info")
+    number = get(where, info, "Stage ID")
+    if number in read.stages and "Failure Reason" not in info:
+        read.stages[number].completed = True
+
+
+def _finish(where: str, event: dict[str, Any], read: _Read) -> None:
+    job = get(where, event, "Job ID")
+    result = event.get("Job Result")
+    failed = isinstance(result, dict) and result.get("Result") != "JobSucceeded"
+    read.jobs[job] = _UNSTARTED if job not in read.jobs else _FAILED if failed else ""
+
+
+_READERS = {
+    "SparkListenerJobStart": _start,
+    "SparkListenerTaskEnd": _end,
+    "SparkListenerStageCompleted": _complete,
+    "SparkListenerJobEnd": _finish,
+}
 
 
 def _place(stages: dict[int, _Stage]) -> tuple[dict[int, list[_Run]], int]:
