@@ -51,6 +51,14 @@ def test_fresh_durations_are_taken_out_of_the_first_wave_once_each():
         ([one(), one()], [(0, 2)], r"\(0, 2\) of `d` leads to nowhere: the stages are 0 to 1"),
         ([one()] * 3, [(0, 1), (1, 2), (2, 1)], "no cycle, but stages 1, 2 wait"),
         ([one()], [(0, 0)], "no cycle"),
+        ([one()] * 2, [(0.5, 1)], r"Edge \(0\.5, 1\) of `d` must be a pair of whole numbers"),
+        ([one()] * 2, [(0, 1, 1, 0)], r"Edge \(0, 1, 1, 0\) of `d` must be a pair"),
+        ([one(2.7)], [], "Stage 0 of `d` must have a whole number of tasks, got 2.7"),
+        (
+            [cjs.Waves(tasks=1, fresh={5: [1.0]}, first={}, rest={})],
+            [],
+            "`first` of stage 0 of `d`",
+        ),
     ],
 )
 def test_a_wrong_graph_says_what_is_wrong(stages, edges, message):
@@ -64,6 +72,29 @@ def test_a_graph_may_have_any_number_of_stages():
     simulator = cjs.Simulator(setting, cjs.Episode(id="e", seed=0, jobs=workload(dag)))
     simulator.run(cjs.fair())
     assert simulator.jct_s.tolist() == [5.0]  # 5,000 tasks of 1 ms, one after another
+
+
+def test_stages_are_ordered_after_their_parents_however_they_are_numbered():
+    dag = cjs.build("back", [one()] * 2000, [(k + 1, k) for k in range(1999)])
+    assert dag.order.tolist() == list(range(1999, -1, -1))
+    assert dag.levels.tolist() == list(range(1999, -1, -1))
+    two = cjs.Workload([cjs.Job(dag, 0.0), cjs.Job(dag, 1.0)])
+    assert two.order.tolist() == [*range(1999, -1, -1), *range(3999, 1999, -1)]
+
+
+def test_paths_of_a_chain_do_not_depend_on_its_numbers():
+    """One pass: whatever the numbers, each stage adds to its child's path."""
+    durations = np.random.default_rng(0).integers(1, 100, 300).tolist()
+    chain = [one(1, [float(ms)]) for ms in durations]
+    paths = np.cumsum(durations[::-1])[::-1].tolist()
+    for stages, edges, wanted in (
+        (chain, [(k, k + 1) for k in range(299)], paths),
+        (chain[::-1], [(k + 1, k) for k in range(299)], paths[::-1]),
+    ):
+        setting = cjs.setting("synthetic", num_executors=2)
+        jobs = workload(cjs.build("d", stages, edges))
+        seen = cjs.Simulator(setting, cjs.Episode(id="e", seed=0, jobs=jobs)).observe()
+        assert seen["stages"][:, 8].tolist() == wanted
 
 
 def workload(dag):

@@ -39,25 +39,20 @@ def work_s(world: World, state: State, j: int, running: float) -> float:
 def paths(world: World, state: State, j: int) -> float:
     """Length in s of a job's longest path of unfinished stages, one task each.
 
-    Each stage's own, in ns, goes to the scratch `row_of`. Stages may be numbered in any order.
+    Each stage's own, in ns, goes to the scratch `row_of`; children come first.
     """
     longest = 0
-    changed = True
-    for s in range(world.first_stage[j], world.first_stage[j + 1]):
+    for k in range(world.first_stage[j + 1] - 1, world.first_stage[j] - 1, -1):
+        s = world.order[k]
         state.row_of[s] = 0
-    while changed:
-        changed = False
-        for s in range(world.first_stage[j + 1] - 1, world.first_stage[j] - 1, -1):
-            if state.stage[s, UNSTARTED] + state.stage[s, RUNNING] == 0:
-                continue
-            below = 0
-            for i in range(world.first_child[s], world.first_child[s + 1]):
-                below = max(below, state.row_of[world.child[i]])
-            length = below + int(state.recent_ms[s] * NS_PER_MS)
-            if length != state.row_of[s]:
-                state.row_of[s] = length
-                changed = True
-            longest = max(longest, length)
+        if state.stage[s, UNSTARTED] + state.stage[s, RUNNING] == 0:
+            continue
+        below = 0
+        for i in range(world.first_child[s], world.first_child[s + 1]):
+            below = max(below, state.row_of[world.child[i]])
+        length = below + int(state.recent_ms[s] * NS_PER_MS)
+        state.row_of[s] = length
+        longest = max(longest, length)
     return longest / NS_PER_MS * 1e-3
 
 

@@ -82,13 +82,12 @@ def write(
             flags[1, at] = state.stage[s, UNFINISHED_PARENTS] == 0
             numbers[0, at], numbers[1, at] = first + i, s - world.first_stage[j]
             at += 1
-        first_edge = m
         for k in range(world.first_edge[j], world.first_edge[j + 1]):
             parent, child = world.edges[k, 0], world.edges[k, 1]
             if is_active(state, parent) and is_active(state, child):
                 edges[m, 0], edges[m, 1] = row_of[parent], row_of[child]
                 m += 1
-        write_paths(edges[first_edge:m], stages)
+        write_paths(world, state, j, stages)
     for i in range(state.g[SCHEDULABLE]):
         flags[0, row_of[state.schedulable[i]]] = True
     whole[b, 0], whole[b, 1] = committable(state), world.options[EXECUTORS]
@@ -108,14 +107,15 @@ def write_stage(world: World, state: State, s: int, out: Float[ndarray, "9"]) ->
 
 
 @inner
-def write_paths(edges: Int[ndarray, "edge 2"], stages: Float[ndarray, "stage 9"]) -> None:
-    """Longest paths down the edges of one job, one task per stage; stages come in any order."""
-    changed = True
-    while changed:
-        changed = False
-        for m in range(len(edges) - 1, -1, -1):
-            parent, child = edges[m, 0], edges[m, 1]
-            length = stages[parent, 6] + stages[child, 8]
-            if length > stages[parent, 8]:
-                stages[parent, 8] = length
-                changed = True
+def write_paths(world: World, state: State, j: int, stages: Float[ndarray, "stage 9"]) -> None:
+    """Longest paths down the unfinished stages of a job, one task per stage, children first."""
+    row_of = state.row_of
+    for i in range(world.first_stage[j + 1] - 1, world.first_stage[j] - 1, -1):
+        s = world.order[i]
+        if not is_active(state, s):
+            continue
+        out = stages[row_of[s]]
+        for k in range(world.first_child[s], world.first_child[s + 1]):
+            child = world.child[k]
+            if is_active(state, child):
+                out[8] = max(out[8], out[6] + stages[row_of[child], 8])

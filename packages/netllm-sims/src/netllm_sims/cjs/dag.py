@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,26 +83,24 @@ class Dag:
                     f"Edge ({parent}, {child}) of `{self.name}` leads to nowhere: the stages are "
                     f"0 to {self.stages - 1}."
                 )
-        self.levels  # noqa: B018  finds cycles
+        self.order  # noqa: B018  finds cycles
 
     @property
     def stages(self) -> int:
         """Number of stages."""
         return len(self.tasks)
 
-    @property
-    def levels(self) -> Int[ndarray, "stage"]:
-        """Longest path, in edges, from a stage without parents to each stage."""
+    @cached_property
+    def order(self) -> Int[ndarray, "stage"]:
+        """The stages, each after its parents."""
         children: list[list[int]] = [[] for _ in range(self.stages)]
         waiting = np.zeros(self.stages, np.int64)
         for parent, child in self.edges.tolist():
             children[parent].append(child)
             waiting[child] += 1
-        level = np.zeros(self.stages, np.int64)
         ready = np.flatnonzero(waiting == 0).tolist()
         for parent in ready:  # grows
             for child in children[parent]:
-                level[child] = max(level[child], level[parent] + 1)
                 waiting[child] -= 1
                 if waiting[child] == 0:
                     ready.append(child)
@@ -111,6 +110,15 @@ class Dag:
                 f"The stages of `{self.name}` must form no cycle, but stages "
                 f"{', '.join(map(str, circle[:10]))} wait for one another."
             )
+        return np.array(ready, np.int64)
+
+    @property
+    def levels(self) -> Int[ndarray, "stage"]:
+        """Longest path, in edges, from a stage without parents to each stage."""
+        place = np.argsort(self.order)
+        level = np.zeros(self.stages, np.int64)
+        for parent, child in self.edges[np.argsort(place[self.edges[:, 0]])].tolist():
+            level[child] = max(level[child], level[parent] + 1)
         return level
 
 
@@ -126,14 +134,24 @@ def build(name: str, stages: Sequence[Waves], edges: Iterable[Sequence[int]]) ->
         edges: Pairs (parent, child).
 
     Raises:
-        ValueError: A stage lacks durations, or `Dag` finds a fault.
+        ValueError: A stage lacks durations, has a broken number of tasks or no first wave at all,
+            an edge is no pair of whole numbers, or `Dag` finds a fault.
     """
-    pairs = np.array([tuple(edge) for edge in edges], np.int64).reshape(-1, 2)
+    pairs = np.array([_pair(name, edge) for edge in edges], np.int64).reshape(-1, 2)
     flat: list[float] = []
     cells = np.zeros((len(stages), 3, len(LEVELS), 3), np.int64)
     rough = np.zeros(len(stages))
     for number, waves in enumerate(stages):
         rough[number] = _mean(name, number, waves)
+        if not _is_whole(waves.tasks):
+            raise ValueError(
+                f"Stage {number} of `{name}` must have a whole number of tasks, got {waves.tasks}."
+            )
+        if not waves.first:
+            raise ValueError(
+                f"`first` of stage {number} of `{name}` must name at least one number of "
+                "executors, got none."
+            )
         places = {
             (kind, key): _place(flat, values)
             for kind, lists in ((FRESH, waves.fresh), (REST, waves.rest), (FIRST, waves.first))
@@ -152,8 +170,21 @@ def build(name: str, stages: Sequence[Waves], edges: Iterable[Sequence[int]]) ->
     )
 
 
+def _pair(name: str, edge: Iterable[float]) -> tuple[float, ...]:
+    pair = tuple(edge)
+    if len(pair) != 2 or not all(map(_is_whole, pair)):
+        raise ValueError(
+            f"Edge {pair} of `{name}` must be a pair of whole numbers (parent, child)."
+        )
+    return pair
+
+
+def _is_whole(value: float) -> bool:
+    return isinstance(value, int | float | np.number) and float(value).is_integer()
+
+
 @contextmanager
-def of(file: Path) -> Iterator[None]:
+def of(file: str | Path) -> Iterator[None]:
     """Faults of the graphs that are built within name the file that they come from."""
     try:
         yield

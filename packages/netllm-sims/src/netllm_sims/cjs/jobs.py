@@ -117,6 +117,13 @@ class Workload:
         return np.repeat(np.arange(len(self)), np.diff(self.first_stage))
 
     @cached_property
+    def order(self) -> Int[ndarray, "stage"]:
+        """The stages job by job, within a job each after its parents."""
+        return np.concatenate(
+            [job.dag.order + first for job, first in zip(self.jobs, self.first_stage, strict=False)]
+        )
+
+    @cached_property
     def rough_ms(self) -> Float[ndarray, "stage"]:
         """Initial estimate of each stage's task duration."""
         return np.concatenate([job.dag.rough_ms for job in self.jobs])

@@ -62,6 +62,8 @@ class World(NamedTuple):
     first_stage: Int[ndarray, "job_and_end"]
     job_of: Int[ndarray, "stage"]
     tasks: Int[ndarray, "stage"]
+    order: Int[ndarray, "stage"]
+    """The stages job by job, within a job each after its parents."""
     rough_ms: Float[ndarray, "stage"]
     row: Int[ndarray, "stage"]
     """Row of `cells`."""
@@ -149,6 +151,7 @@ def build_world(
         jobs.first_stage,
         jobs.job_of,
         jobs.tasks,
+        jobs.order,
         jobs.rough_ms,
         jobs.row,
         np.searchsorted(by_parent[:, 0], np.arange(stages + 1)),
