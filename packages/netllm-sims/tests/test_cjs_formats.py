@@ -229,14 +229,48 @@ def test_names_of_alibabas_tasks_are_the_graph(tmp_path):
         ("M1,x,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* must be numbers, got 'x'"),
         ("M1,0,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* at least one task"),
         ("R2_1,1,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: task `R2_1` .* parent 1"),
-        ("M1_2,1,j,1,Terminated,1,2,1,1\nM2_1,1,j,1,Terminated,1,2,1,1\n", "no cycle"),
+        (
+            "M1_2,1,j,1,Terminated,1,2,1,1\nM2_1,1,j,1,Terminated,1,2,1,1\n",
+            r"batch_task\.csv: .* no cycle",
+        ),
         ("", "at least one job"),
+        (
+            "M1,1,j,1,Terminated,1,2,1,1\nR1,1,j,1,Terminated,1,2,1,1\n",
+            r"csv, line 2: task `R1` of job `j` must have a number of its own, but `M1` in line 1",
+        ),
+        (
+            "M1,1,j,1,Terminated,5,2,1,1\n",
+            r"got 1 with a task that ends before it starts \(line 1\)",
+        ),
     ],
 )
 def test_a_faulty_csv_names_file_and_line(tmp_path, text, message):
     file = tmp_path / "batch_task.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
+        load_alibaba(file)
+
+
+def test_jobs_that_are_left_out_are_counted_with_their_first_lines(tmp_path, caplog):
+    file = tmp_path / "batch_task.csv"
+    rows = ("90,80", "nan,5", "-5,5", "80,70", ",5", "1,inf")
+    broken = "".join(f"M1,1,x_{k},1,Terminated,{row},1,1\n" for k, row in enumerate(rows))
+    file.write_text(ALIBABA + broken, encoding="utf-8-sig")
+    assert [job.dag.name for job in load_alibaba(file).jobs] == ["j_2", "j_1"]
+    (note,) = caplog.messages
+    assert note.endswith(
+        "batch_task.csv: 8 of 10 jobs were left out: 1 with a task that is not `Terminated` "
+        "(line 5), 3 with a task whose start_time or end_time is missing, or start_time negative "
+        "(line 6), 2 with a task that ends before it starts (line 7), 2 with a task whose "
+        "start_time or end_time is not finite (line 8)."
+    )
+
+
+@pytest.mark.parametrize("content", [ALIBABA.encode("utf-16"), b"\xff\x00\x01" * 9])
+def test_a_csv_that_is_no_text_names_the_file(tmp_path, content):
+    file = tmp_path / "batch_task.csv"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"batch_task\.csv, after line 0: must be CSV in UTF-8"):
         load_alibaba(file)
 
 
@@ -283,6 +317,39 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"task_duration_1\.npy: .* asks for `(posix|nt)\.mkdir`"):
         load_upstream(tmp_path)
     assert not (tmp_path / "harm").exists()
+
+
+STAGE = {"fresh_durations": {5: [1.0]}, "first_wave": {5: [1.0, 2.0]}, "rest_wave": {5: []}}
+
+
+@pytest.mark.parametrize(
+    ("stages", "matrix", "message"),
+    [
+        ({0: STAGE, 1: STAGE}, [[0, 1], [1, 0]], r"adj_mat_1\.npy and .*no cycle"),
+        ({0: STAGE | {"rest_wave": {5: [-1.0]}}}, [[0]], r"task_duration_1\.npy: .* got -1"),
+        ({0: STAGE | {"first_wave": [1.0]}}, [[0]], r"task_duration_1\.npy: each stage"),
+    ],
+)
+def test_a_fault_of_pickled_profiles_names_the_files(tmp_path, stages, matrix, message):
+    published(tmp_path, 1, stages, matrix)
+    with pytest.raises(ValueError, match=message):
+        load_upstream(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (3, ",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000)}",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': 7, [1]: 2}",
+    ],
+)
+def test_a_damaged_header_names_the_file(tmp_path, text):
+    header = text.ljust(117) + b"\n"
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    (tmp_path / "adj_mat_1.npy").write_bytes(start)
+    with pytest.raises(ValueError, match=r"adj_mat_1\.npy: must hold an array"):
+        load_upstream(tmp_path)
 
 
 def test_a_folder_that_lacks_files_says_so(tmp_path):

@@ -1,13 +1,17 @@
 """Jobs of Alibaba's cluster-trace-v2018, whose task names encode the graph."""
 
 import csv
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
-from netllm_sims.cjs.dag import Dag, Waves, build
+from netllm_sims.cjs.dag import Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Job, Workload
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = (
     "task_name",
@@ -31,6 +35,8 @@ class _Row:
     job: str
     start_s: float
     end_s: float
+    fault: str
+    """Why the job never ran to its end, or empty."""
 
 
 def load_alibaba(file: str | Path) -> Workload:
@@ -40,63 +46,110 @@ def load_alibaba(file: str | Path) -> Workload:
     end_time, plan_cpu, plan_mem. A task is a stage with `instance_num` tasks. Its name gives its
     number and its parents: `M1`, `R2_1`, `J3_1_2`; other names (`task_…`, `MergeTask`) have no
     parents. The trace gives no durations of single instances, so each lasts as long as the whole
-    stage took. Jobs with a task that is not `Terminated`, or that ends before it starts, never
-    ran to their end and are left out.
+    stage took. Jobs with a task that is not `Terminated`, that lacks a time or that ends before it
+    starts never ran to their end and are left out; a warning of this module's logger counts them.
 
     Args:
         file: The CSV.
 
     Raises:
-        ValueError: A line that is no such row, a parent that the job lacks, or no complete job;
-            with file and line.
+        ValueError: A line that is no such row, a parent that the job lacks, two tasks of a job with
+            one number, or no complete job; with file and line.
 
     Source: Alibaba cluster-trace-v2018, schema of `batch_task`.
     """
     file = Path(file)
     jobs: dict[str, list[_Row]] = {}
-    broken: set[str] = set()
-    for row, terminated in _rows(file):
+    broken: dict[str, _Row] = {}
+    for row in _rows(file):
         jobs.setdefault(row.job, []).append(row)
-        if not terminated:
-            broken.add(row.job)
+        if row.fault:
+            broken.setdefault(row.job, row)
+    some = _count(list(broken.values()))
     complete = [rows for job, rows in jobs.items() if job not in broken]
-    whole = [(min(row.start_s for row in rows), rows) for rows in complete]
-    if not whole:
-        raise ValueError(f"{file}: must hold at least one job that ran to its end, got none.")
-    whole.sort(key=lambda pair: pair[0])
-    zero_s = whole[0][0]
-    return Workload([Job(_dag(file, rows), (start_s - zero_s) * 1e3) for start_s, rows in whole])
+    starts = [(min(row.start_s for row in rows), rows) for rows in complete]
+    if not starts:
+        raise ValueError(f"{file}: must hold at least one job that ran to its end, got {some}.")
+    starts.sort(key=lambda pair: pair[0])
+    zero_s = starts[0][0]
+    whole = [Job(_dag(file, rows), (start_s - zero_s) * 1e3) for start_s, rows in starts]
+    if broken:
+        _log.warning("%s: %d of %d jobs were left out: %s.", file, len(broken), len(jobs), some)
+    return Workload(whole)
 
 
-def _rows(file: Path) -> Iterator[tuple[_Row, bool]]:
-    with file.open(newline="") as stream:
-        for number, cells in enumerate(csv.reader(stream), start=1):
-            if not cells or (number == 1 and cells[0] == _COLUMNS[0]):
-                continue
-            if len(cells) != len(_COLUMNS):
-                raise ValueError(
-                    f"{file}, line {number}: must hold the {len(_COLUMNS)} columns "
-                    f"{', '.join(_COLUMNS)}, got {len(cells)}. Was the file cut?"
-                )
-            task, instances, job, _, status, start, end, *_ = cells
-            try:
-                row = _Row(number, task, int(instances), job, float(start or 0), float(end or 0))
-            except ValueError as fault:
-                raise ValueError(
-                    f"{file}, line {number}: instance_num, start_time and end_time must be "
-                    f"numbers, got {instances!r}, {start!r} and {end!r}."
-                ) from fault
-            if row.instances < 1:
-                raise ValueError(
-                    f"{file}, line {number}: a stage must have at least one task, "
-                    f"got instance_num {instances}."
-                )
-            yield row, status == "Terminated" and 0 < row.start_s <= row.end_s
+def _count(broken: list[_Row]) -> str:
+    """How many jobs have which fault, and where the first one stands."""
+    lines: dict[str, list[int]] = {}
+    for row in broken:
+        lines.setdefault(row.fault, []).append(row.line)
+    parts = [f"{len(some)} with a task {fault} (line {some[0]})" for fault, some in lines.items()]
+    return ", ".join(parts) or "none"
+
+
+def _rows(file: Path) -> Iterator[_Row]:
+    """The rows; a mark of their encoding and a header are passed over."""
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream)
+        try:
+            for number, cells in enumerate(reader):
+                if cells and not (number == 0 and cells[0] == _COLUMNS[0]):
+                    yield _row(f"{file}, line {reader.line_num}", reader.line_num, cells)
+        except (UnicodeDecodeError, csv.Error) as fault:
+            raise ValueError(
+                f"{file}, after line {reader.line_num}: must be CSV in UTF-8, but {fault}."
+            ) from fault
+
+
+def _row(where: str, line: int, cells: list[str]) -> _Row:
+    if len(cells) != len(_COLUMNS):
+        raise ValueError(
+            f"{where}: must hold the {len(_COLUMNS)} columns {', '.join(_COLUMNS)}, "
+            f"got {len(cells)}. Was the file cut?"
+        )
+    task, instances, job, _, status, start, end, *_ = cells
+    try:
+        count, start_s, end_s = int(instances), float(start or 0), float(end or 0)
+    except ValueError as fault:
+        raise ValueError(
+            f"{where}: instance_num, start_time and end_time must be numbers, got {instances!r}, "
+            f"{start!r} and {end!r}."
+        ) from fault
+    if count < 1:
+        raise ValueError(
+            f"{where}: a stage must have at least one task, got instance_num {instances}."
+        )
+    return _Row(line, task, count, job, start_s, end_s, _fault(status, start_s, end_s))
+
+
+def _fault(status: str, start_s: float, end_s: float) -> str:
+    if status != "Terminated":
+        return "that is not `Terminated`"
+    if not (isfinite(start_s) and isfinite(end_s)):
+        return "whose start_time or end_time is not finite"
+    if start_s <= 0 or end_s == 0:
+        return "whose start_time or end_time is missing, or start_time negative"
+    return "that ends before it starts" if end_s < start_s else ""
+
+
+def _stages(file: Path, rows: list[_Row], names: list[re.Match[str] | None]) -> dict[int, int]:
+    """Row of each numbered task."""
+    stage_of: dict[int, int] = {}
+    for stage, (row, name) in enumerate(zip(rows, names, strict=True)):
+        if name is None:
+            continue
+        first = rows[stage_of.setdefault(int(name[1]), stage)]
+        if first is not row:
+            raise ValueError(
+                f"{file}, line {row.line}: task `{row.task}` of job `{row.job}` must have a number "
+                f"of its own, but `{first.task}` in line {first.line} has it."
+            )
+    return stage_of
 
 
 def _dag(file: Path, rows: list[_Row]) -> Dag:
     names = [_NAME.fullmatch(row.task) for row in rows]
-    stage_of = {int(name[1]): stage for stage, name in enumerate(names) if name is not None}
+    stage_of = _stages(file, rows, names)
     edges = []
     for stage, (row, name) in enumerate(zip(rows, names, strict=True)):
         parents = [] if name is None else [int(part) for part in name[2].split("_") if part]
@@ -108,4 +161,5 @@ def _dag(file: Path, rows: list[_Row]) -> Dag:
                 )
             edges.append((stage_of[parent], stage))
     waves = [Waves.same(row.instances, [(row.end_s - row.start_s) * 1e3]) for row in rows]
-    return build(rows[0].job, waves, dict.fromkeys(edges))
+    with of(file):
+        return build(rows[0].job, waves, dict.fromkeys(edges))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netllm_sims.cjs.dag import Dag, Waves, build
+from netllm_sims.cjs.dag import Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 
 SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")
@@ -34,9 +34,10 @@ def load_tpch(file: Path) -> Catalogue:
     try:
         with gzip.open(file, "rt") as stream:
             sizes = json.load(stream)
-        return Catalogue(
-            [_profile(size, query, sizes[size][str(query)]) for size, query in _names()]
-        )
+        with of(file):
+            return Catalogue(
+                [_profile(size, query, sizes[size][str(query)]) for size, query in _names()]
+            )
     except (KeyError, TypeError, json.JSONDecodeError, EOFError, gzip.BadGzipFile) as fault:
         raise ValueError(
             f"{file}: must be the published profiles as gzipped JSON (size, query, stages), got "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib import format as npy
 
-from netllm_sims.cjs.dag import Dag, build
+from netllm_sims.cjs.dag import Dag, build, of
 from netllm_sims.cjs.tpch import prepare
 
 _ALLOWED = {
@@ -68,12 +68,13 @@ def _profile(file: Path) -> Dag:
             prepare(*(stages[k][name] for name in ("fresh_durations", "first_wave", "rest_wave")))
             for k in range(len(matrix))
         ]
-    except (KeyError, TypeError, StopIteration) as fault:
+        with of(f"{file} and {durations.name}"):
+            return build(f"{file.parent.name}-{query}", waves, np.argwhere(matrix).tolist())
+    except (KeyError, TypeError, AttributeError, IndexError, StopIteration) as fault:
         raise ValueError(
             f"{durations}: each stage 0 to {len(matrix) - 1} must hold fresh_durations, first_wave "
             f"and rest_wave by number of executors, got {type(fault).__name__}: {fault}."
         ) from fault
-    return build(f"{file.parent.name}-{query}", waves, np.argwhere(matrix).tolist())
 
 
 def _what(value: object) -> str:
@@ -88,10 +89,10 @@ def _load(file: Path) -> Any:
             return _read(stream)
     except FileNotFoundError:
         raise ValueError(f"{file}: there is no such file beside the other one.") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, AttributeError, IndexError) as fault:
+    except Exception as fault:  # damaged headers and pickles raise errors of any kind
         raise ValueError(
-            f"{file}: must hold an array of plain numbers or dictionaries of them, but {fault}. "
-            "It was not read."
+            f"{file}: must hold an array of plain numbers or dictionaries of them, but "
+            f"{fault or type(fault).__name__}. It was not read."
         ) from fault
 
 
