@@ -93,3 +93,22 @@ def test_a_faulty_file_of_profiles_is_named(tmp_path):
     file.write_bytes(b"no gzip")
     with pytest.raises(ValueError, match=re.escape(f"{file}: must be the published profiles")):
         cjs.setting("default", data=tmp_path).workload(0)
+
+
+def test_own_jobs_are_read_once_until_the_file_changes(tmp_path):
+    file = tmp_path / "batch_task.csv"
+    file.write_text("M1,1,a,1,Terminated,1,2,1,1\n")
+    setting = cjs.setting("default", jobs=file, num_jobs=2)
+    first, again = setting.catalogue, setting.catalogue
+    assert first is again
+    file.write_text("M1,1,other,1,Terminated,1,2,1,1\n")
+    assert [dag.name for dag in setting.catalogue.dags] == ["other"]
+
+
+def test_a_wrong_part_or_seed_says_what_is_there():
+    import gymnasium
+
+    with pytest.raises(ValueError, match=r"Unknown part 'tset'\. Did you mean test"):
+        gymnasium.make("netllm/CJS-v0", setting="synthetic", part="tset")
+    with pytest.raises(ValueError, match="`seeds` must be a whole number >= 0, got -1"):
+        cjs.setting("synthetic").episodes("test", seeds=[-1])

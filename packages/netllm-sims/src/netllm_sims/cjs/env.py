@@ -11,7 +11,7 @@ from gymnasium import spaces
 from netllm_sims.cjs.durations import Sampled
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
-from netllm_sims.cjs.parts import DRAWN, seeds
+from netllm_sims.cjs.parts import DRAWN, check, seeds
 from netllm_sims.cjs.settings import Setting
 from netllm_sims.cjs.settings import setting as named
 from netllm_sims.cjs.simulator import Simulator
@@ -119,6 +119,7 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
         **overrides: Any,
     ) -> None:
         self.setting = _resolve(setting, data, overrides)
+        check(part)
         self.part = part
         self._fixed = seeds(part, None, 0)
         self._simulator: Simulator | None = None

@@ -1,10 +1,11 @@
 """Job sequences of the settings' parts, none of them in two."""
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from netllm_sims._fields import unknown
 from netllm_sims.cjs.generate import random_dag
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 
@@ -15,6 +16,16 @@ SEEDS = {"train": range(1000, 1100), "valid": range(20, 30), "test": range(666, 
 
 DRAWN = {"train": (10_000, 2**31), "valid": (100, 600)}
 """Range of the sequences that `episodes=N` draws; the parts' own lie outside."""
+
+
+def check(part: str) -> None:
+    """Refuse a part that is not there.
+
+    Raises:
+        ValueError: Its name is unknown; with the nearest ones.
+    """
+    if part not in PARTS:
+        raise ValueError(unknown("part", part, PARTS))
 
 
 def seeds(part: str, episodes: int | None, seed: int) -> list[int]:
@@ -55,6 +66,14 @@ def synthetic() -> Catalogue:
 
 def own(path: Path) -> Catalogue:
     """Graphs of a person's own file or folder, told apart by name and content."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return _own(path, tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats))
+
+
+@lru_cache(maxsize=4)
+def _own(path: Path, stamp: tuple[tuple[Path, int, int], ...]) -> Catalogue:
+    """Read once as long as the stamp, files with times and sizes, stays the same."""
     from netllm_sims.cjs.formats import load_dags
 
     return Catalogue(load_dags(path))

@@ -91,11 +91,10 @@ class Setting:
             seeds: These job sequences instead, whatever the part.
 
         Raises:
-            ValueError: Unknown part, one that the setting lacks, or a number of episodes that it
-                cannot give.
+            ValueError: Unknown part, one that the setting lacks, a number of episodes that it
+                cannot give, or a seed below 0.
         """
-        if part not in parts.PARTS:
-            raise ValueError(unknown("part", part, parts.PARTS))
+        parts.check(part)
         if self.name.startswith("unseen-") and part != "test":
             raise ValueError(
                 f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
@@ -105,6 +104,8 @@ class Setting:
             upper = f" and at most {limit} for `{part}`" if limit else ""
             raise ValueError(f"`episodes` must be at least 1{upper}, got {episodes}.")
         chosen = parts.seeds(part, episodes, seed) if seeds is None else list(seeds)
+        for sequence_seed in chosen:
+            natural("seeds", sequence_seed)
         return [
             Episode(
                 id=f"{number:04d}-{sequence_seed}" if len(set(chosen)) < len(chosen)
