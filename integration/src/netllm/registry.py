@@ -116,9 +116,9 @@ def _weighted(task: str, name: str, file: Path) -> Callable[[Any], Any]:
     return partial(build, weights=file)
 
 
-def _registered(task: str, name: str) -> Callable[[Any], Any]:
+def _registered(task: str, name: str) -> Callable[..., Any]:
     for point in entry_points(group="netllm.policies", name=f"{task}.{name}"):
-        build: Callable[[Any], Any] = point.load()
+        build: Callable[..., Any] = point.load()
         return build
     raise unknown(f"{task} policy", name, policies(task))
 

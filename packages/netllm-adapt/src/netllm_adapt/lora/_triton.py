@@ -196,8 +196,8 @@ def gemm(
 
 def grads_of_small(dy: Tensor, b: Tensor, small: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """``factor · dy (M, N) · b (N, r)`` in dy's dtype, and ``dyᵀ · small (M, r)`` in float32."""
-    tile = _tiles(dy.device).grads_of_small
-    grid = one_pass(*dy.shape, small.shape[1], dy.element_size(), tile)
+    (m, n), r, tile = dy.shape, small.shape[1], _tiles(dy.device).grads_of_small
+    grid = one_pass(m, n, r, dy.element_size(), tile)
     if grid is not None:
         return _in_one_pass(dy, b, small, factor, tile, *grid)
     b_t = b.t().contiguous()

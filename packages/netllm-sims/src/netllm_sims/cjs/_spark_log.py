@@ -80,7 +80,7 @@ def _natural(value: object) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     """Files of a rolled log in order; a compact one stands for itself and those before."""
-    found = {}
+    found: dict[tuple[int, bool], Path] = {}
     for file in sorted(folder.iterdir()):
         if name := _ROLLED.fullmatch(file.name):
             place = int(name[1]), name[2] is not None
