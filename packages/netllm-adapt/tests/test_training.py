@@ -216,7 +216,12 @@ def test_tensorboard_gets_the_log_or_says_how_to_install_it(tmp_path: Path) -> N
     settings = recipe(steps=2, tensorboard=True)
     if importlib.util.find_spec("tensorboard"):
         fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
-        assert list((tmp_path / "tensorboard").glob("events.*"))
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        losses = [line for line in read_log(tmp_path) if "loss" in line]
+        written = [(event.step, event.value) for event in events.Scalars("loss")]
+        assert written == [(line["step"], pytest.approx(line["loss"])) for line in losses] != []
     else:
         with pytest.raises(ModuleNotFoundError, match=r"netllm-adapt\[tensorboard\]"):
             fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
