@@ -94,6 +94,8 @@ def test(
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
     asked = [seeds] if isinstance(seeds, int) else list(seeds)
+    if asked and min(asked) < 0:
+        raise ValueError(f"`seeds` must be whole numbers >= 0, got {min(asked)}.")
     entries, members, left_out = [], {}, {}
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     for one in settings:
