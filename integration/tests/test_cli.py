@@ -110,6 +110,8 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("test", "abr", "--checkpoint", "nothing"), "holds no checkpoint"),
         (("test", "abr", "--setting", "paper-split"), "NETLLM_DATA"),
         (("test", "abr", "--data", "nowhere"), "nowhere"),
+        (("test", "abr", "--seeds", "3", "-1"), "`seeds` must be whole numbers >= 0, got -1"),
+        (("test", "cjs", "--seeds", "-1"), "`seeds` must be whole numbers >= 0, got -1"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--epsilon", "2"), "[0, 1]"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "."), "not empty"),
         (("adapt", "abr", "--out", "x"), "--pool"),
