@@ -116,7 +116,7 @@ def writing(target: Path, work: Path, *, then: str = AGAIN) -> Iterator[None]:
 def _errno(error: OSError | SafetensorError) -> int | None:
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"os error (\d+)", str(error))
+    found = re.search(r"(?:os error|code:) (\d+)", str(error))  # newer releases: older ones
     return int(found[1]) if found else None
 
 
