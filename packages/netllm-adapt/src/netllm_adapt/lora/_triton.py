@@ -155,10 +155,12 @@ def backward(
     )
 
 
-def shrink(x: Tensor, a: Tensor, factor: float, share: float, seed: int) -> Tensor:
+def shrink(
+    x: Tensor, a: Tensor, factor: float, share: float, seed: int, tile: Tile | None = None
+) -> Tensor:
     """``factor · x̂ (M, K) · a (r, K)ᵀ``."""
     (m, k), r = x.shape, len(a)
-    tile = _tiles(x.device).shrink
+    tile = tile or _tiles(x.device).shrink
     small = x.new_empty(m, r)
     _kernels(x.device.type, x.dtype).shrink[(-(-m // tile.bm),)](
         x, a, small, m, k, r, factor, threshold(share), seed,
@@ -175,10 +177,11 @@ def gemm(
     bias: Tensor | None,
     share: float = 0.0,
     seed: int = 0,
+    tile: Tile | None = None,
 ) -> Tensor:
     """``p (m, k) · q (k, n) + u (m, r) · v (r, n) + bias``; q and v may be transposed views."""
     (m, k), n, r = p.shape, q.shape[1], u.shape[1]
-    tile = _tiles(p.device).gemm_for(r, drops=share > 0)
+    tile = tile or _tiles(p.device).gemm_for(r, drops=share > 0)
     if 1 not in q.stride():
         q = q.contiguous()
     q_by_k, v_by_r = q.stride(0) == 1, v.stride(0) == 1
@@ -194,9 +197,12 @@ def gemm(
     return out
 
 
-def grads_of_small(dy: Tensor, b: Tensor, small: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+def grads_of_small(
+    dy: Tensor, b: Tensor, small: Tensor, factor: float, tile: Tile | None = None
+) -> tuple[Tensor, Tensor]:
     """``factor · dy (M, N) · b (N, r)`` in dy's dtype, and ``dyᵀ · small (M, r)`` in float32."""
-    (m, n), r, tile = dy.shape, small.shape[1], _tiles(dy.device).grads_of_small
+    tile = tile or _tiles(dy.device).grads_of_small
+    (m, n), r = dy.shape, small.shape[1]
     grid = one_pass(m, n, r, dy.element_size(), tile)
     if grid is not None:
         return _in_one_pass(dy, b, small, factor, tile, *grid)
@@ -229,10 +235,12 @@ def _in_one_pass(
     return ds.sum(0).mul_(factor).to(dy.dtype), db.sum(0)
 
 
-def grad_a(d_small: Tensor, x: Tensor, a: Tensor, share: float, seed: int) -> Tensor:
+def grad_a(
+    d_small: Tensor, x: Tensor, a: Tensor, share: float, seed: int, tile: Tile | None = None
+) -> Tensor:
     """``d_small (M, r)ᵀ · x̂ (M, K)`` without the division by 1 - share; float32."""
     (m, k), r = x.shape, len(a)
-    tile = _tiles(x.device).grad_a
+    tile = tile or _tiles(x.device).grad_a
     programs = -(-k // tile.bk)
     each = _chunk(m, _PROGRAMS // programs, tile.bm)
     da = x.new_empty(-(-m // each), r, k, dtype=torch.float32)
