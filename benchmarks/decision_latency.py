@@ -26,7 +26,7 @@ from netllm_adapt.segments import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
 
-WINDOW = 20
+WINDOW, TOKENS = 20, 8
 FIELDS = {name: {"kind": "scalar"} for name in ("a", "b", "c", "d", "e", "f")}
 
 
@@ -41,7 +41,7 @@ def build(name: str, dtype: str) -> AdaptedModel:
         head=Categorical(width=width, answers=6),
         spec=spec,
         window=WINDOW,
-        segment=10_000 if name.startswith("tiny") else 4096,
+        segment=min(4096, backbone.config.max_position_embeddings - WINDOW * TOKENS),
     ).eval()
 
 
@@ -58,12 +58,12 @@ def window_batch(batch: int) -> Batch:
 
 def decider(model: AdaptedModel, batch: int, *, lean: bool | None) -> Callable[[], None]:
     stream = DecisionStream(model, batch=batch, lean=lean)
-    observation = {name: torch.rand(batch) for name in FIELDS}
+    observation = {name: torch.rand(batch, device=model.device) for name in FIELDS}
     action = None
 
     def decide() -> None:
         nonlocal action
-        action = stream.decide(observation, torch.rand(batch), action)
+        action = stream.decide(observation, torch.rand(batch, device=model.device), action)
 
     for _ in range(WINDOW + 5):
         decide()

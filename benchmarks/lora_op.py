@@ -66,7 +66,11 @@ def clock(calls: dict[str, Callable[[], Any]], rounds: int, target_s: float) -> 
 
 
 def passes(module: nn.Module, x: Tensor, grad: Tensor) -> dict[str, Callable[[], Any]]:
+    leaves = x, *module.parameters()
+
     def both() -> None:
+        for leaf in leaves:  # or their gradients would be added to those of the last call
+            leaf.grad = None
         module(x).backward(grad)
 
     def forward() -> None:
