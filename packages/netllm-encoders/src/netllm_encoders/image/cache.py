@@ -1,6 +1,7 @@
 """Features on disk, one file per frame, found by content."""
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -67,16 +68,16 @@ class Cache:
         """Keeps the features of the frame with that digest."""
         path = self.path(digest)
         path.parent.mkdir(exist_ok=True)
-        self._replace(path, features)
+        # older NumPy hides the error of a full disk behind one of its own
+        content = io.BytesIO()
+        np.savez(content, features=features)
+        self._replace(path, content.getvalue())
 
-    def _replace(self, path: Path, content: bytes | ndarray) -> None:
+    def _replace(self, path: Path, content: bytes) -> None:
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             with part.open("wb") as file:
-                if isinstance(content, bytes):
-                    file.write(content)
-                else:
-                    np.savez(file, features=content)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
