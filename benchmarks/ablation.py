@@ -1,11 +1,13 @@
 """What each part of the ABR recipe is worth: short adaptations that differ in one thing.
 
     python benchmarks/ablation.py [--quick] [--data DIR] [--only NAME ...] [--json FILE]
+    python benchmarks/ablation.py --readme FILE
 
 Every variant collects its own pool, trains for the same number of steps and is scored by greedy
 roll-outs on the same validation sessions, with the best of the usual target returns. The test part
 is never touched. One seed each, so small differences are noise. Variants that FILE already holds
-with the same budget are not run again.
+with the same budget are not run again. `--readme` runs nothing: it writes the table of an earlier
+run's JSON between its marks in integration/README.md.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from _readme import put
 from netllm import registry, rl_collect
 from netllm.abr import ABR, fields
 from netllm.adapting import build_model, choose_target, validator
@@ -110,6 +113,19 @@ def _print(name: str, result: Mapping[str, float]) -> None:
     print(f"{name:40} QoE {result['qoe']:.4f}  {result['train_cpu_s']:6.0f} s CPU", flush=True)
 
 
+def table(document: dict[str, Any]) -> str:
+    """The variants on validation, best first, and what each gains on the recipe that it varies."""
+    ranked = sorted(document["results"].items(), key=lambda pair: -pair[1]["qoe"])
+    base = document["results"]["base"]["qoe"]
+    return "\n".join(
+        [
+            f"| {document['steps']} steps, {document['episodes']} episodes | QoE | minus base |",
+            "|---|---:|---:|",
+            *(f"| {name} | {one['qoe']:.3f} | {one['qoe'] - base:+.3f} |" for name, one in ranked),
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two variants, few steps")
@@ -120,7 +136,12 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2048)
     parser.add_argument("--sessions", type=int, default=400)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
+    if args.readme:
+        put("integration/README.md", "ablation", table(json.loads(args.readme.read_text())))
+        print(f"integration/README.md now holds the table of {args.readme}")
+        return
     names = args.only or list(VARIANTS)
     if args.quick:
         names, args.steps, args.episodes, args.sessions = names[:2], 4, 32, 8

@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium
 import netllm_sims  # noqa: F401  makes the environment known to gymnasium
 import numpy as np
+from _machine import processor
 from netllm_sims import cjs
 
 PUBLIC_TASKS_PER_S = 180_000
@@ -114,7 +115,7 @@ def main() -> None:
     profiles = "synthetic" if setting.synthetic else "published"
     print(f"{profiles} profiles, {setting.num_executors} executors, one core")
     policies = {"fifo": cjs.fifo(), "fair": cjs.fair()}
-    document: dict[str, Any] = {"profiles": profiles}
+    document: dict[str, Any] = {"cpu": processor(), "profiles": profiles}
     document["compiled"] = {name: compiled(p, setting, times) for name, p in policies.items()}
     for name, row in document["compiled"].items():
         print(

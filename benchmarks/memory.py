@@ -131,6 +131,18 @@ def peak_bytes(work: Callable[[str, int], None], backbone: str, amount: int) -> 
     return int(queue.get())
 
 
+def write(path: Path, results: dict[str, float]) -> None:
+    """Results beside those of other parts that the file holds, if this machine measured them."""
+    from _machine import machine  # the measured processes read this file, and need no torch
+
+    document = {"machine": machine()}
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["machine"] == document["machine"]:
+            document = earlier
+    path.write_text(json.dumps(document | results, indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps and episodes")
@@ -146,9 +158,7 @@ def main() -> None:
         results[name + "_gib"] = peak_bytes(part.work, args.backbone, amount) / GIB
         told.append(f"{part.title} {results[name + '_gib']:.2f} GiB")
     if args.json:
-        from _machine import machine  # the measured processes read this file, and need no torch
-
-        args.json.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
+        write(args.json, results)
     print("peak memory: " + ", ".join(told))
 
 

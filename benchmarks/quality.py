@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from _readme import put
 from netllm import registry, test
 from netllm.plots import save
 from netllm.report import Report, Result, compare, saved_results
 from netllm.table import show
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -142,12 +141,8 @@ def _comparisons(document: dict[str, Any]) -> Iterator[str]:
 
 def write_readme(task: str, results: Path) -> None:
     """Put the table of `results` between the task's marks."""
-    begin, end = (f"<!-- quality {task}: {which} -->" for which in ("begin", "end"))
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text(encoding="utf-8").split(begin)
-    after = rest.split(end)[1]
-    text = table(task, json.loads(results.read_text(encoding="utf-8")))
-    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    document = json.loads(results.read_text(encoding="utf-8"))
+    put("README.md", f"quality {task}", table(task, document))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import gymnasium
 import netllm_sims  # noqa: F401  makes the environment known to gymnasium
 import numpy as np
+from _machine import processor
 from netllm_sims.abr import Setting, Simulator, VectorEnv, setting
 
 
@@ -83,7 +84,7 @@ def main() -> None:
     for name, rate in rows.items():
         print(f"{name:34} {rate:20,.0f}")
     if args.json:
-        document = {"traces": traces, "chunks_per_s": rows}
+        document = {"cpu": processor(), "traces": traces, "chunks_per_s": rows}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     print(
         f"simulator: {rows['simulator, batch 1024'] / 1e6:.1f} million chunks/s per core "
