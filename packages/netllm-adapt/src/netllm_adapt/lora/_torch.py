@@ -47,18 +47,22 @@ def backward(
     needs: Sequence[bool],
     /,
 ) -> tuple[Tensor | None, ...]:
-    """The gradients that are asked for; dS is computed once for x and a."""
+    """The gradients that are asked for; dS is computed once for x and a.
+
+    dY is read for dS and B's gradient while it is in the cache, before the large product for x.
+    """
     for_x, for_weight, for_bias, for_a, for_b = needs
     rows, dy = matrix(x), matrix(grad)
     mask = mask_of(rows, dropout, seed) if for_x or for_a else None
     d_small = grad_small(dy, b, scale / (1 - dropout)) if for_x or for_a else small
+    db = grad_b(dy, small, b) if for_b else None
     dx = add_low_rank(dy @ weight, d_small, a, mask) if for_x else None
     return (
         dx if dx is None or x.ndim == 2 else dx.view(x.shape),
         dy.t() @ rows if for_weight else None,
         dy.sum(0) if for_bias else None,
         grad_a(d_small, rows, a, mask) if for_a else None,
-        grad_b(dy, small, b) if for_b else None,
+        db,
     )
 
 
