@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,13 @@ import gymnasium
 import netllm_sims  # noqa: F401  makes the environment known to gymnasium
 import numpy as np
 from _machine import processor
+from _timing import least_cpu_s
 from netllm_sims import cjs
 
 PUBLIC_TASKS_PER_S = 180_000
 """Of the public simulator under FIFO, per core (ORACLES.md)."""
 
 JOBS = (200, 500, 1000, 2000)
-
-
-def least_cpu_s(run: Callable[[], Any], times: int) -> float:
-    run()
-    spent = []
-    for _ in range(times):
-        start = time.process_time()
-        run()
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 def compiled(policy: cjs.Heuristic, setting: cjs.Setting, times: int) -> dict[str, float]:

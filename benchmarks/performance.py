@@ -63,6 +63,10 @@ def least_of(table: str, figure: str) -> Callable[[dict[str, Any]], float]:
     return lambda d: min(row[figure] for row in d[table].values())
 
 
+def peak(what: str, part: str, most: float) -> Row:
+    return Row(what, "memory", lambda d: d.get(f"{part}_gib"), most=most, unit=" GiB")
+
+
 ROWS = (
     Row(
         "streaming simulator: million chunks/s, batches of 1,024, full observations",
@@ -151,27 +155,9 @@ ROWS = (
         lambda d: d["latency"]["reference"]["factor"],
         20,
     ),
-    Row(
-        "peak memory of adapting SmolLM2-135M, 8 x 384 tokens at once",
-        "memory",
-        lambda d: d.get("adapt_gib"),
-        most=2.2,
-        unit=" GiB",
-    ),
-    Row(
-        "… of collecting 2,000 streaming episodes",
-        "memory",
-        lambda d: d.get("collect_gib"),
-        most=1,
-        unit=" GiB",
-    ),
-    Row(
-        "… of testing the scheduler on `default`",
-        "memory",
-        lambda d: d.get("evaluate_cjs_gib"),
-        most=3,
-        unit=" GiB",
-    ),
+    peak("peak memory of adapting SmolLM2-135M, 8 x 384 tokens at once", "adapt", 2.2),
+    peak("… of collecting 2,000 streaming episodes", "collect", 1),
+    peak("… of testing the scheduler on `default`", "evaluate_cjs", 3),
     Row(
         "LoRA's trainable share",
         "adaptation_cost",

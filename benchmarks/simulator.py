@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,17 +18,8 @@ import gymnasium
 import netllm_sims  # noqa: F401  makes the environment known to gymnasium
 import numpy as np
 from _machine import processor
+from _timing import least_cpu_s
 from netllm_sims.abr import Setting, Simulator, VectorEnv, setting
-
-
-def least_cpu_s(run: Callable[[], None], times: int) -> float:
-    run()
-    spent = []
-    for _ in range(times):
-        start = time.process_time()
-        run()
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 def simulator(config: Setting, batch: int, times: int) -> float:
