@@ -54,12 +54,14 @@ def test_a_front_elsewhere_turns_the_world(synthetic):
 
 def test_mirrored_windows_mirror_about_the_front():
     place = setting("synthetic", front_deg=90)
-    learned = Windows.of(place, "valid")
+    learned = Windows.of(place, "valid", mirror=True)
     rows = torch.arange(3)
     history, future, _ = learned.at(rows, mirrored=torch.ones(3, dtype=torch.bool))
     sign, half = torch.tensor([1.0, -1.0, -1.0]), torch.tensor([0.0, 0.0, 180.0])
     for mirror, plain in ((history, learned.history_deg), (future, learned.future_deg)):
         assert wrap(mirror - (plain[rows] * sign + half)).abs().max() < 1e-3
+    with pytest.raises(ValueError, match="mirror=True"):
+        Windows.of(place, "valid").at(rows, mirrored=torch.ones(3, dtype=torch.bool))
 
 
 def error_deg(policy, place: Setting, part: str) -> float:

@@ -130,7 +130,7 @@ def test_what_a_frame_shows_matters_only_with_saliency(synthetic):
 
 def test_mirror_images_mirror_head_and_map(synthetic):
     maps = Maps(synthetic, before=10, after=20)
-    windows = Windows.of(synthetic, "valid", maps=maps)
+    windows = Windows.of(synthetic, "valid", maps=maps, mirror=True)
     rows = torch.arange(2)
     plain = windows.at(rows, mirrored=torch.tensor([False, False]))
     mixed = windows.at(rows, mirrored=torch.tensor([False, True]))

@@ -51,7 +51,7 @@ def train(
     dense = setting
     if recipe.train_stride not in (0, setting.train_stride):
         dense = replace(setting, train_stride=recipe.train_stride)
-    windows = Windows.of(dense, "train", maps=maps)
+    windows = Windows.of(dense, "train", maps=maps, mirror=recipe.mirror)
     valid = Windows.of(setting, "valid", maps=maps)
     if steps is not None:
         recipe = replace(recipe, epochs=max(1, round(steps / len(windows))))

@@ -17,35 +17,44 @@ class Windows:
 
     history_deg: Float[Tensor, "window history 3"]
     future_deg: Float[Tensor, "window horizon 3"]
-    mirror_deg: Float[Tensor, "window point 3"]
-    """History and future of the viewer seen in a mirror along the video's front."""
+    mirror_deg: Float[Tensor, "window point 3"] | None = None
+    """History and future of the viewer seen in a mirror along the video's front, if asked for."""
     maps: Float[Tensor, "map rows columns"] | None = None
     shown: Int[Tensor, "window point"] | None = None
     """Numbers of the maps at the points of history and future."""
 
     @classmethod
-    def of(cls, setting: Setting, part: str, *, maps: Maps | None = None) -> "Windows":
-        """The windows of all clips of `part`, with saliency if there are `maps`."""
+    def of(
+        cls, setting: Setting, part: str, *, maps: Maps | None = None, mirror: bool = False
+    ) -> "Windows":
+        """The windows of all clips of `part`.
+
+        Args:
+            setting: Where they come from.
+            part: `train`, `valid` or `test`.
+            maps: Saliency to show with them.
+            mirror: Keep their mirror images too; `at` needs them for `mirrored`.
+        """
         clips = setting.clips(part)
         history, future = (
             np.concatenate([getattr(clip, name) for clip in clips])
             for name in ("history_deg", "future_deg")
         )
-        # the middle of maps and frames lies at yaw 0
-        mirror = geometry.mirrored(
-            np.concatenate([history, future], axis=1), setting.front_deg if maps is None else 0.0
-        )
-        angles = {
-            "history_deg": torch.from_numpy(history).float(),
-            "future_deg": torch.from_numpy(future).float(),
-            "mirror_deg": torch.from_numpy(mirror).float(),
+        angles = {"history_deg": history, "future_deg": future}
+        if mirror:
+            # the middle of maps and frames lies at yaw 0
+            front_deg = setting.front_deg if maps is None else 0.0
+            both = np.concatenate([history, future], axis=1)
+            angles["mirror_deg"] = geometry.mirrored(both, front_deg)
+        tensors: dict[str, Tensor] = {
+            name: torch.from_numpy(array).float() for name, array in angles.items()
         }
         if maps is None:
-            return cls(**angles)
+            return cls(**tensors)
         videos = np.repeat([clip.video for clip in clips], [len(clip.time_s) for clip in clips])
         shown = maps.numbers(videos, np.concatenate([clip.time_s for clip in clips]))
         return cls(
-            **angles,
+            **tensors,
             maps=torch.from_numpy(maps.known()),
             shown=torch.from_numpy(shown),
         )
@@ -56,13 +65,19 @@ class Windows:
     def at(
         self, rows: Int[Tensor, " row"], *, mirrored: Bool[Tensor, " row"] | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Histories, futures and saliency of some windows, some of them mirrored."""
+        """Histories, futures and saliency of some windows, some of them mirrored.
+
+        Raises:
+            ValueError: `mirrored` is given, but the mirror images were not asked for.
+        """
         history, future = self.history_deg[rows], self.future_deg[rows]
         seen = None
         if self.maps is not None and self.shown is not None:
             seen = self.maps[self.shown[rows]]
         if mirrored is None:
             return history, future, seen
+        if self.mirror_deg is None:
+            raise ValueError("These windows have no mirror images: make them with `mirror=True`.")
         flip = mirrored[:, None, None]
         sides = self.mirror_deg[rows].split([history.shape[1], future.shape[1]], dim=1)
         history, future = torch.where(flip, sides[0], history), torch.where(flip, sides[1], future)
