@@ -12,6 +12,9 @@ from cyclopts import Parameter
 from netllm import registry
 from netllm.commands.options import Assignments, Data, overrides
 
+FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
+"""Arguments of a trainer that are no fields of its recipe."""
+
 
 def train_baseline(
     task: str,
@@ -45,7 +48,7 @@ def train_baseline(
     if name not in found.trainers:
         raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
     place = found.setting(setting, data=data, **overrides(set_))
-    fields = overrides(recipe, fixed=("setting", "out", "steps", "seed", "recipe", "command"))
+    fields = overrides(recipe, fixed=FIXED)
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = shlex.join(["netllm", *sys.argv[1:]])
     train = resolve_name(found.trainers[name])
