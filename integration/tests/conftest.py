@@ -1,5 +1,4 @@
 import os
-from contextlib import contextmanager
 from pathlib import Path
 
 import jaxtyping
@@ -39,20 +38,3 @@ def netllm(capsys):
         return code, out, err
 
     return run
-
-
-@pytest.fixture
-def room():
-    """A block in which no file can grow beyond so many bytes: fails as a full disk does."""
-    resource = pytest.importorskip("resource", reason="limits of file size are POSIX's")
-
-    @contextmanager
-    def limited(size):
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limited

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,20 +28,3 @@ def registered_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (info / "entry_points.txt").write_text(GROUPS)
     monkeypatch.syspath_prepend(str(info.parent))
-
-
-@pytest.fixture
-def room() -> Callable[[int], AbstractContextManager[None]]:
-    """A block in which no file can grow beyond so many bytes: fails as a full disk does."""
-    resource = pytest.importorskip("resource", reason="limits of file size are POSIX's")
-
-    @contextmanager
-    def limited(size: int) -> Iterator[None]:
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limited

@@ -1,26 +1,11 @@
 """What training writes appears whole, and errors name the file."""
 
-from contextlib import contextmanager
-
 import pytest
 from netllm_baselines import _files
 from netllm_baselines._best import keep_best
 
-resource = pytest.importorskip("resource", reason="limits of file size are POSIX's")
 
-
-@contextmanager
-def room(size):
-    """No file can grow beyond so many bytes: fails as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_weights_that_do_not_fit_leave_the_old_ones_and_are_named(tmp_path):
+def test_weights_that_do_not_fit_leave_the_old_ones_and_are_named(tmp_path, room):
     path = tmp_path / "ppo.npz"
     _files.write(path, b"old")
     with room(99), pytest.raises(OSError, match=r"Free space, then train again: .*ppo\.npz"):
@@ -28,7 +13,7 @@ def test_weights_that_do_not_fit_leave_the_old_ones_and_are_named(tmp_path):
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"ppo.npz": b"old"}
 
 
-def test_a_log_that_does_not_fit_is_named(tmp_path):
+def test_a_log_that_does_not_fit_is_named(tmp_path, room):
     lines = [({"update": update}, None) for update in range(9)]
     with room(40), pytest.raises(OSError, match=r"Free space, then train again: .*ppo\.jsonl"):
         keep_best(lines, tmp_path / "ppo.npz")
