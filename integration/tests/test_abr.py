@@ -204,6 +204,8 @@ def test_a_killed_run_resumes_to_the_same_weights(netllm, pool, tmp_path):
     assert {path.name for path in cut.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+# An earlier run has compiled the simulator: what numba keeps of it would not fit either.
+@pytest.mark.usefixtures("run")
 def test_a_full_disk_while_adapting_is_exit_code_1_and_the_run_goes_on_later(
     netllm, pool, tmp_path, room
 ):
