@@ -74,12 +74,7 @@ def adapt(
     """
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
-    path = Path(pool) if pool is not None else None
-    if path is not None and found.supervised:
-        raise ValueError(
-            f"adapt {task} takes no pool: it learns from the training part of its setting. "
-            "Leave --pool out; choose the data with --setting, --data or --set."
-        )
+    path = _pool_path(found, pool)
     collections = _collections(task, path)
     overrides = _overrides(set, collections)
     place = _place(found, setting, data, overrides, collections)
@@ -91,9 +86,16 @@ def adapt(
     if targets:
         model.target_return = targets[0]
     model.task |= facts_of(found, place, collections, overrides)
-    metric = found.metrics[0]
     count = found.validation if validation is None else validation
     validate = validator(found, place, count)
+    metric = found.metrics[0]
+    inputs = {
+        **{name: model.task[name] for name in ("setting", "data")},
+        "overrides": overrides,
+        "validation": count,
+        "target return": target_return,
+        "start": None if start is None else _weights(task, str(start)),
+    }
     return found.fit(
         model,
         experience,
@@ -102,18 +104,19 @@ def adapt(
         validate=validate,
         metric=metric.key,
         maximise=metric.higher_is_better,
-        finish=partial(choose_target, targets=targets, validate=validate, metric=metric)
-        if len(targets) > 1
-        else None,
+        finish=_finish(targets, validate, metric),
         resume=resume,
-        inputs={
-            **{name: model.task[name] for name in ("setting", "data")},
-            "overrides": overrides,
-            "validation": count,
-            "target return": target_return,
-            "start": None if start is None else _weights(task, str(start)),
-        },
+        inputs=inputs,
     )
+
+
+def _finish(
+    targets: Sequence[float], validate: Callable[[Any], dict[str, float]], metric: Metric
+) -> Callable[[Any], None] | None:
+    """What is left to do with the checkpoint that is kept: nothing where there is no choice."""
+    if len(targets) < 2:
+        return None
+    return partial(choose_target, targets=targets, validate=validate, metric=metric)
 
 
 def choose_target(
@@ -144,6 +147,18 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         if name not in known:
             raise registry.unknown("field of the recipe", name, known)
     return dataclasses.replace(recipe, **changes)
+
+
+def _pool_path(task: Task, pool: str | Path | None) -> Path | None:
+    """Where the pool lies, if there is one."""
+    if pool is None:
+        return None
+    if task.supervised:
+        raise ValueError(
+            f"adapt {task.name} takes no pool: it learns from the training part of its setting. "
+            "Leave --pool out; choose the data with --setting, --data or --set."
+        )
+    return Path(pool)
 
 
 def _collections(task: str, pool: Path | None) -> list[dict[str, Any]]:

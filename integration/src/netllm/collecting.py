@@ -12,7 +12,9 @@ from netllm.contender import Contender
 from netllm.testing import as_names, stream
 
 if TYPE_CHECKING:
-    from netllm_adapt import Episode, Pool
+    from netllm_adapt import Episode, Pool, PoolWriter
+
+    from netllm.protocol import Task
 
 
 def rl_collect(
@@ -64,21 +66,14 @@ def rl_collect(
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be.
     """
-    from joblib import Parallel, delayed
     from netllm_adapt import Pool, PoolWriter
-    from tqdm import tqdm
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
         *(Contender(task, checkpoint=name) for name in as_names(checkpoint)),
     ]
     _check(drivers, Path(out), episodes, epsilon, append)
-    found = registry.task(task)
-    if found.supervised:
-        raise ValueError(
-            f"{task} learns from recorded right answers, so there is no pool to collect. "
-            f"Run `netllm adapt {task} --out RUN`."
-        )
+    found = _unsupervised(task)
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
@@ -89,16 +84,20 @@ def rl_collect(
     turns = _Turns(task, place, drivers, relabel, soft, epsilon)
     size = found.shard
     pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
-    calls = (delayed(turns.run)(some, stream(seed, i)) for i, some in enumerate(pieces))
     new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=size)
-    bar = tqdm(total=len(drawn), desc="collect", unit="episode", disable=None)
-    done = Parallel(n_jobs=jobs, return_as="generator")(calls)
-    with bar, new as writer:
-        for episodes_of_piece in done:
-            for episode in episodes_of_piece:
-                writer.add(episode)
-                bar.update()
+    _write(new, turns, pieces, seed=seed, jobs=jobs)
     return Pool(Path(out))
+
+
+def _unsupervised(task: str) -> Task:
+    """The task, which must be one that learns from a pool."""
+    found = registry.task(task)
+    if found.supervised:
+        raise ValueError(
+            f"{task} learns from recorded right answers, so there is no pool to collect. "
+            f"Run `netllm adapt {task} --out RUN`."
+        )
+    return found
 
 
 def _check(
@@ -115,6 +114,23 @@ def _check(
         raise ValueError(
             f"{out} is not empty. Choose another folder, or add to the pool with append."
         )
+
+
+def _write(
+    writer: PoolWriter, turns: _Turns, pieces: Sequence[Sequence[Any]], *, seed: int, jobs: int
+) -> None:
+    """Let the policies play the pieces, some at once, and write their episodes in order."""
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    calls = (delayed(turns.run)(some, stream(seed, i)) for i, some in enumerate(pieces))
+    done = Parallel(n_jobs=jobs, return_as="generator")(calls)
+    total = sum(map(len, pieces))
+    with tqdm(total=total, desc="collect", unit="episode", disable=None) as bar, writer:
+        for episodes in done:
+            for episode in episodes:
+                writer.add(episode)
+                bar.update()
 
 
 @dataclass(frozen=True)

@@ -93,24 +93,20 @@ def test(
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
-    asked = [seeds] if isinstance(seeds, int) else list(seeds)
-    if asked and min(asked) < 0:
-        raise ValueError(f"`seeds` must be whole numbers >= 0, got {min(asked)}.")
+    asked = _asked(seeds)
     entries, members, left_out = [], {}, {}
-    numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     for one in settings:
         drawn = _drawn(found, one, part, episodes, asked)
         members[one.name] = found.subsets(one, [x for some in drawn.values() for x in some])
-        some, left_out[one.name] = _entries(contenders, one, drawn)
+        some, reasons = _entries(contenders, one, drawn)
         entries += some
-    outcomes = iter(_run([work for entry in entries for work in entry.works], jobs))
-    results = [
-        _result(found, entry, [next(outcomes) for _ in entry.works], members[entry.setting.name])
-        for entry in entries
-    ]
+        if reasons:
+            left_out[one.name] = reasons
+    results = _results(found, entries, members, jobs)
     notes = [*_notes(settings, results), *_elsewhere(contenders, nameable(set or {}))]
+    numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
-    facts["left_out"] = {name: reasons for name, reasons in left_out.items() if reasons}
+    facts["left_out"] = left_out
     return Report(
         results=results,
         comparisons=compare(results, found, members),
@@ -124,6 +120,14 @@ def as_names(given: str | Path | Sequence[str | Path]) -> list[str]:
     """One name or several, each once."""
     some = [given] if isinstance(given, str | Path) else given
     return list(dict.fromkeys(str(one) for one in some))
+
+
+def _asked(seeds: int | Sequence[int]) -> list[int]:
+    """The seeds that were asked for, as a list."""
+    asked = [seeds] if isinstance(seeds, int) else list(seeds)
+    if asked and min(asked) < 0:
+        raise ValueError(f"`seeds` must be whole numbers >= 0, got {min(asked)}.")
+    return asked
 
 
 def _contenders(
@@ -204,6 +208,20 @@ def _run(works: Sequence[_Work], jobs: int) -> list[Outcome]:
 
     results = Parallel(n_jobs=jobs, return_as="generator")(delayed(work.run)() for work in works)
     return list(tqdm(results, total=len(works), desc="test", unit="piece", disable=None))
+
+
+def _results(
+    task: Task,
+    entries: Sequence[_Entry],
+    members: Mapping[str, Mapping[str, frozenset[str]]],
+    jobs: int,
+) -> list[Result]:
+    """The lines of the report, from all their work done."""
+    outcomes = iter(_run([work for entry in entries for work in entry.works], jobs))
+    return [
+        _result(task, entry, [next(outcomes) for _ in entry.works], members[entry.setting.name])
+        for entry in entries
+    ]
 
 
 def _result(
