@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from adapt_parts import (
@@ -224,6 +225,50 @@ def test_each_member_is_saved_with_its_own_adapter(name: str, tmp_path: Path) ->
     assert list(again.backbone.peft_config) == ["default"]
     assert [path for path in folder.iterdir() if path.is_dir()] == []
     torch.testing.assert_close(again(given), alone(given), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_member_that_is_asked_directly_uses_its_own_adapter(name: str) -> None:
+    given, alone = batches()[name], make(name)
+    member = Together({name: make(name) for name in PARTS}).models[name]
+    wanted, got = alone(given), member(given)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    wanted.sum().backward()
+    got.sum().backward()
+    own, shared = (
+        {n: p.grad for n, p in model.backbone.named_parameters() if p.grad is not None}
+        for model in (alone, member)
+    )
+    adapter = "default" if name == "fixed" else name
+    assert {n.replace(".default.", f".{adapter}."): 0 for n in own}.keys() == shared.keys()
+    for parameter_name, grad in own.items():
+        twin = shared[parameter_name.replace(".default.", f".{adapter}.")]
+        torch.testing.assert_close(twin, grad, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_members_own_stream_and_forecast_use_its_own_adapter() -> None:
+    given, numbers = question(EPISODES["lists"], 0, None), np.ones((4, 3), np.float32)
+    before = Forecast(make("sums"))
+    members = Together({name: make(name) for name in PARTS}).models
+    wanted = DecisionStream(make("lists"), batch=3).hidden(*given).values
+    got = DecisionStream(members["lists"], batch=3).hidden(*given).values
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    answer = before.act({"numbers": numbers})
+    assert Forecast(members["sums"]).act({"numbers": numbers}) == pytest.approx(answer, abs=1e-5)
+    with pytest.raises(ValueError, match=r"`lean` must be None or False .* mix `adapters`"):
+        DecisionStream(members["lists"], batch=3, lean=True)
+
+
+@torch.no_grad()
+def test_a_forecast_made_before_its_model_joined_others_goes_on() -> None:
+    numbers = {"numbers": np.ones((4, 3), np.float32)}
+    for lean in (None, False):
+        model = make("sums")
+        forecast = Forecast(model, lean=lean)
+        answer = forecast.act(numbers)
+        Together({"fixed": make("fixed"), "sums": model})
+        assert forecast.act(numbers) == pytest.approx(answer, abs=1e-5)
 
 
 def test_members_of_a_whole_can_be_joined_anew() -> None:

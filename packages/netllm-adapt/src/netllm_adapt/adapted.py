@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from netllm_adapt.lean_training import lean_training, uncovered_training
+from netllm_adapt.lora import adapters, mixes
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,26 @@ class Adapted(nn.Module):
     def device(self) -> torch.device:
         """Where the backbone lies."""
         return next(self.backbone.parameters()).device
+
+    @property
+    def apart(self) -> bool:
+        """Whether its backbone's active adapter is another's: `Together` shares a backbone."""
+        backbone: Any = self.backbone
+        return self.adapter is not None and backbone.active_adapters != [self.adapter]
+
+    def own_adapter(self, rows: int) -> AbstractContextManager[None]:
+        """A context in which the backbone's next batch, of so many rows, has this model's adapter.
+
+        It changes nothing where that is the active one, or where rows mix `adapters` already.
+        """
+        if not self.apart or mixes(self.backbone):
+            return nullcontext()
+        return adapters(self.backbone, [str(self.adapter)] * rows)
+
+    def pass_alone(self, rows: Rows) -> Any:
+        """What the head reads, after a pass of these rows alone with the model's own adapter."""
+        with self.own_adapter(len(rows.tokens)):
+            return rows.through(self.backbone)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the checkpoint folder; see `netllm_adapt.checkpoint.save`."""

@@ -161,7 +161,7 @@ class AdaptedModel(Adapted):
 
         As the encoder gives the tokens: (batch, step, token, width), or a `Ragged` pair.
         """
-        return self.rows(batch).through(self.backbone)
+        return self.pass_alone(self.rows(batch))
 
     def rows(self, batch: Batch) -> Rows:
         """The tokens of a batch, as they pass through the backbone."""

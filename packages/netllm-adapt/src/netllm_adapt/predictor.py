@@ -118,7 +118,7 @@ class Predictor(Adapted):
 
     def hidden(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch width"]:
         """The hidden state of the last token, through the backbone's own modules."""
-        hidden: Tensor = self.observed(observation).through(self.backbone)
+        hidden: Tensor = self.pass_alone(self.observed(observation))
         return hidden
 
     def rows(self, batch: Batch) -> Rows:
@@ -148,7 +148,8 @@ class Forecast:
     Args:
         model: the predictor, with its weights of this moment; it is put into eval mode.
         lean: pass tokens through `LeanPass` rather than the backbone's own modules; None does so
-            where it covers the backbone, and its rows do not mix `adapters`.
+            where it covers the backbone, and its rows do not mix `adapters`: so not for a member
+            of `Together` whose adapter is not the active one.
 
     Raises:
         ValueError: if `lean` is asked for and does not cover the backbone, here or at an answer.
@@ -157,7 +158,8 @@ class Forecast:
     def __init__(self, model: Predictor, *, lean: bool | None = None) -> None:
         self._model = model.eval()
         self._wanted = lean
-        self._lean = serves(model.backbone, lean)
+        with model.own_adapter(1):
+            self._lean = serves(model.backbone, lean)
         self._passes: dict[tuple[int, int], LeanPass] = {}
 
     def reset(self, seed: int) -> None:
@@ -173,8 +175,9 @@ class Forecast:
             if np.issubdtype(values.dtype, np.number)
         }
         lean = self._lean
-        if lean and mixes(model.backbone):
-            lean = serves(model.backbone, self._wanted)
+        if lean and (model.apart or mixes(model.backbone)):
+            with model.own_adapter(1):
+                lean = serves(model.backbone, self._wanted)
         hidden = self._hidden(fields) if lean else model.hidden(fields)
         answer: Tensor = model.head.answer(hidden, fields)
         array: np.ndarray = answer.cpu().numpy()

@@ -59,7 +59,8 @@ class DecisionStream:
         batch: number of episodes.
         lean: pass the tokens through `LeanPass`, with the backbone's weights of this moment, rather
             than through the backbone's own modules; None does so where it covers the backbone,
-            until its rows mix `adapters`.
+            until its rows mix `adapters`: so not for a member of `Together` whose adapter is not
+            the active one.
 
     Raises:
         ValueError: if `lean` is asked for and does not cover the backbone, here or at a decision.
@@ -74,8 +75,9 @@ class DecisionStream:
         self._cache_name = cache_argument(model.backbone)
         self._wanted = lean
         self._lean: LeanPass | None = None
-        if serves(model.backbone, lean):
-            self._lean = LeanPass(model.backbone, batch=batch)
+        with model.own_adapter(batch):
+            if serves(model.backbone, lean):
+                self._lean = LeanPass(model.backbone, batch=batch)
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Go on with some of the episodes only, by their numbers among the present ones."""
@@ -232,13 +234,14 @@ class DecisionStream:
     def _through(self, feed: Feed) -> Float[Tensor, "batch token width"]:
         if self._lean is not None:
             return self._lean(feed.tokens, feed.mask, feed.position, self.ring.target)
-        out = self._model.backbone(
-            inputs_embeds=feed.tokens,
-            attention_mask=feed.mask,
-            position_ids=feed.position.clamp(min=0),
-            use_cache=True,
-            **{self._cache_name: self.ring},
-        )
+        with self._model.own_adapter(len(feed.tokens)):
+            out = self._model.backbone(
+                inputs_embeds=feed.tokens,
+                attention_mask=feed.mask,
+                position_ids=feed.position.clamp(min=0),
+                use_cache=True,
+                **{self._cache_name: self.ring},
+            )
         hidden: Tensor = out.last_hidden_state
         return hidden
 

@@ -23,8 +23,8 @@ from netllm_adapt.stream import DecisionStream, Feed
 class Together(nn.Module):
     """Adapted models that share their frozen backbone; every row uses its own task's adapter.
 
-    The models become parts of this one: their adapters move to the backbone of the first. Ask
-    them through this class only; `save_pretrained` of each writes its own adapter.
+    The models become parts of this one: their adapters move to the backbone of the first. One that
+    is asked directly, or saved, still uses its own adapter.
 
     Args:
         models: By name, each adapted from the same backbone.
