@@ -197,3 +197,45 @@ def test_a_fitted_policy_picks_the_largest(tmp_path: Path) -> None:
         }
         right += int((policy.act(observation) == batch.labels[:, 0].numpy()).sum())
     assert right > 0.9 * 60
+
+
+def long_question(numbers: int) -> tuple[Any, Tensor]:
+    """One step with so many numbers: the observation and its return-to-go."""
+    values = torch.linspace(-1, 1, numbers)
+    seen = {"numbers": Ragged(values, torch.tensor([0, numbers])), "reward": torch.ones(1)}
+    return seen, torch.ones(1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["gpt2", "opt"])
+def test_a_row_longer_than_the_learned_positions_is_refused_with_both_numbers(
+    architecture: str,
+) -> None:
+    model = make_model(architecture)
+    for numbers, fits in ((1021, True), (1022, False)):
+        episode = make_list_episode(1, 0)
+        episode.observations["numbers"] = Ragged(
+            np.linspace(-1, 1, numbers, dtype=np.float32), np.array([0, numbers])
+        )
+        batch = collate([episode], [Segment(0, 0, 0, 1)])  # with return, learned token and action
+        if fits:
+            assert model(batch).isfinite().all()
+        else:
+            with pytest.raises(ValueError, match=r"learned 1024 positions, .* needs 1025"):
+                model(batch)
+    for numbers, fits in ((1022, True), (1023, False)):
+        stream = DecisionStream(model, batch=1)
+        if fits:
+            assert 0 <= stream.decide(*long_question(numbers), None) < numbers
+        else:
+            with pytest.raises(ValueError, match=r"learned 1024 positions, .* needs 1025"):
+                stream.decide(*long_question(numbers), None)
+
+
+@torch.no_grad()
+def test_rotary_positions_have_no_end() -> None:
+    model = make_model("llama")
+    assert model.backbone.config.max_position_embeddings == 1024
+    for lean in (False, True):
+        answer = DecisionStream(model, batch=1, lean=lean).decide(*long_question(1100), None)
+        assert 0 <= answer < 1100

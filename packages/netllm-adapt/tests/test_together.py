@@ -201,6 +201,13 @@ def test_answers_that_pass_together_may_be_sampled() -> None:
         assert got.tolist() == wanted.tolist()
 
 
+def test_a_question_longer_than_the_learned_positions_is_refused() -> None:
+    spec = BackboneSpec("tiny-random-gpt2", dtype="float32")
+    stream = TogetherStream(Together({"sums": make("sums", spec)}), batch={"sums": 1})
+    with pytest.raises(ValueError, match=r"learned 1024 positions, .* needs 1501"):
+        stream.decide({"sums": ({"numbers": torch.ones(1, 1500)},)})
+
+
 def test_names_of_no_model_are_refused() -> None:
     together = Together({"fixed": make("fixed")})
     with pytest.raises(ValueError, match=r"`batch` .* one of \['fixed'\], .* got \['vp'\]"):

@@ -32,6 +32,28 @@ def embedding_width(backbone: nn.Module) -> int:
     return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
+def check_positions(backbone: nn.Module, tokens: int) -> None:
+    """Refuse a row of more tokens than a backbone has learned positions.
+
+    Rotary positions are computed, so that a longer row has some too.
+
+    Raises:
+        ValueError: with how many positions there are and how many the row needs.
+    """
+    model: Any = backbone
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or tokens <= limit:
+        return
+    words = model.get_input_embeddings()
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words]
+    if any(limit <= table.num_embeddings <= limit + 2 for table in tables):  # OPT's has two more
+        raise ValueError(
+            f"The backbone has learned {limit} positions, but a row of {tokens} tokens needs "
+            f"{tokens}. Make rows shorter (`segment`, `window`, smaller observations), or take a "
+            "backbone with rotary positions, such as smollm2-135m."
+        )
+
+
 class Rows(NamedTuple):
     """Tokens on their way through a backbone."""
 
@@ -45,7 +67,11 @@ class Rows(NamedTuple):
         """What the head reads, after a pass of these rows alone.
 
         To learn, it is the lean training pass where that covers the backbone.
+
+        Raises:
+            ValueError: if a row is longer than the backbone's learned positions.
         """
+        check_positions(backbone, self.tokens.shape[1])
         if uncovered_training(backbone) is None:
             hidden = lean_training(backbone, self.tokens, self.mask)
             if hidden is not None:

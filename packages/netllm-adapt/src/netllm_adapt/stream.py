@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netllm_adapt.adapted import check_positions
 from netllm_adapt.attention import Ring, band, cache_argument
 from netllm_adapt.layout import select
 from netllm_adapt.lean import LeanPass, serves
@@ -105,6 +106,9 @@ class DecisionStream:
             previous_action: what was done at the step before; None at the first step only.
             greedy: the most likely answer, else a sampled one.
             generator: randomness of sampled answers.
+
+        Raises:
+            ValueError: if a row comes to be longer than the backbone's learned positions.
         """
         feed = self.feed(observation, return_to_go, previous_action)
         return self.answer(self._through(feed), feed, greedy=greedy, generator=generator)
@@ -212,6 +216,7 @@ class DecisionStream:
             end = row.position + len(tokens)
             positions.append([*range(row.position, end), *padding])
             row.position = end
+        check_positions(self._model.backbone, max(row.position for row in self._rows))
         step, position = torch.tensor([steps, positions], device=self._model.device)
         ring, window = self.ring, self._model.window
         ring.place(step, position, window=window)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.adapted import Adapted, Rows
+from netllm_adapt.adapted import Adapted, Rows, check_positions
 from netllm_adapt.attention import Ring, band, cache_argument
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
@@ -195,6 +195,7 @@ class _Questions:
         if batch != self._batch:
             raise ValueError(f"The predictor's `batch` is {self._batch}, got {batch} observations.")
         self.ring = Ring(batch=batch, device=tokens.device)
+        check_positions(self._model.backbone, count)
         position = torch.arange(count, device=tokens.device).repeat(batch, 1)
         step = torch.zeros_like(position)
         self.ring.place(step, position, window=1)
