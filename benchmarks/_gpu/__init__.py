@@ -1,0 +1,1 @@
+"""The parts of `gpu.py`, and what their figures say."""
