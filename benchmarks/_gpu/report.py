@@ -8,57 +8,74 @@ from typing import Any
 from _gpu.layers import KINDS
 from _gpu.timing import Row
 
+Parts = dict[str, list[Row]]
+Goals = dict[str, tuple[float, list[float]]]
+"""By what is asked: the bound, and the figures that must keep it."""
 
-def goals(parts: dict[str, list[Row]]) -> Iterator[tuple[str, float, bool]]:
+
+def goals(parts: Parts) -> Iterator[tuple[str, float, bool]]:
     """What was to be reached, the worst figure of those measured, and whether it is enough."""
-
-    def figures(part: str, column: str, *, dropout: bool = False, **ranks: Any) -> list[float]:
-        low, high = ranks.get("ranks", (0, 128))
-        return [
-            row[column]
-            for row in parts.get(part, ())
-            if low <= row["rank"] <= high and bool(row.get("dropout")) == dropout
-        ]
-
-    least = {
-        "PEFT's time / ours, without dropout, at least 1.33": (
-            1.33, figures("operation", "PEFT / ours"),
-        ),
-        "PEFT's time / ours, with dropout, at least 1.45": (
-            1.45, figures("operation", "PEFT / ours", dropout=True),
-        ),
-        "PEFT's default / ours, at least 1.9": (
-            1.9, figures("operation", "PEFT default / ours"),
-        ),
-    }  # fmt: skip
-    most = {
-        "overhead over the frozen layer, rank up to 32, at most 0.12": (
-            0.12, figures("operation", "overhead", ranks=(0, 32)),
-        ),
-        "overhead over the frozen layer, rank 128, at most 0.16": (
-            0.16, figures("operation", "overhead", ranks=(128, 128)),
-        ),
-        "our product / cuBLAS, rank 16, at most 1.03": (
-            1.03,
-            [r for p in KINDS for r in figures("products", f"ours / cuBLAS {p}", ranks=(16, 16))],
-        ),
-        "three adapters / one, at most 1.05": (1.05, figures("mixed", "three / one")),
-        "errors / eager errors in the same dtype, at most 1.25": (
-            1.25,
-            [
-                row[backend] / row["reference"]
-                for row in parts.get("correctness", ())
-                for backend in ("torch", "triton")
-                if backend in row
-            ],
-        ),
-    }  # fmt: skip
-    for what, (goal, found) in most.items():
+    for what, (goal, found) in _at_most(parts).items():
         if found:
             yield what, max(found), max(found) <= goal
-    for what, (goal, found) in least.items():
+    for what, (goal, found) in _at_least(parts).items():
         if found:
             yield what, min(found), min(found) >= goal
+
+
+def _at_most(parts: Parts) -> Goals:
+    products = [
+        ratio
+        for kind in KINDS
+        for ratio in _figures(parts, "products", f"ours / cuBLAS {kind}", ranks=(16, 16))
+    ]
+    errors = [
+        row[backend] / row["reference"]
+        for row in parts.get("correctness", ())
+        for backend in ("torch", "triton")
+        if backend in row
+    ]
+    return {
+        "overhead over the frozen layer, rank up to 32, at most 0.12": (
+            0.12, _figures(parts, "operation", "overhead", ranks=(0, 32)),
+        ),
+        "overhead over the frozen layer, rank 128, at most 0.16": (
+            0.16, _figures(parts, "operation", "overhead", ranks=(128, 128)),
+        ),
+        "our product / cuBLAS, rank 16, at most 1.03": (1.03, products),
+        "three adapters / one, at most 1.05": (1.05, _figures(parts, "mixed", "three / one")),
+        "errors / eager errors in the same dtype, at most 1.25": (1.25, errors),
+    }  # fmt: skip
+
+
+def _at_least(parts: Parts) -> Goals:
+    return {
+        "PEFT's time / ours, without dropout, at least 1.33": (
+            1.33, _figures(parts, "operation", "PEFT / ours"),
+        ),
+        "PEFT's time / ours, with dropout, at least 1.45": (
+            1.45, _figures(parts, "operation", "PEFT / ours", dropout=True),
+        ),
+        "PEFT's default / ours, at least 1.9": (
+            1.9, _figures(parts, "operation", "PEFT default / ours"),
+        ),
+    }  # fmt: skip
+
+
+def _figures(
+    parts: Parts,
+    part: str,
+    column: str,
+    *,
+    dropout: bool = False,
+    ranks: tuple[int, int] = (0, 128),
+) -> list[float]:
+    """A column of a part's rows, of some ranks, with or without dropout."""
+    return [
+        row[column]
+        for row in parts.get(part, ())
+        if ranks[0] <= row["rank"] <= ranks[1] and bool(row.get("dropout")) == dropout
+    ]
 
 
 def table(rows: list[Row]) -> str:
