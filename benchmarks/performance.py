@@ -198,31 +198,61 @@ def table(results: Path) -> str:
 
 
 def notes(results: Path) -> Iterator[str]:
-    """What each change brings to training, what each method costs, and the machine."""
-    path = results / "adapt_throughput.json"
-    if path.exists():
-        document = json.loads(path.read_text(encoding="utf-8"))
-        factors = document["backbones"][BIG]["factors"]
-        told = ", ".join(f"{name} {value:.2f}x" for name, value in factors.items())
-        yield f"- From the reference's structure, one change after another: {told}."
-        for backbone, result in document["backbones"].items():
-            parts = ", ".join(f"{part} {share:.0%}" for part, share in result["shares"].items())
-            yield f"- Where the time of training {backbone} goes in the end: {parts}."
-        at = document["machine"]
-        yield f"- Training on {at['cpu']}, {at['threads']} thread, torch {at['torch']}."
-    path = results / "adaptation_cost.json"
-    if path.exists():
-        document = json.loads(path.read_text(encoding="utf-8"))
-        told = "; ".join(
-            f"{name} {row['share']:.2%}, {row['peak_gib']:.2f} GiB, {row['step_cpu_s']:.2f} s, "
-            f"{row['qoe']:.3f}"
-            for name, row in document["methods"].items()
-        )
-        of = document["quality"]
-        yield (
-            "- Trainable share, peak memory, CPU time per step, and QoE with "
-            f"{of['layers']} blocks after {of['steps']} steps: {told}."
-        )
+    """What the figures of single files say beside the table."""
+    for script, told in NOTES.items():
+        path = results / f"{script}.json"
+        if path.exists():
+            yield from told(json.loads(path.read_text(encoding="utf-8")))
+
+
+def of_training(document: dict[str, Any]) -> Iterator[str]:
+    """What each change brings to training, where the time goes, and the machine."""
+    factors = document["backbones"][BIG]["factors"]
+    told = ", ".join(f"{name} {value:.2f}x" for name, value in factors.items())
+    yield f"- From the reference's structure, one change after another: {told}."
+    for backbone, result in document["backbones"].items():
+        parts = ", ".join(f"{part} {share:.0%}" for part, share in result["shares"].items())
+        yield f"- Where the time of training {backbone} goes in the end: {parts}."
+    at = document["machine"]
+    yield f"- Training on {at['cpu']}, {at['threads']} thread, torch {at['torch']}."
+
+
+def of_methods(document: dict[str, Any]) -> Iterator[str]:
+    """What each way to adapt costs, and what it reaches."""
+    told = "; ".join(
+        f"{name} {row['share']:.2%}, {row['peak_gib']:.2f} GiB, {row['step_cpu_s']:.2f} s, "
+        f"{row['qoe']:.3f}"
+        for name, row in document["methods"].items()
+    )
+    of = document["quality"]
+    yield (
+        "- Trainable share, peak memory, CPU time per step, and QoE with "
+        f"{of['layers']} blocks after {of['steps']} steps: {told}."
+    )
+
+
+def of_answers(document: dict[str, Any]) -> Iterator[str]:
+    """What a viewport answer costs by each way, and how good and how valid it is."""
+    found = {row["way"]: row for row in document["validation"]}
+    told = []
+    for way, row in document["latency"].items():
+        text = f"{way} {row['cpu_ms']['p50']:.0f} ms"
+        if way in found:
+            mae, valid = found[way]["mae_deg"]["mean"], found[way]["validity"]
+            text += f", {valid:.0%} valid, {mae:.2f}° ({found[way]['learned from']})"
+        told.append(text)
+    windows = document["arguments"]["windows"]
+    yield (
+        "- One viewport answer, p50 of CPU time; share of valid answers and error on "
+        f"{windows} windows of the validation part: {'; '.join(told)}."
+    )
+
+
+NOTES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
+    "adapt_throughput": of_training,
+    "adaptation_cost": of_methods,
+    "vp_answers": of_answers,
+}
 
 
 def main() -> None:
