@@ -227,8 +227,20 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
 
     if backbone == "scratch":
         return _scratch(task, setting, recipe)
-    spec = BackboneSpec(backbone, layers=recipe.layers, dtype=recipe.dtype, seed=recipe.seed)
-    plain = load_backbone(spec.name, layers=spec.layers, dtype=spec.dtype, seed=spec.seed)
+    spec = BackboneSpec(
+        backbone,
+        layers=recipe.layers,
+        dtype=recipe.dtype,
+        seed=recipe.seed,
+        quantise=recipe.quantise,
+    )
+    plain = load_backbone(
+        spec.name,
+        layers=spec.layers,
+        dtype=spec.dtype,
+        seed=spec.seed,
+        quantise=spec.quantise,
+    )
     width = embedding_width(plain)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -253,7 +265,8 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
 
 def _scratch(task: Task, setting: Any, recipe: Recipe) -> Adapted:
     """The small network whose trainable parameters come closest to the adapter's."""
-    usual = dataclasses.replace(recipe, layers=task.recipe(DEFAULT_BACKBONE).layers)
+    layers = task.recipe(DEFAULT_BACKBONE).layers
+    usual = dataclasses.replace(recipe, layers=layers, quantise=None)
     model = build_model(task, setting, f"random-{DEFAULT_BACKBONE}", usual)
     wanted = trainable(model)
     own = dataclasses.replace(recipe, layers=None, dtype="float32")

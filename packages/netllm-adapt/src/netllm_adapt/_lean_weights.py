@@ -80,7 +80,8 @@ def strange(backbone: nn.Module) -> str | None:
         return f"it is a {type(plain).__name__}, not one of transformers' {names}"
     if {p.device.type for p in backbone.parameters()} != {"cpu"}:
         return "it does not lie on the CPU"
-    if len({p.dtype for n, p in plain.named_parameters() if "lora_" not in n}) != 1:
+    frozen = [p for n, p in plain.named_parameters() if "lora_" not in n]
+    if len({p.dtype for p in frozen if p.is_floating_point()}) != 1:  # quantised ones are integers
         return "its weights differ in dtype"
     if plain.config.hidden_act != "silu" or plain.rotary_emb.rope_type not in _ROTATIONS:
         return (

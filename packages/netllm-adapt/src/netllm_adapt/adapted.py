@@ -24,6 +24,7 @@ class BackboneSpec:
     layers: int | None = None
     dtype: str = "bfloat16"
     seed: int = 0
+    quantise: str | None = None
 
 
 def embedding_width(backbone: nn.Module) -> int:

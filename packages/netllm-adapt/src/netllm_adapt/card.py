@@ -31,6 +31,8 @@ def model_card(config: Mapping[str, Any]) -> str:
     backbone, task = config["backbone"], dict(config["task"])
     command = task.pop("command", None)
     own = {label: config[name] for name, label in _OWN.items() if name in config}
+    if quantise := backbone.get("quantise"):
+        own["frozen weights"] = f"in {quantise}, by netllm-adapt[quantised]"
     from_gguf = backbone["name"] == "smollm2-135m"
     note = "\nThe backbone was dequantised from 4 bits.\n" if from_gguf else ""
     how = f"\nMade by\n\n```\n{command}\n```\n" if command else ""

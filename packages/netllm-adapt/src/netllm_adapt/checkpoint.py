@@ -147,7 +147,13 @@ def load(folder: Path, *, dtype: str | None = None, trainable: bool = False) -> 
     """
     config = read_config(folder)
     spec = BackboneSpec(**config["backbone"])
-    plain = load_backbone(spec.name, layers=spec.layers, dtype=dtype or spec.dtype, seed=spec.seed)
+    plain = load_backbone(
+        spec.name,
+        layers=spec.layers,
+        dtype=dtype or spec.dtype,
+        seed=spec.seed,
+        quantise=spec.quantise,
+    )
     path = folder / "config.json"
     parts: dict[str, Any] = {
         p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")

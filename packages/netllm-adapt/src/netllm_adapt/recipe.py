@@ -39,6 +39,8 @@ class Recipe:
     """Keep only the first blocks of the backbone."""
     dtype: str = "bfloat16"
     """The backbone's type: bfloat16, float16 or float32."""
+    quantise: str | None = None
+    """Keep the backbone's linear layers in `nf4` or `int8` (extra `quantised`)."""
     window: int = 20
     """Steps that a token may look back, its own included."""
     segment: int = 384

@@ -9,6 +9,7 @@ import torch
 from netllm_adapt.backbone._blocks import keep_blocks
 from netllm_adapt.backbone._cache import backbone_folder, is_cached
 from netllm_adapt.backbone._catalogue import find, nearest
+from netllm_adapt.backbone._quantise import check_quantise, quantise_linears
 from netllm_adapt.backbone._scratch import is_scratch, scratch
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def load_backbone(
     layers: int | None = None,
     dtype: str | torch.dtype = "bfloat16",
     seed: int = 0,
+    quantise: str | None = None,
     cache: str | os.PathLike[str] | None = None,
 ) -> "PreTrainedModel":
     """A frozen transformers model without its LM head, in evaluation mode.
@@ -46,15 +48,23 @@ def load_backbone(
         layers: Keep only the first so many blocks; None keeps all.
         dtype: Of the weights.
         seed: Of random weights; global random streams are left as they were.
+        quantise: ``nf4`` or ``int8`` keeps the weights of linear layers in 4 or 8 bits and makes
+            them whole, in the dtype of their input, for each pass: less memory, more time. It needs
+            bitsandbytes (extra ``quantised``) and is done on the CPU; the model may move then.
         cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
 
     Raises:
         FileNotFoundError: If a known backbone was not pulled (nothing is downloaded here), or the
             id is neither a folder nor a model that transformers can reach.
         ValueError: If the name is close to a known one, ``layers`` is outside the model's range,
-            or ``dtype`` is unknown.
+            ``dtype`` or ``quantise`` is unknown or does not fit, or bitsandbytes is too old.
+        ModuleNotFoundError: If ``quantise`` is given, and bitsandbytes is missing.
     """
     kind = _dtype(dtype)
+    if quantise is not None:
+        if is_scratch(name):
+            raise ValueError(f"`quantise` must be None for {name!r}: its weights are trained.")
+        check_quantise(quantise, kind)
     if is_scratch(name):
         return scratch(name, dtype=kind, seed=seed).eval()
     if name.startswith(RANDOM):
@@ -63,6 +73,8 @@ def load_backbone(
         model = _named(name, kind, seed, cache)
     if layers is not None:
         keep_blocks(model, layers)
+    if quantise is not None:
+        quantise_linears(model, quantise)
     model.name_or_path = (
         name  # PEFT writes it into the adapter; a path of this machine must not leak
     )

@@ -7,6 +7,7 @@ from netllm_adapt.lora._layer import LoraLinear
 from netllm_adapt.lora._load import load_lora
 from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
 from netllm_adapt.lora._op import lora_linear
+from netllm_adapt.lora._packed import Packed
 from netllm_adapt.lora._route import adapters, mixes, train_adapters
 from netllm_adapt.lora._save import active_adapter, save_lora
 
@@ -14,6 +15,7 @@ __all__ = [
     "Adapter",
     "Backend",
     "LoraLinear",
+    "Packed",
     "active_adapter",
     "adapters",
     "add_lora",

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from netllm_adapt.lora._packed import Weight
+
 
 def check(
     x: Tensor,
-    weight: Tensor,
+    weight: Weight,
     bias: Tensor | None,
     a: Tensor,
     b: Tensor,
@@ -48,10 +50,10 @@ def check(
             f"{weight.device}, A on {a.device} and B on {b.device}."
         )
     if bias is not None:
-        _check_bias(bias, weight, layer)
+        _check_bias(bias, x, weight, layer)
 
 
-def check_input(x: Tensor, weight: Tensor, layer: str) -> None:
+def check_input(x: Tensor, weight: Weight, layer: str) -> None:
     """Nothing, if ``x`` may pass through a layer of this weight.
 
     Raises:
@@ -61,7 +63,11 @@ def check_input(x: Tensor, weight: Tensor, layer: str) -> None:
         raise ValueError(
             f"{layer}: `x` must end with width {weight.shape[1]}, got shape {_shape(x)}."
         )
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if (
+        isinstance(weight, Tensor)
+        and x.dtype != weight.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    ):
         raise ValueError(
             f"{layer}: `x` must have the dtype of `weight`, {weight.dtype}, got {x.dtype}. "
             "Cast it first."
@@ -73,17 +79,17 @@ def check_input(x: Tensor, weight: Tensor, layer: str) -> None:
         )
 
 
-def _check_bias(bias: Tensor, weight: Tensor, layer: str) -> None:
+def _check_bias(bias: Tensor, x: Tensor, weight: Weight, layer: str) -> None:
     if bias.shape != weight.shape[:1]:
         raise ValueError(
             f"{layer}: `bias` must be of shape {_shape(weight)[:1]}, got {_shape(bias)}."
         )
-    if bias.dtype != weight.dtype or bias.device != weight.device:
+    if bias.dtype != x.dtype or bias.device != weight.device:  # x has the dtype of `weight`
         raise ValueError(
-            f"{layer}: `bias` must have dtype and device of `weight`, {weight.dtype} on "
+            f"{layer}: `bias` must have dtype and device of `weight`, {x.dtype} on "
             f"{weight.device}, got {bias.dtype} on {bias.device}."
         )
 
 
-def _shape(tensor: Tensor) -> tuple[int, ...]:
+def _shape(tensor: Weight) -> tuple[int, ...]:
     return tuple(tensor.shape)

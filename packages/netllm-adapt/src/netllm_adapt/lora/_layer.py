@@ -1,6 +1,7 @@
 """PEFT's linear layer with our forward pass, and the one place that touches PEFT's private call."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -16,16 +18,19 @@ from transformers.pytorch_utils import Conv1D
 from netllm_adapt.lora._check import check, check_input
 from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
+from netllm_adapt.lora._packed import Weight
 
 _log = logging.getLogger(__name__)
 
 
-class LoraLinear(Linear):
-    """A PEFT LoRA layer over an exact ``nn.Linear`` or ``Conv1D``, computed by ``lora_linear``.
+class Computed(LoraLayer):
+    """One of PEFT's LoRA layers, its second base, computed by ``lora_linear``.
 
     What the operation does not cover runs PEFT's own forward pass: variants such as DoRA, adapters
     with a bias, several active adapters, disabled or merged adapters.
     """
+
+    fan_in_fan_out: bool
 
     title = "LoraLinear"
     """The layer's full name in the model, for errors."""
@@ -42,10 +47,10 @@ class LoraLinear(Linear):
             return self._mixed(x, self.route)
         if self.mixed_last and not torch.compiler.is_compiling():
             self._leave_mixing()
-        name = None if args or kwargs else self._plain_adapter()
+        name = None if args or kwargs or not self.covers(x) else self._plain_adapter()
         if name is None:
             check_input(x, self.frozen_weight(), self.title)
-            result: Tensor = super().forward(x, *args, **kwargs)
+            result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
             return result
         a, b, scale, share = self._adapter(name)
         bias: Any = self.base_layer.bias
@@ -58,10 +63,14 @@ class LoraLinear(Linear):
         """Whether each row uses its own adapter now."""
         return self.route is not None and not self.disable_adapters
 
-    def frozen_weight(self) -> Tensor:
+    def frozen_weight(self) -> Weight:
         """The frozen layer's weight, (outputs, inputs)."""
         weight: Any = self.base_layer.weight
         return weight.t() if self.fan_in_fan_out else weight
+
+    def covers(self, x: Tensor) -> bool:
+        """Whether the operation takes the frozen weight as it is stored."""
+        return True
 
     def refuse_merged(self) -> None:
         """Nothing, if adapters can be mixed here.
@@ -91,6 +100,12 @@ class LoraLinear(Linear):
     def _mixed(self, x: Tensor, route: Route) -> Tensor:
         """The output for rows of several adapters; some models flatten rows and tokens before."""
         self.refuse_merged()
+        if not self.covers(x):
+            raise ValueError(
+                f"{self.title}: adapters can mix only over a frozen weight that is computed in the "
+                f"dtype of `x`, {x.dtype}, and stored as when it was loaded. Load the model anew, "
+                "by `load_backbone`."
+            )
         rows = x
         if x.ndim == 2 and len(x) > route.count > 0 and len(x) % route.count == 0:
             rows = x.view(route.count, -1, x.shape[-1])
@@ -133,6 +148,10 @@ class LoraLinear(Linear):
         return active[0]
 
 
+class LoraLinear(Computed, Linear):
+    """PEFT's LoRA layer over an exact ``nn.Linear`` or ``Conv1D``, computed by ``lora_linear``."""
+
+
 @cache
 def _leave(reason: str) -> None:
     _log.info("PEFT's own forward pass serves layers with %s.", reason)
@@ -141,8 +160,8 @@ def _leave(reason: str) -> None:
 def use_our_layer(config: LoraConfig) -> LoraConfig:
     """Make PEFT build ``LoraLinear`` for this configuration; the choice is never saved with it.
 
-    PEFT matches the map by ``isinstance``. Ours answers None for subclasses (quantised layers,
-    say), after which PEFT goes on to its own classes.
+    PEFT matches the map by ``isinstance``. Ours answers None for subclasses other than those of
+    bitsandbytes, after which PEFT goes on to its own classes.
     """
     build: Any = _build  # PEFT expects a class and calls it
     config._register_custom_module({nn.Linear: build, Conv1D: build})
@@ -157,9 +176,13 @@ def calm() -> Iterator[None]:
         yield
 
 
-def _build(target: nn.Module, adapter_name: str, **options: Any) -> LoraLinear | None:
+def _build(target: nn.Module, adapter_name: str, **options: Any) -> nn.Module | None:
     if type(target) not in (nn.Linear, Conv1D):
-        return None
+        if "bitsandbytes" not in sys.modules:
+            return None
+        from netllm_adapt.lora import _bits
+
+        return _bits.adapted(target, adapter_name, **options)
     turned = type(target) is Conv1D
     if "config" in options:
         options["config"].fan_in_fan_out = turned
@@ -171,6 +194,6 @@ def _build(target: nn.Module, adapter_name: str, **options: Any) -> LoraLinear |
 def entitle(model: PeftModel) -> PeftModel:
     """The model, whose layers know their names; not every PEFT tells them when it builds them."""
     for name, module in model.get_base_model().named_modules():
-        if isinstance(module, LoraLinear):
+        if isinstance(module, Computed):
             module.title = name
     return model

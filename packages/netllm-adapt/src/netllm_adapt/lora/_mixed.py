@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from netllm_adapt.lora._check import check
 from netllm_adapt.lora._dropout import draw_seed
 from netllm_adapt.lora._op import autocast
+from netllm_adapt.lora._packed import Packed, Weight, whole
 from netllm_adapt.lora._torch import (
     add_low_rank,
     as_type,
@@ -93,7 +94,7 @@ def check_ids(ids: Any, layer: str) -> None:
 
 def lora_linear_mixed(
     x: Float[Tensor, "rows *tokens inputs"],
-    weight: Float[Tensor, "outputs inputs"],
+    weight: Float[Tensor, "outputs inputs"] | Packed,
     bias: Float[Tensor, " outputs"] | None,
     adapters: Sequence[Adapter],
     adapter_ids: Int[Tensor, " rows"],
@@ -125,7 +126,7 @@ def lora_linear_mixed(
 
 def compute_mixed(
     x: Tensor,
-    weight: Tensor,
+    weight: Weight,
     bias: Tensor | None,
     adapters: Sequence[Adapter],
     rows: Sequence[Rows],
@@ -152,12 +153,13 @@ class _Mixed(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        weight: Weight,
         bias: Tensor | None,
         spec: list[tuple[Rows, float, float, int | None]],
         *matrices: Tensor,
     ) -> Tensor:
-        y = F.linear(matrix(x), weight, bias).view(*x.shape[:-1], len(weight))
+        full = whole(weight, x.dtype)
+        y = F.linear(matrix(x), full, bias).view(*x.shape[:-1], len(full))
         smalls = []
         for (rows, factor, dropout, seed), a, b in zip(
             spec, matrices[::2], matrices[1::2], strict=True
@@ -170,8 +172,9 @@ class _Mixed(torch.autograd.Function):
             else:
                 y.index_add_(0, rows, (small @ low_b).view(len(rows), *y.shape[1:]))
             smalls.append(small)
-        ctx.save_for_backward(x, weight, *matrices, *smalls)
+        ctx.save_for_backward(x, weight if full is weight else None, *matrices, *smalls)
         ctx.spec, ctx.bias = spec, bias is not None
+        ctx.packed = None if full is weight else weight
         return y
 
     @staticmethod
@@ -181,7 +184,10 @@ class _Mixed(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
         count = len(ctx.spec)
         dy = matrix(grad)
-        dx = (dy @ weight).view(x.shape) if for_x else None
+        dx = None
+        if for_x:
+            full = weight if ctx.packed is None else ctx.packed.unpack(x.dtype)
+            dx = (dy @ full).view(x.shape)
         grads: list[Tensor | None] = []
         for i, (part, small) in enumerate(zip(ctx.spec, rest[2 * count :], strict=True)):
             needs = ctx.needs_input_grad[4 + 2 * i : 6 + 2 * i]

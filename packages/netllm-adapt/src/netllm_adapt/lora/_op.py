@@ -1,21 +1,24 @@
 """The operation: arguments checked, a back end chosen, tied to autograd."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from netllm_adapt.lora._backends import Backend, backend_for
+from netllm_adapt.lora._backends import backend_for
 from netllm_adapt.lora._check import check
 from netllm_adapt.lora._dropout import draw_seed
 from netllm_adapt.lora._library import traced
+from netllm_adapt.lora._packed import Packed, Weight, whole
+
+WeightT = TypeVar("WeightT", Tensor, Weight)
 
 
 def lora_linear(
     x: Float[Tensor, "*batch inputs"],
-    weight: Float[Tensor, "outputs inputs"],
+    weight: Float[Tensor, "outputs inputs"] | Packed,
     bias: Float[Tensor, " outputs"] | None,
     a: Float[Tensor, "rank inputs"],
     b: Float[Tensor, "outputs rank"],
@@ -33,7 +36,8 @@ def lora_linear(
 
     Args:
         x: Of the dtype and on the device of ``weight``; any strides.
-        weight: Of the frozen layer; it gets a gradient if it asks for one.
+        weight: Of the frozen layer; it gets a gradient if it asks for one. ``Packed`` holds it in
+            fewer bits: both passes make it whole, in the dtype of ``x``, and forget it.
         bias: Of the frozen layer.
         a: Shrinks to the rank.
         b: Expands from it.
@@ -53,18 +57,23 @@ def lora_linear(
 
 
 def autocast(
-    x: Tensor, weight: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The three in autocast's dtype where it is on, as it would hand them to a linear layer."""
+    x: Tensor, weight: WeightT, bias: Tensor | None
+) -> tuple[Tensor, WeightT, Tensor | None]:
+    """The three in autocast's dtype where it is on, as it would hand them to a linear layer.
+
+    A packed weight follows the dtype of ``x`` by itself.
+    """
     if not torch.is_autocast_enabled(x.device.type):
         return x, weight, bias
     dtype = torch.get_autocast_dtype(x.device.type)
-    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if isinstance(weight, Tensor):
+        weight = weight.to(dtype)
+    return x.to(dtype), weight, None if bias is None else bias.to(dtype)
 
 
 def compute(
     x: Tensor,
-    weight: Tensor,
+    weight: Weight,
     bias: Tensor | None,
     a: Tensor,
     b: Tensor,
@@ -78,14 +87,14 @@ def compute(
     feel: eager code ties the back end to autograd directly, and only a compiler sees the operation.
     """
     if torch.compiler.is_compiling():
-        return traced(x, weight, bias, a, b, scale, dropout, seed)
+        return traced(x, whole(weight, x.dtype), bias, a, b, scale, dropout, seed)
     if dropout and seed is None:
         seed = draw_seed()
-    backend = backend_for(x, weight, a)
     if not torch.is_grad_enabled():
-        return backend.forward(x, weight, bias, a, b, scale, dropout, seed)[0]
+        full = whole(weight, x.dtype)
+        return backend_for(x, full, a).forward(x, full, bias, a, b, scale, dropout, seed)[0]
     result: Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
-        x, weight, bias, a, b, scale, dropout, seed, backend
+        x, weight, bias, a, b, scale, dropout, seed
     )
     return result
 
@@ -95,19 +104,20 @@ class _LoraLinear(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        weight: Weight,
         bias: Tensor | None,
         a: Tensor,
         b: Tensor,
         scale: float,
         dropout: float,
         seed: int | None,
-        backend: Backend,
     ) -> Tensor:
-        y, small = backend.forward(x, weight, bias, a, b, scale, dropout, seed)
-        ctx.save_for_backward(x, weight, a, b, small)
+        full = whole(weight, x.dtype)
+        ctx.backend = backend_for(x, full, a)
+        y, small = ctx.backend.forward(x, full, bias, a, b, scale, dropout, seed)
+        ctx.packed = None if full is weight else weight
+        ctx.save_for_backward(x, weight if full is weight else None, a, b, small)
         ctx.rest = scale, dropout, seed
-        ctx.backend = backend
         return y
 
     @staticmethod
@@ -118,9 +128,11 @@ class _LoraLinear(torch.autograd.Function):
 
 def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, a, b, small = ctx.saved_tensors
+    if ctx.packed is not None:
+        weight = ctx.packed.unpack(x.dtype)
     needs = ctx.needs_input_grad[:5]
     grads = ctx.backend.backward(grad, x, weight, a, b, small, *ctx.rest, needs)
-    return (*grads, None, None, None, None)
+    return (*grads, None, None, None)
 
 
 _once = once_differentiable(_gradients)

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from netllm_adapt.lora._layer import LoraLinear
+from netllm_adapt.lora._layer import Computed
 from netllm_adapt.lora._mixed import Route, rows_of
 
 BASE = "__base__"
@@ -45,7 +45,7 @@ def adapters(
 
     Raises:
         ValueError: If an adapter is unknown, an id out of range, or a layer cannot mix adapters:
-            it is merged, no ``LoraLinear``, of another kind than plain LoRA, or of another size.
+            it is merged, not ours, of another kind than plain LoRA, or of another size.
 
     Source: PEFT's ``adapter_names`` of mixed batches, which it offers for inference alone.
     """
@@ -65,7 +65,7 @@ def adapters(
 
 
 @contextmanager
-def _use(layers: Sequence[LoraLinear], route: Route) -> Iterator[None]:
+def _use(layers: Sequence[Computed], route: Route) -> Iterator[None]:
     before = [layer.route for layer in layers]
     for layer in layers:
         layer.route = route
@@ -100,7 +100,7 @@ def _repeated_with(model: nn.Module, route: Route) -> Iterator[None]:
 
 def _bound(save: Callable[..., Any], block: nn.Module, route: Route) -> Callable[..., Any]:
     """``save``, a function like torch's ``checkpoint``, whose repetition uses ``route``."""
-    layers = [module for module in block.modules() if isinstance(module, LoraLinear)]
+    layers = [module for module in block.modules() if isinstance(module, Computed)]
 
     def bound(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def routed(*inputs: Any, **options: Any) -> Any:
@@ -116,7 +116,7 @@ def mixes(model: nn.Module) -> bool:
     """Whether rows of the model use adapters of their own now, by `adapters`."""
     # A walk over the modules costs as much as a small decision, and mostly no context is open.
     return bool(_open) and any(
-        isinstance(module, LoraLinear) and module.mixes for module in model.modules()
+        isinstance(module, Computed) and module.mixes for module in model.modules()
     )
 
 
@@ -136,14 +136,14 @@ def train_adapters(model: nn.Module, names: Sequence[str]) -> None:
                 matrix.requires_grad_(name in names)
 
 
-def _layers(model: nn.Module) -> list[LoraLinear]:
+def _layers(model: nn.Module) -> list[Computed]:
     found = []
     for name, module in model.named_modules():
-        if isinstance(module, LoraLinear):
+        if isinstance(module, Computed):
             found.append(module)
         elif isinstance(module, LoraLayer):
             raise ValueError(
-                f"{name}: rows can mix adapters only in layers of type LoraLinear, got "
+                f"{name}: rows can mix adapters only in layers that `lora_linear` computes, got "
                 f"{type(module).__name__}."
             )
     if not found:
@@ -151,7 +151,7 @@ def _layers(model: nn.Module) -> list[LoraLinear]:
     return found
 
 
-def _span(layers: Sequence[LoraLinear]) -> str:
+def _span(layers: Sequence[Computed]) -> str:
     """The first and the last layer, for errors that concern them all."""
     return f"{layers[0].title} … {layers[-1].title}"
 
@@ -170,7 +170,7 @@ def _route(
     ids: Sequence[str] | Sequence[int] | Tensor,
     known: list[str],
     names: Sequence[str] | None,
-    layers: Sequence[LoraLinear],
+    layers: Sequence[Computed],
 ) -> Route:
     where = _span(layers)
     choices = list(known if names is None else names)
@@ -190,7 +190,7 @@ def _route(
     return Route(len(numbers), {n: at for n, at in rows if isinstance(at, slice) or len(at)})
 
 
-def _check(layer: LoraLinear, names: Sequence[str]) -> None:
+def _check(layer: Computed, names: Sequence[str]) -> None:
     where = layer.title
     layer.refuse_merged()
     weight = layer.frozen_weight()
