@@ -24,7 +24,6 @@ import resource
 import statistics
 import tempfile
 import time
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ METHODS: dict[str, dict[str, bool] | None] = {
     "LoRA, 8-bit base": {},
     "LoRA, 4-bit base": {},
 }
+BITS = {"LoRA, 8-bit base": "int8", "LoRA, 4-bit base": "nf4"}
 ROWS, RANK = 4, 32
 RATES = {"full fine-tuning": 1e-4}
 """Learning rates of the backbone; one for encoder and head, another for low-rank matrices."""
@@ -47,37 +47,12 @@ RATES = {"full fine-tuning": 1e-4}
 def backbone_of(name: str, method: str, layers: int | None) -> Any:
     from netllm_adapt import add_lora, load_backbone
 
-    model: Any = load_backbone(name, layers=layers)
+    model: Any = load_backbone(name, layers=layers, quantise=BITS.get(method))
     for key, weight in model.named_parameters():
         # The embedding of words is never read: it is trained by none.
         weight.requires_grad_(method == "full fine-tuning" and "embed_tokens" not in key)
-    if "base" in method:
-        quantise(model, bits=int(method.split("-bit")[0][-1]))
     options = METHODS[method]
     return model if options is None else add_lora(model, rank=RANK, alpha=2 * RANK, **options)
-
-
-def quantise(model: Any, *, bits: int) -> None:
-    """Put bitsandbytes' layers in place of the blocks' linear ones."""
-    import bitsandbytes as bnb
-    import torch
-
-    for layer in model.layers:
-        for part in (layer.self_attn, layer.mlp):
-            for name, old in list(part.named_children()):
-                if not isinstance(old, torch.nn.Linear):
-                    continue
-                sizes = old.in_features, old.out_features
-                weight = old.weight.data
-                if bits == 4:
-                    new = bnb.nn.Linear4bit(
-                        *sizes, bias=False, compute_dtype=weight.dtype, quant_type="nf4"
-                    )
-                    new.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
-                else:
-                    new = bnb.nn.Linear8bitLt(*sizes, bias=False, has_fp16_weights=False)
-                    new.weight = bnb.nn.Int8Params(weight, requires_grad=False)
-                setattr(part, name, new.to("cpu"))
 
 
 def build(backbone: str, method: str, layers: int | None, setting: Any) -> Any:
@@ -144,7 +119,6 @@ def prepared(options: dict[str, Any], method: str, layers: int | None) -> tuple[
 
     torch.set_num_threads(1)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="MatMul8bitLt")
     setting = registry.task("abr").setting("default", data=options["data"])
     return build(options["backbone"], method, layers, setting), Pool(options["pool"]), setting
 
@@ -224,7 +198,7 @@ def main() -> None:
     args = parser.parse_args()
     steps, episodes, sessions = (2, 16, 4) if args.quick else (args.steps, 512, 100)
     bits = find_spec("bitsandbytes") is not None
-    names = args.only or [name for name in METHODS if bits or "base" not in name]
+    names = args.only or [name for name in METHODS if bits or name not in BITS]
     results = held(args.json) if args.only else {}
     print(
         f"{args.backbone}, {ROWS} episodes a step; QoE: {args.layers} blocks, {steps} steps, "

@@ -191,3 +191,46 @@ def _save_causal(name: str, folder: Path) -> AutoModelForCausalLM:
     inner.load_state_dict(bare.state_dict())
     causal.eval().save_pretrained(folder)
     return causal
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"quantise": "nf3"},
+            r"`quantise` must be one of nf4, int8, got 'nf3'. Did you mean nf4\?",
+        ),
+        ({"quantise": "8bit"}, r"one of nf4, int8, got '8bit'."),
+        (
+            {"quantise": "nf4", "dtype": "float64"},
+            r"`quantise` needs `dtype` .* got torch\.float64",
+        ),
+        (
+            {"quantise": "nf4", "name": "scratch-32x2"},
+            "must be None for 'scratch-32x2': its weights",
+        ),
+    ],
+)
+def test_a_quantisation_that_cannot_be_is_refused(options: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        load_backbone(**{"name": "tiny-random"} | options)
+
+
+def test_a_quantisation_without_bitsandbytes_prints_the_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    says = r'python -m pip install --upgrade "netllm-adapt\[quantised\]"'
+    with pytest.raises(ModuleNotFoundError, match=says):
+        load_backbone("tiny-random", quantise="nf4")
+
+
+def test_a_bitsandbytes_that_is_too_old_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "bitsandbytes-0.45.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bitsandbytes\nVersion: 0.45.5\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"0\.46 or newer, 0\.45\.5 is installed. Run: python"):
+        load_backbone("tiny-random", quantise="int8")

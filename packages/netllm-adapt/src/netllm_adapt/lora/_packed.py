@@ -55,5 +55,5 @@ class _PackedLinear(torch.autograd.Function):
         return (
             grad @ ctx.weight.unpack(grad.dtype) if for_x else None,
             None,
-            grad.flatten(0, -2).sum(0) if for_bias else None,
+            grad.sum_to_size(grad.shape[-1]) if for_bias else None,
         )
