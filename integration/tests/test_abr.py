@@ -249,6 +249,33 @@ def test_flags_override_the_toml_recipe_and_that_the_tasks_own(netllm, pool, tmp
     assert settings["learning_rate"] == ABR().recipe("tiny-random").learning_rate
 
 
+@pytest.mark.parametrize("quantise", ["nf4", "int8"])
+def test_a_quantised_backbone_is_adapted_kept_and_tested(netllm, pool, tmp_path, quantise):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is netllm-adapt's extra `quantised`")
+    out = tmp_path / "run"
+    command = ("adapt", "abr", "--pool", pool.path, "--backbone", "tiny-random", *FLAGS)
+    command += ("--out", out, "--validation", "2", "--quantise")
+    code, _, err = netllm(*command, quantise)
+    assert code == 0, err
+    code, _, err = netllm(*command, "none", "--resume")
+    assert (code, f"quantise='{quantise}', got None" in err) == (2, True), err
+    model = AdaptedModel.from_pretrained(out / "best")
+    assert model.spec.quantise == quantise
+    kinds = {type(module).__name__ for module in model.backbone.modules()}
+    assert {"nf4": "LoraLinear4bit", "int8": "LoraLinear8bit"}[quantise] in kinds
+    test = ("test", "abr", "--checkpoint", out, "--setting", "synthetic", "--episodes", "2")
+    code, _, err = netllm(*test)
+    assert code == 0, err
+
+
+def test_a_quantisation_that_cannot_be_is_one_message(netllm, pool, tmp_path):
+    command = ("adapt", "abr", "--pool", pool.path, *FLAGS, "--out", tmp_path / "run")
+    code, _, err = netllm(*command, "--backbone", "scratch", "--quantise", "nf4")
+    assert (code, "`quantise` must be None for 'scratch-16x" in err) == (2, True), err
+    code, _, err = netllm(*command, "--quantise", "nf5")
+    assert (code, "nf5" in err, "int8" in err) == (2, True, True), err
+
+
 def test_a_recipe_with_an_unknown_field_is_refused_with_the_nearest(netllm, pool, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("step = 2\n")

@@ -232,5 +232,5 @@ def test_a_bitsandbytes_that_is_too_old_is_refused(
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bitsandbytes\nVersion: 0.45.5\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ValueError, match=r"0\.46 or newer, 0\.45\.5 is installed. Run: python"):
+    with pytest.raises(ValueError, match=r"0\.48 or newer, 0\.45\.5 is installed. Run: python"):
         load_backbone("tiny-random", quantise="int8")

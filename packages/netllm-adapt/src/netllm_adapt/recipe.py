@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Recipe:
     """Keep only the first blocks of the backbone."""
     dtype: str = "bfloat16"
     """The backbone's type: bfloat16, float16 or float32."""
-    quantise: str | None = None
+    quantise: Literal["nf4", "int8"] | None = None
     """Keep the backbone's linear layers in `nf4` or `int8` (extra `quantised`)."""
     window: int = 20
     """Steps that a token may look back, its own included."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 KINDS = ("nf4", "int8")
-_LEAST = "0.46"  # the first with 4 and 8 bits on CPUs
+_LEAST = "0.48"  # the first that lists CPUs as supported
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _INSTALL = 'Run: python -m pip install --upgrade "netllm-adapt[quantised]"'
 
