@@ -174,6 +174,16 @@ def test_a_layer_that_computes_in_another_dtype_is_left_to_peft() -> None:
         model(inputs_embeds=INPUT)
 
 
+def test_a_layer_that_is_quantised_for_each_pass_is_left_to_peft() -> None:
+    bare = load_backbone("tiny-random-llama", dtype="float32")
+    attention = bare.layers[0].self_attn
+    base = bnb.nn.Linear8bitLt(64, 64, bias=False, has_fp16_weights=True)
+    base.weight.data = attention.q_proj.weight.data.clone()
+    attention.q_proj = base.requires_grad_(False)
+    layer: Any = add_lora(bare, rank=4).get_base_model().layers[0].self_attn.q_proj
+    assert torch.equal(layer(INPUT), base(INPUT))  # B is zero
+
+
 @torch.no_grad()
 def test_a_layer_that_bitsandbytes_rearranged_is_left_to_peft() -> None:
     bare = load_backbone("tiny-random-llama", dtype="float32")
