@@ -49,8 +49,8 @@ def load_backbone(
         dtype: Of the weights.
         seed: Of random weights; global random streams are left as they were.
         quantise: ``nf4`` or ``int8`` keeps the weights of linear layers in 4 or 8 bits and makes
-            them whole, in the dtype of their input, for each pass: less memory, more time. It needs
-            bitsandbytes (extra ``quantised``) and is done on the CPU; the model may move then.
+            them whole, in the dtype of their input, for each pass: less memory for weights, more
+            time. Needs bitsandbytes (extra ``quantised``), on the CPU; the model may move then.
         cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
 
     Raises:
