@@ -50,7 +50,7 @@ def check(
             f"{weight.device}, A on {a.device} and B on {b.device}."
         )
     if bias is not None:
-        _check_bias(bias, x, weight, layer)
+        check_bias(bias, x, weight, layer)
 
 
 def check_input(x: Tensor, weight: Weight, layer: str) -> None:
@@ -79,7 +79,12 @@ def check_input(x: Tensor, weight: Weight, layer: str) -> None:
         )
 
 
-def _check_bias(bias: Tensor, x: Tensor, weight: Weight, layer: str) -> None:
+def check_bias(bias: Tensor, x: Tensor, weight: Weight, layer: str) -> None:
+    """Nothing, if ``bias`` may be added to what a layer of this weight gives.
+
+    Raises:
+        ValueError: Naming ``layer``, what must hold and what came.
+    """
     if bias.shape != weight.shape[:1]:
         raise ValueError(
             f"{layer}: `bias` must be of shape {_shape(weight)[:1]}, got {_shape(bias)}."

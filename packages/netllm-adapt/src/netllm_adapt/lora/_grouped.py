@@ -8,24 +8,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from netllm_adapt.lora._check import check
+from netllm_adapt.lora._check import check, check_bias, check_input
+from netllm_adapt.lora._group import backward, forward
+from netllm_adapt.lora._library_grouped import traced_group
 from netllm_adapt.lora._op import autocast
-from netllm_adapt.lora._torch import as_type, grad_b, grad_small, matrix
+
+Matrices = tuple[Float[Tensor, "_ inputs"], Float[Tensor, "_ _"]]
 
 
 def lora_linear_grouped(
     x: Float[Tensor, "*batch inputs"],
     weights: Sequence[Float[Tensor, "_ inputs"]],
     biases: Sequence[Float[Tensor, " _"] | None],
-    matrices: Sequence[tuple[Float[Tensor, "_ inputs"], Float[Tensor, "_ _"]]],
+    matrices: Sequence[Matrices | None],
     scales: Sequence[float],
 ) -> tuple[Float[Tensor, "*batch _"], ...]:
     """``lora_linear(x, weights[i], biases[i], *matrices[i], scales[i])`` for every i; no dropout.
+
+    A layer whose ``matrices`` are None is the frozen one. Layers share the shrink where the back
+    end ``torch`` serves them all; otherwise each is computed by its own.
 
     Raises:
         ValueError: If the sequences differ in length, or the arguments of a layer do not fit.
@@ -36,69 +41,58 @@ def lora_linear_grouped(
             "There must be as many weights, biases, matrices and scales, at least one, got "
             f"{len(weights)}, {len(biases)}, {len(matrices)} and {len(scales)}."
         )
-    flat: list[Tensor | None] = []
-    rows = x
-    for i, (weight, bias, (a, b)) in enumerate(zip(weights, biases, matrices, strict=True)):
-        rows, weight, bias = autocast(x, weight, bias)
-        check(rows, weight, bias, a, b, 0.0, f"lora_linear_grouped, layer {i}")
-        flat += [weight, bias, a, b]
+    titles = [f"lora_linear_grouped, layer {i}" for i in range(len(weights))]
+    return compute_group(x, weights, biases, matrices, scales, titles)
+
+
+def compute_group(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    matrices: Sequence[tuple[Tensor, Tensor] | None],
+    scales: Sequence[float],
+    titles: Sequence[str],
+) -> tuple[Tensor, ...]:
+    """``lora_linear_grouped`` of layers with names for errors."""
+    rows, flat = x, []
+    for weight, bias, pair, title in zip(weights, biases, matrices, titles, strict=True):
+        rows, weight, bias = autocast(rows, weight, bias)
+        if pair is None:
+            check_input(rows, weight, title)
+            if bias is not None:
+                check_bias(bias, rows, weight, title)
+            pair = weight.new_empty(0, weight.shape[1]), weight.new_empty(len(weight), 0)
+        else:
+            check(rows, weight, bias, *pair, 0.0, title)
+        flat.append((weight, bias, *pair))
+    given: tuple[Any, ...] = (*zip(*flat, strict=True), scales)
+    if torch.compiler.is_compiling():
+        return traced_group(rows, *given)
+    if not torch.is_grad_enabled():
+        return tuple(forward(rows, *given)[0])
     result: tuple[Tensor, ...] = _Grouped.apply(  # type: ignore[no-untyped-call, unused-ignore]
-        rows, tuple(scales), *flat
+        rows, scales, *(part for parts in given[:4] for part in parts)
     )
     return result
 
 
-def _stacked(matrices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    return torch.cat([as_type(a, dtype) for a in matrices])
-
-
 class _Grouped(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scales: tuple[float, ...], *flat: Tensor
-    ) -> tuple[Tensor, ...]:
-        rows = matrix(x)
-        weights, biases, shrinks, expands = (flat[i::4] for i in range(4))
-        small = F.linear(rows, _stacked(shrinks, x.dtype))  # (M, sum of ranks)
-        parts = small.split([len(a) for a in shrinks], dim=1)
-        outputs = []
-        for weight, bias, b, part, scale in zip(
-            weights, biases, expands, parts, scales, strict=True
-        ):
-            y = F.linear(rows, weight, bias)
-            y.addmm_(part.mul_(scale) if scale != 1 else part, as_type(b, x.dtype).t())
-            outputs.append(y.view(*x.shape[:-1], len(weight)))
+    def forward(ctx: Any, x: Tensor, scales: Sequence[float], *flat: Tensor) -> tuple[Tensor, ...]:
+        count = len(scales)
+        weights, biases, shrinks, expands = (flat[i * count : (i + 1) * count] for i in range(4))
+        outputs, small = forward(x, weights, biases, shrinks, expands, scales)
         ctx.save_for_backward(x, small, *weights, *shrinks, *expands)
-        ctx.scales, ctx.with_bias = scales, [bias is not None for bias in biases]
+        ctx.set_materialize_grads(False)
+        ctx.scales = scales
         return tuple(outputs)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, small, *flat = ctx.saved_tensors
         count = len(ctx.scales)
         weights, shrinks, expands = (flat[i * count : (i + 1) * count] for i in range(3))
-        ranks = [len(a) for a in shrinks]
-        rows, dys = matrix(x), [matrix(grad) for grad in grads]
-        needs = [ctx.needs_input_grad[2 + 4 * i : 6 + 4 * i] for i in range(count)]
-        d_small = torch.cat(
-            [grad_small(dy, b, s) for dy, b, s in zip(dys, expands, ctx.scales, strict=True)], dim=1
-        )  # (M, sum of ranks)
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = dys[0] @ weights[0]
-            for dy, weight in zip(dys[1:], weights[1:], strict=True):
-                dx.addmm_(dy, weight)
-            dx = dx.addmm_(d_small, _stacked(shrinks, x.dtype)).view(x.shape)
-        das = (d_small.t() @ rows).split(ranks)
-        out: list[Tensor | None] = []
-        for dy, part, a, b, da, need in zip(
-            dys, small.split(ranks, dim=1), shrinks, expands, das, needs, strict=True
-        ):
-            out += [
-                dy.t() @ rows if need[0] else None,
-                dy.sum(0) if need[1] else None,
-                as_type(da, a.dtype) if need[2] else None,
-                grad_b(dy, part, b) if need[3] else None,
-            ]
-        return (dx, None, *out)
+        needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[2:]]
+        dx, *rest = backward(grads, x, weights, shrinks, expands, small, ctx.scales, needs)
+        return (dx, None, *rest)

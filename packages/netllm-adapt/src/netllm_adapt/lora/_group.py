@@ -1,0 +1,118 @@
+"""What layers that read the same input compute together, and their gradients.
+
+A layer without low-rank matrices has such of rank 0. Kernels that fuse the low-rank part into the
+frozen product have no shrink to share, so layers share it only where the back end ``torch`` serves
+them all; otherwise each is computed by its own.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from netllm_adapt.lora import _torch
+from netllm_adapt.lora._backends import Backend, backend_for
+from netllm_adapt.lora._torch import as_type, grad_b, grad_small, matrix
+
+
+def forward(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    shrinks: Sequence[Tensor],
+    expands: Sequence[Tensor],
+    scales: Sequence[float],
+) -> tuple[list[Tensor], Tensor]:
+    """The output of every layer, and S of all: (rows of x, sum of ranks)."""
+    layers = zip(weights, biases, shrinks, expands, scales, strict=True)
+    own = _own_backends(x, weights, shrinks)
+    if own is not None:
+        pairs = [
+            (way.forward if way else _torch.forward)(x, *layer, 0.0, None)
+            for way, layer in zip(own, layers, strict=True)
+        ]
+        return [y for y, _ in pairs], torch.cat([small for _, small in pairs], dim=1)
+    rows = matrix(x)
+    small = F.linear(rows, _stacked(shrinks, x.dtype))
+    outputs = []
+    for part, (weight, bias, _, b, scale) in zip(_split(small, shrinks), layers, strict=True):
+        y = F.linear(rows, weight, bias)
+        y.addmm_(part.mul_(scale) if scale != 1 else part, as_type(b, x.dtype).t())
+        outputs.append(y.view(*x.shape[:-1], len(weight)))
+    return outputs, small
+
+
+def backward(
+    grads: Sequence[Tensor | None],
+    x: Tensor,
+    weights: Sequence[Tensor],
+    shrinks: Sequence[Tensor],
+    expands: Sequence[Tensor],
+    small: Tensor,
+    scales: Sequence[float],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients asked for of x, all weights, all biases, all A and all B, in this order.
+
+    Layers whose output has no gradient have none.
+    """
+    count, rows, parts = len(weights), matrix(x), _split(small, shrinks)
+    out: list[Tensor | None] = [None] * (1 + 4 * count)
+    dys = {i: matrix(grad) for i, grad in enumerate(grads) if grad is not None}
+    own = _own_backends(x, weights, shrinks)
+    if own is not None:
+        for i, dy in dys.items():
+            way, asked = own[i], [needs[0], *needs[1 + i :: count]]
+            given = (rows, weights[i], shrinks[i], expands[i], parts[i].contiguous(), scales[i])
+            grad_x, *out[1 + i :: count] = (way.backward if way else _torch.backward)(
+                dy, *given, 0.0, None, asked
+            )
+            out[0] = grad_x if grad_x is None or out[0] is None else out[0].add_(grad_x)
+    elif dys:
+        d_smalls = [grad_small(dy, expands[i], scales[i]) for i, dy in dys.items()]
+        d_small = torch.cat(d_smalls, dim=1)
+        if needs[0]:
+            out[0] = _grad_x(dys, weights, d_small, _stacked([shrinks[i] for i in dys], x.dtype))
+        das = (d_small.t() @ rows).split([len(shrinks[i]) for i in dys])
+        for da, (i, dy) in zip(das, dys.items(), strict=True):
+            for_weight, for_bias, for_a, for_b = needs[1 + i :: count]
+            out[1 + i :: count] = [
+                dy.t() @ rows if for_weight else None,
+                dy.sum(0) if for_bias else None,
+                as_type(da, shrinks[i].dtype) if for_a else None,
+                grad_b(dy, parts[i], expands[i]) if for_b else None,
+            ]
+    out[0] = None if out[0] is None else out[0].view(x.shape)
+    return out
+
+
+def _own_backends(
+    x: Tensor, weights: Sequence[Tensor], shrinks: Sequence[Tensor]
+) -> list[Backend | None] | None:
+    """The back end of each layer that has matrices; None if the layers are to share the shrink."""
+    found = [
+        backend_for(x, weight, a) if len(a) else None
+        for weight, a in zip(weights, shrinks, strict=True)
+    ]
+    shared = all(way is None or way.forward is _torch.forward for way in found)
+    return None if shared else found
+
+
+def _grad_x(
+    dys: dict[int, Tensor], weights: Sequence[Tensor], d_small: Tensor, a: Tensor
+) -> Tensor:
+    (first, dy), *others = dys.items()
+    dx = dy @ weights[first]
+    for i, dy in others:
+        dx.addmm_(dy, weights[i])
+    return dx.addmm_(d_small, a)
+
+
+def _stacked(shrinks: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    return torch.cat([as_type(a, dtype) for a in shrinks])
+
+
+def _split(small: Tensor, shrinks: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Views of each layer's columns."""
+    return small.split([len(a) for a in shrinks], dim=1)
