@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from netllm_adapt._lean_parts import Norm, Product
 from netllm_adapt.lora import mixes
+from netllm_adapt.lora._fuse import hooked
 
 _BACKBONES = {"LlamaModel", "MistralModel", "Qwen2Model"}
 # The other kinds change their frequencies with the length of the row.
@@ -88,7 +89,7 @@ def strange(backbone: nn.Module) -> str | None:
             f"its activation is {plain.config.hidden_act!r} and its positions are "
             f"{plain.rotary_emb.rope_type!r}; 'silu' and {sorted(_ROTATIONS)} are covered"
         )
-    if any(m._forward_hooks or m._forward_pre_hooks for m in backbone.modules()):
+    if any(hooked(module) for module in backbone.modules()):
         return "it has forward hooks"
     return None
 

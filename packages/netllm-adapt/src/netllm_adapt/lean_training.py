@@ -2,12 +2,12 @@
 
 The function that the library's modules compute, with gradients, in less time: banded attention by
 blocks, and norms, gates and rotary positions in few passes over memory. Linear layers are called
-as they are, whatever adapters they carry.
+as they are, whatever adapters they carry; with `fuse`, those that share their input in one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from netllm_adapt._lean_grad import Attend, Block, Gated, NormOfSum, Turn, blocks_of
 from netllm_adapt._lean_weights import plain_of, strange
+from netllm_adapt.lora._fuse import is_fused, together
 
 _on: ContextVar[bool] = ContextVar("netllm_lean_training", default=True)
 
@@ -91,7 +92,7 @@ def _norm(norm: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _attention(part: Any, x: Tensor, turns: tuple[Turn, Turn], blocks: list[Block]) -> Tensor:
-    q, k, v = part.q_proj(x), part.k_proj(x), part.v_proj(x)
+    q, k, v = _projected(part, (part.q_proj, part.k_proj, part.v_proj), x)
     seen = Attend.apply(  # type: ignore[no-untyped-call, unused-ignore]
         q, k, v, k.shape[2] // part.head_dim, turns, blocks
     )
@@ -99,9 +100,16 @@ def _attention(part: Any, x: Tensor, turns: tuple[Turn, Turn], blocks: list[Bloc
     return result
 
 
+def _projected(part: nn.Module, layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+    """What layers of a part make of the same tensor, in one go if `fuse` was asked for."""
+    found = together(layers, x) if is_fused(part) else None
+    return tuple(layer(x) for layer in layers) if found is None else found
+
+
 def _mlp(part: Any, x: Tensor) -> Tensor:
+    gate, up = _projected(part, (part.gate_proj, part.up_proj), x)
     inner = Gated.apply(  # type: ignore[no-untyped-call, unused-ignore]
-        part.gate_proj(x).flatten(0, 1), part.up_proj(x).flatten(0, 1)
+        gate.flatten(0, 1), up.flatten(0, 1)
     )
     result: Tensor = part.down_proj(inner.view(*x.shape[:2], -1))
     return result.flatten(0, 1)

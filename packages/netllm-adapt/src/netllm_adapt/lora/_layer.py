@@ -6,19 +6,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from netllm_adapt.lora._check import check, check_input
 from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
 from netllm_adapt.lora._packed import Weight
+
+if TYPE_CHECKING:
+    from netllm_adapt.lora._fuse import Siblings
 
 _log = logging.getLogger(__name__)
 
@@ -41,22 +45,37 @@ class Computed(LoraLayer):
     mixed_last = False
     """Whether `adapters` ended after the layer's last forward pass outside of it."""
 
+    siblings: "Siblings | None" = None
+    """Layers that are computed with this one, while their parent's forward pass runs."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
         if self.route is not None and self.mixes:
             return self._mixed(x, self.route)
-        if self.mixed_last and not torch.compiler.is_compiling():
-            self._leave_mixing()
-        name = None if args or kwargs or not self.covers(x) else self._plain_adapter()
-        if name is None:
+        siblings = self.siblings
+        if siblings is not None and not (args or kwargs):
+            taken = siblings.take(self, x)
+            if taken is not None:
+                return taken
+        adapter = self.alone()
+        if adapter is None or args or kwargs or not self.covers(x):
             check_input(x, self.frozen_weight(), self.title)
             result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
             return result
-        a, b, scale, share = self._adapter(name)
+        a, b, scale, share = adapter
         bias: Any = self.base_layer.bias
         x, weight, bias = autocast(x, self.frozen_weight(), bias)
         check(x, weight, bias, a, b, share, self.title)
         return compute(x, weight, bias, a, b, scale, share)
+
+    def alone(self) -> Adapter | None:
+        """The one adapter that the operation computes here; None if it is left to another way."""
+        if self.mixes:
+            return None
+        if self.mixed_last and not torch.compiler.is_compiling():
+            self._leave_mixing()
+        name = self._plain_adapter()
+        return None if name is None else self._adapter(name)
 
     @property
     def mixes(self) -> bool:
@@ -197,3 +216,8 @@ def entitle(model: PeftModel) -> PeftModel:
         if isinstance(module, Computed):
             module.title = name
     return model
+
+
+def plain_of(backbone: PreTrainedModel | PeftModel) -> Any:
+    """The model inside PEFT's wrapper, where it has one."""
+    return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone

@@ -10,8 +10,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from netllm_adapt.lora._add import add_another, check_name, plain_of
-from netllm_adapt.lora._layer import calm, entitle, use_our_layer
+from netllm_adapt.lora._add import add_another, check_name
+from netllm_adapt.lora._fuse import check_fusible, fuse_layers
+from netllm_adapt.lora._layer import calm, entitle, plain_of, use_our_layer
 
 
 def load_lora(
@@ -20,6 +21,7 @@ def load_lora(
     *,
     trainable: bool = False,
     name: str = "default",
+    fuse: bool = False,
 ) -> PeftModel:
     """The backbone with the adapter that PEFT saved in ``folder``, ours or anybody's.
 
@@ -32,13 +34,16 @@ def load_lora(
         folder: Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
         trainable: Whether the adapter goes on training.
         name: Of the adapter in the model.
+        fuse: As of `add_lora`.
 
     Raises:
         FileNotFoundError: If one of the files is missing.
         ValueError: If the adapter's matrices do not fit the backbone's layers, naming the first
-            that does not, or it has an adapter of that name.
+            that does not, it has an adapter of that name, or cannot be fused.
     """
     check_name(backbone, name)
+    if fuse:
+        check_fusible(backbone)
     folder = Path(folder)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
@@ -54,22 +59,24 @@ def load_lora(
             adapted = _adapted(keys, mapping or {})
             _check_layers(backbone, adapted)
             if isinstance(backbone, PeftModel):
-                return _load_another(backbone, folder, config, name, trainable, mapping)
-            model = PeftModel.from_pretrained(
-                backbone,
-                str(folder),
-                adapter_name=name,
-                config=config,
-                is_trainable=trainable,
-                key_mapping=mapping,
-            )
-            _check_places(model, adapted, name)
-            return entitle(model)
+                model = _load_another(backbone, folder, config, name, trainable, mapping)
+            else:
+                model = PeftModel.from_pretrained(
+                    backbone,
+                    str(folder),
+                    adapter_name=name,
+                    config=config,
+                    is_trainable=trainable,
+                    key_mapping=mapping,
+                )
+                _check_places(model, adapted, name)
+                entitle(model)
     except (RuntimeError, UserWarning, ValueError) as error:
         raise ValueError(
             f"{folder / 'adapter_model.safetensors'} must fit the backbone; was it made for "
             f"another one? {textwrap.shorten(str(error), 300)}"
         ) from error
+    return fuse_layers(model) if fuse else model
 
 
 def _load_another(
