@@ -1,12 +1,13 @@
 """Decisions learned per second: this project's trainer against the reference's structure.
 
-    python benchmarks/adapt_throughput.py [--quick] [--backbone NAME] [--json FILE]
+    python benchmarks/adapt_throughput.py [--quick] [--fused] [--backbone NAME] [--json FILE]
 
 The reference's structure is one window of 20 steps x 8 tokens at a time, float32, gradient
 checkpointing, PEFT's own layers, the library's modules. From there to here one thing is changed at
 a time, on the same backbone, encoder and head, and each change's factor is printed. CPU time on one
 core, the ways in turn, the fastest of several rounds. `4x256` is a Llama of four layers of width
 256. Last comes where the time of the last way goes, by torch's profiler.
+`--fused` compares the last way with and without `fuse` instead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import math
 import time
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,6 +49,8 @@ class Way:
     lean: bool = True
     rows: int = 4
     steps: int = EPISODE
+    targets: str | None = None
+    fuse: bool = False
 
 
 WAYS = (
@@ -64,7 +68,8 @@ def adapted(backbone: str, way: Way) -> Any:
     for weight in plain.parameters():
         weight.requires_grad_(False)
     if way.ours:
-        return add_lora(plain, rank=RANK, alpha=2 * RANK)
+        rank = {"rank": RANK, "alpha": 2 * RANK}
+        return add_lora(plain, targets=way.targets, fuse=way.fuse, **rank)
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -145,18 +150,38 @@ def shares(learner: Learner) -> dict[str, float]:
     return found | {"the rest": 1 - sum(found.values())}
 
 
+def take_turns(learners: Iterable[Learner], rounds: int) -> None:
+    for turn in range(rounds + 1):
+        for learner in learners:
+            learner.step()
+            if not turn:  # the first warms up
+                learner.best = math.inf
+
+
 def measure(
     backbone: str, decisions: int, rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Decisions per CPU second of each way, and where the last one's time goes."""
     learners = {way.name: Learner(backbone, way, decisions) for way in WAYS}
-    for turn in range(rounds + 1):
-        for learner in learners.values():
-            learner.step()
-            if not turn:  # the first warms up
-                learner.best = math.inf
+    take_turns(learners.values(), rounds)
     rates = {name: 1 / learner.best for name, learner in learners.items()}
     return rates, shares(learners[WAYS[-1].name])
+
+
+def compare_fused(backbone: str, decisions: int, rounds: int) -> dict[str, Any]:
+    """What `fuse` changes, by dtype and targets."""
+    found = {}
+    print(f"{backbone:28} decisions / CPU s, one by one    fused    factor")
+    for dtype in ("bfloat16", "float32"):
+        for targets in (None, "all-linear"):
+            ways = [Way("", dtype, targets=targets, fuse=fuse) for fuse in (False, True)]
+            learners = [Learner(backbone, way, decisions) for way in ways]
+            take_turns(learners, rounds)
+            apart, fused = (1 / learner.best for learner in learners)
+            name = f"{dtype}, {targets or 'q, v'}"
+            found[name] = {"one_by_one": apart, "fused": fused, "factor": fused / apart}
+            print(f"  {name:43} {apart:13.1f} {fused:8.1f} {fused / apart:8.3f}x", flush=True)
+    return found
 
 
 def report(backbone: str, rates: dict[str, float], parts: dict[str, float]) -> dict[str, Any]:
@@ -181,6 +206,7 @@ def report(backbone: str, rates: dict[str, float], parts: dict[str, float]) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round of a step or two")
+    parser.add_argument("--fused", action="store_true", help="compare `fuse` alone")
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -188,10 +214,15 @@ def main() -> None:
     size = (2 * WINDOW, 1) if args.quick else (8 * EPISODE, 3)
     results: dict[str, Any] = {}
     for backbone in (args.backbone, SMALL):
-        results[backbone] = report(backbone, *measure(backbone, *size))
+        if args.fused:
+            results[backbone] = compare_fused(backbone, 4 * EPISODE, 1 if args.quick else 5)
+        else:
+            results[backbone] = report(backbone, *measure(backbone, *size))
     if args.json:
         document = {"machine": machine(), "backbones": results}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
+    if args.fused:
+        return
     big, small = results[args.backbone], results[SMALL]
     print(
         f"decisions learned per second: {big['total']:.1f} times the reference's structure with "

@@ -1,12 +1,14 @@
 """A linear layer with low-rank matrices: this project's operation against PEFT's own layer.
 
     python benchmarks/lora_op.py [--quick] [--dropout 0.0] [--json FILE]
+    python benchmarks/lora_op.py --grouped [--quick] [--json FILE]
 
 18 shapes on one core, forward and backward pass of one layer whose input needs a gradient, in
 CPU time, the layers in turn, the fastest of several rounds. Three pairs: bfloat16 with bfloat16
 matrices, bfloat16 with the float32 matrices that PEFT makes by default, and float32. "compiled"
 is PEFT's layer under `torch.compile`, where a C++ compiler is found; "frozen" is the layer
-without matrices.
+without matrices. `--grouped` compares layers that share their input instead, of SmolLM2-135M's
+shapes: `lora_linear_grouped` against `lora_linear` for each.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from _machine import machine
-from netllm_adapt.lora import LoraLinear
+from netllm_adapt.lora import LoraLinear, lora_linear, lora_linear_grouped
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
@@ -32,6 +35,13 @@ PAIRS = {
     "bfloat16": (torch.bfloat16, torch.bfloat16),
     "bfloat16, float32 matrices": (torch.bfloat16, torch.float32),
     "float32": (torch.float32, torch.float32),
+}
+
+# Outputs by input width 576, and whether each layer is adapted.
+GROUPS = {
+    "q, v adapted, k frozen": ((576, 192, 192), (True, False, True)),
+    "q, k, v": ((576, 192, 192), (True, True, True)),
+    "gate, up": ((1536, 1536), (True, True)),
 }
 
 
@@ -123,15 +133,67 @@ def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> dict[str,
     return summary
 
 
+def measure_group(
+    outputs: tuple[int, ...], adapted: tuple[bool, ...], rank: int, pair: str, quick: bool
+) -> dict[str, float]:
+    """CPU ms of a forward and backward pass over 1280 tokens, one by one and grouped."""
+    torch.manual_seed(0)
+    dtype, own = PAIRS[pair]
+    x = torch.randn(TOKENS[1], WIDTHS[0], dtype=dtype, requires_grad=True)
+    weights = [torch.randn(n, WIDTHS[0], dtype=dtype) / 24 for n in outputs]
+    grads = [torch.randn(TOKENS[1], n, dtype=dtype) for n in outputs]
+    matrices = [
+        tuple(torch.randn(s, dtype=own).div_(24).requires_grad_() for s in ((rank, 576), (n, rank)))
+        if has
+        else None
+        for n, has in zip(outputs, adapted, strict=True)
+    ]
+    leaves = x, *(part for two in matrices if two for part in two)
+
+    def apart() -> None:
+        given = zip(weights, matrices, strict=True)
+        ys = [lora_linear(x, w, None, *two, 2.0) if two else F.linear(x, w) for w, two in given]
+        torch.autograd.grad(ys, leaves, grads)
+
+    def grouped() -> None:
+        none, scales = [None] * len(outputs), [2.0] * len(outputs)
+        ys = lora_linear_grouped(x, weights, none, matrices, scales)
+        torch.autograd.grad(ys, leaves, grads)
+
+    calls = {"one_by_one": apart, "grouped": grouped}
+    return clock(calls, 3 if quick else 15, 0.02 if quick else 0.06)
+
+
+def report_groups(options: argparse.Namespace) -> None:
+    rows = []
+    print(f"{'CPU ms':58} one by one  grouped   factor")
+    for pair in PAIRS:
+        for name, group in GROUPS.items():
+            for rank in RANKS:
+                times = measure_group(*group, rank, pair, options.quick)
+                factor = times["one_by_one"] / times["grouped"]
+                what = f"{pair}, {name}, rank {rank}"
+                told = f"{times['one_by_one']:10.3f} {times['grouped']:8.3f} {factor:7.3f}x"
+                print(f"{what:58} {told}", flush=True)
+                rows.append({"pair": pair, "group": name, "rank": rank, "cpu_ms": times})
+    if options.json:
+        result = {"machine": machine(), "rows": rows}
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two shapes and fewer rounds")
+    parser.add_argument("--grouped", action="store_true", help="layers that share their input")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.compile = options.compile and bool(shutil.which("g++") or shutil.which("clang++"))
     torch.set_num_threads(1)
+    if options.grouped:
+        report_groups(options)
+        return
     shapes = [(t, w, r) for t in TOKENS for w in WIDTHS for r in RANKS]
     rows = [
         measure(*shape, pair, options)
