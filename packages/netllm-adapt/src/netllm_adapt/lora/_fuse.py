@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from netllm_adapt.lora._grouped import compute_group
-from netllm_adapt.lora._layer import LoraLinear, plain_of
+from netllm_adapt.lora._layer import Computed, LoraLinear, plain_of
 
 FUSIBLE = ("llama", "mistral", "qwen2", "qwen3")
 """transformers' models whose attention and MLP give the same tensor to these layers."""
@@ -46,9 +46,9 @@ class Siblings:
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
         self._layers: Sequence[LoraLinear] | None = layers
         # One assignment, so that calls from other threads find all of it or nothing.
-        self._found: tuple[Tensor, int, dict[LoraLinear, Tensor]] | None = None
+        self._found: tuple[Tensor, int, dict[Computed, Tensor]] | None = None
 
-    def take(self, layer: LoraLinear, x: Tensor) -> Tensor | None:
+    def take(self, layer: Computed, x: Tensor) -> Tensor | None:
         """The layer's output, if it is computed with the others'."""
         if x.is_inference():  # they do not count their changes
             return None
