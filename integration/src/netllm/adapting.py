@@ -221,7 +221,7 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
     default backbone's adapter, encoder and head have together, within 10 %.
     """
     import torch
-    from netllm_adapt import BackboneSpec, add_lora, load_backbone
+    from netllm_adapt import BackboneSpec, add_lora
     from netllm_adapt.adapted import embedding_width
     from netllm_adapt.backbone import is_scratch
 
@@ -234,13 +234,7 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
         seed=recipe.seed,
         quantise=recipe.quantise,
     )
-    plain = load_backbone(
-        spec.name,
-        layers=spec.layers,
-        dtype=spec.dtype,
-        seed=spec.seed,
-        quantise=spec.quantise,
-    )
+    plain = spec.load()
     width = embedding_width(plain)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

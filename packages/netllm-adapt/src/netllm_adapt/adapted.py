@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from netllm_adapt.backbone import load_backbone
 from netllm_adapt.lean_training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class BackboneSpec:
     dtype: str = "bfloat16"
     seed: int = 0
     quantise: str | None = None
+
+    def load(self, *, dtype: str | None = None) -> PreTrainedModel:
+        """The backbone, in another type if one is given; see `load_backbone` for what it raises."""
+        return load_backbone(**asdict(self) | ({} if dtype is None else {"dtype": dtype}))
 
 
 def embedding_width(backbone: nn.Module) -> int:

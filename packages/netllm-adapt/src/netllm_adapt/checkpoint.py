@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netllm_adapt.adapted import Adapted, BackboneSpec
-from netllm_adapt.backbone import is_scratch, load_backbone
+from netllm_adapt.backbone import is_scratch
 from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder, read_json
 from netllm_adapt.lora import load_lora, save_lora
@@ -147,13 +147,7 @@ def load(folder: Path, *, dtype: str | None = None, trainable: bool = False) -> 
     """
     config = read_config(folder)
     spec = BackboneSpec(**config["backbone"])
-    plain = load_backbone(
-        spec.name,
-        layers=spec.layers,
-        dtype=dtype or spec.dtype,
-        seed=spec.seed,
-        quantise=spec.quantise,
-    )
+    plain = spec.load(dtype=dtype or None)
     path = folder / "config.json"
     parts: dict[str, Any] = {
         p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")

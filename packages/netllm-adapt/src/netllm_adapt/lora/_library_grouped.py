@@ -66,9 +66,8 @@ def lora_linear_grouped_backward_op(
 ) -> list[Tensor]:
     """The gradients of x, weights, biases, A and B; empty tensors for those not needed."""
     found = backward(grads, x, weights, shrinks, expands, small, scales, needs)
-    of_a = slice(
-        1 + 2 * len(weights), 1 + 3 * len(weights)
-    )  # parts of one matrix, which must not be
+    # Gradients of A are parts of one matrix, which results of an operation must not be.
+    of_a = slice(1 + 2 * len(weights), 1 + 3 * len(weights))
     found[of_a] = [value if value is None else value.clone() for value in found[of_a]]
     return [x.new_empty(0) if value is None else value.contiguous() for value in found]
 
