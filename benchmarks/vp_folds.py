@@ -57,7 +57,7 @@ def hold_last(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> 
 def gru(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
     """The GRU, trained in a fold."""
     steps = 2_000 if args.quick else None
-    changes = overrides(args.gru)
+    changes = overrides(args.gru, option="--gru")
     return GRU(held, weights=train_gru(place, out=folder / "gru.npz", steps=steps, **changes))
 
 
@@ -116,7 +116,7 @@ def main() -> None:
             flush=True,
         )
         if args.json:
-            changes = {"adapted": overrides(args.set), "gru": overrides(args.gru)}
+            changes = {"adapted": overrides(args.set), "gru": overrides(args.gru, option="--gru")}
             document = {"changes": changes, "mae_deg": results}
             args.json.write_text(json.dumps(document, indent=1) + "\n")
     means = {

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     try:
-        recipe = overrides(args.recipe, fixed=FIXED)
+        recipe = overrides(args.recipe, fixed=FIXED, option="--recipe")
         recipes = measured_before(args.json)
     except ValueError as error:
         parser.error(str(error))

@@ -181,6 +181,24 @@ def test_pieces_of_a_collection_may_run_at_once(pool, tmp_path):
                 np.testing.assert_array_equal(one, other)
 
 
+def test_the_best_of_several_attempts_is_kept(tmp_path):
+    def returns(best_of):
+        made = netllm.rl_collect(
+            "cjs",
+            policy="random",
+            setting="synthetic",
+            episodes=6,
+            best_of=best_of,
+            set=SMALL,
+            out=tmp_path / f"pool-{best_of}",
+        )
+        return np.array([episode.rewards.sum() for episode in made])
+
+    once, best = returns(1), returns(3)
+    assert (best >= once).all()
+    assert (best > once).any()
+
+
 def test_strays_follow_the_other_policy_at_the_stated_rate():
     class Fixed:
         def __init__(self, answer):

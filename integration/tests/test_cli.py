@@ -106,6 +106,10 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
             ("train-baseline", "abr", "ppo", "--out", "x", "--recipe", "out=1"),
             "`out` cannot be set here",
         ),
+        (
+            ("train-baseline", "abr", "ppo", "--out", "x", "--recipe", "hidden"),
+            "--recipe needs FIELD=VALUE",
+        ),
         (("test", "abr", "--episodes", "0"), "at least 1"),
         (("test", "abr", "--checkpoint", "nothing"), "holds no checkpoint"),
         (("test", "abr", "--setting", "paper-split"), "NETLLM_DATA"),
@@ -113,6 +117,7 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("test", "abr", "--seeds", "3", "-1"), "`seeds` must be whole numbers >= 0, got -1"),
         (("test", "cjs", "--seeds", "-1"), "`seeds` must be whole numbers >= 0, got -1"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--epsilon", "2"), "[0, 1]"),
+        (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--best-of", "0"), "`best_of`"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "."), "not empty"),
         (("adapt", "abr", "--out", "x"), "--pool"),
         (("adapt", "abr", "--out", "x", "--pool", "nothing"), "nothing"),

@@ -307,7 +307,7 @@ def facts_of(
 
 def _summary(collection: Mapping[str, Any]) -> str:
     """How a part of the pool was collected, in the words of `netllm rl-collect`."""
-    names = ("relabel", "soft", "epsilon", "seed", "overrides")
+    names = ("relabel", "soft", "epsilon", "best_of", "seed", "overrides")
     told = {**collection, "overrides": nameable(collection.get("overrides", {}))}
     return ", ".join(f"{name} {told[name]}" for name in names if name in collection)
 

@@ -29,6 +29,7 @@ def rl_collect(
     relabel: str | None = None,
     soft: bool = True,
     epsilon: float = 0.0,
+    best_of: int = 1,
     seed: int = 0,
     append: bool = False,
     jobs: int = 1,
@@ -56,6 +57,8 @@ def rl_collect(
             answer: a model learns more from each.
         epsilon: share of uniformly random actions, so that states beside the policies' own path are
             seen too.
+        best_of: attempts at every episode, of which the one with the highest return is kept; they
+            differ where a policy draws its choices, or by `epsilon`. Each is relabelled.
         seed: of episodes, policies and random actions.
         append: add to the pool that is there.
         jobs: pieces of the collection that run at once, each in a process of its own; -1 for one
@@ -72,16 +75,22 @@ def rl_collect(
         *(Contender(task, policy=name) for name in as_names(policy)),
         *(Contender(task, checkpoint=name) for name in as_names(checkpoint)),
     ]
-    _check(drivers, Path(out), episodes, epsilon, append)
+    _check(drivers, Path(out), episodes, epsilon, best_of, append)
     found = _unsupervised(task)
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
         one.sequential(place)  # wrong names fail before the first episode
     facts: dict[str, Any] = {"part": part, "policies": [one.name for one in drivers]}
-    facts |= {"relabel": relabel, "soft": soft, "epsilon": epsilon, "seed": seed}
+    facts |= {
+        "relabel": relabel,
+        "soft": soft,
+        "epsilon": epsilon,
+        "best_of": best_of,
+        "seed": seed,
+    }
     facts |= {"overrides": dict(set or {}), "data": "synthetic" if place.synthetic else "real"}
-    turns = _Turns(task, place, drivers, relabel, soft, epsilon)
+    turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
     size = found.shard
     pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
     new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=size)
@@ -101,7 +110,12 @@ def _unsupervised(task: str) -> Task:
 
 
 def _check(
-    drivers: Sequence[Contender], out: Path, episodes: int, epsilon: float, append: bool
+    drivers: Sequence[Contender],
+    out: Path,
+    episodes: int,
+    epsilon: float,
+    best_of: int,
+    append: bool,
 ) -> None:
     if not drivers:
         raise ValueError("rl_collect needs at least one policy, such as `--policy ppo`.")
@@ -110,6 +124,8 @@ def _check(
             "`episodes` must be at least 1 and `epsilon` within [0, 1], "
             f"got {episodes} and {epsilon}."
         )
+    if best_of < 1:
+        raise ValueError(f"`best_of` must be at least 1, got {best_of}.")
     if not append and out.is_dir() and any(out.iterdir()):
         raise ValueError(
             f"{out} is not empty. Choose another folder, or add to the pool with append."
@@ -143,23 +159,38 @@ class _Turns:
     relabel: str | None
     soft: bool
     epsilon: float
+    best_of: int
 
     def run(self, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The episodes in order."""
-        task = registry.task(self.task)
-        label = registry.policy(self.task, self.relabel, self.setting) if self.relabel else None
         runs = [
-            task.record(
-                driver.build(self.setting),
-                self.setting,
-                episodes[turn :: len(self.drivers)],
-                name=driver.name,
-                seed=stream(seed, turn),
-                label=label,
-                soft=self.soft,
-                epsilon=self.epsilon,
-            )
+            iter(self._best(driver, episodes[turn :: len(self.drivers)], stream(seed, turn)))
             for turn, driver in enumerate(self.drivers)
             if turn < len(episodes)
         ]
         return [next(runs[index % len(runs)]) for index in range(len(episodes))]
+
+    def _best(self, driver: Contender, episodes: Sequence[Any], seed: int) -> list[Episode]:
+        """The best attempt at each episode."""
+        task = registry.task(self.task)
+        label = registry.policy(self.task, self.relabel, self.setting) if self.relabel else None
+        policy = driver.build(self.setting)
+        best: list[Episode] = []
+        for attempt in range(self.best_of):
+            record = task.record(
+                policy,
+                self.setting,
+                episodes,
+                name=driver.name,
+                seed=stream(seed, attempt) if attempt else seed,
+                label=label,
+                soft=self.soft,
+                epsilon=self.epsilon,
+            )
+            done = list(record)
+            best = [max(pair, key=_earned) for pair in zip(best or done, done, strict=True)]
+        return best
+
+
+def _earned(episode: Episode) -> float:
+    return float(episode.rewards.sum())

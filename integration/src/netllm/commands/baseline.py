@@ -48,7 +48,7 @@ def train_baseline(
     if name not in found.trainers:
         raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
     place = found.setting(setting, data=data, **overrides(set_))
-    fields = overrides(recipe, fixed=FIXED)
+    fields = overrides(recipe, fixed=FIXED, option="--recipe")
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = shlex.join(["netllm", *sys.argv[1:]])
     train = resolve_name(found.trainers[name])

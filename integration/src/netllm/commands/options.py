@@ -28,7 +28,7 @@ Data = Annotated[Path | None, Parameter(env_var="NETLLM_DATA", show_env_var=True
 
 
 def overrides(
-    assignments: Sequence[str], *, fixed: Sequence[str] = ("name", "data")
+    assignments: Sequence[str], *, fixed: Sequence[str] = ("name", "data"), option: str = "--set"
 ) -> dict[str, Any]:
     """Fields and values of `FIELD=VALUE` texts.
 
@@ -38,6 +38,7 @@ def overrides(
     Args:
         assignments: the texts.
         fixed: fields that are given in another way.
+        option: where the texts were given.
 
     Raises:
         ValueError: for a text without `=`, or a field that is set twice or in another way.
@@ -47,9 +48,9 @@ def overrides(
         name, equals, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name.isidentifier():
-            raise ValueError(f"--set needs FIELD=VALUE, such as latency_s=0.1; got {assignment!r}.")
+            raise ValueError(f"{option} needs FIELD=VALUE, got {assignment!r}.")
         if name in found:
-            raise ValueError(f"--set {name} was given twice.")
+            raise ValueError(f"{option} {name} was given twice.")
         if name in fixed:
             raise ValueError(f"`{name}` cannot be set here: an option of its own gives it.")
         found[name] = _value(text.strip())

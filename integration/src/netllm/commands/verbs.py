@@ -34,6 +34,7 @@ def rl_collect(
     relabel: str | None = None,
     soft: bool = True,
     epsilon: float = 0.0,
+    best_of: int = 1,
     seed: int = 0,
     append: Annotated[bool, Parameter(negative=())] = False,
     jobs: int = 1,
@@ -54,6 +55,7 @@ def rl_collect(
         relabel: Policy whose answer in every visited state becomes the label to learn.
         soft: Keep that policy's probabilities, where it has them, and not just its answer.
         epsilon: Share of uniformly random actions.
+        best_of: Attempts at every episode, of which the one with the highest return is kept.
         seed: Seed of episodes, policies and random actions.
         append: Add to the pool that is there.
         jobs: Pieces of the collection that run at once; -1 for one per core. Changes no result.
@@ -74,6 +76,7 @@ def rl_collect(
         relabel=relabel,
         soft=soft,
         epsilon=epsilon,
+        best_of=best_of,
         seed=seed,
         append=append,
         jobs=jobs,
