@@ -18,7 +18,13 @@ from netllm_adapt.predictor import Batch
 from netllm_sims.vp import rollout, setting
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+)
 
 END = 0
 
@@ -265,3 +271,16 @@ def test_the_tokenizer_of_smollm2_gives_a_valid_answer_back() -> None:
     assert tokenizer.decode(ids) == text
     longest = Answer(width=8, horizon=20).longest
     assert len(ids) <= len(tokenizer(longest, add_special_tokens=False)["input_ids"])
+
+
+def test_texts_longer_than_learned_positions_are_refused(place: Any, backbone: str) -> None:
+    few = GPT2Config(
+        vocab_size=len(load_tokenizer(backbone)), n_positions=16, n_embd=32, n_layer=1, n_head=2
+    )
+    GPT2Model(few).save_pretrained(backbone)
+    model = build(Prompt(), place, backbone)
+    seen = torch.zeros(1, 4, 3)
+    with pytest.raises(ValueError, match="learned 16 positions"):
+        model.write({"viewport_deg": seen})
+    with pytest.raises(ValueError, match="learned 16 positions"):
+        model(Batch({"viewport_deg": seen}, torch.zeros(1, 3, 3)))

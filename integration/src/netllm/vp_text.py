@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from netllm_adapt import Predictor, Recipe
+from netllm_adapt.adapted import check_positions
 from netllm_adapt.attention import cache_argument
 from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.predictor import Batch
@@ -100,6 +101,7 @@ class TextPredictor(Predictor):
         prefix = self.encoder.observe(batch.observations).to(self.dtype)
         # Padding sits behind every real token, so that causality hides it.
         tokens = torch.cat([prefix, self._embed(_padded(ids, self._end, self.device))], dim=1)
+        check_positions(self.backbone, tokens.shape[1])
         out: Any = self.backbone(inputs_embeds=tokens, use_cache=False)
         before = prefix.shape[1]
         targets = F.pad(_padded(labels, -100, self.device), (before, 0), value=-100)[:, 1:]
@@ -123,6 +125,7 @@ class TextPredictor(Predictor):
         new, mask, position = self._left_padded(observation)
         cache = {cache_argument(self.backbone): DynamicCache(), "use_cache": True}
         limit = tokens or len(self.ids([self.head.longest])[0]) + 1
+        check_positions(self.backbone, new.shape[1] + limit - 1)
         chosen: list[Tensor] = []
         done = torch.zeros(len(new), dtype=torch.bool, device=self.device)
         for _ in range(limit):
