@@ -87,9 +87,8 @@ register_backend(
         covers=_floating,
     )
 )
-register_backend(
-    Backend(name="torch", forward=_torch.forward, backward=_torch.backward, covers=_floating)
-)
+TORCH = Backend(name="torch", forward=_torch.forward, backward=_torch.backward, covers=_floating)
+register_backend(TORCH)
 register_backend(
     Backend(
         name="triton", forward=_triton.forward, backward=_triton.backward, covers=_triton.covers

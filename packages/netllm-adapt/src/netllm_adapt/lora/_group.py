@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netllm_adapt.lora import _torch
-from netllm_adapt.lora._backends import Backend, backend_for
+from netllm_adapt.lora._backends import TORCH, Backend, backend_for
 from netllm_adapt.lora._torch import as_type, grad_b, grad_small, matrix
 
 
@@ -28,10 +27,7 @@ def forward(
     layers = zip(weights, biases, shrinks, expands, scales, strict=True)
     own = _own_backends(x, weights, shrinks)
     if own is not None:
-        pairs = [
-            (way.forward if way else _torch.forward)(x, *layer, 0.0, None)
-            for way, layer in zip(own, layers, strict=True)
-        ]
+        pairs = [way.forward(x, *layer, 0.0, None) for way, layer in zip(own, layers, strict=True)]
         return [y for y, _ in pairs], torch.cat([small for _, small in pairs], dim=1)
     rows = matrix(x)
     small = F.linear(rows, _stacked(shrinks, x.dtype))
@@ -63,11 +59,9 @@ def backward(
     own = _own_backends(x, weights, shrinks)
     if own is not None:
         for i, dy in dys.items():
-            way, asked = own[i], [needs[0], *needs[1 + i :: count]]
+            asked = [needs[0], *needs[1 + i :: count]]
             given = (rows, weights[i], shrinks[i], expands[i], parts[i].contiguous(), scales[i])
-            grad_x, *out[1 + i :: count] = (way.backward if way else _torch.backward)(
-                dy, *given, 0.0, None, asked
-            )
+            grad_x, *out[1 + i :: count] = own[i].backward(dy, *given, 0.0, None, asked)
             out[0] = grad_x if grad_x is None or out[0] is None else out[0].add_(grad_x)
     elif dys:
         d_smalls = [grad_small(dy, expands[i], scales[i]) for i, dy in dys.items()]
@@ -89,14 +83,16 @@ def backward(
 
 def _own_backends(
     x: Tensor, weights: Sequence[Tensor], shrinks: Sequence[Tensor]
-) -> list[Backend | None] | None:
-    """The back end of each layer that has matrices; None if the layers are to share the shrink."""
+) -> list[Backend] | None:
+    """The back end of each layer, or None if all share the shrink.
+
+    Layers without matrices have torch's.
+    """
     found = [
-        backend_for(x, weight, a) if len(a) else None
+        backend_for(x, weight, a) if len(a) else TORCH
         for weight, a in zip(weights, shrinks, strict=True)
     ]
-    shared = all(way is None or way.forward is _torch.forward for way in found)
-    return None if shared else found
+    return None if all(way is TORCH for way in found) else found
 
 
 def _grad_x(
