@@ -52,6 +52,14 @@ def test_a_front_elsewhere_turns_the_world(synthetic):
     )
 
 
+@pytest.mark.parametrize("mirror", [True, False])
+def test_only_what_learned_from_mirrors_remembers_the_front(tmp_path, mirror):
+    place = setting("synthetic", front_deg=90)
+    few = {"hidden": 8, "epochs": 1, "train_stride": 0, "mirror": mirror}
+    weights = Weights.load(train_gru(place, out=tmp_path / "gru.npz", **few), kind="gru", train="")
+    assert weights.meta.get("front_deg") == (90 if mirror else None)
+
+
 def test_mirrored_windows_mirror_about_the_front():
     place = setting("synthetic", front_deg=90)
     learned = Windows.of(place, "valid", mirror=True)

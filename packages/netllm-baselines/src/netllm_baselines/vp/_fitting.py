@@ -92,9 +92,10 @@ def _provenance(setting: Setting, *, recipe: Recipe, seed: int) -> dict[str, Any
         "history": setting.history,
         "horizon": setting.horizon,
         "rate_hz": setting.rate_hz,
-        "front_deg": setting.front_deg,
         "hidden": recipe.hidden,
         "seed": seed,
         "recipe": asdict(recipe),
         "versions": {name: version(name) for name in names},
+        # what learned from a world and its mirror image has other worlds turned to their front
+        **({"front_deg": setting.front_deg} if recipe.mirror else {}),
     }
