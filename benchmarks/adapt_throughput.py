@@ -17,21 +17,25 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from _machine import machine
+from _timing import least_cpu_s
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+from netllm_adapt._lean_grad import Attend, Gated, NormOfSum
 from netllm_adapt.lean_training import library_training
 from netllm_adapt.segments import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
 from peft import LoraConfig, get_peft_model
+from torch import nn
 
 FIELDS = {name: {"kind": "scalar"} for name in ("a", "b", "c", "d", "e", "f")}
 TOKENS, WINDOW, EPISODE, RANK, ACTIONS = 8, 20, 48, 32, 6
@@ -129,25 +133,59 @@ class Learner:
         self.best = min(self.best, (time.process_time() - start) / self.decisions)
 
 
-PARTS = {
-    "products of frozen and low-rank layers": ("aten::mm", "aten::addmm", "aten::addmm_"),
-    "attention": ("Attend", "AttendBackward"),
-    "sums and norms": ("NormOfSum", "NormOfSumBackward"),
-    "gates": ("Gated", "GatedBackward"),
-}
+PARTS: dict[str, Any] = {"attention": Attend, "sums and norms": NormOfSum, "gates": Gated}
+LARGE = 2048
 
 
 def shares(learner: Learner) -> dict[str, float]:
-    """What each part takes of a step; the rest is encoder, head, low-rank scaling and Python."""
-    with torch.profiler.profile() as profile:
+    """What the parts of the lean pass take of a step, and what frozen products need at least.
+
+    At least: at the speed of one large product. The rest is what they take beyond that, low-rank
+    products, encoder, head, optimiser and Python. A profiler would count small calls too heavily.
+    """
+    learner.best = math.inf
+    with timed() as spent:
         learner.step()
-    events = profile.key_averages()
-    whole = sum(event.self_cpu_time_total for event in events)
-    found = {
-        part: sum(event.cpu_time_total for event in events if event.key in keys) / whole
-        for part, keys in PARTS.items()
-    }
+    whole = learner.best * learner.decisions
+    found = {"frozen products at full speed": frozen_s(learner) / whole}
+    found |= {part: seconds / whole for part, seconds in spent.items()}
     return found | {"the rest": 1 - sum(found.values())}
+
+
+@contextmanager
+def timed() -> Iterator[dict[str, float]]:
+    """CPU seconds of each of `PARTS` in this context, both passes."""
+    spent, own = dict.fromkeys(PARTS, 0.0), []
+
+    def watched(call: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            start = time.process_time()
+            result = call(*args)
+            spent[part] += time.process_time() - start
+            return result
+
+        return run
+
+    for part, function in PARTS.items():
+        for name in ("forward", "backward"):
+            own.append((function, name, function.__dict__[name]))
+            setattr(function, name, staticmethod(watched(getattr(function, name), part)))
+    try:
+        yield spent
+    finally:
+        for function, name, call in own:
+            setattr(function, name, call)
+
+
+def frozen_s(learner: Learner) -> float:
+    """CPU seconds of a step's products of frozen layers, at the speed of one large product."""
+    dtype = next(learner.model.backbone.parameters()).dtype
+    square = torch.randn(LARGE, LARGE).to(dtype)
+    rate = 2 * LARGE**3 / least_cpu_s(lambda: F.linear(square, square), 5)
+    linear = (m for m in learner.model.backbone.modules() if isinstance(m, nn.Linear))
+    weights = sum(m.weight.numel() for m in linear if not m.weight.requires_grad)
+    both_passes = 2 * 2 * weights  # the output, and the gradient of the input
+    return both_passes * learner.decisions * TOKENS / rate
 
 
 def take_turns(learners: Iterable[Learner], rounds: int) -> None:
