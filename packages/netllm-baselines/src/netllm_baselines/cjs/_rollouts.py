@@ -19,11 +19,13 @@ from netllm_sims.cjs.compiled import (
 )
 from netllm_sims.cjs.layout import (
     ACTIVE,
+    ARRIVED,
     DECISIONS,
     DEMAND,
     JOB_MS,
     PENDING,
     PROMISED,
+    RESCUED,
     SCHEDULABLE,
     SOURCE,
     State,
@@ -36,6 +38,8 @@ from netllm_baselines.cjs._compiled import tuned_share, weighted_fair, work_s
 Numbers = Float[ndarray, "parameter"]
 NEVER = 1e9
 """Patience that drops only what ends exactly as tuned-share's choice does."""
+STARVED_MS = 1e12
+"""Cost of a choice after which executors idle that no event would wake, while jobs still come."""
 
 WARMTH, STAGE_AHEAD, NONE_AHEAD, EXECUTORS_AHEAD = 1.25, 0.4, 0.3, 1.5
 LEAST_MS, STAKE_MS = 100.0, 2_000.0
@@ -145,6 +149,28 @@ def cost_ms(
 
 
 @inner
+def sample_costs(
+    world: World, state: State, twin: State, scratch: Scratch, jobs: int, luck: int, sample: int,
+    staying: int, p: Numbers,
+) -> None:  # fmt: skip
+    """Write the costs of a sample, of tuned-share's choice first.
+
+    A copy offers executors again that no event would wake, for no job arrives in it. The episode
+    does so after the last arrival only: until then a choice that needs it more often than
+    tuned-share's starves the cluster.
+    """
+    coming = state.g[ARRIVED] < world.arrival_ms.shape[0]
+    rescued = 0
+    for i in range(staying):
+        c = scratch.stays[i]
+        cost = cost_ms(world, state, twin, scratch, jobs, luck, c, p)
+        if i == 0:
+            rescued = twin.g[RESCUED]
+        starves = coming and twin.g[RESCUED] > rescued
+        scratch.costs_ms[c, sample] = STARVED_MS if starves else cost
+
+
+@inner
 def draw(state: State, seed: int, sample: int) -> int:
     """Luck of a sample of a decision."""
     z = mix(np.uint64(seed) + np.uint64(state.g[DECISIONS]))
@@ -200,16 +226,17 @@ def weigh(scratch: Scratch, count: int) -> None:
     At stake is the temperature, in units of `STAKE_MS`.
     """
     choices, costs, weights, rank = scratch.choices, scratch.costs_ms, scratch.weights, scratch.rank
-    noise = 0.0
+    noise, pairs = 0.0, 0
     for c in range(count):
         draws, rank[c] = 0, 0.0
         while draws < costs.shape[1] and not np.isnan(costs[c, draws]):
             rank[c] += costs[c, draws] - costs[0, draws]
             draws += 1
         rank[c] /= max(draws, 1)
-        if c > 0:
-            noise += (costs[c, 0] - costs[0, 0] - costs[c, 1] + costs[0, 1]) ** 2 / 4 / (count - 1)
-    warmth = max(LEAST_MS, WARMTH * sqrt(noise))
+        if c > 0 and max(costs[c, 0], costs[c, 1]) < STARVED_MS:
+            noise += (costs[c, 0] - costs[0, 0] - costs[c, 1] + costs[0, 1]) ** 2 / 4
+            pairs += 1
+    warmth = max(LEAST_MS, WARMTH * sqrt(noise / max(pairs, 1)))
     for c in range(count):
         ahead = STAGE_AHEAD if c == 0 else (NONE_AHEAD if choices[c, 0] < 0 else 0.0)
         rank[c] = rank[c] / warmth - ahead
@@ -252,9 +279,7 @@ def search(
             break
         luck = draw(state, seed, sample)
         redraw_running(world, state, luck + 1, scratch.heap_ms, scratch.heap)
-        for i in range(staying):
-            c = scratch.stays[i]
-            scratch.costs_ms[c, sample] = cost_ms(world, state, twin, scratch, jobs, luck, c, p)
+        sample_costs(world, state, twin, scratch, jobs, luck, sample, staying, p)
     weigh(scratch, count)
     best, most = 0, 0.0
     for i in range(1, staying):

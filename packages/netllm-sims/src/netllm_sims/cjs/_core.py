@@ -41,6 +41,7 @@ from netllm_sims.cjs.layout import (
     PLACE,
     PROMISED,
     READY,
+    RESCUED,
     ROUND,
     RUNNING,
     SCHEDULABLE,
@@ -193,6 +194,7 @@ def rescue(world: World, state: State) -> int:
         state.g[SOURCE] = state.executor[e, PLACE]
         count = find_schedulable(world, state)
         if count > 0:
+            state.g[RESCUED] += 1
             return count
     state.g[SOURCE] = -1
     state.g[SCHEDULABLE] = 0

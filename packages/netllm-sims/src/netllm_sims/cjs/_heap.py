@@ -8,7 +8,7 @@ from netllm_sims.cjs.layout import COUNTER, PENDING
 
 Times = Float[ndarray, "executor"]
 Heap = Int[ndarray, "executor 2"]
-Globals = Int[ndarray, "16"]
+Globals = Int[ndarray, "17"]
 
 
 @inner

@@ -34,7 +34,8 @@ MOVING_MS, WARMUP_MS = range(2)
     SENT,  # moves between jobs
     FREE_SET,
     SETS,  # ever used
-) = range(16)
+    RESCUED,  # rounds that no event opened
+) = range(17)
 # columns of State.clock
 NOW, JOB_MS, BUSY_MS = range(3)
 # columns of State.job
@@ -83,7 +84,7 @@ class World(NamedTuple):
 class State(NamedTuple):
     """What does; copy it field by field to branch an episode."""
 
-    g: Int[ndarray, "16"]
+    g: Int[ndarray, "17"]
     clock: Float[ndarray, "3"]
     job: Int[ndarray, "job 5"]
     """Supply, local executors, unfinished stages, stages without unstarted tasks, ready stages."""
@@ -182,7 +183,7 @@ def build_state(
         cells *= 2
     tasks = int(world.tasks.sum()) if log else 0
     state = State(
-        g=np.zeros(16, np.int64),
+        g=np.zeros(17, np.int64),
         clock=np.zeros(3),
         job=np.zeros((jobs, 5), np.int32),
         done_ms=np.full(jobs, np.inf),
