@@ -97,6 +97,24 @@ def test_the_choice_of_tuned_share_weighs_most_where_nothing_is_at_stake():
         assert row[:, 2].argmax() == 0
 
 
+@pytest.mark.parametrize("another_comes", [True, False])
+def test_no_executors_are_left_where_nothing_wakes_them_while_jobs_come(another_comes):
+    """Two equal executors at one stage; its job's other stage is ready, so no end unlocks it."""
+    dag = cjs.build("d", [cjs.Waves.same(2, [1e3, 9e3]), cjs.Waves.same(1, [500.0])], [])
+    jobs = [cjs.Job(dag, at_ms) for at_ms in ([0.0, 1e6] if another_comes else [0.0])]
+    place = cjs.setting("synthetic", num_executors=2, num_jobs=len(jobs))
+    episode = cjs.Episode(id="e", seed=0, jobs=cjs.Workload(jobs))
+    simulator = cjs.Simulator(place, episode)
+    simulator.step(0, 2)
+    policy = Rollout(place)
+    policy.reset(0)
+    policy.begin([simulator])
+    choice, _, weight = policy.weighed(simulator.observe())[0].T
+    assert simulator.observe()["can_wait"][0]
+    waiting = weight[choice == -1].sum()
+    assert (waiting == 0) == another_comes
+
+
 def test_what_will_happen_does_not_change_a_choice(small):
     """Neither tasks to come, nor the ends of running ones, nor the later jobs are looked at."""
     policy = Rollout(small)

@@ -44,10 +44,10 @@ class GRU(Learned):
 
 
 class GRUDense(GRU):
-    """The same network, trained on windows at every point, neither mirrored nor regularised.
+    """The same network, neither mirrored nor with dropout.
 
     Its recipe was not chosen by the validation part, where it is the worse one, but with errors on
-    the test part of `default` in view. So it stands in tables as the harder rival there.
+    the test part of `default` in view. Nor does it turn other data to a front.
     """
 
     shipped_as = "gru-dense"

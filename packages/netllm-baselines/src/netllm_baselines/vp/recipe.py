@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained on windows; by default as the GRU, chosen on folds of training."""
+    """How a network is trained on windows; what the GRU and TRACK do not change."""
 
     hidden: int = 256
     """Width of the recurrent states."""

@@ -12,7 +12,7 @@ from netllm_baselines.vp.saliency import Maps
 from netllm_baselines.vp.track_network import network
 
 RECIPE = Recipe(hidden=192)
-"""The GRU's, but narrower: one pass costs seven times as much."""
+"""Narrower than the GRU and on fewer windows: one pass costs seven times as much."""
 
 
 def train_track(
