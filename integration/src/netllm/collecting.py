@@ -81,16 +81,9 @@ def rl_collect(
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
         one.sequential(place)  # wrong names fail before the first episode
-    facts: dict[str, Any] = {"part": part, "policies": [one.name for one in drivers]}
-    facts |= {
-        "relabel": relabel,
-        "soft": soft,
-        "epsilon": epsilon,
-        "best_of": best_of,
-        "seed": seed,
-    }
-    facts |= {"overrides": dict(set or {}), "data": "synthetic" if place.synthetic else "real"}
     turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
+    facts = {"part": part, **turns.facts(), "seed": seed, "overrides": dict(set or {})}
+    facts |= {"data": "synthetic" if place.synthetic else "real"}
     size = found.shard
     pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
     new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=size)
@@ -160,6 +153,12 @@ class _Turns:
     soft: bool
     epsilon: float
     best_of: int
+
+    def facts(self) -> dict[str, Any]:
+        """Who decides, who labels, and how, as the pool remembers it."""
+        names = ("relabel", "soft", "epsilon", "best_of")
+        drivers = [driver.name for driver in self.drivers]
+        return {"policies": drivers, **{name: getattr(self, name) for name in names}}
 
     def run(self, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The episodes in order."""
