@@ -63,22 +63,26 @@ def masks(*per_step: int) -> Bool[Tensor, "row 1 token token"]:
     return band(step, place, step, place, window=WINDOW)
 
 
-def passed(model: Any, mask: Tensor, *, rows: int = 2) -> dict[str, Tensor]:
+def passed(
+    model: Any, mask: Tensor, *, rows: int = 2, wanted: Tensor | None = None
+) -> dict[str, Tensor]:
     """Hidden states and gradients of tokens and parameters, by name."""
     generator = torch.Generator().manual_seed(1)
     shape = (rows, TOKENS, model.config.hidden_size)
     tokens = torch.randn(shape, generator=generator).to(model.dtype).requires_grad_()
     grad = torch.randn(shape, generator=generator).to(model.dtype)
     model.zero_grad()
-    hidden = Rows(tokens, mask, lambda h: h).through(model)
+    hidden = Rows(tokens, mask, lambda h: h, wanted).through(model)
+    if wanted is not None:
+        grad = grad[:, wanted]
     hidden.backward(grad)
     grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return {"hidden": hidden.detach(), "tokens": tokens.grad, **grads}
 
 
-def by_library(model: Any, mask: Tensor, *, rows: int = 2) -> dict[str, Tensor]:
+def by_library(model: Any, mask: Tensor, **options: Any) -> dict[str, Tensor]:
     with library_training():
-        return passed(model, mask, rows=rows)
+        return passed(model, mask, **options)
 
 
 def error(some: dict[str, Tensor], right: dict[str, Tensor]) -> float:
@@ -95,6 +99,16 @@ def test_hidden_states_and_gradients_equal_the_librarys(build: Any, sizes: tuple
     assert uncovered_training(model) is None
     ours, right = passed(model, mask), by_library(model, mask)
     assert len(ours) >= 10
+    assert error(ours, right) < 2e-6
+
+
+@pytest.mark.parametrize("build", [llama, qwen, scratch])
+@pytest.mark.parametrize("sizes", [(4,), (4, 7)], ids=["one band", "a band per row"])
+def test_tokens_that_are_wanted_are_as_if_all_were(build: Any, sizes: tuple[int, ...]) -> None:
+    model, mask = build(), masks(*sizes)
+    ours = passed(model, mask, wanted=torch.arange(2, TOKENS, 4))
+    right = by_library(model, mask, wanted=torch.arange(2, TOKENS, 4))
+    assert ours["hidden"].shape[1] == TOKENS // 4
     assert error(ours, right) < 2e-6
 
 
@@ -151,14 +165,12 @@ def test_a_large_pass_keeps_no_probabilities_and_gives_the_same(
         sizes.append(sum(seen))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     blocks = parts.blocks_of(masks(4), torch.bfloat16, heads=1, groups=1)
-    assert blocks is not None
     config = model.config
     heads = 2 * config.num_attention_heads * config.num_hidden_layers  # in two rows
     assert sizes[0] - sizes[1] == sum(block.bias.nbytes for block in blocks) * heads
 
 
-def test_the_gates_gradient_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "_CACHED", 2 * 3)
+def test_the_gates_gradient_is_that_of_finite_differences() -> None:
     gate, up = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     torch.testing.assert_close(parts.Gated.apply(gate, up), torch.nn.functional.silu(gate) * up)
     assert torch.autograd.gradcheck(parts.Gated.apply, (gate, up))
@@ -167,7 +179,6 @@ def test_the_gates_gradient_is_that_of_finite_differences(monkeypatch: pytest.Mo
 def test_blocks_hold_every_key_that_is_attended_in_whole_vectors() -> None:
     mask = masks(4, 7)
     blocks = parts.blocks_of(mask, torch.float32, heads=2, groups=3)
-    assert blocks is not None
     found = torch.zeros(4, TOKENS, TOKENS, dtype=torch.bool)
     for start, stop, first, last, bias in blocks:
         assert first % 32 == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from adapt_parts import LinearEncoder, LinearHead, make_episode
 from hypothesis import given
 from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, fit, load_backbone
+from netllm_adapt.lean_training import library_training
 from netllm_adapt.pool import Episode
 from netllm_adapt.run import RunFolder, read_log
 from netllm_adapt.segments import collate, plan
@@ -62,6 +63,22 @@ def accuracy(model: AdaptedModel) -> dict[str, float]:
 
 def weights(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_a_head_that_says_what_it_reads_learns_the_same(lean: bool) -> None:
+    results = []
+    for reads in (None, 1, 2):
+        model = make_model(dropout=0.0)
+        model.head.reads = reads
+        segments = plan([model.sizes(e) for e in EPISODES], segment=24, window=4)
+        with nullcontext() if lean else library_training():
+            loss = model(collate(EPISODES, segments))
+            loss.sum().backward()
+        grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        results.append({"loss": loss.detach(), **grads})
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=1e-4, atol=1e-5)
 
 
 def test_training_learns_the_task(tmp_path: Path) -> None:

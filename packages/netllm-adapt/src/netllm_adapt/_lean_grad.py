@@ -1,28 +1,24 @@
 """The operations of a Llama-type block with their gradients, in few passes over memory.
 
 Autograd through the library's modules runs dozens of passes over large activations. Here each
-operation keeps what its gradient needs and works on some rows at a time, so that what lies between
-stays in the processor's cache. Norms are fp32 inside, with one rounding at the end.
+operation keeps what its gradient needs. Norms are fp32 inside, with one rounding at the end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHED = 2**16
-"""Numbers of a matrix that are worked on at once: 256 KiB of float32."""
 _QUERIES = 64
 """Query tokens of a block of attention; 48 to 96 are equally fast for bands of 160 tokens."""
 _KEYS = 32
 """A block's keys begin and end at multiples of this, so that rows of scores fill whole vectors."""
-
 _KEPT = 2048
 """Tokens of a pass whose attention keeps its probabilities; of more they are computed again."""
 
@@ -39,15 +35,11 @@ class NormOfSum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """The sum and its norm."""
         total = x.clone() if y is None else x + y
-        normed, wide = torch.empty_like(total), weight.float()
-        scale = torch.empty(len(x), 1)
-        for some, of_some, out in _chunks(total, scale, normed):
-            part = some.to(torch.float32, copy=True)
-            torch.linalg.vector_norm(part, dim=-1, keepdim=True, out=of_some)
-            of_some.square_().div_(x.shape[1]).add_(eps).rsqrt_()
-            out.copy_(part.mul_(of_some).mul_(wide))
+        wide = total.to(torch.float32, copy=True)
+        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale.square_().div_(x.shape[1]).add_(eps).rsqrt_()
         ctx.save_for_backward(total, weight, scale)
-        return total, normed
+        return total, wide.mul_(scale).mul_(weight.float()).to(x.dtype)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
@@ -56,25 +48,14 @@ class NormOfSum(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """The gradient of the sum, for ``x`` and ``y`` alike, and of the weight if it is asked."""
         total, weight, scale = ctx.saved_tensors
-        wide = weight.float()
-        of_weight = torch.zeros_like(wide) if ctx.needs_input_grad[2] else None
-        dx = torch.empty_like(total)
-        for some, of_some, dy, straight, out in _chunks(total, scale, grad, grad_total, dx):
-            part, dy = (x.to(torch.float32, copy=True) for x in (some, dy))
-            if of_weight is not None:
-                of_weight += (dy * part).mul_(of_some).sum(0)
-            along = torch.linalg.vecdot(dy.mul_(wide), part)[:, None]
-            along.mul_(of_some.square()).div_(total.shape[1])
-            dy.addcmul_(part, along, value=-1).mul_(of_some).add_(straight)
-            out.copy_(dy)
-        y = dx if ctx.needs_input_grad[1] else None
-        return dx, y, None if of_weight is None else of_weight.to(weight.dtype), None
-
-
-def _chunks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some rows of every matrix at a time."""
-    rows = max(1, _CACHED // matrices[0].shape[1])
-    return zip(*(matrix.split(rows) for matrix in matrices), strict=True)
+        wide, dy = (x.to(torch.float32, copy=True) for x in (total, grad))
+        of_weight = None
+        if ctx.needs_input_grad[2]:
+            of_weight = (dy * wide).mul_(scale).sum(0).to(weight.dtype)
+        along = torch.linalg.vecdot(dy.mul_(weight.float()), wide)[:, None]
+        along.mul_(scale.square()).div_(total.shape[1])
+        dx = dy.addcmul_(wide, along, value=-1).mul_(scale).add_(grad_total).to(total.dtype)
+        return dx, dx if ctx.needs_input_grad[1] else None, of_weight, None
 
 
 class Gated(torch.autograd.Function):
@@ -83,13 +64,9 @@ class Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         """The product."""
-        by_up, by_gate, inner = (torch.empty_like(gate) for _ in range(3))
-        for some, other, d_up, d_gate, out in _chunks(gate, up, by_up, by_gate, inner):
-            torch.ops.aten.silu.out(some, out=d_up)
-            torch.ops.aten.silu_backward.grad_input(other, some, grad_input=d_gate)
-            torch.mul(d_up, other, out=out)
-        ctx.save_for_backward(by_gate, by_up)
-        return inner
+        by_up = F.silu(gate)
+        ctx.save_for_backward(torch.ops.aten.silu_backward(up, gate), by_up)
+        return by_up * up
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
@@ -112,21 +89,19 @@ class Block(NamedTuple):
 
 def blocks_of(
     mask: Bool[Tensor, "#row 1 query key"], dtype: torch.dtype, *, heads: int, groups: int
-) -> list[Block] | None:
-    """The blocks of a mask for `heads` keys with `groups` queries each.
+) -> list[Block]:
+    """The blocks of a mask, in which every query attends something.
 
-    None if some token attends nothing.
+    Each of the `heads` of keys has `groups` of queries.
     """
-    if not bool(mask.any(-1).all()):
-        return None
     mask = mask[:, 0]
     if len(mask) > 1:
         mask = mask.repeat_interleave(heads, 0)
     bias = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
     anyone = mask.any(0)
-    tokens, found = len(anyone), []
-    for start in range(0, tokens, _QUERIES):
-        stop = min(start + _QUERIES, tokens)
+    (queries, tokens), found = anyone.shape, []
+    for start in range(0, queries, _QUERIES):
+        stop = min(start + _QUERIES, queries)
         keys = anyone[start:stop].any(0).nonzero()[:, 0]
         first = int(keys[0]) // _KEYS * _KEYS
         last = min(int(keys[-1]) // _KEYS * _KEYS + _KEYS, tokens)
@@ -181,14 +156,14 @@ class Attend(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        q: Float[Tensor, "row token queries"],
+        q: Float[Tensor, "row query queries"],
         k: Float[Tensor, "row token keys"],
         v: Float[Tensor, "row token keys"],
         heads: int,
         turns: tuple[Turn, Turn],
         blocks: list[Block],
-    ) -> Float[Tensor, "row token queries"]:
-        """What every token sees; `heads` are those of keys, `turns` those of queries and keys."""
+    ) -> Float[Tensor, "row query queries"]:
+        """What queries see; `heads` are those of keys, `turns` those of queries and keys."""
         rows, tokens, _ = k.shape
         parts = _by_head(q, heads, k.shape[2])  # (row, head, group, token, dim)
         groups, dim = parts.shape[2], parts.shape[4]
@@ -219,11 +194,10 @@ class Attend(torch.autograd.Function):
         """The gradients of queries, keys and values."""
         keys, values, *kept = ctx.saved_tensors
         heads, turns, blocks = ctx.rest
-        rows, tokens, width = grad.shape
-        dim = keys.shape[2]
+        (rows, _, _), (_, tokens, dim) = grad.shape, keys.shape
         narrow = heads * dim
         parts = _by_head(grad, heads, narrow)
-        dq = grad.new_empty(rows, tokens, width)
+        dq = torch.empty_like(grad, memory_format=torch.contiguous_format)
         of_q = _by_head(dq, heads, narrow)
         keys_t = _transposed(keys) if kept[1] is None else None
         values_t = _transposed(values)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from netllm_adapt.lora._laid import can_lay_out, lay_out, product
 
 
 class Product:
@@ -19,15 +19,14 @@ class Product:
 
     def __init__(self, weight: Float[Tensor, "out in"], bias: Tensor | None) -> None:
         self._bias = None if bias is None else bias.detach()
-        self._packed = _can_pack(weight.dtype)
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
+        self._packed = can_lay_out(weight.dtype)
+        self._weight = lay_out(weight) if self._packed else weight
 
     def __call__(self, x: Float[Tensor, "row in"]) -> Float[Tensor, "row out"]:
         """The product itself."""
         if not self._packed:
             return F.linear(x, self._weight, self._bias)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return y
+        return product(x, self._weight, self._bias)
 
     def silu(self, x: Float[Tensor, "row in"]) -> Float[Tensor, "row out"]:
         """The SiLU of the product."""
@@ -49,15 +48,6 @@ class Product:
             x, other, self._weight, self._bias, what
         )
         return y
-
-
-def _can_pack(dtype: torch.dtype) -> bool:
-    ops: Any = torch.ops.mkldnn
-    if not (torch.backends.mkldnn.is_available() and hasattr(ops, "_reorder_linear_weight")):
-        return False
-    if dtype == torch.bfloat16:
-        return bool(ops._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
 
 
 class Norm:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.backbone import load_backbone
@@ -70,7 +70,13 @@ class Rows(NamedTuple):
     mask: Bool[Tensor, "#row 1 token token"]
     """Who may attend whom."""
     read: Callable[[Tensor], Any]
-    """What the head reads of the hidden states, (row, token, width)."""
+    """What the head is given of the hidden states of the `wanted` tokens, (row, token, width)."""
+    wanted: Int[Tensor, "token"] | None = None
+    """Tokens of every row whose hidden states are read; all if None."""
+
+    def given(self, hidden: Float[Tensor, "row token width"]) -> Any:
+        """What the head is given of the hidden states of all tokens."""
+        return self.read(hidden if self.wanted is None else hidden[:, self.wanted])
 
     def through(self, backbone: nn.Module) -> Any:
         """What the head reads, after a pass of these rows alone.
@@ -82,7 +88,7 @@ class Rows(NamedTuple):
         """
         check_positions(backbone, self.tokens.shape[1])
         if uncovered_training(backbone) is None:
-            hidden = lean_training(backbone, self.tokens, self.mask)
+            hidden = lean_training(backbone, self.tokens, self.mask, self.wanted)
             if hidden is not None:
                 return self.read(hidden)
         position = torch.arange(self.tokens.shape[1], device=self.tokens.device)[None]
@@ -92,7 +98,7 @@ class Rows(NamedTuple):
             position_ids=position,
             use_cache=False,
         )
-        return self.read(out.last_hidden_state)
+        return self.given(out.last_hidden_state)
 
 
 class Adapted(nn.Module):

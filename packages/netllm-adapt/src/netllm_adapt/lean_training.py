@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt._lean_grad import Attend, Block, Gated, NormOfSum, Turn, blocks_of
 from netllm_adapt._lean_weights import plain_of, strange
-from netllm_adapt.lora._fuse import is_fused, together
+from netllm_adapt.lora._fuse import together
 
 _on: ContextVar[bool] = ContextVar("netllm_lean_training", default=True)
 
@@ -57,7 +57,8 @@ def lean_training(
     backbone: nn.Module,
     tokens: Float[Tensor, "row token width"],
     mask: Bool[Tensor, "#row 1 token token"],
-) -> Float[Tensor, "row token width"] | None:
+    wanted: Int[Tensor, "some"] | None = None,
+) -> Float[Tensor, "row some width"] | None:
     """Hidden states after the last norm of a backbone that is not `uncovered_training`.
 
     None if a token attends nothing, of which the library has its own idea.
@@ -66,22 +67,54 @@ def lean_training(
         backbone: the model, in PEFT's wrapper or not.
         tokens: with positions from 0 in every row.
         mask: who may attend whom.
+        wanted: tokens of every row whose hidden states are asked for; all if None. The last block
+            has the keys and values of all tokens, and the rest of these alone.
     """
-    plain: Any = plain_of(backbone)
-    groups = plain.layers[0].self_attn.num_key_value_groups
-    heads = plain.config.num_attention_heads // groups
-    blocks = blocks_of(mask, tokens.dtype, heads=heads, groups=groups)
-    if blocks is None:
+    if not bool(mask.any(-1).all()):
         return None
-    rows, count, width = tokens.shape
-    turns = _turns(plain, tokens)
+    plain: Any = plain_of(backbone)
+    sight = _Sight.of(plain, tokens, mask, None)
+    last = sight if wanted is None else _Sight.of(plain, tokens, mask, wanted)
+    rows, _, width = tokens.shape
     total, normed = _norm(plain.layers[0].input_layernorm, tokens.reshape(-1, width), None)
     following = [layer.input_layernorm for layer in plain.layers[1:]] + [plain.norm]
     for layer, norm in zip(plain.layers, following, strict=True):
-        seen = _attention(layer.self_attn, normed.view(rows, count, width), turns, blocks)
+        if layer is plain.layers[-1]:
+            sight, total = last, last.asking(total.view(rows, -1, width)).reshape(-1, width)
+        seen = _attention(layer.self_attn, normed.view(rows, -1, width), sight)
         total, normed = _norm(layer.post_attention_layernorm, total, seen.view(-1, width))
-        total, normed = _norm(norm, total, _mlp(layer.mlp, normed.view(rows, count, width)))
-    return normed.view(rows, count, width)
+        total, normed = _norm(norm, total, _mlp(layer.mlp, normed.view(rows, -1, width)))
+    return normed.view(rows, -1, width)
+
+
+class _Sight(NamedTuple):
+    """Which tokens ask in a block's attention, and what they see."""
+
+    wanted: Tensor | None
+    """The tokens that ask; all if None."""
+    blocks: list[Block]
+    turns: tuple[Turn, Turn]
+    """The rotations of queries, with attention's scale, and of keys."""
+
+    @classmethod
+    def of(cls, plain: Any, tokens: Tensor, mask: Tensor, wanted: Tensor | None) -> _Sight:
+        """From a mask of all tokens."""
+        attention = plain.layers[0].self_attn
+        groups = attention.num_key_value_groups
+        heads = plain.config.num_attention_heads // groups
+        with torch.no_grad():
+            cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
+        half = cos.shape[-1] // 2
+        keys = Turn.of(cos[0, :, :half], sin[0, :, :half])
+        queries = keys.times(attention.scaling)
+        if wanted is not None:
+            mask, queries = mask[:, :, wanted], Turn(*(table[wanted] for table in queries))
+        blocks = blocks_of(mask, tokens.dtype, heads=heads, groups=groups)
+        return cls(wanted, blocks, (queries, keys))
+
+    def asking(self, x: Float[Tensor, "row token width"]) -> Float[Tensor, "row some width"]:
+        """Of the tokens that ask."""
+        return x if self.wanted is None else x.index_select(1, self.wanted)
 
 
 def _norm(norm: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -91,34 +124,29 @@ def _norm(norm: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     return pair
 
 
-def _attention(part: Any, x: Tensor, turns: tuple[Turn, Turn], blocks: list[Block]) -> Tensor:
-    q, k, v = _projected(part, (part.q_proj, part.k_proj, part.v_proj), x)
+def _attention(part: Any, x: Tensor, sight: _Sight) -> Tensor:
+    if sight.wanted is None:
+        q, k, v = _projected((part.q_proj, part.k_proj, part.v_proj), x)
+    else:
+        (q,) = _projected((part.q_proj,), sight.asking(x))
+        k, v = _projected((part.k_proj, part.v_proj), x)
     seen = Attend.apply(  # type: ignore[no-untyped-call, unused-ignore]
-        q, k, v, k.shape[2] // part.head_dim, turns, blocks
+        q, k, v, k.shape[2] // part.head_dim, sight.turns, sight.blocks
     )
-    result: Tensor = part.o_proj(seen)
+    (result,) = _projected((part.o_proj,), seen)
     return result
 
 
-def _projected(part: nn.Module, layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
-    """What layers of a part make of the same tensor, in one go if `fuse` was asked for."""
-    found = together(layers, x) if is_fused(part) else None
+def _projected(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+    """What layers make of the same tensor, in one go where they can."""
+    found = together(layers, x)
     return tuple(layer(x) for layer in layers) if found is None else found
 
 
 def _mlp(part: Any, x: Tensor) -> Tensor:
-    gate, up = _projected(part, (part.gate_proj, part.up_proj), x)
+    gate, up = _projected((part.gate_proj, part.up_proj), x)
     inner = Gated.apply(  # type: ignore[no-untyped-call, unused-ignore]
         gate.flatten(0, 1), up.flatten(0, 1)
     )
-    result: Tensor = part.down_proj(inner.view(*x.shape[:2], -1))
+    (result,) = _projected((part.down_proj,), inner.view(*x.shape[:2], -1))
     return result.flatten(0, 1)
-
-
-def _turns(plain: Any, tokens: Tensor) -> tuple[Turn, Turn]:
-    """The rotations of queries, with attention's scale, and of keys."""
-    with torch.no_grad():
-        cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
-    half = cos.shape[-1] // 2
-    turn = Turn.of(cos[0, :, :half], sin[0, :, :half])
-    return turn.times(plain.layers[0].self_attn.scaling), turn

@@ -57,8 +57,12 @@ class RaggedEncoder(Encoder, Protocol):
 class Head(Protocol):
     """What a networking head must offer; it is also a `torch.nn.Module`.
 
-    Hidden states come as the encoder gave the tokens.
+    Hidden states come as the encoder gave the tokens, or the last ones of each observation.
     """
+
+    reads: int | None
+    """How many of an observation's last tokens it reads, so that training can leave out what only
+    others need; all if None, and for a head without this attribute."""
 
     def loss(
         self,
@@ -173,18 +177,27 @@ class AdaptedModel(Adapted):
             tokens = layout.place(observed[0], acted)
             return self._rows(tokens, layout.step, lambda h: Ragged(layout.read(h), ptr))
         tokens = torch.cat([observed, acted], dim=2)
-        count, steps, per_step, _ = tokens.shape
+        count, steps, per_step, width = tokens.shape
         step = torch.arange(steps, device=tokens.device).repeat_interleave(per_step)
+        reads = min(getattr(self.head, "reads", None) or per_step, per_step - 1)
+        place = torch.arange(steps * per_step, device=tokens.device).view(steps, per_step)
 
         def read(hidden: Tensor) -> Tensor:
-            return hidden.view(count, steps, per_step, -1)[:, :, :-1]
+            return hidden.reshape(count, steps, reads, width)
 
-        return self._rows(tokens.flatten(1, 2), step[None], read)
+        wanted = place[:, -1 - reads : -1].flatten()
+        return self._rows(tokens.flatten(1, 2), step[None], read, wanted)
 
-    def _rows(self, tokens: Tensor, step: Tensor, read: Callable[[Tensor], Any]) -> Rows:
+    def _rows(
+        self,
+        tokens: Tensor,
+        step: Tensor,
+        read: Callable[[Tensor], Any],
+        wanted: Tensor | None = None,
+    ) -> Rows:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         mask = band(step, position, step, position, window=self.window)
-        return Rows(tokens.to(self.dtype), mask, read)
+        return Rows(tokens.to(self.dtype), mask, read, wanted)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch step"]:
         """The loss of each step; zero where the step is context or padding."""

@@ -130,7 +130,8 @@ class Predictor(Adapted):
         tokens = self.encoder.observe(observation).to(self.dtype)
         count = tokens.shape[1]
         mask = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
-        return Rows(tokens, mask[None, None], lambda hidden: hidden[:, -1])
+        last = torch.tensor([count - 1], device=tokens.device)
+        return Rows(tokens, mask[None, None], lambda hidden: hidden[:, 0], last)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch"]:
         """The loss of each answer."""

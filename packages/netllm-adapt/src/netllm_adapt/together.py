@@ -92,7 +92,7 @@ class Together(nn.Module):
         read, start = {}, 0
         for name, part in parts.items():
             rows, count, _ = part.tokens.shape
-            read[name] = part.read(hidden[start : start + rows, :count])
+            read[name] = part.given(hidden[start : start + rows, :count])
             start += rows
         return read
 

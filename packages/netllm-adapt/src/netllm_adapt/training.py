@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from netllm_adapt._memory import kept_memory
 from netllm_adapt.adapted import Adapted
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.pool import Episode, digest
@@ -259,7 +260,8 @@ def _fit(
         trainer = _Trainer(model, rows, recipe, folder, accelerator)
         if (state := folder.load_state()) is not None:
             trainer.restore(state)
-        _loop(trainer, validate, metric, sign)
+        with kept_memory():
+            _loop(trainer, validate, metric, sign)
     best = type(model).from_pretrained(out / "best")
     if finish is not None and accelerator.is_main_process:
         finish(best)

@@ -29,6 +29,9 @@ class Categorical(nn.Module):
     layer norm is ours: it keeps a head usable on backbones whose states differ in size.
     """
 
+    reads = 1
+    """Only the last token of an observation is read."""
+
     def __init__(
         self, *, width: int, answers: int, mask: str | None = None, hidden: int | None = None
     ) -> None:

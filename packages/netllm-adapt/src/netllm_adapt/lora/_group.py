@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netllm_adapt.lora._backends import TORCH, Backend, backend_for
+from netllm_adapt.lora._laid import linear, turned_linear
 from netllm_adapt.lora._torch import as_type, grad_b, grad_small, matrix
 
 
@@ -33,8 +34,9 @@ def forward(
     small = F.linear(rows, _stacked(shrinks, x.dtype))
     outputs = []
     for part, (weight, bias, _, b, scale) in zip(_split(small, shrinks), layers, strict=True):
-        y = F.linear(rows, weight, bias)
-        y.addmm_(part.mul_(scale) if scale != 1 else part, as_type(b, x.dtype).t())
+        y = linear(rows, weight, bias, adapted=part.shape[1] > 0)
+        if part.shape[1]:
+            y.addmm_(part.mul_(scale) if scale != 1 else part, as_type(b, x.dtype).t())
         outputs.append(y.view(*x.shape[:-1], len(weight)))
     return outputs, small
 
@@ -67,7 +69,7 @@ def backward(
         d_smalls = [grad_small(dy, expands[i], scales[i]) for i, dy in dys.items()]
         d_small = torch.cat(d_smalls, dim=1)
         if needs[0]:
-            out[0] = _grad_x(dys, weights, d_small, _stacked([shrinks[i] for i in dys], x.dtype))
+            out[0] = _grad_x(dys, weights, shrinks, d_small)
         das = (d_small.t() @ rows).split([len(shrinks[i]) for i in dys])
         for da, (i, dy) in zip(das, dys.items(), strict=True):
             for_weight, for_bias, for_a, for_b = needs[1 + i :: count]
@@ -96,13 +98,15 @@ def _own_backends(
 
 
 def _grad_x(
-    dys: dict[int, Tensor], weights: Sequence[Tensor], d_small: Tensor, a: Tensor
+    dys: dict[int, Tensor], weights: Sequence[Tensor], shrinks: Sequence[Tensor], d_small: Tensor
 ) -> Tensor:
-    (first, dy), *others = dys.items()
-    dx = dy @ weights[first]
-    for i, dy in others:
-        dx.addmm_(dy, weights[i])
-    return dx.addmm_(d_small, a)
+    dx = None
+    for i, dy in dys.items():
+        dx = turned_linear(dy, weights[i], dx, adapted=len(shrinks[i]) > 0)
+    assert dx is not None
+    if d_small.shape[1]:
+        dx.addmm_(d_small, _stacked([shrinks[i] for i in dys], dx.dtype))
+    return dx
 
 
 def _stacked(shrinks: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from netllm_adapt.lora._check import check, check_input
+from netllm_adapt.lora._laid import forget
 from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
 from netllm_adapt.lora._packed import Weight
@@ -90,6 +91,22 @@ class Computed(LoraLayer):
     def covers(self, x: Tensor) -> bool:
         """Whether the operation takes the frozen weight as it is stored."""
         return True
+
+    @property
+    def frozen_parameter(self) -> Tensor:
+        """The frozen layer's weight as it is stored."""
+        weight: Any = self.base_layer.weight
+        return weight
+
+    def merge(self, *args: Any, **kwargs: Any) -> None:
+        """PEFT's, which changes the frozen weight."""
+        super().merge(*args, **kwargs)  # type: ignore[misc]
+        forget(self.frozen_parameter)
+
+    def unmerge(self) -> None:
+        """PEFT's, which changes the frozen weight back."""
+        super().unmerge()  # type: ignore[misc]
+        forget(self.frozen_parameter)
 
     def refuse_merged(self) -> None:
         """Nothing, if adapters can be mixed here.

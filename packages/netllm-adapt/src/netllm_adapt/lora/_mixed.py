@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from netllm_adapt.lora._check import check
 from netllm_adapt.lora._dropout import draw_seed
+from netllm_adapt.lora._laid import linear, turned_linear
 from netllm_adapt.lora._op import autocast
 from netllm_adapt.lora._packed import Packed, Weight, whole
 from netllm_adapt.lora._torch import (
@@ -159,7 +159,7 @@ class _Mixed(torch.autograd.Function):
         *matrices: Tensor,
     ) -> Tensor:
         full = whole(weight, x.dtype)
-        y = F.linear(matrix(x), full, bias).view(*x.shape[:-1], len(full))
+        y = linear(matrix(x), full, bias).view(*x.shape[:-1], len(full))
         smalls = []
         for (rows, factor, dropout, seed), a, b in zip(
             spec, matrices[::2], matrices[1::2], strict=True
@@ -187,7 +187,7 @@ class _Mixed(torch.autograd.Function):
         dx = None
         if for_x:
             full = weight if ctx.packed is None else ctx.packed.unpack(x.dtype)
-            dx = (dy @ full).view(x.shape)
+            dx = turned_linear(dy, full).view(x.shape)
         grads: list[Tensor | None] = []
         for i, (part, small) in enumerate(zip(ctx.spec, rest[2 * count :], strict=True)):
             needs = ctx.needs_input_grad[4 + 2 * i : 6 + 2 * i]

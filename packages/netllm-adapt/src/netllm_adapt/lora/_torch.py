@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netllm_adapt.lora._dropout import draw_mask, masked
+from netllm_adapt.lora._laid import linear, turned_linear
 
 
 def forward(
@@ -29,7 +30,7 @@ def forward(
     rows = matrix(x)  # (M, K)
     mask = mask_of(rows, dropout, seed)
     small = shrink(rows, a, scale / (1 - dropout), mask)
-    y = F.linear(rows, weight, bias)
+    y = linear(rows, weight, bias)
     y.addmm_(small, as_type(b, x.dtype).t())
     return y if x.ndim == 2 else y.view(*x.shape[:-1], y.shape[-1]), small
 
@@ -56,7 +57,7 @@ def backward(
     mask = mask_of(rows, dropout, seed) if for_x or for_a else None
     d_small = grad_small(dy, b, scale / (1 - dropout)) if for_x or for_a else small
     db = grad_b(dy, small, b) if for_b else None
-    dx = add_low_rank(dy @ weight, d_small, a, mask) if for_x else None
+    dx = add_low_rank(turned_linear(dy, weight), d_small, a, mask) if for_x else None
     return (
         dx if dx is None or x.ndim == 2 else dx.view(x.shape),
         dy.t() @ rows if for_weight else None,
