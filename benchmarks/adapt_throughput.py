@@ -6,7 +6,7 @@ The reference's structure is one window of 20 steps x 8 tokens at a time, float3
 checkpointing, PEFT's own layers, the library's modules. From there to here one thing is changed at
 a time, on the same backbone, encoder and head, and each change's factor is printed. CPU time on one
 core, the ways in turn, the fastest of several rounds. `4x256` is a Llama of four layers of width
-256. Last comes where the time of the last way goes, by torch's profiler.
+256. Last comes where the time of the last way goes, by clocks about its parts.
 `--fused` compares the library's modules with and without `fuse` instead; the lean pass always
 computes what reads the same tensor in one go.
 """
@@ -197,14 +197,22 @@ def timed() -> Iterator[dict[str, float]]:
 
 
 def frozen_s(learner: Learner) -> float:
-    """CPU seconds of a step's products of frozen layers, at the speed of one large product."""
+    """CPU seconds of a step's products of frozen layers, at the speed of one large product.
+
+    In the last block only keys and values are of all tokens.
+    """
     dtype = next(learner.model.backbone.parameters()).dtype
     square = torch.randn(LARGE, LARGE).to(dtype)
     rate = 2 * LARGE**3 / least_cpu_s(lambda: F.linear(square, square), 5)
-    linear = (m for m in learner.model.backbone.modules() if isinstance(m, nn.Linear))
-    weights = sum(m.weight.numel() for m in linear if not m.weight.requires_grad)
-    both_passes = 2 * 2 * weights  # the output, and the gradient of the input
-    return both_passes * learner.decisions * TOKENS / rate
+    layers = learner.model.backbone.get_base_model().layers
+    last, whole = f"{len(layers) - 1}.", ("k_proj", "v_proj")
+    numbers = 0
+    for name, module in layers.named_modules():
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+            some = name.startswith(last) and not any(part in name for part in whole)
+            numbers += module.weight.numel() * (learner.model.head.reads if some else TOKENS)
+    both_passes = 2 * 2 * numbers  # the output, and the gradient of the input
+    return both_passes * learner.decisions / rate
 
 
 def take_turns(learners: Iterable[Learner], rounds: int) -> None:

@@ -168,3 +168,20 @@ def test_a_layer_that_does_not_fit_is_told_by_its_number() -> None:
     p["matrices"][2] = p["matrices"][1]
     with pytest.raises(ValueError, match=r"^lora_linear_grouped, layer 2: A and B must be"):
         lora_linear_grouped(x, **p)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_frozen_layers_keep_nothing_of_their_input(learns: bool) -> None:
+    x, p = _parts()
+    frozen = {"weights": [w.detach() for w in p["weights"]], "biases": [None] * 3}
+    matrices = p["matrices"] if learns else [None] * 3
+    seen: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: seen.append(t.data_ptr()) or t, lambda t: t
+    ):
+        ys = lora_linear_grouped(x, **(p | frozen | {"matrices": matrices}))
+    assert (x.data_ptr() in seen) == learns
+    (grad,) = torch.autograd.grad(ys, x, [torch.ones_like(y) for y in ys])
+    if not learns:
+        right = sum(w.sum(0) for w in frozen["weights"])
+        torch.testing.assert_close(grad, right.expand(x.shape))

@@ -82,7 +82,10 @@ class _Grouped(torch.autograd.Function):
         count = len(scales)
         weights, biases, shrinks, expands = (flat[i * count : (i + 1) * count] for i in range(4))
         outputs, small = forward(x, weights, biases, shrinks, expands, scales)
-        ctx.save_for_backward(x, small, *weights, *shrinks, *expands)
+        learns = small.shape[1] > 0 or any(ctx.needs_input_grad[2 : 2 + count])
+        # For the gradients of frozen layers the shape of x is enough.
+        kept = x if learns else x.new_empty(1).expand(x.shape)
+        ctx.save_for_backward(kept, small, *weights, *shrinks, *expands)
         ctx.set_materialize_grads(False)
         ctx.scales = scales
         return tuple(outputs)
