@@ -47,7 +47,8 @@ def add_lora(
             transformers' Llama, Mistral, Qwen2 or Qwen3: q, k and v; gate and up. Outputs,
             gradients, names and files stay as they are. Layers with dropout or of another kind
             than plain LoRA, rows that mix `adapters` and compiled models go layer by layer.
-            It saves little: ``benchmarks/adapt_throughput.py --fused`` says how much.
+            The lean training pass on CPU always does so; elsewhere it saves little, as
+            ``benchmarks/adapt_throughput.py --fused`` says.
         **options: Any further field of ``peft.LoraConfig``, such as ``use_dora``.
 
     Raises:
