@@ -3,7 +3,8 @@
 torch lays a bfloat16 weight out anew at every product, and leaves float32 to another library, which
 takes twice the time on some processors. Here a frozen parameter is laid out once for each pass, and
 that is kept as long as it lives and stays as it is. A long pass, whose activations need the memory,
-keeps nothing. Kept or not, float32 results are the same bit by bit; bfloat16 ones were, on AVX512.
+keeps nothing. What is kept changes no result: float32 weights are laid out again where they are
+not, and for bfloat16 ones torch computes the same (bit by bit where it was tried, on AVX512).
 """
 
 from __future__ import annotations
@@ -100,16 +101,16 @@ _kept: dict[bool, Any] = {turned: WeakTensorKeyDictionary() for turned in (False
 
 def _layout(weight: Tensor, x: Tensor, adapted: bool, *, turned: bool) -> Tensor | None:
     """How the product of ``x`` is to read a frozen weight; None if as it is."""
-    wide = weight.dtype == torch.float32
-    if not (_is_frozen(weight) and x.dtype == weight.dtype and (adapted or wide)):
+    wide, short = weight.dtype == torch.float32, len(x) <= _ROWS
+    if not (_is_frozen(weight) and x.dtype == weight.dtype and (wide or (adapted and short))):
         return None
     state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
     kept: _Kept | None = _kept[turned].get(weight)
     if kept is not None and kept.state == state:
         return kept.laid
     _kept[turned].pop(weight, None)
-    keep = len(x) <= _ROWS and _kept_bytes() + weight.nbytes <= _BYTES
-    if not (keep or wide):  # torch lays it out as well
+    keep = short and _kept_bytes() + weight.nbytes <= _BYTES
+    if not (keep or wide):
         return None
     laid = lay_out(weight.t().contiguous() if turned else weight)
     if keep:
