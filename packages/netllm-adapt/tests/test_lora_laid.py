@@ -109,6 +109,7 @@ def test_weights_that_learn_are_never_laid_out() -> None:
     assert kept(weight) == 0
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # old PEFTs leave it behind
 def test_what_peft_merges_is_seen() -> None:
     model = add_lora(load_backbone("tiny-random-llama", dtype="float32"), rank=4)
     for name, matrix in model.named_parameters():
