@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from netllm_adapt.lora._laid import can_lay_out, lay_out, product
+from netllm_adapt.lora._laid import can_lay_out, lay_out, product, product_with
 
 
 class Product:
@@ -37,17 +37,15 @@ class Product:
 
     def times(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
         """The product times `other`, element by element."""
-        return self._with(x, other, "mul") if self._packed else self(x) * other
+        if not self._packed:
+            return self(x) * other
+        return product_with(x, other, self._weight, self._bias, "mul")
 
     def plus(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
         """The product plus `other`."""
-        return self._with(x, other, "add") if self._packed else self(x) + other
-
-    def _with(self, x: Tensor, other: Tensor, what: str) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x, other, self._weight, self._bias, what
-        )
-        return y
+        if not self._packed:
+            return self(x) + other
+        return product_with(x, other, self._weight, self._bias, "add")
 
 
 class Norm:

@@ -73,8 +73,9 @@ def lean_training(
     if not bool(mask.any(-1).all()):
         return None
     plain: Any = plain_of(backbone)
-    sight = _Sight.of(plain, tokens, mask, None)
-    last = sight if wanted is None else _Sight.of(plain, tokens, mask, wanted)
+    turns = _turns(plain, tokens)
+    sight = _Sight.of(plain, turns, mask, None)
+    last = sight if wanted is None else _Sight.of(plain, turns, mask, wanted)
     rows, _, width = tokens.shape
     total, normed = _norm(plain.layers[0].input_layernorm, tokens.reshape(-1, width), None)
     following = [layer.input_layernorm for layer in plain.layers[1:]] + [plain.norm]
@@ -97,19 +98,16 @@ class _Sight(NamedTuple):
     """The rotations of queries, with attention's scale, and of keys."""
 
     @classmethod
-    def of(cls, plain: Any, tokens: Tensor, mask: Tensor, wanted: Tensor | None) -> _Sight:
-        """From a mask of all tokens."""
-        attention = plain.layers[0].self_attn
-        groups = attention.num_key_value_groups
-        heads = plain.config.num_attention_heads // groups
-        with torch.no_grad():
-            cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
-        half = cos.shape[-1] // 2
-        keys = Turn.of(cos[0, :, :half], sin[0, :, :half])
-        queries = keys.times(attention.scaling)
+    def of(
+        cls, plain: Any, turns: tuple[Turn, Turn], mask: Tensor, wanted: Tensor | None
+    ) -> _Sight:
+        """From the rotations and the mask of all tokens."""
+        queries, keys = turns
         if wanted is not None:
             mask, queries = mask[:, :, wanted], Turn(*(table[wanted] for table in queries))
-        blocks = blocks_of(mask, tokens.dtype, heads=heads, groups=groups)
+        groups = plain.layers[0].self_attn.num_key_value_groups
+        heads = plain.config.num_attention_heads // groups
+        blocks = blocks_of(mask, keys.cos.dtype, heads=heads, groups=groups)
         return cls(wanted, blocks, (queries, keys))
 
     def asking(self, x: Float[Tensor, "row token width"]) -> Float[Tensor, "row some width"]:
@@ -150,3 +148,12 @@ def _mlp(part: Any, x: Tensor) -> Tensor:
     )
     (result,) = _projected((part.down_proj,), inner.view(*x.shape[:2], -1))
     return result.flatten(0, 1)
+
+
+def _turns(plain: Any, tokens: Tensor) -> tuple[Turn, Turn]:
+    """The rotations of queries, with attention's scale, and of keys."""
+    with torch.no_grad():
+        cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
+    half = cos.shape[-1] // 2
+    turn = Turn.of(cos[0, :, :half], sin[0, :, :half])
+    return turn.times(plain.layers[0].self_attn.scaling), turn

@@ -37,8 +37,8 @@ def linear(
         x: what passes.
         weight: of a layer.
         bias: of the layer.
-        adapted: whether it has low-rank matrices. In bfloat16 a layout gains a twentieth of a
-            product, for the weight's memory again: too much for all layers of a model.
+        adapted: whether it has low-rank matrices. In bfloat16 a layout gains little, for the
+            weight's memory again: too much for all layers of a model.
     """
     laid = _layout(weight, x, adapted, turned=False)
     return F.linear(x, weight, bias) if laid is None else product(x, laid, bias)
@@ -55,15 +55,18 @@ def turned_linear(
     laid = _layout(weight, dy, adapted, turned=True)
     if laid is None:
         return dy @ weight if plus is None else torch.addmm(plus, dy, weight)
-    if plus is None:
-        return product(dy, laid, None)
-    dx: Tensor = torch.ops.mkldnn._linear_pointwise.binary(dy, plus, laid, None, "add")
-    return dx
+    return product(dy, laid, None) if plus is None else product_with(dy, plus, laid, None, "add")
 
 
 def product(x: Tensor, laid: Tensor, bias: Tensor | None) -> Tensor:
     """``x·Wᵀ + bias`` with the layout of W."""
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, laid, bias, "none", [], "")
+    return y
+
+
+def product_with(x: Tensor, other: Tensor, laid: Tensor, bias: Tensor | None, what: str) -> Tensor:
+    """``x·Wᵀ + bias``, to which `other` is joined by `what`, "add" or "mul", with one rounding."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, laid, bias, what)
     return y
 
 

@@ -85,7 +85,7 @@ class Computed(LoraLayer):
 
     def frozen_weight(self) -> Weight:
         """The frozen layer's weight, (outputs, inputs)."""
-        weight: Any = self.base_layer.weight
+        weight = self.frozen_parameter
         return weight.t() if self.fan_in_fan_out else weight
 
     def covers(self, x: Tensor) -> bool:
