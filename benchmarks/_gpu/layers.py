@@ -154,7 +154,28 @@ def mixed(place: Place) -> Iterator[Row]:
         yield (
             {"rank": rank, **{f"{name} ms": value for name, value in times.items()}}
             | {"three / one": times["three"] / times["one"]}
+            | _mixed_errors(x, w, mats, ids)
         )
+
+
+@torch.no_grad()
+def _mixed_errors(x: Tensor, w: Tensor, mats: list[Adapter], ids: Tensor) -> dict[str, float]:
+    """Errors of the outputs against double precision, and of the reference adapter by adapter."""
+
+    def apart(dtype: torch.dtype) -> Tensor:
+        with use_backend("reference"):
+            rows = [x[ids == i].to(dtype) for i in range(len(mats))]
+            pairs = [(m.a.to(dtype), m.b.to(dtype)) for m in mats]
+            return torch.cat(
+                [
+                    lora_linear(r, w.to(dtype), None, *p, 1.0)
+                    for r, p in zip(rows, pairs, strict=True)
+                ]
+            )
+
+    exact = apart(torch.float64)
+    found = {"mixed": lora_linear_mixed(x, w, None, mats, ids), "reference": apart(x.dtype)}
+    return {name: float((y.double() - exact).norm() / exact.norm()) for name, y in found.items()}
 
 
 def compiled(place: Place) -> Iterator[Row]:

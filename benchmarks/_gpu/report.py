@@ -34,7 +34,7 @@ def _at_most(parts: Parts) -> Goals:
         for row in parts.get("correctness", ())
         for backend in ("torch", "triton")
         if backend in row
-    ]
+    ] + [row["mixed"] / row["reference"] for row in parts.get("mixed", ())]
     return {
         "overhead over the frozen layer, rank up to 32, at most 0.12": (
             0.12, _figures(parts, "operation", "overhead", ranks=(0, 32)),

@@ -24,6 +24,7 @@ EVEN = {"k", "n", "r", "lead_q", "lead_v", "columns_each", "rows_each"}
 KINDS = (
     "shrink", "shrink with dropout", "gemm for y", "gemm for dX", "gemm for dX with dropout",
     "grads_of_small", "grad_a", "grad_a with dropout",
+    "gemm for y of several", "gemm for dX of several",
 )  # fmt: skip
 
 
@@ -44,9 +45,11 @@ class Case(NamedTuple):
 
 
 def _cases(*kinds: str, **fields: Any) -> list[Case]:
-    """Of `grads_of_small` at the largest rank that it is launched for."""
-    small = {"rank": min(fields.get("rank", 128), _SMALL_RANK)}
-    return [Case(k, **fields | (small if k == "grads_of_small" else {})) for k in kinds]
+    """At ranks that they are launched for: small ones, or of several adapters multiples of 16."""
+    rank = fields.get("rank", 128)
+    ranks = {"grads_of_small": min(rank, _SMALL_RANK)}
+    ranks |= {kind: -(-rank // 16) * 16 for kind in KINDS if kind.endswith("several")}
+    return [Case(kind, **fields | {"rank": ranks.get(kind, rank)}) for kind in kinds]
 
 
 GRID = sorted({case for rank in RANKS for case in _cases(*KINDS, rank=rank)})
@@ -70,14 +73,16 @@ def _launch(case: Case, arch: int) -> tuple[Any, dict[str, Any], dict[str, int]]
     kernel, options = getattr(_kernels, case.name), {"enable_fp_fusion": True}
     if case.name == "keep":
         return kernel, {"BM": 16, "BN": 64}, options
-    drops, forward = case.kind.endswith("dropout"), case.kind.endswith("for y")
+    drops, forward = case.kind.endswith("dropout"), "for y" in case.kind
     tile = getattr(tiles_for(arch), case.name)
     if case.name == "gemm":
-        tile = tiles_for(arch).gemm_for(case.rank, drops=drops)
+        mixes = case.kind.endswith("several")
+        tile = tiles_for(arch).gemm_for(case.rank, drops=drops, mixes=mixes)
     constants = {
         "R": max(16, 1 << (case.rank - 1).bit_length()), "PRECISION": "tf32", "DROPS": drops,
         "EVEN_K": tile.bk > 0 and case.width % tile.bk == 0, "HAS_BIAS": forward and case.bias,
         "Q_BY_K": forward != case.turned, "V_BY_R": forward, "GROUP": 8,
+        "MIXES": case.kind.endswith("several"),
         "BM": tile.bm, "BN": tile.bn, "BK": tile.bk,
     }  # fmt: skip
     options |= {"num_warps": tile.warps, "num_stages": tile.stages}
@@ -87,6 +92,8 @@ def _launch(case: Case, arch: int) -> tuple[Any, dict[str, Any], dict[str, int]]
 def _type(name: str, case: Case) -> str:
     if name in INTEGERS:
         return INTEGERS[name]
+    if name == "ids":
+        return "*i32"
     if name in ("x", "a", "b", "s", "p", "q", "u", "v", "bias", "c", "dy", "out", *FLOATS):
         sums = name in FLOATS and (case.name, name) != ("grad_a", "ds")
         return "*fp32" if sums else f"*{case.dtype}"
@@ -99,7 +106,7 @@ def _compile(case: Case, arch: int) -> Any:
         name: "constexpr" if name in constants else _type(name, case) for name in kernel.arg_names
     }
     # `lead_v` is the rank for Bᵀ, and a side for A.
-    by_rank = {"r", "lead_v"} if case.kind == "gemm for y" else {"r"}
+    by_rank = {"r", "lead_v"} if "for y" in case.kind else {"r"}
     sixteens = EVEN - by_rank if case.rank % 16 else EVEN
     even = [i for i, name in enumerate(signature) if signature[name][0] == "*" or name in sixteens]
     source = triton.compiler.ASTSource(

@@ -65,6 +65,15 @@ def test_kernels_repeat_bit_by_bit(results: dict[str, Any], case: str) -> None:
     assert results["cases"][case]["repeats"]
 
 
+def test_rows_of_several_adapters_are_as_accurate_as_eager_code(results: dict[str, Any]) -> None:
+    for name, found in results["mixed"].items():
+        floor = 3.4e-7 if name.startswith("float32") else 0
+        bounds = [max(1.25 * error, floor) for error in found["eager"]]
+        assert all(e <= b for e, b in zip(found["ours"], bounds, strict=True)), (name, found)
+        assert found["repeats"], name
+        assert found["products by torch"] == 0, name
+
+
 def test_the_small_gradients_are_exact_with_the_output_read_once_or_twice(
     results: dict[str, Any],
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from netllm_adapt.lora import _backends, _philox, _triton
+from netllm_adapt.lora import Adapter, _backends, _mixed, _philox, _triton, use_backend
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -94,6 +94,58 @@ def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
+def mixed(dtype: torch.dtype, turned: bool) -> dict[str, Any]:
+    """Rows of three adapters of other ranks, in no order, and one of none, in one operation."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    x, weight, bias, grad = draw(7, 29, 48), draw(80, 48), draw(80), draw(7, 29, 80)
+    weight = draw(48, 80).t() if turned else weight
+    matrices = [matrix for r in (5, 24, 16) for matrix in (draw(r, 48), draw(80, r))]
+    rows = [slice(4, 6), slice(6, 7), slice(0, 3)]
+    forms = []
+    for kind in (torch.float64, dtype):
+        p = [v.to(kind).requires_grad_() for v in (x, bias, *matrices)]
+        y = p[0] @ weight.to(kind).t() + p[1]
+        for i, at in enumerate(rows):
+            a, b = p[2 + 2 * i : 4 + 2 * i]
+            y = y.index_add(0, torch.arange(7)[at], 0.7 * (p[0][at] @ a.t()) @ b.t())
+        y.backward(grad.to(kind))
+        forms.append([y.detach(), *(v.grad for v in p)])
+
+    def run() -> list[Tensor]:
+        p = [v.detach().clone().requires_grad_() for v in (x, bias, *matrices)]
+        adapters = [Adapter(*p[i : i + 2], 0.7) for i in (2, 4, 6)]
+        with use_backend("triton"):
+            y = _mixed.compute_mixed(p[0], weight, p[1], adapters, rows)
+        y.backward(grad)
+        return [y.detach(), *(v.grad for v in p)]
+
+    exact, eager = forms
+    with Counted() as counted:
+        ours = run()
+    return {
+        "ours": [relative(*pair) for pair in zip(ours, exact, strict=True)],
+        "eager": [relative(*pair) for pair in zip(eager, exact, strict=True)],
+        "repeats": all(map(torch.equal, ours, run())),
+        "products by torch": counted.total,
+    }
+
+
+class Counted(TorchDispatchMode):
+    """Counts torch's own products of matrices."""
+
+    total = 0
+
+    def __torch_dispatch__(  # type: ignore[no-untyped-def, override]
+        self, func, types, args=(), kwargs=None
+    ):
+        self.total += "mm" in str(func)
+        return func(*args, **kwargs or {})
+
+
 class Allocated(TorchDispatchMode):
     """Adds up the bytes of the float32 tensors that are made."""
 
@@ -161,4 +213,13 @@ if __name__ == "__main__":
     }
     small = {str(shape): small_gradients(*shape) for shape in SHAPES}
     taken = {f"{m}, {r}": sums(m, 64, r) for r in (2, 64) for m in (4096, 8192)}
-    print(json.dumps({"stream": stream(), "cases": results, "small": small, "sums": taken}))
+    several = {
+        f"{dtype}, {turned}".replace("torch.", ""): mixed(dtype, turned)
+        for dtype in (torch.float32, torch.float16)
+        for turned in (False, True)
+    }
+    print(
+        json.dumps(
+            {"mixed": several, "stream": stream(), "cases": results, "small": small, "sums": taken}
+        )
+    )

@@ -65,16 +65,17 @@ def shrink(
 
 @triton.jit
 def gemm(
-    p, q, u, v, bias, c, m, n, k, r, lead_q, lead_v, threshold, seed,
+    p, q, u, v, bias, c, ids, m, n, k, r, lead_q, lead_v, threshold, seed,
     Q_BY_K: tl.constexpr, V_BY_R: tl.constexpr, HAS_BIAS: tl.constexpr, DROPS: tl.constexpr,
-    EVEN_K: tl.constexpr, R: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-    BK: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
+    MIXES: tl.constexpr, EVEN_K: tl.constexpr, R: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Into c (m, n): p (m, k) · q (k, n) + u (m, r) · v (r, n) + bias (n).
 
     y: p, q, u, v = x, Wᵀ, S, Bᵀ; here (m, n, k) = (M, N, K). dX: dY, W, dS, A; (M, K, N).
     Q_BY_K: whether q's unit stride runs along k. The low-rank product is the epilogue; with
-    dropout, whose mask is its alone, it comes first.
+    dropout, whose mask is its alone, it comes first. MIXES: row i has v[ids[i]] of v (·, r, n);
+    not with dropout.
     """
     row_tile, column_tile = _grouped(m, n, BM, BN, GROUP)
     rows = row_tile * BM + tl.arange(0, BM)
@@ -87,7 +88,7 @@ def gemm(
         q_at = q + ks.to(tl.int64)[:, None] * lead_q + near[None, :]
     acc = tl.zeros((BM, BN), tl.float32)
     if DROPS:
-        acc = _low_rank(acc, u, v, rows % m, near, r, lead_v, V_BY_R, R, PRECISION)
+        acc = _low_rank(acc, u, v, rows % m, near, r, r, lead_v, V_BY_R, R, PRECISION)
         acc = tl.where(_kept(rows, columns, seed, threshold), acc, 0.0)
     for start in range(0, k, BK):
         if EVEN_K:
@@ -102,8 +103,10 @@ def gemm(
             q_at += BK
         else:
             q_at += BK * lead_q
-    if not DROPS:
-        acc = _low_rank(acc, u, v, rows % m, near, r, lead_v, V_BY_R, R, PRECISION)
+    if MIXES:
+        acc = _low_ranks(acc, u, v, ids, rows % m, near, n, r, lead_v, V_BY_R, R, PRECISION)
+    elif not DROPS:
+        acc = _low_rank(acc, u, v, rows % m, near, r, r, lead_v, V_BY_R, R, PRECISION)
     if HAS_BIAS:
         acc += tl.load(bias + near).to(tl.float32)[None, :]
     c_at = c + rows.to(tl.int64)[:, None] * n + columns[None, :]
@@ -124,21 +127,42 @@ def _grouped(m, n, BM: tl.constexpr, BN: tl.constexpr, GROUP: tl.constexpr):
 
 @triton.jit
 def _low_rank(
-    acc, u, v, rows, columns, r, lead_v,
+    acc, u, v, rows, columns, r, own, lead_v,
     V_BY_R: tl.constexpr, R: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The sum of acc and u (m, r) · v (r, n), of this tile's rows and columns."""
+    """The sum of acc and u (m, r) · v (r, n), of this tile's rows and columns.
+
+    Of a row of u the first ``own`` numbers are read, (rows, 1) or one for all; the rest is zero.
+    """
     ranks = tl.arange(0, R)
-    real = ranks < r
-    u_tile = tl.load(
-        u + rows.to(tl.int64)[:, None] * r + ranks[None, :], mask=real[None, :], other=0.0
-    )
+    u_at = u + rows.to(tl.int64)[:, None] * r + ranks[None, :]
+    u_tile = tl.load(u_at, mask=ranks[None, :] < own, other=0.0)
     if V_BY_R:
         v_at = v + columns[None, :] * lead_v + ranks[:, None]
     else:
         v_at = v + ranks[:, None] * lead_v + columns[None, :]
-    v_tile = tl.load(v_at, mask=real[:, None], other=0.0)
+    v_tile = tl.load(v_at, mask=(ranks < r)[:, None], other=0.0)
     return tl.dot(u_tile, v_tile, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def _low_ranks(
+    acc, u, v, ids, rows, columns, n, r, lead_v,
+    V_BY_R: tl.constexpr, R: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The same with v[ids[i]] for row i.
+
+    A product for each number from the least to the greatest of this tile: one, mostly, if rows are
+    sorted.
+    """
+    mine = tl.load(ids + rows)
+    least = tl.min(mine, 0)
+    for step in tl.range(0, tl.max(mine, 0) - least + 1, num_stages=1):
+        one = least + step
+        own = tl.where(mine == one, r, 0)[:, None]
+        v_one = v + one.to(tl.int64) * n * r
+        acc = _low_rank(acc, u, v_one, rows, columns, r, own, lead_v, V_BY_R, R, PRECISION)
+    return acc
 
 
 @triton.jit

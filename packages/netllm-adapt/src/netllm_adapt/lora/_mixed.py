@@ -2,6 +2,7 @@
 
 Rows of one adapter that lie together are views; others are gathered. Only the low-rank products
 are split, so that a mixed batch costs what its rows would cost apart, and the frozen layer less.
+Where the Triton kernels serve and all rows lie together, without dropout, they are fused as ever.
 
 Source: the segmented shrink and expand of Punica (Chen et al., MLSys 2024) and S-LoRA (Sheng et
 al., MLSys 2024), here as plain matrix products over sub-batches, with gradients.
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from netllm_adapt.lora import _mixed_triton as kernels
 from netllm_adapt.lora._check import check
 from netllm_adapt.lora._dropout import draw_seed
 from netllm_adapt.lora._laid import linear, turned_linear
@@ -33,6 +35,8 @@ from netllm_adapt.lora._torch import (
 )
 
 Rows = slice | Tensor
+Spec = tuple[Rows, float, float, int | None]
+"""An adapter's rows, the factor of its S, its dropout and the seed of that."""
 
 
 class Adapter(NamedTuple):
@@ -155,50 +159,103 @@ class _Mixed(torch.autograd.Function):
         x: Tensor,
         weight: Weight,
         bias: Tensor | None,
-        spec: list[tuple[Rows, float, float, int | None]],
+        spec: list[Spec],
         *matrices: Tensor,
     ) -> Tensor:
         full = whole(weight, x.dtype)
-        y = linear(matrix(x), full, bias).view(*x.shape[:-1], len(full))
-        smalls = []
-        for (rows, factor, dropout, seed), a, b in zip(
-            spec, matrices[::2], matrices[1::2], strict=True
-        ):
-            part = _take(x, rows)  # (M of this adapter, K)
-            small = shrink(part, a, factor, mask_of(part, dropout, seed))
-            low_b = as_type(b, y.dtype).t()
-            if isinstance(rows, slice):
-                matrix(y[rows]).addmm_(small, low_b)
-            else:
-                y.index_add_(0, rows, (small @ low_b).view(len(rows), *y.shape[1:]))
-            smalls.append(small)
+        parts = _fused_parts(x, full, spec, matrices)
+        if parts:
+            y, smalls = kernels.forward(matrix(x).contiguous(), full, bias, parts)
+        else:
+            y = linear(matrix(x), full, bias)
+            smalls = _add_parts(y.view(*x.shape[:-1], len(full)), x, spec, matrices)
         ctx.save_for_backward(x, weight if full is weight else None, *matrices, *smalls)
-        ctx.spec, ctx.bias = spec, bias is not None
+        ctx.spec, ctx.fused = spec, bool(parts)
         ctx.packed = None if full is weight else weight
-        return y
+        return y.view(*x.shape[:-1], len(full))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *rest = ctx.saved_tensors
-        for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
-        count = len(ctx.spec)
+        for_x, for_weight, for_bias, _, *needs = ctx.needs_input_grad
+        matrices, smalls = rest[: len(needs)], rest[len(needs) :]
         dy = matrix(grad)
-        dx = None
-        if for_x:
-            full = weight if ctx.packed is None else ctx.packed.unpack(x.dtype)
-            dx = turned_linear(dy, full).view(x.shape)
-        grads: list[Tensor | None] = []
-        for i, (part, small) in enumerate(zip(ctx.spec, rest[2 * count :], strict=True)):
-            needs = ctx.needs_input_grad[4 + 2 * i : 6 + 2 * i]
-            grads += _backward_part(grad, x, dx, rest[2 * i], rest[2 * i + 1], small, part, needs)
+        full = ctx.packed.unpack(x.dtype) if for_x and ctx.packed is not None else weight
+        if ctx.fused:
+            parts = _parts(x, ctx.spec, matrices)
+            rows = matrix(x).contiguous()
+            dx, small = kernels.backward(dy.contiguous(), rows, full, parts, smalls, for_x)
+            grads: list[Tensor | None] = [
+                g.to(m.dtype) for g, m in zip(small, matrices, strict=True)
+            ]
+        else:
+            dx = turned_linear(dy, full) if for_x else None
+            whole_dx = None if dx is None else dx.view(x.shape)
+            grads = _grads_of_parts(grad, x, whole_dx, ctx.spec, matrices, smalls, needs)
         return (
-            dx,
+            None if dx is None else dx.view(x.shape),
             dy.t() @ matrix(x) if for_weight else None,
             dy.sum(0) if for_bias else None,
             None,
             *grads,
         )
+
+
+def _fused_parts(
+    x: Tensor, weight: Tensor, spec: Sequence[Spec], matrices: Sequence[Tensor]
+) -> list[kernels.Part]:
+    """What the kernels are told of the adapters; empty if they cannot, or should not, serve."""
+    apart = any(dropout or not isinstance(rows, slice) for rows, _, dropout, _ in spec)
+    return (
+        [] if apart or not kernels.serves(x, weight, matrices[::2]) else _parts(x, spec, matrices)
+    )
+
+
+def _parts(x: Tensor, spec: Sequence[Spec], matrices: Sequence[Tensor]) -> list[kernels.Part]:
+    pairs = zip(matrices[::2], matrices[1::2], strict=True)
+    return [
+        kernels.part_of(x, rows, factor, a, b)
+        for (rows, factor, _, _), (a, b) in zip(spec, pairs, strict=True)
+        if isinstance(rows, slice)
+    ]
+
+
+def _add_parts(
+    y: Tensor, x: Tensor, spec: Sequence[Spec], matrices: Sequence[Tensor]
+) -> list[Tensor]:
+    """Adds each adapter's low-rank product to its rows of ``y``; the S of all."""
+    smalls = []
+    for (rows, factor, dropout, seed), a, b in zip(
+        spec, matrices[::2], matrices[1::2], strict=True
+    ):
+        part = _take(x, rows)  # (M of this adapter, K)
+        small = shrink(part, a, factor, mask_of(part, dropout, seed))
+        low_b = as_type(b, y.dtype).t()
+        if isinstance(rows, slice):
+            matrix(y[rows]).addmm_(small, low_b)
+        else:
+            y.index_add_(0, rows, (small @ low_b).view(len(rows), *y.shape[1:]))
+        smalls.append(small)
+    return smalls
+
+
+def _grads_of_parts(
+    grad: Tensor,
+    x: Tensor,
+    dx: Tensor | None,
+    spec: Sequence[Spec],
+    matrices: Sequence[Tensor],
+    smalls: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradients of every A and B that are asked for; ``dx`` is completed."""
+    grads: list[Tensor | None] = []
+    for i, (part, small) in enumerate(zip(spec, smalls, strict=True)):
+        at = slice(2 * i, 2 * i + 2)
+        a, b = matrices[at]
+        grads += _backward_part(grad, x, dx, a, b, small, part, needs[at])
+    return grads
 
 
 def _backward_part(
@@ -208,7 +265,7 @@ def _backward_part(
     a: Tensor,
     b: Tensor,
     small: Tensor,
-    part: tuple[Rows, float, float, int | None],
+    part: Spec,
     needs: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of one adapter's matrices; ``dx`` is completed at its rows."""

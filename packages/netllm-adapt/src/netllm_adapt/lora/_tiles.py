@@ -22,14 +22,16 @@ class Tiles:
     gemm: Tile
     gemm_drops: Tile
     """With the low-rank product as prologue, whose tiles take shared memory beside the loop's; and
-    for ranks whose rows are read number by number, at the cost of registers."""
+    for ranks whose rows are read number by number, or of several adapters above 64, at the cost of
+    registers."""
     grads_of_small: Tile
     """Tall, since each of its programs writes a part of dB; for ranks up to 32."""
     grad_a: Tile
 
-    def gemm_for(self, rank: int, *, drops: bool) -> Tile:
+    def gemm_for(self, rank: int, *, drops: bool, mixes: bool = False) -> Tile:
         """The tile of the main product, without spills for any rank."""
-        return self.gemm_drops if drops or (rank > 16 and rank % 16) else self.gemm
+        small = drops or (mixes and rank > 64) or (rank > 16 and rank % 16)
+        return self.gemm_drops if small else self.gemm
 
 
 # KERNELS.md's starting points; only the compile test has seen them, no timing on a GPU yet.

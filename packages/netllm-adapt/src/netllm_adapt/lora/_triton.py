@@ -178,20 +178,24 @@ def gemm(
     share: float = 0.0,
     seed: int = 0,
     tile: Tile | None = None,
+    ids: Tensor | None = None,
 ) -> Tensor:
-    """``p (m, k) · q (k, n) + u (m, r) · v (r, n) + bias``; q and v may be transposed views."""
+    """``p (m, k) · q (k, n) + u (m, r) · v (r, n) + bias``; q and v may be transposed views.
+
+    With `ids`, int32 (m), row i has ``v[ids[i]]`` of ``v (·, r, n)``.
+    """
     (m, k), n, r = p.shape, q.shape[1], u.shape[1]
-    tile = tile or _tiles(p.device).gemm_for(r, drops=share > 0)
+    tile = tile or _tiles(p.device).gemm_for(r, drops=share > 0, mixes=ids is not None)
     if 1 not in q.stride():
         q = q.contiguous()
-    q_by_k, v_by_r = q.stride(0) == 1, v.stride(0) == 1
+    q_by_k, v_by_r = q.stride(0) == 1, v.stride(-2) == 1
     out = p.new_empty(m, n)
     _kernels(p.device.type, p.dtype).gemm[(-(-m // tile.bm) * -(-n // tile.bn),)](
-        p, q, u, v, out if bias is None else bias, out, m, n, k, r,
-        q.stride(1) if q_by_k else q.stride(0), v.stride(1) if v_by_r else v.stride(0),
+        p, q, u, v, out if bias is None else bias, out, out if ids is None else ids, m, n, k, r,
+        q.stride(1) if q_by_k else q.stride(0), v.stride(-1) if v_by_r else v.stride(-2),
         threshold(share), seed,
         Q_BY_K=q_by_k, V_BY_R=v_by_r, HAS_BIAS=bias is not None, DROPS=share > 0,
-        EVEN_K=k % tile.bk == 0, BM=tile.bm, BN=tile.bn, BK=tile.bk, GROUP=8,
+        MIXES=ids is not None, EVEN_K=k % tile.bk == 0, BM=tile.bm, BN=tile.bn, BK=tile.bk, GROUP=8,
         **_options(p, u.t(), tile),
     )  # fmt: skip
     return out
