@@ -208,9 +208,10 @@ class Attend(torch.autograd.Function):
             if keys_t is not None:
                 share = _shares(block, query, keys_t, room)
             mine = parts[..., at, :].reshape(query.shape)
-            dv[:, near].baddbmm_(share.transpose(1, 2), mine)
             score = torch.bmm(mine, values_t[..., near], out=_shaped(room, *share.shape))
             torch._softmax_backward_data(score, share, -1, share.dtype, grad_input=score)
+            # Read in order just now, the shares are in the cache for a product with columns.
+            dv[:, near].baddbmm_(share.transpose(1, 2), mine)
             dk[:, near].baddbmm_(score.transpose(1, 2), query)
             back = torch.bmm(score, keys[:, near]).view(parts[..., at, :].shape)
             turns[0].back(back, of_q[..., at, :], block.start)
