@@ -66,18 +66,21 @@ def backward(
             grad_x, *out[1 + i :: count] = own[i].backward(dy, *given, 0.0, None, asked)
             out[0] = grad_x if grad_x is None or out[0] is None else out[0].add_(grad_x)
     elif dys:
-        d_smalls = [grad_small(dy, expands[i], scales[i]) for i, dy in dys.items()]
+        d_smalls = []
+        for i, dy in dys.items():  # while dY is in the cache, before the large products
+            d_smalls.append(grad_small(dy, expands[i], scales[i]))
+            if needs[1 + 3 * count + i]:
+                out[1 + 3 * count + i] = grad_b(dy, parts[i], expands[i])
         d_small = torch.cat(d_smalls, dim=1)
         if needs[0]:
             out[0] = _grad_x(dys, weights, shrinks, d_small)
         das = (d_small.t() @ rows).split([len(shrinks[i]) for i in dys])
         for da, (i, dy) in zip(das, dys.items(), strict=True):
-            for_weight, for_bias, for_a, for_b = needs[1 + i :: count]
-            out[1 + i :: count] = [
+            for_weight, for_bias, for_a, _ = needs[1 + i :: count]
+            out[1 + i : 1 + 3 * count : count] = [
                 dy.t() @ rows if for_weight else None,
                 dy.sum(0) if for_bias else None,
                 as_type(da, shrinks[i].dtype) if for_a else None,
-                grad_b(dy, parts[i], expands[i]) if for_b else None,
             ]
     out[0] = None if out[0] is None else out[0].view(x.shape)
     return out
