@@ -36,13 +36,14 @@ def correctness(place: Place) -> Iterator[Row]:
             row: Row = {"dtype": str(dtype), "rank": rank, "dropout": share}
             for backend in ("reference", *place.backends):
                 found = _results(tensors, backend, share)
-                row[backend] = max(
-                    float((f.double() - e).norm() / e.norm())
-                    for f, e in zip(found, exact, strict=True)
-                )
+                row[backend] = max(map(_error, found, exact))
                 again = _results(tensors, backend, share)
                 row[f"{backend} repeats"] = all(map(torch.equal, found, again))
             yield row
+
+
+def _error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())
 
 
 def _results(tensors: list[Tensor], backend: str, share: float) -> list[Tensor]:
@@ -175,7 +176,7 @@ def _mixed_errors(x: Tensor, w: Tensor, mats: list[Adapter], ids: Tensor) -> dic
 
     exact = apart(torch.float64)
     found = {"mixed": lora_linear_mixed(x, w, None, mats, ids), "reference": apart(x.dtype)}
-    return {name: float((y.double() - exact).norm() / exact.norm()) for name, y in found.items()}
+    return {name: _error(y, exact) for name, y in found.items()}
 
 
 def compiled(place: Place) -> Iterator[Row]:

@@ -73,16 +73,15 @@ def _launch(case: Case, arch: int) -> tuple[Any, dict[str, Any], dict[str, int]]
     kernel, options = getattr(_kernels, case.name), {"enable_fp_fusion": True}
     if case.name == "keep":
         return kernel, {"BM": 16, "BN": 64}, options
-    drops, forward = case.kind.endswith("dropout"), "for y" in case.kind
+    drops, mixes = case.kind.endswith("dropout"), case.kind.endswith("several")
+    forward = "for y" in case.kind
     tile = getattr(tiles_for(arch), case.name)
     if case.name == "gemm":
-        mixes = case.kind.endswith("several")
         tile = tiles_for(arch).gemm_for(case.rank, drops=drops, mixes=mixes)
     constants = {
         "R": max(16, 1 << (case.rank - 1).bit_length()), "PRECISION": "tf32", "DROPS": drops,
         "EVEN_K": tile.bk > 0 and case.width % tile.bk == 0, "HAS_BIAS": forward and case.bias,
-        "Q_BY_K": forward != case.turned, "V_BY_R": forward, "GROUP": 8,
-        "MIXES": case.kind.endswith("several"),
+        "Q_BY_K": forward != case.turned, "V_BY_R": forward, "GROUP": 8, "MIXES": mixes,
         "BM": tile.bm, "BN": tile.bn, "BK": tile.bk,
     }  # fmt: skip
     options |= {"num_warps": tile.warps, "num_stages": tile.stages}

@@ -165,7 +165,9 @@ class _Mixed(torch.autograd.Function):
         full = whole(weight, x.dtype)
         parts = _fused_parts(x, full, spec, matrices)
         if parts:
-            y, smalls = kernels.forward(matrix(x).contiguous(), full, bias, parts)
+            low = matrices[::2], matrices[1::2]
+            y, small = kernels.forward(matrix(x).contiguous(), full, bias, parts, *low)
+            smalls = [small]
         else:
             y = linear(matrix(x), full, bias)
             smalls = _add_parts(y.view(*x.shape[:-1], len(full)), x, spec, matrices)
@@ -183,16 +185,13 @@ class _Mixed(torch.autograd.Function):
         dy = matrix(grad)
         full = ctx.packed.unpack(x.dtype) if for_x and ctx.packed is not None else weight
         if ctx.fused:
-            parts = _parts(x, ctx.spec, matrices)
-            rows = matrix(x).contiguous()
-            dx, small = kernels.backward(dy.contiguous(), rows, full, parts, smalls, for_x)
-            grads: list[Tensor | None] = [
-                g.to(m.dtype) for g, m in zip(small, matrices, strict=True)
-            ]
+            dense = dy.contiguous(), matrix(x).contiguous()
+            low = matrices[::2], matrices[1::2]
+            parts = _parts(x, ctx.spec)
+            dx, grads = kernels.backward(*dense, full, parts, *low, smalls[0], for_x, needs)
         else:
-            dx = turned_linear(dy, full) if for_x else None
-            whole_dx = None if dx is None else dx.view(x.shape)
-            grads = _grads_of_parts(grad, x, whole_dx, ctx.spec, matrices, smalls, needs)
+            dx = turned_linear(dy, full).view(x.shape) if for_x else None
+            grads = _grads_of_parts(grad, x, dx, ctx.spec, matrices, smalls, needs)
         return (
             None if dx is None else dx.view(x.shape),
             dy.t() @ matrix(x) if for_weight else None,
@@ -207,16 +206,15 @@ def _fused_parts(
 ) -> list[kernels.Part]:
     """What the kernels are told of the adapters; empty if they cannot, or should not, serve."""
     apart = any(dropout or not isinstance(rows, slice) for rows, _, dropout, _ in spec)
-    return (
-        [] if apart or not kernels.serves(x, weight, matrices[::2]) else _parts(x, spec, matrices)
-    )
+    return [] if apart or not kernels.serves(x, weight, matrices[::2]) else _parts(x, spec)
 
 
-def _parts(x: Tensor, spec: Sequence[Spec], matrices: Sequence[Tensor]) -> list[kernels.Part]:
-    pairs = zip(matrices[::2], matrices[1::2], strict=True)
+def _parts(x: Tensor, spec: Sequence[Spec]) -> list[kernels.Part]:
+    """Adapters whose rows lie together, in rows of the matrix."""
+    tokens = x[:1].numel() // x.shape[-1]
     return [
-        kernels.part_of(x, rows, factor, a, b)
-        for (rows, factor, _, _), (a, b) in zip(spec, pairs, strict=True)
+        kernels.Part(rows.start * tokens, rows.stop * tokens, factor)
+        for rows, factor, _, _ in spec
         if isinstance(rows, slice)
     ]
 

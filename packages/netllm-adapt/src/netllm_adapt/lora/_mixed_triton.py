@@ -8,6 +8,7 @@ Source: segments as in S-LoRA (Sheng et al., MLSys 2024), for the epilogue of KE
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,16 @@ from netllm_adapt.lora._triton import gemm, grad_a, grads_of_small, shrink
 
 
 class Part(NamedTuple):
-    """One adapter, in the dtype of the rows, and the rows of it, which lie together."""
+    """The rows of one adapter, which lie together, and the factor of its S."""
 
-    rows: slice
+    start: int
+    stop: int
     factor: float
-    a: Tensor
-    b: Tensor
+
+    @property
+    def rows(self) -> slice:
+        """Of the matrix."""
+        return slice(self.start, self.stop)
 
 
 def serves(x: Tensor, weight: Tensor, shrinks: Sequence[Tensor]) -> bool:
@@ -32,22 +37,21 @@ def serves(x: Tensor, weight: Tensor, shrinks: Sequence[Tensor]) -> bool:
     return len(shrinks) > 0 and all(backend_for(x, weight, a).name == "triton" for a in shrinks)
 
 
-def part_of(x: Tensor, rows: slice, factor: float, a: Tensor, b: Tensor) -> Part:
-    """Of an adapter with so many rows of ``x (rows, …, inputs)``, as rows of the matrix."""
-    tokens = x[:1].numel() // x.shape[-1]
-    at = slice(rows.start * tokens, rows.stop * tokens)
-    return Part(at, factor, a.to(x.dtype).contiguous(), b.to(x.dtype).contiguous())
-
-
 def forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, parts: Sequence[Part]
-) -> tuple[Tensor, list[Tensor]]:
-    """``x (M, K)·Wᵀ + bias + S·Bᵀ`` with each row's own B, and S of each part."""
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    parts: Sequence[Part],
+    shrinks: Sequence[Tensor],
+    expands: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """``x (M, K)·Wᵀ + bias + S·Bᵀ`` with each row's own B; S (M, padded rank), zero without one."""
     with torch.cuda.device_of(x):
-        smalls = [shrink(x[p.rows], p.a, p.factor, 0.0, 0) for p in parts]
-        rank = _rank(parts)
-        low = torch.stack([F.pad(p.b, (0, rank - p.b.shape[1])) for p in parts]).mT
-        return gemm(x, weight.t(), _wide(x, smalls, parts), low, bias, ids=_ids(x, parts)), smalls
+        low_a, low_b = _stacked(shrinks, expands, x.dtype)
+        small = x.new_zeros(len(x), low_a.shape[1])
+        for part, a in zip(parts, low_a, strict=True):
+            shrink(x[part.rows], a, part.factor, 0.0, 0, out=small[part.rows])
+        return gemm(x, weight.t(), small, low_b.mT, bias, ids=_ids(x, parts)), small
 
 
 def backward(
@@ -55,39 +59,52 @@ def backward(
     x: Tensor,
     weight: Tensor,
     parts: Sequence[Part],
-    smalls: Sequence[Tensor],
+    shrinks: Sequence[Tensor],
+    expands: Sequence[Tensor],
+    small: Tensor,
     for_x: bool,
-) -> tuple[Tensor | None, list[Tensor]]:
-    """The gradients of x, and of the A and B of each part in turn, in float32."""
-    grads, d_smalls = [], []
+    needs: Sequence[bool],
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradients of x, and of each part's A and B in turn, None where they are not asked for."""
+    grads: list[Tensor | None] = []
     with torch.cuda.device_of(x):
-        for p, small in zip(parts, smalls, strict=True):
-            d_small, db = grads_of_small(dy[p.rows], p.b, small, p.factor)
-            grads += [grad_a(d_small, x[p.rows], p.a, 0.0, 0), db]
-            d_smalls.append(d_small)
-        if not for_x:
-            return None, grads
-        rank = _rank(parts)
-        low = torch.stack([F.pad(p.a, (0, 0, 0, rank - len(p.a))) for p in parts])
-        return gemm(dy, weight, _wide(dy, d_smalls, parts), low, None, ids=_ids(x, parts)), grads
+        low_a, low_b = _stacked(shrinks, expands, x.dtype)
+        d_small = torch.zeros_like(small)
+        for i, (part, a, b) in enumerate(zip(parts, shrinks, expands, strict=True)):
+            for_a, for_b = needs[2 * i : 2 * i + 2]
+            at, da, db = part.rows, None, None
+            if for_x or for_a or for_b:
+                d_small[at], db = grads_of_small(dy[at], low_b[i], small[at], part.factor)
+            if for_a:
+                da = grad_a(d_small[at], x[at], low_a[i], 0.0, 0)[: len(a)].to(a.dtype)
+            grads += [da, db[:, : len(a)].to(b.dtype) if for_b and db is not None else None]
+        dx = gemm(dy, weight, d_small, low_a, None, ids=_ids(x, parts)) if for_x else None
+    return dx, grads
 
 
-def _rank(parts: Sequence[Part]) -> int:
-    """The greatest rank, as a multiple of 16: others would spill registers."""
-    return -(-max(len(p.a) for p in parts) // 16) * 16
+def _stacked(
+    shrinks: Sequence[Tensor], expands: Sequence[Tensor], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """All A (adapter, rank, K) and all B (adapter, N, rank), of the greatest rank in sixteens.
 
-
-def _wide(like: Tensor, smalls: Sequence[Tensor], parts: Sequence[Part]) -> Tensor:
-    """The small matrices of all rows, (M, rank); zeros where a row has no adapter."""
-    wide = like.new_zeros(len(like), _rank(parts))
-    for p, small in zip(parts, smalls, strict=True):
-        wide[p.rows, : small.shape[1]] = small
-    return wide
+    Other ranks would spill registers.
+    """
+    rank = -(-max(map(len, shrinks)) // 16) * 16
+    return (
+        torch.stack([F.pad(a.to(dtype), (0, 0, 0, rank - len(a))) for a in shrinks]),
+        torch.stack([F.pad(b.to(dtype), (0, rank - b.shape[1])) for b in expands]),
+    )
 
 
 def _ids(x: Tensor, parts: Sequence[Part]) -> Tensor:
     """The number of each row's part; of rows without one any will do, their S is zero."""
-    ids = torch.zeros(len(x), dtype=torch.int32, device=x.device)
-    for number, p in enumerate(parts):
-        ids[p.rows] = number
+    return _ids_of(len(x), tuple((p.start, p.stop) for p in parts), x.device)
+
+
+@lru_cache(maxsize=16)
+def _ids_of(count: int, spans: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """The same for every layer of a pass, hence kept."""
+    ids = torch.zeros(count, dtype=torch.int32, device=device)
+    for number, (start, stop) in enumerate(spans):
+        ids[start:stop] = number
     return ids

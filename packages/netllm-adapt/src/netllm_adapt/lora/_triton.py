@@ -156,12 +156,18 @@ def backward(
 
 
 def shrink(
-    x: Tensor, a: Tensor, factor: float, share: float, seed: int, tile: Tile | None = None
+    x: Tensor,
+    a: Tensor,
+    factor: float,
+    share: float,
+    seed: int,
+    tile: Tile | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """``factor · x̂ (M, K) · a (r, K)ᵀ``."""
+    """``factor · x̂ (M, K) · a (r, K)ᵀ``, into `out` if there is one."""
     (m, k), r = x.shape, len(a)
     tile = tile or _tiles(x.device).shrink
-    small = x.new_empty(m, r)
+    small = x.new_empty(m, r) if out is None else out
     _kernels(x.device.type, x.dtype).shrink[(-(-m // tile.bm),)](
         x, a, small, m, k, r, factor, threshold(share), seed,
         DROPS=share > 0, EVEN_K=k % tile.bk == 0, BM=tile.bm, BK=tile.bk, **_options(x, a, tile),
