@@ -21,8 +21,12 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """As it names itself."""
+    """As it names itself, and its family and model: rented ones often hide the rest."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    pairs = (line.split(":", 1) for line in reversed(lines) if ":" in line)
+    told = {name.strip(): value.strip() for name, value in pairs}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key.split()[-1]} {told[key]}" for key in ("cpu family", "model") if key in told]
+    return ", ".join([told["model name"], *numbers])

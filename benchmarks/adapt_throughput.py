@@ -4,9 +4,11 @@
 
 The reference's structure is one window of 20 steps x 8 tokens at a time, float32, gradient
 checkpointing, PEFT's own layers, the library's modules. From there to here one thing is changed at
-a time, on the same backbone, encoder and head, and each change's factor is printed. CPU time on one
-core, the ways in turn, the fastest of several rounds. `4x256` is a Llama of four layers of width
-256. Last comes where the time of the last way goes, by clocks about its parts.
+a time, on the same backbone, encoder and head, and each change's factor is printed. The last one,
+products in int8, rounds what is learned from; totals are told without and with it, and it is left
+out where the processor has no fast ones. CPU time on one core, the ways in turn, the fastest of
+several rounds. `4x256` is a Llama of four layers of width 256. Last comes where the time of the
+last exact way goes, by clocks about its parts.
 `--fused` compares the library's modules with and without `fuse` instead; the lean pass always
 computes what reads the same tensor in one go.
 """
@@ -33,6 +35,7 @@ from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
 from netllm_adapt._lean_grad import Attend, Gated, NormOfSum
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.lean_training import library_training
+from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.segments import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
@@ -58,12 +61,14 @@ class Way:
     targets: str | None = None
     fuse: bool = False
     keep: bool = False
+    int8: bool = False
 
     @contextmanager
     def settings(self) -> Iterator[None]:
         """The context that its passes need."""
         through = nullcontext() if self.lean else library_training()
-        with through, kept_memory() if self.keep else nullcontext():
+        products = int8_products() if self.int8 else nullcontext()
+        with through, products, kept_memory() if self.keep else nullcontext():
             yield
 
 
@@ -76,6 +81,7 @@ WAYS = (
     Way("whole episodes in batches"),
     Way("memory kept", keep=True),
 )
+INT8 = Way("products in int8", keep=True, int8=True)
 
 
 def adapted(backbone: str, way: Way) -> Any:
@@ -202,8 +208,7 @@ def frozen_s(learner: Learner) -> float:
     In the last block only keys and values are of all tokens.
     """
     dtype = next(learner.model.backbone.parameters()).dtype
-    square = torch.randn(LARGE, LARGE).to(dtype)
-    rate = 2 * LARGE**3 / least_cpu_s(lambda: F.linear(square, square), 5)
+    rate = product_rate(dtype)
     layers = learner.model.backbone.get_base_model().layers
     last, whole = f"{len(layers) - 1}.", ("k_proj", "v_proj")
     numbers = 0
@@ -213,6 +218,12 @@ def frozen_s(learner: Learner) -> float:
             numbers += module.weight.numel() * (learner.model.head.reads if some else TOKENS)
     both_passes = 2 * 2 * numbers  # the output, and the gradient of the input
     return both_passes * learner.decisions / rate
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations per CPU second of one large product."""
+    square = torch.randn(LARGE, LARGE).to(dtype)
+    return 2 * LARGE**3 / least_cpu_s(lambda: F.linear(square, square), 5)
 
 
 def take_turns(learners: Iterable[Learner], rounds: int) -> None:
@@ -228,11 +239,22 @@ def take_turns(learners: Iterable[Learner], rounds: int) -> None:
 def measure(
     backbone: str, decisions: int, rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Decisions per CPU second of each way, and where the last one's time goes."""
-    learners = {way.name: Learner(backbone, way, decisions) for way in WAYS}
+    """Decisions per CPU second of each way, and where the last exact one's time goes."""
+    ways = (*WAYS, INT8) if has_int8() else WAYS
+    learners = {way.name: Learner(backbone, way, decisions) for way in ways}
     take_turns(learners.values(), rounds)
     rates = {name: 1 / learner.best for name, learner in learners.items()}
     return rates, shares(learners[WAYS[-1].name])
+
+
+def has_int8() -> bool:
+    """Whether the processor has fast products in int8; says so if not."""
+    try:
+        check_int8()
+    except ValueError as error:
+        print(error)
+        return False
+    return True
 
 
 def compare_fused(backbone: str, decisions: int, rounds: int) -> dict[str, Any]:
@@ -257,17 +279,24 @@ def report(backbone: str, rates: dict[str, float], parts: dict[str, float]) -> d
     print(f"{backbone:28} decisions / CPU s    factor")
     for name, rate in rates.items():
         print(f"  {name:26} {rate:17.1f} {factors.get(name, 1.0):8.2f}x", flush=True)
-    total = rates[names[-1]] / rates[names[0]]
-    same = rates[names[-1]] / rates["bfloat16"]
-    print(f"  in total {total:.2f}x, of which {same:.2f}x with the same dtype and no checkpointing")
-    print("  of the last way: " + ", ".join(f"{part} {share:.0%}" for part, share in parts.items()))
-    return {
+    exact = rates[WAYS[-1].name]
+    result: dict[str, Any] = {
         "decisions_per_cpu_s": rates,
         "factors": factors,
-        "total": total,
-        "same_dtype": same,
+        "total": exact / rates[names[0]],
+        "same_dtype": exact / rates["bfloat16"],
         "shares": parts,
     }
+    print(
+        f"  in total {result['total']:.2f}x, of which {result['same_dtype']:.2f}x with the same "
+        "dtype and no checkpointing"
+    )
+    if INT8.name in rates:
+        result["total_int8"] = rates[INT8.name] / rates[names[0]]
+        print(f"  with products in int8 {result['total_int8']:.2f}x in total")
+    told = ", ".join(f"{part} {share:.0%}" for part, share in parts.items())
+    print(f"  of the last exact way: {told}")
+    return result
 
 
 def main() -> None:
@@ -286,7 +315,8 @@ def main() -> None:
         else:
             results[backbone] = report(backbone, *measure(backbone, *size))
     if args.json:
-        document = {"machine": machine(), "backbones": results}
+        speed = {name: product_rate(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
+        document = {"machine": machine(), "gflops_of_a_product": speed, "backbones": results}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
     if args.fused:
         return

@@ -24,6 +24,7 @@ import resource
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ METHODS: dict[str, dict[str, bool] | None] = {
     "head alone": None,
     "LoRA, 8-bit base": {},
     "LoRA, 4-bit base": {},
+    "LoRA, int8 products": {},
 }
 BITS = {"LoRA, 8-bit base": "int8", "LoRA, 4-bit base": "nf4"}
+INT8 = "LoRA, int8 products"
 ROWS, RANK = 4, 32
 RATES = {"full fine-tuning": 1e-4}
 """Learning rates of the backbone; one for encoder and head, another for low-rank matrices."""
@@ -79,6 +82,7 @@ def build(backbone: str, method: str, layers: int | None, setting: Any) -> Any:
 def learn(model: Any, episodes: Any, method: str, steps: int) -> list[float]:
     """CPU seconds of every step."""
     import torch
+    from netllm_adapt.lora import int8_products
     from netllm_adapt.run import trained
     from netllm_adapt.segments import SegmentRows
     from netllm_adapt.training import order
@@ -102,7 +106,8 @@ def learn(model: Any, episodes: Any, method: str, steps: int) -> list[float]:
     for step in range(steps):
         batch = rows.batch(order(step, batch=ROWS, rows=len(rows), seed=0))
         start = time.process_time()
-        (model(batch).sum() / batch.learn.sum()).backward()
+        with int8_products() if method == INT8 else nullcontext():
+            (model(batch).sum() / batch.learn.sum()).backward()
         torch.nn.utils.clip_grad_norm_(parts.values(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -197,8 +202,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     steps, episodes, sessions = (2, 16, 4) if args.quick else (args.steps, 512, 100)
-    bits = find_spec("bitsandbytes") is not None
-    names = args.only or [name for name in METHODS if bits or name not in BITS]
+    lacking = {name: reason for name, reason in needs().items() if reason}
+    names = args.only or [name for name in METHODS if name not in lacking]
     results = held(args.json) if args.only else {}
     print(
         f"{args.backbone}, {ROWS} episodes a step; QoE: {args.layers} blocks, {steps} steps, "
@@ -221,8 +226,8 @@ def main() -> None:
             )
             if args.json:
                 save(args, steps, results)
-    if not bits:
-        print("8-bit and 4-bit bases need bitsandbytes, which is not installed: left out")
+    for name, reason in lacking.items():
+        print(f"{name}: left out: {reason}")
     if {"full fine-tuning", "LoRA"} <= results.keys():
         full, lora = results["full fine-tuning"], results["LoRA"]
         print(
@@ -236,6 +241,15 @@ def main() -> None:
             f"of {len(results)} methods {least} takes the least memory, "
             f"{results[least]['peak_gib']:.2f} GiB, at {results[least]['step_cpu_s']:.2f} s a step"
         )
+
+
+def needs() -> dict[str, str]:
+    """What some methods lack here; empty for what they do not."""
+    import torch
+
+    bits = "" if find_spec("bitsandbytes") else "bitsandbytes is not installed"
+    vnni = "" if torch.cpu._is_vnni_supported() else "the processor has no AVX512-VNNI"
+    return dict.fromkeys(BITS, bits) | {INT8: vnni}
 
 
 def held(file: Path | None) -> dict[str, Any]:

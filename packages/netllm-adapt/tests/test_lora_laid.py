@@ -7,7 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from netllm_adapt import add_lora, load_backbone
+from netllm_adapt.lora import _frozen as frozen_products
 from netllm_adapt.lora import _laid as laid
+from netllm_adapt.lora._kept import forget
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.skipif(
@@ -41,11 +43,11 @@ def test_products_are_those_of_plain_weights(
     near: Any = {"rtol": 2e-2, "atol": 5e-2} if dtype == torch.bfloat16 else {}
     for found, right in (
         (
-            laid.linear(x, weight, bias),
+            frozen_products.linear(x, weight, bias),
             F.linear(x.double(), wide, None if bias is None else bias.double()),
         ),
-        (laid.turned_linear(dy, weight), dy.double() @ wide),
-        (laid.turned_linear(dy, weight, plus), dy.double() @ wide + plus.double()),
+        (frozen_products.turned_linear(dy, weight), dy.double() @ wide),
+        (frozen_products.turned_linear(dy, weight, plus), dy.double() @ wide + plus.double()),
     ):
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), right, **(near or {"rtol": 1e-5, "atol": 1e-5}))
@@ -59,10 +61,10 @@ def test_a_long_pass_keeps_nothing_and_gives_the_same(
     if not laid.can_lay_out(dtype):
         pytest.skip(f"no layouts of {dtype} here")
     weight, x, dy = frozen(dtype=dtype), *(torch.randn(20, n).to(dtype) for n in (33, 48))
-    short = laid.linear(x, weight, None), laid.turned_linear(dy, weight, x)
-    laid.forget(weight)
+    short = frozen_products.linear(x, weight, None), frozen_products.turned_linear(dy, weight, x)
+    forget(weight)
     monkeypatch.setattr(laid, "_ROWS", 19)
-    long = laid.linear(x, weight, None), laid.turned_linear(dy, weight, x)
+    long = frozen_products.linear(x, weight, None), frozen_products.turned_linear(dy, weight, x)
     assert kept(weight) == 0
     rounding = 0 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(long, short, rtol=rounding, atol=rounding)
@@ -72,8 +74,8 @@ def test_of_frozen_layers_only_float32_weights_are_kept() -> None:
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
         weight, x, dy = frozen(dtype=dtype), *(torch.randn(5, n).to(dtype) for n in (33, 48))
-        y = laid.linear(x, weight, None, adapted=False)
-        dx = laid.turned_linear(dy, weight, x, adapted=False)
+        y = frozen_products.linear(x, weight, None, adapted=False)
+        dx = frozen_products.turned_linear(dy, weight, x, adapted=False)
         torch.testing.assert_close(y, F.linear(x, weight))
         torch.testing.assert_close(dx, torch.addmm(x, dy, weight))
         found[dtype] = kept(weight)
@@ -84,18 +86,20 @@ def test_no_more_memory_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) ->
     first, second = frozen(), frozen()
     monkeypatch.setattr(laid, "_BYTES", laid._kept_bytes() + first.nbytes)
     x = torch.randn(3, 33)
-    assert torch.equal(laid.linear(x, first, None), laid.linear(x, second, None))
+    assert torch.equal(
+        frozen_products.linear(x, first, None), frozen_products.linear(x, second, None)
+    )
     assert (kept(first), kept(second)) == (1, 0)
 
 
 def test_layouts_follow_the_weight_and_go_with_it() -> None:
     weight, x = frozen(), torch.randn(5, 33)
-    before = laid.linear(x, weight, None)
+    before = frozen_products.linear(x, weight, None)
     with torch.no_grad():
         weight.mul_(2)
-    torch.testing.assert_close(laid.linear(x, weight, None), 2 * before)
+    torch.testing.assert_close(frozen_products.linear(x, weight, None), 2 * before)
     weight.data = weight.data / 2
-    torch.testing.assert_close(laid.linear(x, weight, None), before)
+    torch.testing.assert_close(frozen_products.linear(x, weight, None), before)
     held = laid._kept_bytes()
     size = weight.nbytes
     del weight
@@ -105,7 +109,7 @@ def test_layouts_follow_the_weight_and_go_with_it() -> None:
 
 def test_weights_that_learn_are_never_laid_out() -> None:
     weight = frozen().requires_grad_()
-    laid.linear(torch.randn(5, 33), weight, None)
+    frozen_products.linear(torch.randn(5, 33), weight, None)
     assert kept(weight) == 0
 
 

@@ -272,3 +272,29 @@ def test_a_policy_decides_for_its_batch_and_begins_anew_at_reset(tmp_path: Path)
     policy.reset(0)
     assert first.shape == (3,)
     assert (policy.act(observation) == first).all()
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI here")
+def test_products_in_int8_learn_and_leave_decisions_exact(tmp_path: Path) -> None:
+    learned = {}
+    for products in (None, "int8"):
+        out = tmp_path / str(products)
+        model = fit(make_model(), EPISODES, recipe=recipe(products=products, steps=40), out=out)
+        learned[products] = weights(out / "best")
+        losses = [line["loss"] for line in read_log(out) if "loss" in line]
+        assert losses[-1] < 0.9 * losses[0]
+        before = accuracy(model)
+        with library_training():
+            assert accuracy(model) == before
+    assert learned[None] != learned["int8"]
+
+
+def test_products_in_int8_are_refused_where_they_do_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`products` must be None with `quantise`, got 'int8'"):
+        recipe(products="int8", quantise="nf4")
+    model = make_model()
+    for weight in model.backbone.parameters():
+        weight.requires_grad_(True)
+    with pytest.raises(ValueError, match="`products` must be None for 'tiny-random-llama'"):
+        fit(model, EPISODES, recipe=recipe(products="int8"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

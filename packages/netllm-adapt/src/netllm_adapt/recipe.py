@@ -42,6 +42,8 @@ class Recipe:
     """The backbone's type: bfloat16, float16 or float32."""
     quantise: Literal["nf4", "int8"] | None = None
     """Keep the backbone's linear layers in `nf4` or `int8` (extra `quantised`)."""
+    products: Literal["int8"] | None = None
+    """Round products with frozen weights to `int8` while training: faster where CPUs have VNNI."""
     window: int = 20
     """Steps that a token may look back, its own included."""
     segment: int = 384
@@ -77,6 +79,11 @@ class Recipe:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
         self._require("average", 0 <= self.average < 1, "in [0, 1)")
+        if self.products is not None and self.quantise is not None:
+            raise ValueError(
+                f"Recipe: `products` must be None with `quantise`, got {self.products!r}: packed "
+                "weights are made whole for every pass. Choose one of the two."
+            )
         if self.layers is not None:
             self._require("layers", self.layers >= 1, "at least 1")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,6 +18,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.adapted import Adapted
+from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.pool import Episode, digest
 from netllm_adapt.predictor import Examples, Predictor
@@ -115,8 +117,9 @@ class _Trainer:
         learned = sum(map(self.rows.weight, drawn))
         for some in self._micro_batches(drawn):
             batch = self.rows.batch(some).to(self.accelerator.device)
-            loss: Tensor = self.wrapped(batch).sum() / learned
-            self.accelerator.backward(loss * self.accelerator.num_processes)
+            with int8_products() if self.recipe.products == "int8" else nullcontext():
+                loss: Tensor = self.wrapped(batch).sum() / learned
+                self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
         self.accelerator.clip_grad_norm_(trained(self.model).values(), self.recipe.clip)
         self.optimizer.step()
@@ -247,6 +250,8 @@ def _fit(
     inputs: Mapping[str, Any],
 ) -> M:
     accelerator = Accelerator()
+    if recipe.products == "int8":
+        _check_products(model, accelerator.device)
     settings = {"recipe": asdict(recipe), "spec": asdict(model.spec), "inputs": inputs}
     folder = RunFolder(
         out,
@@ -268,6 +273,19 @@ def _fit(
         best.save_pretrained(out / "best")
     accelerator.wait_for_everyone()
     return best
+
+
+def _check_products(model: Adapted, device: torch.device) -> None:
+    """Nothing, if products with the backbone's frozen weights can be in int8.
+
+    Raises:
+        ValueError: If there are none, or not here.
+    """
+    if all(weight.requires_grad for weight in model.backbone.parameters()):
+        raise ValueError(
+            f"Recipe: `products` must be None for {model.spec.name!r}: its weights are trained."
+        )
+    check_int8(device.type)
 
 
 def _loop(

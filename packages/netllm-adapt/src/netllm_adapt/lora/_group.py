@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netllm_adapt.lora._backends import TORCH, Backend, backend_for
-from netllm_adapt.lora._laid import linear, turned_linear
+from netllm_adapt.lora._frozen import linears, turned_linear
 from netllm_adapt.lora._torch import as_type, grad_b, grad_small, matrix
 
 
@@ -25,20 +25,18 @@ def forward(
     scales: Sequence[float],
 ) -> tuple[list[Tensor], Tensor]:
     """The output of every layer, and S of all: (rows of x, sum of ranks)."""
-    layers = zip(weights, biases, shrinks, expands, scales, strict=True)
     own = _own_backends(x, weights, shrinks)
     if own is not None:
+        layers = zip(weights, biases, shrinks, expands, scales, strict=True)
         pairs = [way.forward(x, *layer, 0.0, None) for way, layer in zip(own, layers, strict=True)]
         return [y for y, _ in pairs], torch.cat([small for _, small in pairs], dim=1)
     rows = matrix(x)
     small = F.linear(rows, _stacked(shrinks, x.dtype))
-    outputs = []
-    for part, (weight, bias, _, b, scale) in zip(_split(small, shrinks), layers, strict=True):
-        y = linear(rows, weight, bias, adapted=part.shape[1] > 0)
+    outputs = linears(rows, weights, biases, adapted=[len(a) > 0 for a in shrinks])
+    for y, part, b, scale in zip(outputs, _split(small, shrinks), expands, scales, strict=True):
         if part.shape[1]:
             y.addmm_(part.mul_(scale) if scale != 1 else part, as_type(b, x.dtype).t())
-        outputs.append(y.view(*x.shape[:-1], len(weight)))
-    return outputs, small
+    return [y.view(*x.shape[:-1], y.shape[1]) for y in outputs], small
 
 
 def backward(

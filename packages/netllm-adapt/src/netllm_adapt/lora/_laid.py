@@ -1,4 +1,4 @@
-"""Products with frozen weights, which oneDNN reads in a layout of its own.
+"""Frozen weights in oneDNN's own layout.
 
 torch lays a bfloat16 weight out anew at every product, and leaves float32 to another library, which
 takes twice the time on some processors. Here a frozen parameter is laid out once for each pass, and
@@ -10,52 +10,21 @@ not, and for bfloat16 ones torch computes the same (bit by bit where it was trie
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch import Tensor
+
+from netllm_adapt.lora._kept import Kept, is_frozen
 
 _ROWS = 2048
 """Rows of the longest pass that keeps what it laid out."""
 _BYTES = 2**31
 """What is kept takes at most so much memory."""
 
-
-def linear(
-    x: Float[Tensor, "row inputs"],
-    weight: Float[Tensor, "outputs inputs"],
-    bias: Tensor | None,
-    *,
-    adapted: bool = True,
-) -> Float[Tensor, "row outputs"]:
-    """``x·Wᵀ + bias``; without autograd.
-
-    Args:
-        x: what passes.
-        weight: of a layer.
-        bias: of the layer.
-        adapted: whether it has low-rank matrices. In bfloat16 a layout gains little, for the
-            weight's memory again: too much for all layers of a model.
-    """
-    laid = _layout(weight, x, adapted, turned=False)
-    return F.linear(x, weight, bias) if laid is None else product(x, laid, bias)
-
-
-def turned_linear(
-    dy: Float[Tensor, "row outputs"],
-    weight: Float[Tensor, "outputs inputs"],
-    plus: Float[Tensor, "row inputs"] | None = None,
-    *,
-    adapted: bool = True,
-) -> Float[Tensor, "row inputs"]:
-    """``dY·W``, and `plus` if there is one; without autograd. See `linear`."""
-    laid = _layout(weight, dy, adapted, turned=True)
-    if laid is None:
-        return dy @ weight if plus is None else torch.addmm(plus, dy, weight)
-    return product(dy, laid, None) if plus is None else product_with(dy, plus, laid, None, "add")
+_kept: dict[bool, Kept[Tensor]] = {turned: Kept() for turned in (False, True)}
+"""Of parameters, and of their transposed."""
 
 
 def product(x: Tensor, laid: Tensor, bias: Tensor | None) -> Tensor:
@@ -87,48 +56,35 @@ def can_lay_out(dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-def forget(weight: Tensor) -> None:
-    """Drop the layouts of a weight that changes in a way that torch does not count (`.data`)."""
-    for part in _kept.values():
-        part.pop(weight, None)
+def layout_for(
+    x: Float[Tensor, "row _"],
+    weight: Float[Tensor, "outputs inputs"],
+    *,
+    adapted: bool,
+    turned: bool,
+) -> Tensor | None:
+    """How a product of ``x`` is to read a frozen weight, or its transposed; None if as it is.
 
-
-class _Kept(NamedTuple):
-    state: tuple[int, int]
-    laid: Tensor
-
-
-_kept: dict[bool, Any] = {turned: WeakTensorKeyDictionary() for turned in (False, True)}
-"""Of parameters, and of their transposed."""
-
-
-def _layout(weight: Tensor, x: Tensor, adapted: bool, *, turned: bool) -> Tensor | None:
-    """How the product of ``x`` is to read a frozen weight; None if as it is."""
+    Args:
+        x: what passes.
+        weight: of a layer.
+        adapted: whether it has low-rank matrices. In bfloat16 a layout gains little, for the
+            weight's memory again: too much for all layers of a model.
+        turned: for the product with the transposed.
+    """
     wide, short = weight.dtype == torch.float32, len(x) <= _ROWS
-    if not (_is_frozen(weight) and x.dtype == weight.dtype and (wide or (adapted and short))):
+    if not (is_frozen(weight) and can_lay_out(weight.dtype) and x.dtype == weight.dtype):
         return None
-    state = weight.data_ptr(), 0 if weight.is_inference() else weight._version
-    kept: _Kept | None = _kept[turned].get(weight)
-    if kept is not None and kept.state == state:
-        return kept.laid
-    _kept[turned].pop(weight, None)
+    if not (wide or (adapted and short)):
+        return None
+    if (found := _kept[turned].get(weight)) is not None:
+        return found
     keep = short and _kept_bytes() + weight.nbytes <= _BYTES
     if not (keep or wide):
         return None
     laid = lay_out(weight.t().contiguous() if turned else weight)
-    if keep:
-        _kept[turned][weight] = _Kept(state, laid)
-    return laid
-
-
-def _is_frozen(weight: Tensor) -> bool:
-    return (
-        isinstance(weight, nn.Parameter)
-        and not weight.requires_grad
-        and weight.device.type == "cpu"
-        and can_lay_out(weight.dtype)
-    )
+    return _kept[turned].keep(weight, laid) if keep else laid
 
 
 def _kept_bytes() -> int:
-    return sum(weight.nbytes for part in _kept.values() for weight in part)
+    return sum(part.nbytes for part in _kept.values())

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from netllm_adapt.lora._check import check, check_input
-from netllm_adapt.lora._laid import forget
+from netllm_adapt.lora._kept import forget
 from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
 from netllm_adapt.lora._packed import Weight

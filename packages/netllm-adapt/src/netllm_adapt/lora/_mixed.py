@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from netllm_adapt.lora import _mixed_triton as kernels
 from netllm_adapt.lora._check import check
 from netllm_adapt.lora._dropout import draw_seed
-from netllm_adapt.lora._laid import linear, turned_linear
+from netllm_adapt.lora._frozen import linear, turned_linear
 from netllm_adapt.lora._op import autocast
 from netllm_adapt.lora._packed import Packed, Weight, whole
 from netllm_adapt.lora._torch import (

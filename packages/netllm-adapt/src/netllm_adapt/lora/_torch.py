@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netllm_adapt.lora._dropout import draw_mask, masked
-from netllm_adapt.lora._laid import linear, turned_linear
+from netllm_adapt.lora._frozen import linear, turned_linear
 
 
 def forward(

@@ -1,0 +1,99 @@
+"""Products with frozen weights in 8 bits, for training on processors that multiply such fast.
+
+Both factors are rounded: each row of what passes, and each output of the weight (for gradients,
+each input), to 255 steps of its own size; sums are exact, results come in the dtype of what passes.
+The low-rank matrices, their gradients and everything between the products stay as they are.
+
+Source: SwitchBack (Wortsman et al., NeurIPS 2023), which also takes int8 for the outputs and the
+gradients of inputs, and not for those of weights: here weights have none. Scales by rows and
+columns, as in LLM.int8 (Dettmers et al., NeurIPS 2022), section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int8
+from torch import Tensor
+
+from netllm_adapt.lora._kept import Kept, is_frozen
+
+_STEPS = 127
+_on: ContextVar[bool] = ContextVar("netllm_int8_products", default=False)
+
+
+class Rounded(NamedTuple):
+    """A matrix in 8 bits: ``numbers·scale``."""
+
+    numbers: Int8[Tensor, "row width"]
+    scale: Float[Tensor, "row 1"]
+
+
+_kept: dict[bool, Kept[Rounded]] = {turned: Kept() for turned in (False, True)}
+"""Of parameters by outputs, and by inputs."""
+
+
+@contextmanager
+def int8_products() -> Iterator[None]:
+    """Compute products with frozen weights in int8 in this context, both passes.
+
+    Two rounded copies of each weight, a byte per number, are kept as long as the weight lives.
+
+    Raises:
+        ValueError: If this processor has no fast ones.
+    """
+    check_int8()
+    token = _on.set(True)
+    try:
+        yield
+    finally:
+        _on.reset(token)
+
+
+def check_int8(device: str = "cpu") -> None:
+    """Nothing, if a device multiplies int8 faster than bfloat16 here.
+
+    Raises:
+        ValueError: If not.
+    """
+    if device != "cpu":
+        raise ValueError(f"Products in int8 are for CPUs, got {device!r}. Leave them out.")
+    if not (torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()):
+        raise ValueError(
+            "Products in int8 need a processor with AVX512-VNNI and torch with oneDNN; here is "
+            f"{torch.backends.cpu.get_cpu_capability()} without. Leave them out."
+        )
+
+
+def rounded_for(
+    x: Float[Tensor, "row _"], weight: Float[Tensor, "outputs inputs"], *, turned: bool
+) -> Rounded | None:
+    """The weight, or its transposed, for a product of ``x`` in int8; None if it is not for such."""
+    if not (_on.get() and is_frozen(weight) and x.dtype == weight.dtype):
+        return None
+    if (found := _kept[turned].get(weight)) is not None:
+        return found
+    whole = weight.detach()
+    return _kept[turned].keep(weight, rounded(whole.t().contiguous() if turned else whole))
+
+
+def rounded(x: Float[Tensor, "row width"]) -> Rounded:
+    """Each row in steps of its largest number's 127th."""
+    wide = x.to(torch.float32, copy=True)
+    # In half the time of absolute values, which take memory of their own.
+    scale = torch.maximum(wide.amax(1, keepdim=True), wide.amin(1, keepdim=True).neg_())
+    scale = scale.div_(_STEPS).clamp_(min=torch.finfo(torch.float32).tiny)
+    return Rounded(wide.mul_(1 / scale).round_().to(torch.int8), scale)
+
+
+def product(
+    x: Rounded, weight: Rounded, plus: Tensor | None, dtype: torch.dtype
+) -> Float[Tensor, "row outputs"]:
+    """``x·Wᵀ``, and `plus` if there is one."""
+    y = torch._int_mm(x.numbers, weight.numbers.t()).float()
+    y.mul_(x.scale).mul_(weight.scale[:, 0])
+    return (y if plus is None else y.add_(plus)).to(dtype)
