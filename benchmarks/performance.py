@@ -2,8 +2,9 @@
 
     python benchmarks/performance.py [--results DIR] [--readme] [--json FILE]
 
-Measures nothing: it reads what the named commands wrote with `--json`. `--readme` puts the table
-between the marks in README.md.
+Measures nothing: it reads what the named commands wrote with `--json`. Each folder inside DIR holds
+results of another machine, and is a column by its name. `--readme` puts the table between the marks
+in README.md.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Row:
             return f"≥ {self.least:g}{self.unit}"
         return "" if self.most is None else f"≤ {self.most:g}{self.unit}"
 
+    def told(self, value: float) -> str:
+        """The figure as the table shows it."""
+        return f"{value:.2f}{self.unit}" + ("" if self.meets(value) else ", missed")
+
     def meets(self, value: float) -> bool:
         """By the digits that are shown."""
         shown = float(f"{value:.2f}")
@@ -49,8 +54,8 @@ def speedup(pair: str, which: str = "mean") -> Callable[[dict[str, Any]], float]
     return lambda d: d["summary"][f"{pair}, peft"]["both"][which]
 
 
-def trained(backbone: str, which: str) -> Callable[[dict[str, Any]], float]:
-    return lambda d: d["backbones"][backbone][which]
+def trained(backbone: str, which: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda d: d["backbones"][backbone].get(which)
 
 
 def against_full(figure: str) -> Callable[[dict[str, Any]], float]:
@@ -117,6 +122,11 @@ ROWS = (
         "adapt_throughput",
         trained(BIG, "same_dtype"),
         1.4,
+    ),
+    Row(
+        "… in total with products in int8, which round what is learned from",
+        "adapt_throughput",
+        trained(BIG, "total_int8"),
     ),
     Row("… in total with a 4x256 Llama", "adapt_throughput", trained(SMALL, "total"), 3),
     Row(
@@ -189,12 +199,30 @@ def measured(results: Path) -> Iterator[tuple[Row, float]]:
                 yield row, value
 
 
+def others(results: Path) -> list[Path]:
+    """The folders of other machines."""
+    return sorted(path for path in results.iterdir() if path.is_dir())
+
+
 def table(results: Path) -> str:
-    lines = ["| what | goal | here | `python benchmarks/…` |", "|---|---:|---:|---|"]
-    for row, value in measured(results):
-        shown = f"{value:.2f}{row.unit}" + ("" if row.meets(value) else ", missed")
-        lines.append(f"| {row.what} | {row.goal} | {shown} | `{row.script}.py` |")
-    return "\n".join([*lines, "", *notes(results)])
+    folders = [results, *others(results)]
+    figures = [{row: row.told(value) for row, value in measured(f)} for f in folders]
+    names = ["here", *(folder.name for folder in folders[1:])]
+    lines = [
+        f"| what | goal | {' | '.join(names)} | `python benchmarks/…` |",
+        "|---|---:|" + "---:|" * len(names) + "---|",
+    ]
+    for row in ROWS:
+        shown = [found.get(row, "") for found in figures]
+        if any(shown):
+            cells = " | ".join(shown)
+            lines.append(f"| {row.what} | {row.goal} | {cells} | `{row.script}.py` |")
+    told = [*notes(results)]
+    for folder in folders[1:]:
+        if (path := folder / "adapt_throughput.json").exists():
+            of = of_training(json.loads(path.read_text(encoding="utf-8")))
+            told += [f"- {folder.name}: {note.removeprefix('- ')}" for note in of]
+    return "\n".join([*lines, "", *told])
 
 
 def notes(results: Path) -> Iterator[str]:
@@ -214,7 +242,11 @@ def of_training(document: dict[str, Any]) -> Iterator[str]:
         parts = ", ".join(f"{part} {share:.0%}" for part, share in result["shares"].items())
         yield f"- Where the time of training {backbone} goes in the end: {parts}."
     at = document["machine"]
-    yield f"- Training on {at['cpu']}, {at['threads']} thread, torch {at['torch']}."
+    speed = ", ".join(
+        f"{dtype} {rate:.0f}" for dtype, rate in document.get("gflops_of_a_product", {}).items()
+    )
+    large = f"; GFLOP/s of one large product: {speed}" if speed else ""
+    yield f"- Training on {at['cpu']}, {at['threads']} thread, torch {at['torch']}{large}."
 
 
 def of_methods(document: dict[str, Any]) -> Iterator[str]:
@@ -273,8 +305,11 @@ def main() -> None:
             for row, value in measured(args.results)
         ]
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    rows = [(row, value) for row, value in measured(args.results) if row.goal]
-    print(f"{sum(row.meets(value) for row, value in rows)} of {len(rows)} goals are met")
+    for folder in [*others(args.results), args.results]:
+        rows = [(row, value) for row, value in measured(folder) if row.goal]
+        where = "" if folder == args.results else f" in {folder.name}"
+        met = sum(row.meets(value) for row, value in rows)
+        print(f"{met} of {len(rows)} goals are met{where}")
 
 
 if __name__ == "__main__":

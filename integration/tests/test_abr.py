@@ -10,6 +10,7 @@ import time
 import netllm
 import numpy as np
 import pytest
+import torch
 from netllm.abr import ABR, fields
 from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
 from netllm_sims.abr import setting
@@ -274,6 +275,20 @@ def test_a_quantisation_that_cannot_be_is_one_message(netllm, pool, tmp_path):
     assert (code, "`quantise` must be None for 'scratch-16x" in err) == (2, True), err
     code, _, err = netllm(*command, "--quantise", "nf5")
     assert (code, "nf5" in err, "int8" in err) == (2, True, True), err
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI here")
+def test_products_in_int8_adapt_the_same_checkpoint(netllm, pool, tmp_path):
+    command = ("adapt", "abr", "--pool", pool.path, *FLAGS, "--products", "int8", "--validation", 2)
+    out = tmp_path / "run"
+    code, _, err = netllm(*command, "--backbone", "tiny-random", "--out", out)
+    assert code == 0, err
+    assert json.loads((out / "settings.json").read_text())["recipe"]["products"] == "int8"
+    test = ("test", "abr", "--checkpoint", out, "--setting", "synthetic", "--episodes", "2")
+    code, _, err = netllm(*test)
+    assert code == 0, err
+    code, _, err = netllm(*command, "--backbone", "scratch", "--out", tmp_path / "scratch")
+    assert (code, "`products` must be None for 'scratch-" in err) == (2, True), err
 
 
 def test_a_recipe_with_an_unknown_field_is_refused_with_the_nearest(netllm, pool, tmp_path):

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
@@ -281,9 +281,10 @@ def _check_products(model: Adapted, device: torch.device) -> None:
     Raises:
         ValueError: If there are none, or not here.
     """
-    if all(weight.requires_grad for weight in model.backbone.parameters()):
+    layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
+    if all(layer.weight.requires_grad for layer in layers):
         raise ValueError(
-            f"Recipe: `products` must be None for {model.spec.name!r}: its weights are trained."
+            f"Recipe: `products` must be None for {model.spec.name!r}: no linear layer is frozen."
         )
     check_int8(device.type)
 
