@@ -219,9 +219,7 @@ def table(results: Path) -> str:
             lines.append(f"| {row.what} | {row.goal} | {cells} | `{row.script}.py` |")
     told = [*notes(results)]
     for folder in folders[1:]:
-        if (path := folder / "adapt_throughput.json").exists():
-            of = of_training(json.loads(path.read_text(encoding="utf-8")))
-            told += [f"- {folder.name}: {note.removeprefix('- ')}" for note in of]
+        told += [f"- {folder.name}: {note.removeprefix('- ')}" for note in notes(folder)]
     return "\n".join([*lines, "", *told])
 
 
@@ -251,15 +249,18 @@ def of_training(document: dict[str, Any]) -> Iterator[str]:
 
 def of_methods(document: dict[str, Any]) -> Iterator[str]:
     """What each way to adapt costs, and what it reaches."""
+    of = document["quality"]
+    seeds = of.get("seeds", 1)
     told = "; ".join(
         f"{name} {row['share']:.2%}, {row['peak_gib']:.2f} GiB, {row['step_cpu_s']:.2f} s, "
         f"{row['qoe']:.3f}"
+        + (f" ({', '.join(f'{qoe:.3f}' for qoe in row['qoe_of_seeds'])})" if seeds > 1 else "")
         for name, row in document["methods"].items()
     )
-    of = document["quality"]
+    each = f", mean of {seeds} seeds (each)" if seeds > 1 else ""
     yield (
         "- Trainable share, peak memory, CPU time per step, and QoE with "
-        f"{of['layers']} blocks after {of['steps']} steps: {told}."
+        f"{of['layers']} blocks after {of['steps']} steps{each}: {told}."
     )
 
 
@@ -283,6 +284,7 @@ def of_answers(document: dict[str, Any]) -> Iterator[str]:
 NOTES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "adapt_throughput": of_training,
     "adaptation_cost": of_methods,
+    "adaptation_cost-int8": of_methods,
     "vp_answers": of_answers,
 }
 

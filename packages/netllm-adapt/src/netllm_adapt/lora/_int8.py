@@ -64,8 +64,8 @@ def check_int8(device: str = "cpu") -> None:
         raise ValueError(f"Products in int8 are for CPUs, got {device!r}. Leave them out.")
     if not (torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()):
         raise ValueError(
-            "Products in int8 need a processor with AVX512-VNNI and torch with oneDNN; here is "
-            f"{torch.backends.cpu.get_cpu_capability()} without. Leave them out."
+            "Products in int8 need a processor with AVX512-VNNI and torch with oneDNN; this one "
+            f"has {torch.backends.cpu.get_cpu_capability()} alone. Leave them out."
         )
 
 
