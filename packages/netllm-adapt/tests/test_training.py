@@ -21,6 +21,7 @@ from netllm_adapt.segments import collate, plan
 from netllm_adapt.training import order
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
+VNNI = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI here")
 EPISODES = [make_episode(12, seed) for seed in range(8)]
 
 
@@ -95,10 +96,12 @@ def test_training_learns_the_task(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, average: float) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"average": 0.0}, {"average": 0.9}, pytest.param({"products": "int8"}, marks=VNNI)]
+)
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, changes: dict[str, object]) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    settings = recipe(lora_dropout=0.1, average=average)
+    settings = recipe(lora_dropout=0.1, **changes)
     fit(make_model(), EPISODES, recipe=settings, out=whole)
 
     class Killed(Exception):
@@ -274,7 +277,7 @@ def test_a_policy_decides_for_its_batch_and_begins_anew_at_reset(tmp_path: Path)
     assert (policy.act(observation) == first).all()
 
 
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI here")
+@VNNI
 def test_products_in_int8_learn_and_leave_decisions_exact(tmp_path: Path) -> None:
     learned = {}
     for products in (None, "int8"):
