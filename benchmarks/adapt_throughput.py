@@ -35,7 +35,7 @@ from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
 from netllm_adapt._lean_grad import Attend, Gated, NormOfSum
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.lean_training import library_training
-from netllm_adapt.lora import check_int8, int8_products
+from netllm_adapt.lora import has_int8, int8_products
 from netllm_adapt.segments import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
@@ -247,16 +247,6 @@ def measure(
     return rates, shares(learners[WAYS[-1].name])
 
 
-def has_int8() -> bool:
-    """Whether the processor has fast products in int8; says so if not."""
-    try:
-        check_int8()
-    except ValueError as error:
-        print(error)
-        return False
-    return True
-
-
 def compare_fused(backbone: str, decisions: int, rounds: int) -> dict[str, Any]:
     """What `fuse` changes, by dtype and targets."""
     found = {}
@@ -307,6 +297,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if not has_int8():
+        print(f"{INT8.name}: left out: the processor has no AVX512-VNNI")
     size = (2 * WINDOW, 1) if args.quick else (8 * EPISODE, 3)
     results: dict[str, Any] = {}
     for backbone in (args.backbone, SMALL):

@@ -258,10 +258,10 @@ def spread(values: list[float]) -> str:
 
 def needs() -> dict[str, str]:
     """What some methods lack here; empty for what they do not."""
-    import torch
+    from netllm_adapt.lora import has_int8
 
     bits = "" if find_spec("bitsandbytes") else "bitsandbytes is not installed"
-    vnni = "" if torch.cpu._is_vnni_supported() else "the processor has no AVX512-VNNI"
+    vnni = "" if has_int8() else "the processor has no AVX512-VNNI"
     return dict.fromkeys(BITS, bits) | {INT8: vnni}
 
 

@@ -10,9 +10,9 @@ import time
 import netllm
 import numpy as np
 import pytest
-import torch
 from netllm.abr import ABR, fields
 from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
+from netllm_adapt.lora import has_int8
 from netllm_sims.abr import setting
 
 TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
@@ -277,7 +277,7 @@ def test_a_quantisation_that_cannot_be_is_one_message(netllm, pool, tmp_path):
     assert (code, "nf5" in err, "int8" in err) == (2, True, True), err
 
 
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI here")
+@pytest.mark.skipif(not has_int8(), reason="no AVX512-VNNI here")
 def test_products_in_int8_adapt_the_same_checkpoint(netllm, pool, tmp_path):
     command = ("adapt", "abr", "--pool", pool.path, *FLAGS, "--products", "int8", "--validation", 2)
     out = tmp_path / "run"

@@ -9,14 +9,11 @@ import torch.nn.functional as F
 from netllm_adapt import add_lora, load_backbone
 from netllm_adapt.lora import _frozen as frozen_products
 from netllm_adapt.lora import _int8 as int8
-from netllm_adapt.lora import check_int8, int8_products, lora_linear, lora_linear_grouped
+from netllm_adapt.lora import check_int8, has_int8, int8_products, lora_linear, lora_linear_grouped
 from netllm_adapt.lora._kept import forget
 from torch import Tensor, nn
 
-needs_vnni = pytest.mark.skipif(
-    not (torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()),
-    reason="this processor has no AVX512-VNNI",
-)
+needs_vnni = pytest.mark.skipif(not has_int8(), reason="this processor has no AVX512-VNNI")
 STEP = 1 / 127
 """The largest number of a row is so many steps."""
 

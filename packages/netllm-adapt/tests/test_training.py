@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, fit, load_backbone
 from netllm_adapt.lean_training import library_training
+from netllm_adapt.lora import has_int8
 from netllm_adapt.pool import Episode
 from netllm_adapt.run import RunFolder, read_log
 from netllm_adapt.segments import collate, plan
 from netllm_adapt.training import order
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
-VNNI = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no AVX512-VNNI here")
+VNNI = pytest.mark.skipif(not has_int8(), reason="no AVX512-VNNI here")
 EPISODES = [make_episode(12, seed) for seed in range(8)]
 
 

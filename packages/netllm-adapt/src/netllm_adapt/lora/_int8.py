@@ -54,6 +54,11 @@ def int8_products() -> Iterator[None]:
         _on.reset(token)
 
 
+def has_int8() -> bool:
+    """Whether this processor multiplies int8 faster than bfloat16, and torch lets it."""
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()
+
+
 def check_int8(device: str = "cpu") -> None:
     """Nothing, if a device multiplies int8 faster than bfloat16 here.
 
@@ -62,7 +67,7 @@ def check_int8(device: str = "cpu") -> None:
     """
     if device != "cpu":
         raise ValueError(f"Products in int8 are for CPUs, got {device!r}. Leave them out.")
-    if not (torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()):
+    if not has_int8():
         raise ValueError(
             "Products in int8 need a processor with AVX512-VNNI and torch with oneDNN; this one "
             f"has {torch.backends.cpu.get_cpu_capability()} alone. Leave them out."
