@@ -6,9 +6,12 @@ from dataclasses import replace
 import netllm
 import numpy as np
 import pytest
+from matplotlib.pyplot import imsave
 from netllm.vp import VP, Extended
 from netllm.vp_windows import Sight, Windows
 from netllm_adapt import Predictor, Recipe
+from netllm_baselines.vp import TRACKSaliency
+from netllm_baselines.vp.weights_file import Weights, shipped
 from netllm_sims.vp import rollout, setting, wrap_deg
 from netllm_sims.vp.geometry import mirrored, to_yaw_pitch, turned
 
@@ -166,8 +169,47 @@ def test_a_multimodal_model_sees_the_frame_on_display(netllm, tmp_path, monkeypa
     policy = Extended(model, place)
     answers = policy.act(observation)
     assert answers.shape == clip.future_deg.shape
+    assert_turned_alike(lambda here: Extended(model, here), tmp_path)
     elsewhere = policy.act({**observation, "video": np.repeat("synthetic/video60", len(clip))})
     assert not np.array_equal(answers, elsewhere)
+
+
+def test_saliency_sees_a_turned_world_turned(tmp_path):
+    weights = Weights.load(shipped("track-saliency-synthetic"), kind="track", train="")
+    there = replace(weights, meta=weights.meta | {"front_deg": 0.0})
+    assert_turned_alike(lambda here: TRACKSaliency(here, weights=there), tmp_path)
+
+
+def assert_turned_alike(build, folder):
+    """A policy that learned with the front at 0 answers alike in a world turned by 90°."""
+    answers = []
+    for turn in (0, 90):
+        here = own_world(folder / f"{turn}", turn)
+        clip = here.clips("test")[0]
+        seen = {
+            "viewport_deg": clip.history_deg,
+            "video": np.repeat(clip.video, len(clip)),
+            "time_s": clip.time_s,
+        }
+        answers.append(turned(build(here).act(seen), -turn))
+    np.testing.assert_allclose(wrap_deg(answers[1] - answers[0]), 0, atol=0.05)
+
+
+def own_world(folder, turn_deg):
+    """24 s of one viewer before frames with a spot, all turned about the vertical."""
+    (folder / "heads" / "film").mkdir(parents=True)
+    (folder / "frames" / "film").mkdir(parents=True)
+    heads = [f"{t / 5},{10 * np.sin(t / 9) + turn_deg},{5 * np.cos(t / 7)}" for t in range(120)]
+    text = "time,yaw,pitch\n" + "\n".join(heads) + "\n"
+    (folder / "heads" / "film" / "viewer.csv").write_text(text)
+    for number in range(120):
+        frame = np.full((64, 128, 3), 40, np.uint8)
+        frame[20:28, 60 + number % 20 : 70 + number % 20] = (250, 220, 30)
+        frame = np.roll(frame, turn_deg * 128 // 360, axis=1)
+        imsave(folder / "frames" / "film" / f"{number:06d}.png", frame)
+    return setting(
+        "default", trajectories=folder / "heads", frames=folder / "frames", front_deg=turn_deg
+    )
 
 
 def test_images_where_there_are_no_frames_are_refused(netllm, tmp_path):

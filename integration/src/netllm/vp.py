@@ -210,7 +210,8 @@ class Extended:
 
     Of a longer history the model reads the last points that it knows; of a longer horizon it
     predicts the rest from its own predictions. A multimodal model sees the frame on display at the
-    last known point. The world is turned so that its front lies where it did in training.
+    last known point. The world, frames too, is turned so that its front lies where it did in
+    training.
 
     Raises:
         ValueError: if the setting has another rate, see `check_rate`.
@@ -226,7 +227,7 @@ class Extended:
         self._horizon = setting.horizon
         self._turn_deg = model.task.get("front_deg", setting.front_deg) - setting.front_deg
         frames = model.task.get("frames")
-        self._sight = Sight(setting, frames) if frames else None
+        self._sight = Sight(setting, frames, turn_deg=self._turn_deg) if frames else None
 
     def reset(self, seed: int) -> None:
         """Nothing to begin."""

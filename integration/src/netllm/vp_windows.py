@@ -15,7 +15,7 @@ from netllm_sims.vp.geometry import mirrored
 if TYPE_CHECKING:
     from netllm_adapt import Recipe
     from netllm_adapt.predictor import Batch
-    from netllm_sims.vp import Clip, Setting
+    from netllm_sims.vp import Clip, Frames, Setting
 
 
 class Windows(Examples):
@@ -77,12 +77,15 @@ class Sight:
     Args:
         setting: has frames.
         settings: of `netllm_encoders.image.FrameFeatures`, as a checkpoint keeps them.
+        turn_deg: by which the world is turned before it is looked at.
 
     Raises:
         ValueError: if the setting has no frames.
     """
 
-    def __init__(self, setting: Setting, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, setting: Setting, settings: Mapping[str, Any], *, turn_deg: float = 0.0
+    ) -> None:
         from netllm_encoders.image import FrameFeatures
 
         if setting.frames is None and not setting.synthetic:
@@ -91,6 +94,8 @@ class Sight:
                 "Give a folder of them with --set frames=DIR, or adapt without --multimodal."
             )
         self._setting = setting
+        self._turn_deg = turn_deg
+        self._frames: dict[str, Frames] = {}
         options: dict[str, Any] = {  # JSON knows no tuples
             name: tuple(value) if isinstance(value, list) else value
             for name, value in settings.items()
@@ -105,17 +110,23 @@ class Sight:
 
     def prepare(self, videos: np.ndarray, times_s: np.ndarray) -> list[tuple[str, int]]:
         """Compute the features of frames that are not known yet; the keys of all, in order."""
-        frames = {video: self._setting.frames_of(video) for video in dict.fromkeys(videos)}
-        keys = []
-        for video, time_s in zip(videos, times_s, strict=True):
-            shown = frames[video]
-            assert shown is not None
-            keys.append((str(video), shown.index(float(time_s))))
+        keys = [
+            (str(video), self._frames_of(str(video)).index(float(time_s)))
+            for video, time_s in zip(videos, times_s, strict=True)
+        ]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        pictures = (frames[video].draw(index) for video, index in new)  # type: ignore[union-attr]
+        pictures = (self._frames_of(video).draw(index) for video, index in new)
         if new:
             self._known |= dict(zip(new, self._features(pictures), strict=True))
         return keys
+
+    def _frames_of(self, video: str) -> Frames:
+        """Opened once: to count a video file's frames takes a second."""
+        if video not in self._frames:
+            frames = self._setting.frames_of(video)
+            assert frames is not None
+            self._frames[video] = frames.turned(self._turn_deg)
+        return self._frames[video]
 
     def __call__(self, videos: np.ndarray, times_s: np.ndarray) -> np.ndarray:
         """The grids (window, row, column, channel) of the frames on display, never later ones."""

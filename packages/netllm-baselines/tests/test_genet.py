@@ -113,8 +113,11 @@ def test_missing_weights_are_named(synthetic, tmp_path, monkeypatch):
 
 def test_foreign_weights_are_refused(synthetic, tmp_path):
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match=r"must hold the array .*fc_bitrate"):
+    with pytest.raises(ValueError, match=r"must hold the weights of a GENET actor.*fc_bitrate"):
         Genet(synthetic, weights=tmp_path / "foreign.npz")
+    (tmp_path / "half.npz").write_bytes((tmp_path / "foreign.npz").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"half\.npz: must hold the weights of a GENET actor"):
+        Genet(synthetic, weights=tmp_path / "half.npz")
 
 
 def test_another_ladder_is_refused(weights):

@@ -115,6 +115,9 @@ def test_missing_and_foreign_weight_files_are_named(tmp_path: Path) -> None:
     np.savez(foreign, a=np.zeros(3))
     with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a PPO actor"):
         Actor.load(foreign)
+    foreign.write_bytes(foreign.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a PPO actor"):
+        Actor.load(foreign)
     foreign.write_text("no zip")
     with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a PPO actor"):
         Actor.load(foreign)

@@ -140,6 +140,15 @@ def test_mirror_images_mirror_head_and_map(synthetic):
     assert torch.equal(plain[2][1].flip(-1), mixed[2][1])
 
 
+def test_maps_of_a_turned_world_are_turned(synthetic):
+    seen = observed(synthetic, "test", 3)
+    plain, turned = (Maps(synthetic, before=1, after=0, turn_deg=turn) for turn in (0, 90))
+    for maps in (plain, turned):
+        maps.numbers(seen["video"], seen["time_s"])
+    quarter = COLUMNS // 4
+    assert np.allclose(np.roll(plain.known(), quarter, axis=2), turned.known(), atol=1e-5)
+
+
 def test_a_bright_spot_stands_out_where_it_is():
     frame = np.full((64, 128, 3), 40, np.uint8)
     frame[20:24, 100:104] = (250, 220, 30)

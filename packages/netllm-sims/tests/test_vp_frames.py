@@ -1,4 +1,5 @@
 import gc
+import shutil
 from dataclasses import replace
 
 import imageio.v2 as imageio
@@ -87,12 +88,34 @@ def test_missing_and_misnamed_frames_are_errors(config):
     (config.frames / "vtest" / "000007.png").unlink()
     with pytest.raises(ValueError, match=r"000008\.png: .*one after another, got 000006\.png"):
         config.frames_of("mine/vtest")
+    for number in range(1, 7):
+        (config.frames / "vtest" / f"{number:06d}.png").unlink()
+    with pytest.raises(ValueError, match=r"000008\.png: frames must be numbered from 0 or 1"):
+        config.frames_of("mine/vtest")
     (config.frames / "vtest" / "cover.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"cover\.png: a frame must be named by its number"):
         config.frames_of("mine/vtest")
     (config.frames / "vvalid").mkdir()
     with pytest.raises(ValueError, match=r"vvalid: must hold frames like 000001\.png"):
         config.frames_of("mine/vvalid")
+
+
+def test_frames_of_own_data_need_no_other_parts(config):
+    save(config.frames / "vtest", 120)
+    for part in ("train", "valid"):
+        shutil.rmtree(config.trajectories / part)
+    assert config.frames_of("mine/vtest").count == 120
+
+
+def test_turned_frames_show_the_front_where_it_was_turned_to(config):
+    save(config.frames / "vtest", 120)
+    frames = config.frames_of("mine/vtest")
+    frame = frames.draw(5).copy()
+    frame[1, 4] = 200  # 8 columns of 45°: yaw 22.5°
+    turned = replace(frames, draw=lambda _: frame).turned(-90)
+    assert turned.count == frames.count
+    assert turned.draw(5)[1, 2].tolist() == [200] * 3
+    assert frames.turned(360) is frames
 
 
 def test_an_unknown_video_lists_the_nearest(config):

@@ -56,7 +56,7 @@ def test_quaternions_vectors_angles_and_the_published_form_agree(tmp_path):
 def test_comments_blank_lines_quotes_milliseconds_and_other_columns_are_read(root):
     text = (
         '\ufeff# recorded by hand\n"time_ms", "frame", "yaw", "pitch"\r\n\r\n'
-        "0, 1, 10, 0\r\n200, 2, 20, 0\r\n# pause\r\n400, 3, 370, 0"
+        "0, 1, 10, 0\r\n200, , 20, 0\r\n# pause\r\n400, east, 370, 0"
     )
     (root / "v").mkdir(parents=True)
     (root / "v" / "u.csv").write_text(text, encoding="utf-8")
@@ -116,6 +116,7 @@ def test_both_sides_of_a_gap_are_resampled_on_their_own(root):
 
 BAD = {
     "time,yaw\n0,1\n": r":1: the header must name `time` and one of .*got time,yaw",
+    "time,yaw,pitch,yaw\n0,1,2,3\n": ":1: the header must name yaw once, got time,yaw,pitch,yaw",
     "yaw,pitch\n0,1\n": ":1: the header must name `time`",
     "": ":1: .* got an empty file",
     "time,yaw,pitch": ":1: .*at least one point, got none",
@@ -197,10 +198,17 @@ def test_a_damaged_zip_is_an_error_naming_the_file(root, tmp_path):
     archive = tmp_path / "mine.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.write(root / "a" / "u0.csv", "a/u0.csv")
-    content = bytearray(archive.read_bytes())
+    whole = archive.read_bytes()
+    content = bytearray(whole)
     content[60:400] = bytes(340)
     archive.write_bytes(content)
     with pytest.raises(ValueError, match=r"mine\.zip/a/u0\.csv: the zip archive is damaged here"):
+        load_trajectories(archive)
+    locked = bytearray(whole)
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        locked[whole.index(header) + flags] |= 1  # says that it is encrypted
+    archive.write_bytes(locked)
+    with pytest.raises(ValueError, match=r"mine\.zip: the zip archive cannot be read: .*encrypted"):
         load_trajectories(archive)
     archive.write_bytes(content[:200])
     with pytest.raises(ValueError, match=r"mine\.zip: must be a folder or a whole zip archive"):

@@ -97,6 +97,17 @@ def test_hits_and_overlap_by_hand():
     assert metrics.tile_overlap(predicted, future, **wide) == pytest.approx([2 / 6])
 
 
+def test_where_no_tile_is_in_view_none_is_missed():
+    # a field of 20° that looks at the corner of four 30° tiles sees no centre
+    corner, centre = viewports([0, 0, 0]), viewports([0, 15, 15])
+    narrow = {"fov_deg": (20.0, 20.0)}
+    for metric in (metrics.tile_hit_rate, metrics.tile_overlap):
+        assert metric(corner, corner, **narrow) == pytest.approx([1.0])
+        assert metric(corner, centre, **narrow) == pytest.approx([0.0])
+    assert metrics.tile_hit_rate(centre, corner, **narrow) == pytest.approx([1.0])
+    assert metrics.tile_overlap(centre, corner, **narrow) == pytest.approx([0.0])
+
+
 @pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("metric", ALL)
 def test_other_shapes_are_errors(metric):

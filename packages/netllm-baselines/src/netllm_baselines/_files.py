@@ -2,12 +2,17 @@
 
 import io
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+
+DAMAGED = (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error)
+"""What reading a `.npz` may raise that is damaged or something else."""
 
 
 def write(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from netllm_baselines import _files
 from netllm_baselines.abr._memory import Observation, begins
 
 if TYPE_CHECKING:
@@ -172,13 +173,13 @@ def _load(file: Path) -> dict[str, tuple[ndarray, ndarray]]:
             "--policy genet:FILE.npz."
         )
     layers = {}
-    with np.load(file, allow_pickle=False) as arrays:
-        for name in (*BRANCHES, "fc_hidden", "fc_out"):
-            try:
+    try:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+            for name in (*BRANCHES, "fc_hidden", "fc_out"):
                 weight, bias = arrays[f"actor.{name}.W"], arrays[f"actor.{name}.b"]
-            except KeyError as error:
-                raise ValueError(
-                    f"{file}: weights must hold the array {error.args[0]}, got {arrays.files}."
-                ) from error
-            layers[name] = (weight[1, 0] if weight.ndim == 4 else weight, bias)
+                layers[name] = (weight[1, 0] if weight.ndim == 4 else weight, bias)
+    except _files.DAMAGED as error:
+        raise ValueError(
+            f"{file}: must hold the weights of a GENET actor, but reading it failed: {error}"
+        ) from error
     return layers

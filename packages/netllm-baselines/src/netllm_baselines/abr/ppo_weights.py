@@ -63,7 +63,7 @@ class Actor:
                 f"no PPO weights at {path}. Train some: netllm train-baseline abr ppo --out {path}"
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 layers = range(sum(name.startswith("matrix") for name in file.files))
                 return cls(
                     mean=file["mean"],
@@ -72,7 +72,7 @@ class Actor:
                     biases=tuple(file[f"bias{i}"] for i in layers),
                     meta=json.loads(str(file["meta"])),
                 )
-        except (KeyError, ValueError, OSError) as error:
+        except _files.DAMAGED as error:
             raise ValueError(
                 f"{path} must hold the weights of a PPO actor (.npz written by "
                 f"`netllm train-baseline abr ppo`), but reading it failed: {error}"

@@ -37,6 +37,9 @@ class Learned:
         self.horizon = setting.horizon
         self._setting = setting
         self._points = self._fitting(setting)
+        # weights know where the front lay when they were trained
+        front_deg = self.weights.meta.get("front_deg", setting.front_deg)
+        self._turn_deg = front_deg - setting.front_deg
         self._network = self._build()
 
     @property
@@ -77,10 +80,7 @@ class Learned:
         """Viewports of the coming points in degrees."""
         import torch
 
-        # weights know where the front lay when they were trained
-        front_deg = self._setting.front_deg
-        turn_deg = self.weights.meta.get("front_deg", front_deg) - front_deg
-        known = turned(seen(observation, least=self._points, whose=self.kind), turn_deg)
+        known = turned(seen(observation, least=self._points, whose=self.kind), self._turn_deg)
         answers: list[ndarray] = []
         count = 0
         while count < self.horizon:
@@ -93,7 +93,7 @@ class Learned:
             answers.append(valid(history[:, -1:] + offset.numpy().astype(np.float64)))
             known = np.concatenate([known, answers[-1]], axis=1)
             count += answers[-1].shape[1]
-        return turned(np.concatenate(answers, axis=1)[:, : self.horizon], -turn_deg)
+        return turned(np.concatenate(answers, axis=1)[:, : self.horizon], -self._turn_deg)
 
     def _content(self, observation: Observation, *, later: int) -> "Tensor | None":
         """What the network sees of the video, so many points after the observation."""

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from numpy import ndarray
 
 if TYPE_CHECKING:
-    from netllm_sims.vp import Setting
+    from netllm_sims.vp import Frames, Setting
 
 ROWS, COLUMNS = 16, 32
 """Of an equirectangular map: pitch 90 to -90 from top to bottom, yaw -180 to 180 from the left."""
@@ -67,10 +67,15 @@ class Maps:
         setting: Gives the frames and the rate of the points.
         before: Points of history, the last one included.
         after: Points of the horizon.
+        turn_deg: By which the world is turned before it is looked at.
     """
 
-    def __init__(self, setting: "Setting", *, before: int, after: int) -> None:
+    def __init__(
+        self, setting: "Setting", *, before: int, after: int, turn_deg: float = 0.0
+    ) -> None:
         self._setting = setting
+        self._turn_deg = turn_deg
+        self._frames: dict[str, Frames] = {}
         self._points = np.arange(1 - before, after + 1)
         self._numbers: dict[tuple[str, int], int] = {}
         self._maps: list[ndarray] = []
@@ -89,13 +94,7 @@ class Maps:
         """
         numbers = np.empty((len(videos), len(self._points)), dtype=np.int64)
         for video in dict.fromkeys(str(name) for name in videos):
-            frames = self._setting.frames_of(video)
-            if frames is None:
-                raise ValueError(
-                    f"saliency needs the frames of {video!r}, but setting {self._setting.name!r} "
-                    "has none. Give their folder as setting(..., frames=FOLDER), take the setting "
-                    "'synthetic', or use TRACK without saliency."
-                )
+            frames = self._frames_of(video)
             mine = np.flatnonzero(videos == video)
             shown_s = time_s[mine, None] + self._points / self._setting.rate_hz
             on_display = np.floor(shown_s * frames.rate_hz + 1e-6)
@@ -103,10 +102,29 @@ class Maps:
             for frame in np.unique(index):
                 if (video, int(frame)) not in self._numbers:
                     self._numbers[video, int(frame)] = len(self._maps)
-                    self._maps.append(saliency(frames.draw(int(frame))).astype(np.float32))
+                    self._maps.append(_map(frames, int(frame)))
             numbers[mine] = np.vectorize(lambda i, v=video: self._numbers[v, int(i)])(index)
         return numbers
+
+    def _frames_of(self, video: str) -> "Frames":
+        if video not in self._frames:
+            frames = self._setting.frames_of(video)
+            if frames is None:
+                raise ValueError(
+                    f"saliency needs the frames of {video!r}, but setting {self._setting.name!r} "
+                    "has none. Give their folder as setting(..., frames=FOLDER), take the setting "
+                    "'synthetic', or use TRACK without saliency."
+                )
+            self._frames[video] = frames.turned(self._turn_deg)
+        return self._frames[video]
 
     def known(self) -> Float[ndarray, "map 16 32"]:
         """The maps by number."""
         return np.stack(self._maps)
+
+
+def _map(frames: "Frames", index: int) -> Float[ndarray, "16 32"]:
+    try:
+        return saliency(frames.draw(index)).astype(np.float32)
+    except ValueError as error:
+        raise ValueError(f"{frames.source}: frame {index}: {error}") from error

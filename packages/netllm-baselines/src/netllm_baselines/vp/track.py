@@ -58,6 +58,7 @@ class TRACK(Learned):
             setting,
             before=self._points,
             after=self.weights.meta["horizon"],
+            turn_deg=self._turn_deg,
         )
 
     @property

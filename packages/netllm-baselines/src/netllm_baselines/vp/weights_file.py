@@ -42,10 +42,10 @@ class Weights:
         if not path.is_file():
             raise FileNotFoundError(f"no {kind} weights at {path}. Train some: {train}")
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
                 arrays = {name: file[name] for name in file.files if name != "meta"}
-        except (KeyError, ValueError, OSError, EOFError) as error:
+        except _files.DAMAGED as error:
             raise ValueError(
                 f"{path} must hold the weights of a {kind} (written by `{train}`), "
                 f"but reading it failed: {error}"

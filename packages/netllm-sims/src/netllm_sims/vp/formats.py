@@ -64,8 +64,7 @@ def parse(path: Path, content: bytes) -> Points:
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     header, first = _header(path, content)
     time, seconds, form, places = _columns(path, header, first)
-    rows, lines = _table(path, content, len(header), first)
-    values = rows[:, [time, *places]]
+    values, lines = _table(path, content, len(header), first, [time, *places])
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         line = lines[np.flatnonzero(~finite)[0]]
@@ -104,6 +103,11 @@ def _columns(path: Path, header: list[str], line: int) -> tuple[int, float, Form
     time = next((i for i, name in enumerate(names) if name in _TIME), None)
     for form in _FORMATS:
         if time is not None and set(form.columns) <= set(names):
+            if twice := [name for name in form.columns if names.count(name) > 1]:
+                raise ValueError(
+                    f"{path}:{max(line, 1)}: the header must name {twice[0]} once, got "
+                    f"{','.join(header)}. Rename or remove the column that is not meant."
+                )
             return time, _TIME[names[time]], form, [names.index(name) for name in form.columns]
     raise ValueError(
         f"{path}:{max(line, 1)}: the header must name `time` and one of "
@@ -112,9 +116,9 @@ def _columns(path: Path, header: list[str], line: int) -> tuple[int, float, Form
 
 
 def _table(
-    path: Path, content: bytes, width: int, skip: int
-) -> tuple[Float[ndarray, "row column"], Int[ndarray, "row"]]:
-    """All numbers below the header and the line of each row."""
+    path: Path, content: bytes, width: int, skip: int, places: list[int]
+) -> tuple[Float[ndarray, "row place"], Int[ndarray, "row"]]:
+    """The numbers at some places of the columns below the header, and the line of each row."""
     content = content if content.endswith(b"\n") else content + b"\n"
     body = content.split(b"\n", skip)[skip]
     codes = np.frombuffer(body, np.uint8)
@@ -128,13 +132,14 @@ def _table(
         except ValueError:  # blank lines of one column, comments, words
             pass
         else:
-            return cells.reshape(-1, width), np.arange(skip + 1, skip + 1 + len(cells) // width)
-    return _line_by_line(path, body, width, skip)
+            rows = cells.reshape(-1, width)
+            return rows[:, places], np.arange(skip + 1, skip + 1 + len(rows))
+    return _line_by_line(path, body, width, skip, places)
 
 
 def _line_by_line(
-    path: Path, body: bytes, width: int, skip: int
-) -> tuple[Float[ndarray, "row column"], Int[ndarray, "row"]]:
+    path: Path, body: bytes, width: int, skip: int, places: list[int]
+) -> tuple[Float[ndarray, "row place"], Int[ndarray, "row"]]:
     """As `_table`, but skips blank lines and comments, and says what is wrong where."""
     rows, lines = [], []
     for number, line in enumerate(body.split(b"\n"), skip + 1):
@@ -147,7 +152,7 @@ def _line_by_line(
                 f"{path}:{number}: the line must hold {width} columns, got {text[:80]!r}. {_REMEDY}"
             )
         try:
-            rows.append([float(cell.replace("_", "?")) for cell in cells])
+            rows.append([float(cells[place].replace("_", "?")) for place in places])
         except ValueError:
             raise ValueError(f"{path}:{number}: {_NUMBERS}, got {text[:80]!r}. {_REMEDY}") from None
         lines.append(number)

@@ -1,7 +1,7 @@
 """Equirectangular frames of the videos: drawn, read from images, or decoded from a video file."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import floor
 from pathlib import Path
@@ -51,6 +51,15 @@ class Frames:
             )
         return min(floor(time_s * self.rate_hz + 1e-6), self.count - 1)
 
+    def turned(self, angle_deg: float) -> "Frames":
+        """The frames after `geometry.turned`: what was at yaw 0 is at `angle_deg`, to a pixel."""
+
+        def draw(index: int) -> ndarray:
+            frame = self.draw(index)
+            return np.roll(frame, round(angle_deg / 360 * frame.shape[1]), axis=1)
+
+        return self if angle_deg % 360 == 0 else replace(self, draw=draw)
+
     def at(self, time_s: float) -> Frame:
         """RGB frame on display at a time, never one that comes later.
 
@@ -72,7 +81,7 @@ def open_frames(root: Path, video: str, *, rate_hz: float) -> Frames:
 
     Raises:
         FileNotFoundError: There are no frames of this video.
-        ValueError: A frame is missing between others.
+        ValueError: A frame is missing before or between others.
         ImportError: A library is needed.
     """
     for name in dict.fromkeys((video, video.split("/")[-1])):
@@ -95,6 +104,11 @@ def _images(folder: Path, rate_hz: float) -> Frames:
     files.sort(key=lambda file: int(file.stem))
     if not files:
         raise ValueError(f"{folder}: must hold frames like 000001.png or .jpg, got none.")
+    if int(files[0].stem) > 1:
+        raise ValueError(
+            f"{files[0]}: frames must be numbered from 0 or 1, but this is the first. Add those "
+            "before it: a frame's number is its time."
+        )
     for before, after in pairwise(files):
         if int(after.stem) != int(before.stem) + 1:
             raise ValueError(

@@ -82,6 +82,8 @@ def tile_hit_rate(
 ) -> Scores:
     """Share of the tiles in view that the predicted viewport has in view: |P ∩ F| / |F|.
 
+    It is 1 where no tile is in view, as none is missing: a narrow field may lie between centres.
+
     Args:
         predicted_deg: Predicted viewports.
         future_deg: True viewports.
@@ -90,7 +92,7 @@ def tile_hit_rate(
         tiles: Rows and columns of equal angles into which the equirectangular frame is cut.
     """
     hits, _, seen = _tiles(predicted_deg, future_deg, fov_deg, tiles)
-    rate = hits / np.maximum(seen, 1)
+    rate = np.where(seen > 0, hits / np.maximum(seen, 1), 1.0)
     return rate if per_step else rate.mean(axis=-1)
 
 
@@ -102,9 +104,13 @@ def tile_overlap(
     fov_deg: tuple[float, float] = (110.0, 90.0),
     tiles: tuple[int, int] = (6, 12),
 ) -> Scores:
-    """Tiles in both views as a share of those in either: |P ∩ F| / |P ∪ F|; see `tile_hit_rate`."""
+    """Tiles in both views as a share of those in either: |P ∩ F| / |P ∪ F|; see `tile_hit_rate`.
+
+    It is 1 where no tile is in either.
+    """
     hits, fetched, seen = _tiles(predicted_deg, future_deg, fov_deg, tiles)
-    share = hits / np.maximum(fetched + seen - hits, 1)
+    either = fetched + seen - hits
+    share = np.where(either > 0, hits / np.maximum(either, 1), 1.0)
     return share if per_step else share.mean(axis=-1)
 
 

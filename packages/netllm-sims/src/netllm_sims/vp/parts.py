@@ -11,6 +11,10 @@ from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trees import Tree
 
 
+class NoneOfPart(ValueError):
+    """There are no files of a part."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What to read and how."""
@@ -37,13 +41,14 @@ def published(reading: Reading, dataset: str, part: str) -> list[Trajectory]:
     """Trajectories of the published pairs of `part` in their order; those without file are absent.
 
     Raises:
-        ValueError: A file cannot be read, or there is none of the part.
+        NoneOfPart: There is no file of the part.
+        ValueError: A file cannot be read.
     """
     tree = Tree(reading.root)
     files = {(entry.video, entry.user): entry for entry in _chosen(reading, entries(tree))}
     listed = [files[pair] for pair in splits.published(dataset, part) if pair in files]
     if not listed:
-        raise ValueError(
+        raise NoneOfPart(
             f"{reading.root}: must hold files of the {part} part of {dataset}, got none. Restore "
             "the published folder or zip, or choose other videos and users."
         )
@@ -56,7 +61,8 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
     """Trajectories of a person's own data: of the folder `part`, else of a share of the users.
 
     Raises:
-        ValueError: A file cannot be read, or there is none of the part.
+        NoneOfPart: There is no file of the part.
+        ValueError: A file cannot be read.
     """
     tree = Tree(reading.root)
     every = entries(tree)
@@ -71,7 +77,7 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
     if not files:
         if reading.videos is not None or reading.users is not None:
             remedy = "Choose other videos and users."
-        raise ValueError(
+        raise NoneOfPart(
             f"{reading.root}: must hold trajectories of the {part} part, got none. {remedy}"
         )
     return read(tree, files, reading.root.stem, rate_hz=reading.rate_hz, gaps=reading.gaps)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import isfinite
@@ -163,7 +164,7 @@ class Setting:
                 f"{frames.source}: the video must last as long as its trajectories, got "
                 f"{frames.count} frames at {frames.rate_hz:g} Hz, {frames.seconds:g} s, but "
                 f"{trajectory.source or trajectory.id} ends at {end_s:g} s. Correct `frames_hz`, "
-                "or add the missing frames."
+                "add the missing frames, or let the times begin with the video, at 0."
             )
         return frames
 
@@ -251,10 +252,11 @@ class Setting:
         """For each video the latest end of its trajectories, and which one it is."""
         longest: dict[str, tuple[float, Trajectory]] = {}
         for part in self.parts:
-            for trajectory in self._trajectories(part):
-                end_s = float(trajectory.times_s[-1])
-                if end_s > longest.get(trajectory.video, (-1.0, None))[0]:
-                    longest[trajectory.video] = (end_s, trajectory)
+            with suppress(parts.NoneOfPart):  # own data need not have every part
+                for trajectory in self._trajectories(part):
+                    end_s = float(trajectory.times_s[-1])
+                    if end_s > longest.get(trajectory.video, (-1.0, None))[0]:
+                        longest[trajectory.video] = (end_s, trajectory)
         return longest
 
 

@@ -54,6 +54,11 @@ class Tree:
                         f"{self.path(name)}: the zip archive is damaged here: {error}. Fetch it "
                         "again."
                     ) from None
+                except (RuntimeError, NotImplementedError) as error:  # encrypted; odd compression
+                    raise ValueError(
+                        f"{self.root}: the zip archive cannot be read: {error}. Unpack it, and "
+                        "give the folder."
+                    ) from None
                 yield self.path(name), content
 
     @contextmanager
