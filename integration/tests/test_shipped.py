@@ -69,6 +69,8 @@ def test_the_shipped_vp_sees_where_a_turning_head_will_look(tmp_path):
     heads = str(turning_heads(tmp_path / "heads"))
     ours, rivals = mean_of_each("vp", ["hold-last"], set={"trajectories": heads})
     assert ours < 0.95 * rivals["hold-last"]
+    with pytest.raises(ValueError, match="adapted to 5 points per second"):
+        mean_of_each("vp", ["hold-last"], set={"trajectories": heads, "rate_hz": 10})
 
 
 @pytest.mark.usefixtures("backbone")
