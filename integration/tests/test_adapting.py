@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from netllm.adapting import choose_target
 from netllm.protocol import Metric
+from netllm.provenance import command_line
+
+
+def test_a_command_is_told_without_where_files_lie(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["adapt", "abr", "--pool", str(tmp_path / "pool"), "--set", f"traces={tmp_path}/mine"]
+    monkeypatch.setattr(sys, "argv", ["netllm", *words, "--backbone", "org/name", "--out", "a/b"])
+    told = "netllm adapt abr --pool pool --set traces=mine --backbone org/name --out a/b"
+    assert command_line() == told
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,17 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
             ("train-baseline", "abr", "ppo", "--out", "x", "--recipe", "hidden"),
             "--recipe needs FIELD=VALUE",
         ),
+        (("train-baseline", "abr", "ppo", "--out", "x"), "`--out` must end with .npz or"),
+        (("train-baseline", "vp", "gru", "--out", "x.npz", "--steps", "0"), "`--steps` must be at"),
         (("test", "abr", "--episodes", "0"), "at least 1"),
+        (("test", "abr", "--jobs", "0"), "`jobs` must be at least 1, or -1"),
+        (("test", "abr", "--out", "own_policies.py"), "`--out` must be a folder, got the file"),
+        (("test", "abr", "--policy", ":lowest"), "Unknown abr policy ':lowest'"),
+        (("test", "abr", "--policy", "own_policies:Dice"), "with the setting and nothing else"),
+        (
+            ("test", "abr", "--policy", "own_policies:failing", *SMALL),
+            "no level for you It was 'own_policies:failing' in setting 'synthetic'. Set NETLLM_",
+        ),
         (("test", "abr", "--checkpoint", "nothing"), "holds no checkpoint"),
         (("test", "abr", "--setting", "paper-split"), "NETLLM_DATA"),
         (("test", "abr", "--data", "nowhere"), "nowhere"),
@@ -193,6 +203,22 @@ def test_the_seed_decides_what_a_random_policy_does(netllm):
     first, again, other = (json.loads(netllm(*command, seed)[1]) for seed in (1, 1, 2))
     assert first["results"][0]["metrics"] == again["results"][0]["metrics"]
     assert first["results"][0]["metrics"] != other["results"][0]["metrics"]
+
+
+def test_a_seed_that_is_named_twice_counts_once(netllm):
+    command = ("test", "abr", "--policy", "own_policies:dice", *SMALL, "--json", "--seeds")
+    once, twice = (json.loads(netllm(*command, *seeds)[1]) for seeds in ("3", "33"))
+    assert once["results"][0]["episodes"] == twice["results"][0]["episodes"]
+
+
+def test_an_interrupted_command_says_so():
+    script = (
+        "import sys, signal, own_policies; from netllm.cli import main;"
+        "own_policies.Level.act = lambda *_: signal.raise_signal(signal.SIGINT);"
+        "sys.exit(main('test abr --policy own_policies:lowest'.split()))"
+    )
+    done = run_apart(sys.executable, "-c", script)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "Interrupted.")
 
 
 def test_set_overrides_a_field_of_the_setting(netllm):

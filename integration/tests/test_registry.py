@@ -23,10 +23,13 @@ def test_every_policy_of_the_table_is_registered():
     assert named | {"random", "hindsight"} <= set(registry.policies("abr"))
 
 
-def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatch):
+def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatch, netllm):
     (tmp_path / "their_package.py").write_text(
-        "class Theirs:\n"
+        "from netllm.abr import ABR\n"
+        "class Theirs(ABR):\n"
         "    name = 'theirs'\n"
+        "class Half:\n"
+        "    name = 'half'\n"
         "class Calm:\n"
         "    def __init__(self, setting): self.setting = setting\n"
         "    def reset(self, seed): pass\n"
@@ -36,14 +39,29 @@ def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatc
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[netllm.tasks]\ntheirs = their_package:Theirs\n"
-        "[netllm.policies]\nabr.calm = their_package:Calm\n"
+        "[netllm.tasks]\ntheirs = their_package:Theirs\nhalf = their_package:Half\n"
+        "gone = their_package:Gone\n"
+        "[netllm.policies]\nabr.calm = their_package:Calm\nabr.lost = no_such_module:Lost\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert registry.task("theirs").name == "theirs"
     assert registry.policy("abr", "calm", "a setting").setting == "a setting"
     assert "calm" in registry.policies("abr")
     assert "calm" not in registry.policies("theirs")
+    broken = {
+        "half": r"'half' \(their_package:Half\) of the package their-package.*lacks .*rivals",
+        "gone": r"'gone' .*cannot be loaded: .*'Gone'\. Correct or uninstall it",
+    }
+    for name, says in broken.items():
+        with pytest.raises(ValueError, match=says):
+            registry.task(name)
+    with pytest.raises(ValueError, match=r"'abr.lost' .*netllm.policies.*'no_such_module'"):
+        registry.policy("abr", "lost", "a setting")
+    code, out, err = netllm("list")
+    assert code == 0
+    assert all(f"{name}: measured by" in out for name in ("abr", "cjs", "theirs", "vp"))
+    assert "half: 'half' (their_package:Half)" in err
+    assert netllm("list", "half")[0] == 2
 
 
 def test_a_colon_and_a_file_give_a_learned_rival_its_weights(tmp_path):

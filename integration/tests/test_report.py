@@ -118,7 +118,7 @@ def report():
 
 
 def test_a_saved_report_is_one_json_document(tmp_path):
-    path = report().save(tmp_path / "new" / "results.json")
+    path = report().save(str(tmp_path / "new" / "results.json"))
     document = json.loads(path.read_text())
     assert set(document) == {"results", "comparisons", "provenance"}
     first = document["results"][0]

@@ -228,6 +228,8 @@ def test_another_rate_than_the_learned_one_is_refused_unless_the_checkpoint_is_s
         Extended(model, other)
     del model.task["rate_hz"]
     Extended(model, other)
+    with pytest.raises(ValueError, match=r"reads a history of 10 points.*has 5.*--set history=10"):
+        Extended(model, setting("synthetic", history=5))
 
 
 def test_a_checkpoint_of_own_data_names_their_folder_and_a_test_elsewhere_says_so(netllm, tmp_path):
@@ -236,18 +238,23 @@ def test_a_checkpoint_of_own_data_names_their_folder_and_a_test_elsewhere_says_s
         (tmp_path / "heads" / "v").mkdir(parents=True, exist_ok=True)
         (tmp_path / "heads" / "v" / f"{user}.csv").write_text(f"time,yaw,pitch\n{rows}\n")
     out, own = tmp_path / "run", ("--set", f"trajectories={tmp_path / 'heads'}")
-    code, text, err = netllm("adapt", "vp", "--backbone", "tiny-random", "--out", out, *own, *FLAGS)
+    learn = ("adapt", "vp", "--backbone", "tiny-random", "--out", out)
+    code, text, err = netllm(*learn, *own, "--set", "train_stride=5", *FLAGS)
     assert code == 0, err
     assert text.startswith("The last checkpoint is ")
     facts = Predictor.from_pretrained(out / "best").task
-    assert facts["overrides"] == {"trajectories": "heads"}
-    assert "| overrides | trajectories=heads |" in (out / "best" / "README.md").read_text()
+    assert facts["overrides"] == {"trajectories": "heads", "train_stride": 5}
+    assert (
+        "| overrides | trajectories=heads, train_stride=5 |"
+        in (out / "best" / "README.md").read_text()
+    )
     test = ("test", "vp", "--checkpoint", out, "--json")
     _, there, _ = netllm(*test, *own)
     _, elsewhere, _ = netllm(*test, "--setting", "synthetic", "--episodes", "1")
     note = "was adapted with --set trajectories=heads, which this test does not have"
     assert note in " ".join(json.loads(elsewhere)["provenance"]["notes"])
-    assert note not in " ".join(json.loads(there)["provenance"]["notes"])
+    assert json.loads(there)["provenance"]["overrides"] == {"trajectories": "heads"}
+    assert "was adapted with" not in " ".join(json.loads(there)["provenance"]["notes"])
 
 
 @pytest.mark.parametrize(

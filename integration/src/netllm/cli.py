@@ -29,6 +29,7 @@ app = App(
     result_action="return_int_as_exit_code_else_zero",
     exit_on_error=False,
     help_on_error=False,
+    suppress_keyboard_interrupt=False,
 )
 _backbone = App(name="backbone", help="Language models to adapt: pull one, list all.")
 _pool = App(name="pool", help="Experience pools: what is in one, export it.")
@@ -75,11 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         if os.environ.get("NETLLM_TRACEBACK"):
             raise
-        print(f"netllm: {error}", file=sys.stderr)
-        if isinstance(error, USER_MISTAKES):
+        told = getattr(error, "__notes__", [])  # whose code it was: a policy of one's own errs too
+        print("\n".join([f"netllm: {error}", *told]), file=sys.stderr)
+        if isinstance(error, USER_MISTAKES) and not told:
             return 2
         print("Set NETLLM_TRACEBACK=1 to see where it happened.", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, USER_MISTAKES) else 1
 
 
 def _is_read() -> bool:

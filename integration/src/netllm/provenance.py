@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import shlex
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +36,18 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def command_line() -> str:
+    """The command that runs, as what it makes may tell it: of absolute paths the name."""
+    words = [re.split(r"([=:,])", word) for word in sys.argv[1:]]
+    told = ["".join(_last(piece) for piece in pieces) for pieces in words]
+    return shlex.join(["netllm", *told])
+
+
+def _last(piece: str) -> str:
+    path = Path(piece).expanduser() if piece.startswith(("~", os.sep)) else Path(piece)
+    return path.name if path.is_absolute() else piece
 
 
 def nameable(overrides: Mapping[str, Any]) -> dict[str, Any]:

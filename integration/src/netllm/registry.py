@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,34 @@ def task(name: str) -> Task:
     """The task called `name`.
 
     Raises:
-        ValueError: if no installed package registers it; lists the nearest names.
+        ValueError: if no installed package registers it (lists the nearest names), or what one
+            registers cannot be loaded or is no task.
     """
     for point in entry_points(group="netllm.tasks", name=name):
-        found: Task = point.load()()
+        found: Task = _loaded(point)()
+        members = {*Task.__annotations__, *vars(Task)}
+        if missing := sorted(m for m in members if m[0] != "_" and not hasattr(found, m)):
+            raise ValueError(
+                f"{_registration(point)} must be a netllm.protocol.Task, but it lacks "
+                f"{', '.join(missing)}."
+            )
         return found
     raise unknown("task", name, tasks())
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """What an entry point names."""
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{_registration(point)} cannot be loaded: {error}. Correct or uninstall it."
+        ) from error
+
+
+def _registration(point: EntryPoint) -> str:
+    package = f" of the package {point.dist.name}" if point.dist else ""
+    return f"{point.name!r} ({point.value}){package}, registered as one of {point.group},"
 
 
 def policies(task: str) -> list[str]:
@@ -84,6 +106,7 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
         Unbuildable: if the policy itself refuses the setting, or there is no such file of weights.
     """
     build = _builder(task, name, home or Path.cwd())
+    _check_call(build, name)
     try:
         built: Policy = build(setting)
     except (FileNotFoundError, ValueError) as error:
@@ -97,9 +120,24 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
     return built
 
 
+def _check_call(build: Callable[[Any], Any], name: str) -> None:
+    """Whether it takes the setting: an error within it is another matter."""
+    try:
+        signature = inspect.signature(build)
+    except ValueError:
+        return  # of some callables in C nobody knows
+    try:
+        signature.bind(object())
+    except TypeError as error:
+        raise ValueError(
+            f"The policy {name!r} must be called with the setting and nothing else, as in "
+            f"`def __init__(self, setting)`: {error}."
+        ) from error
+
+
 def _builder(task: str, name: str, home: Path) -> Callable[[Any], Any]:
     known, colon, rest = name.partition(":")
-    if not colon:
+    if not (colon and known):
         return _registered(task, name)
     if Path(rest).suffix in WEIGHTS:
         return _weighted(task, known, home / Path(rest).expanduser())
@@ -118,7 +156,7 @@ def _weighted(task: str, name: str, file: Path) -> Callable[[Any], Any]:
 
 def _registered(task: str, name: str) -> Callable[..., Any]:
     for point in entry_points(group="netllm.policies", name=f"{task}.{name}"):
-        build: Callable[..., Any] = point.load()
+        build: Callable[..., Any] = _loaded(point)
         return build
     raise unknown(f"{task} policy", name, policies(task))
 

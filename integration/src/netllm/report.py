@@ -116,10 +116,11 @@ class Report:
             "provenance": self.provenance,
         }
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write the document to a file."""
         from netllm_adapt.files import new_file
 
+        path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.document(), indent=1, allow_nan=False)
         with new_file(path) as work:

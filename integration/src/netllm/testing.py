@@ -29,6 +29,13 @@ class _Work:
     stream: int
 
     def run(self) -> Outcome:
+        try:
+            return self._run()
+        except Exception as error:
+            error.add_note(f"It was {self.contender.name!r} in setting {self.setting.name!r}.")
+            raise
+
+    def _run(self) -> Outcome:
         task = registry.task(self.contender.task)
         policy = self.contender.build(self.setting)
         outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
@@ -92,6 +99,7 @@ def test(
     contenders = _contenders(found, as_names(policy), as_names(checkpoint), as_names(rivals))
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
+    check_jobs(jobs)
     settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
     asked = _asked(seeds)
     entries, members, left_out = [], {}, {}
@@ -103,9 +111,13 @@ def test(
         if reasons:
             left_out[one.name] = reasons
     results = _results(found, entries, members, jobs)
-    notes = [*_notes(settings, results), *_elsewhere(contenders, nameable(set or {}))]
+    untested = frozenset().union(*(getattr(one, "training_fields", ()) for one in settings))
+    notes = [
+        *_notes(settings, results),
+        *_elsewhere(contenders, nameable(set or {}), untested),
+    ]
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
-    facts = {"task": task, "part": part, "seeds": numbers, "overrides": dict(set or {})}
+    facts = {"task": task, "part": part, "seeds": numbers, "overrides": nameable(set or {})}
     facts["left_out"] = left_out
     return Report(
         results=results,
@@ -122,9 +134,19 @@ def as_names(given: str | Path | Sequence[str | Path]) -> list[str]:
     return list(dict.fromkeys(str(one) for one in some))
 
 
+def check_jobs(jobs: int) -> None:
+    """Refuse a number of pieces of work at once that means nothing.
+
+    Raises:
+        ValueError: if it is 0.
+    """
+    if jobs == 0:
+        raise ValueError("`jobs` must be at least 1, or -1 for one per core, got 0.")
+
+
 def _asked(seeds: int | Sequence[int]) -> list[int]:
-    """The seeds that were asked for, as a list."""
-    asked = [seeds] if isinstance(seeds, int) else list(seeds)
+    """The seeds that were asked for, each once."""
+    asked = [seeds] if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     if asked and min(asked) < 0:
         raise ValueError(f"`seeds` must be whole numbers >= 0, got {min(asked)}.")
     return asked
@@ -283,10 +305,15 @@ def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
             )
 
 
-def _elsewhere(contenders: Sequence[Contender], overrides: Mapping[str, Any]) -> Iterator[str]:
-    """Which checkpoints were adapted to another setting than this one, by what they say."""
+def _elsewhere(
+    contenders: Sequence[Contender], overrides: Mapping[str, Any], untested: frozenset[str]
+) -> Iterator[str]:
+    """Which checkpoints were adapted to another setting than this one, by what they say.
+
+    Fields that act on training alone are `untested`.
+    """
     for one in contenders:
-        own = one.overrides()
+        own = {key: value for key, value in one.overrides().items() if key not in untested}
         missing = [key for key in own if overrides.get(key) != own[key]]
         if missing:
             fields = " ".join(f"{key}={own[key]}" for key in missing)

@@ -214,7 +214,7 @@ class Extended:
     training.
 
     Raises:
-        ValueError: if the setting has another rate, see `check_rate`.
+        ValueError: if the setting has another rate or too short a history.
     """
 
     def __init__(self, model: Predictor, setting: Setting) -> None:
@@ -223,6 +223,7 @@ class Extended:
         from netllm.vp_windows import Sight
 
         check_rate(model, setting)
+        check_history(model, setting)
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
         self._turn_deg = model.task.get("front_deg", setting.front_deg) - setting.front_deg
@@ -260,6 +261,21 @@ def check_rate(model: Predictor, setting: Setting) -> None:
             f"{setting.name!r} has {setting.rate_hz:g}, so it would take every point for another "
             f"moment. Test it with --set rate_hz={learned_hz:g}, which resamples, or adapt one "
             f"with --set rate_hz={setting.rate_hz:g}."
+        )
+
+
+def check_history(model: Predictor, setting: Setting) -> None:
+    """Refuse a setting that shows fewer points than a model reads.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    read = model.encoder.config().get("history", 0)
+    if setting.history < read:
+        raise ValueError(
+            f"This model reads a history of {read} points, setting {setting.name!r} has "
+            f"{setting.history}. Test it with --set history={read}, or adapt one with "
+            f"--set history={setting.history}."
         )
 
 

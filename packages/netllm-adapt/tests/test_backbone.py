@@ -162,7 +162,7 @@ def test_the_list_tells_size_licence_and_what_is_cached(tmp_path: Path) -> None:
 
 
 def test_another_package_adds_a_backbone_by_an_entry_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "theirs.py").write_text(
         "from netllm_adapt.backbone import Backbone\n"
@@ -175,11 +175,18 @@ def test_another_package_adds_a_backbone_by_an_entry_point(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[netllm.backbones]\ntheir-small = theirs:SMALL\ntheir-wrong = theirs:WRONG\n"
+        "their-lost = theirs:LOST\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_backbone("their-small").config.hidden_size == 8
-    with pytest.raises(TypeError, match=r"'their-wrong' of netllm\.backbones must be a"):
+    with pytest.raises(ValueError, match=r"'their-wrong' of netllm\.backbones must be a"):
         load_backbone("their-wrong")
+    with pytest.raises(ValueError, match=r"'their-lost' of netllm\.backbones cannot be loaded"):
+        load_backbone("their-lost")
+    listed = {entry.name for entry in backbones()}
+    assert {"their-small", "smollm2-135m"} <= listed
+    assert not {"their-wrong", "their-lost"} & listed
+    assert "'their-wrong' of netllm.backbones must be" in caplog.text
 
 
 def _save_causal(name: str, folder: Path) -> AutoModelForCausalLM:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +9,7 @@ from cyclopts import Parameter
 
 from netllm import registry
 from netllm.commands.options import Assignments, Data, overrides
+from netllm.provenance import command_line
 
 FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
 """Arguments of a trainer that are no fields of its recipe."""
@@ -49,8 +48,12 @@ def train_baseline(
         raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
     place = found.setting(setting, data=data, **overrides(set_))
     fields = overrides(recipe, fixed=FIXED, option="--recipe")
+    if out.suffix not in registry.WEIGHTS:
+        raise ValueError(f"`--out` must end with {' or '.join(registry.WEIGHTS)}, got {out}.")
+    if steps is not None and steps < 1:
+        raise ValueError(f"`--steps` must be at least 1, got {steps}.")
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
-    command = shlex.join(["netllm", *sys.argv[1:]])
+    command = command_line()
     train = resolve_name(found.trainers[name])
     train(place, out=out, seed=seed, command=command, **options, **fields)
     print(f"Trained {name} on {setting}: {out}")

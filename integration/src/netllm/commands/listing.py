@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 from netllm import registry
 from netllm.adapting import DEFAULT_BACKBONE
@@ -15,7 +16,13 @@ def show(*task: str) -> int:
         task: Only these tasks.
     """
     for name in task or registry.tasks():
-        found = registry.task(name)
+        try:
+            found = registry.task(name)
+        except ValueError as error:  # another package's fault hides no other task
+            if task:
+                raise
+            print(f"{name}: {error}", file=sys.stderr)
+            continue
         print(f"{name}: measured by {found.metrics[0].key}")
         for setting, text in found.settings().items():
             print(f"  setting {setting}: {text}")

@@ -121,6 +121,8 @@ def adapt_command(
 ) -> int:
     """Adapt a frozen language model to a task; keep the checkpoint that validates best (vp: last).
 
+    A task's own recipe, which `netllm list` shows, takes the place of the recipe's defaults below.
+
     Args:
         task: What is adapted to, such as abr.
         recipe_file: A TOML file with fields of the recipe; flags override it.
@@ -201,6 +203,8 @@ def test(
     """
     from netllm.testing import test
 
+    if out is not None:
+        _make(out)
     report = test(
         task,
         policy=policy,
@@ -217,15 +221,22 @@ def test(
     return 0
 
 
-def _publish(report: Report, task: str, out: Path | None, as_json: bool) -> None:
-    if out is not None:
-        from netllm.plots import save
+def _make(out: Path) -> None:
+    """The folder of results: what stands in its way is said before hours of work."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`--out` must be a folder, got the file {out}.")
+    out.mkdir(parents=True, exist_ok=True)
 
-        report.save(out / "results.json")
-        save(report, registry.task(task).draws, out)
+
+def _publish(report: Report, task: str, out: Path | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.document(), indent=1, allow_nan=False))
     else:
         from netllm.table import show
 
         show(report)
+    if out is not None:
+        from netllm.plots import save
+
+        report.save(out / "results.json")
+        save(report, registry.task(task).draws, out)

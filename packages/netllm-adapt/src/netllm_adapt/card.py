@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from netllm_adapt.backbone._catalogue import find
+
 _OWN = {
     "window": "window, steps",
     "segment": "segment, tokens",
@@ -33,8 +35,9 @@ def model_card(config: Mapping[str, Any]) -> str:
     own = {label: config[name] for name, label in _OWN.items() if name in config}
     if quantise := backbone.get("quantise"):
         own["frozen weights"] = f"in {quantise}, by netllm-adapt[quantised]"
-    from_gguf = backbone["name"] == "smollm2-135m"
-    note = "\nThe backbone was dequantised from 4 bits.\n" if from_gguf else ""
+    known = find(backbone["name"])
+    weights = known.weights if known else None
+    note = f"\nThe backbone was {weights.precision}; {weights.licence}.\n" if weights else ""
     how = f"\nMade by\n\n```\n{command}\n```\n" if command else ""
     return f"""---
 library_name: netllm

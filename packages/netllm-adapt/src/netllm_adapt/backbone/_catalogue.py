@@ -1,4 +1,5 @@
 import difflib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from netllm_adapt.backbone._cache import is_cached
 
 GROUP = "netllm.backbones"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +79,23 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Backbone | None:
-    """The known backbone ``name``, or None."""
+    """The known backbone ``name``, or None.
+
+    Raises:
+        ValueError: if its entry point cannot be loaded or names something else.
+    """
     point = _points().get(name)
     if point is None:
         return None
-    found = point.load()
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"Entry point {name!r} of {GROUP} cannot be loaded from {point.value!r}: {error}. "
+            "Correct, or uninstall, its package."
+        ) from error
     if not isinstance(found, Backbone):
-        raise TypeError(
+        raise ValueError(
             f"Entry point {name!r} of {GROUP} must be a netllm_adapt.backbone.Backbone, "
             f"got {type(found).__name__} from {point.value!r}."
         )
@@ -97,10 +109,17 @@ def nearest(name: str, *, cutoff: float = 0.6) -> str:
 
 
 def backbones(*, cache: str | os.PathLike[str] | None = None) -> list[Entry]:
-    """All known backbones, with their download size in MB and whether they are cached."""
+    """All known backbones, with their download size in MB and whether they are cached.
+
+    One whose entry point is broken is left out, with a warning in the log.
+    """
     entries = []
     for name in names():
-        known = find(name)
+        try:
+            known = find(name)
+        except ValueError as error:
+            _log.warning("%s", error)
+            continue
         assert known is not None
         weights = known.weights
         entries.append(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from math import isfinite
 from os.path import isdir
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class Setting:
     Raises:
         ValueError: A number outside its range.
     """
+
+    training_fields: ClassVar[frozenset[str]] = frozenset({"alter"})
+    """Fields that change what is trained on, and nothing that is tested."""
 
     name: str
     """Name of the setting that it began as."""

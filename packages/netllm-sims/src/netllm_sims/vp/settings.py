@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Setting:
     Raises:
         ValueError: A number outside its range.
     """
+
+    training_fields: ClassVar[frozenset[str]] = frozenset({"train_stride"})
+    """Fields that change what is trained on, and nothing that is tested."""
 
     name: str
     """Name of the setting that it began as."""
