@@ -101,9 +101,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def types(session: nox.Session) -> None:
-    """Check the types of every package."""
+    """Check the types of every package and of the example."""
     session.install(*EDITABLE, *group("types"))
-    session.run("mypy", *SOURCES)
+    session.run("mypy", *SOURCES, "examples/congestion-control/src")
 
 
 def test_alone(session: nox.Session, name: str, *bounds: str) -> None:

@@ -289,8 +289,8 @@ def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
     for one in settings:
         if one.synthetic:
             yield (
-                f"{one.name} has seeded generators in place of real traces or video. "
-                "Give real data with --data DIR or NETLLM_DATA."
+                f"{one.name} has seeded generators in place of real data. "
+                "Where there is some, give it with --data DIR or NETLLM_DATA."
             )
     for name in dict.fromkeys(result.label for result in results if result.sequential):
         yield (
