@@ -51,9 +51,7 @@ class Congestion:
         }
 
     def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
-        """One setting."""
-        if data is not None:
-            raise ValueError("There is no recorded data of congestion: leave --data out.")
+        """One setting; `data` is of no use, as there are no recordings."""
         if name not in SETTINGS:
             raise ValueError(f"Unknown setting {name!r}. Known: {', '.join(SETTINGS)}.")
         return replace(SETTINGS[name], **overrides)
