@@ -1,7 +1,7 @@
 """Tag the version that a package's pyproject.toml states: `python tools/release.py netllm-heads`.
 
-Refuses unless the work tree is clean, the version has no tag yet, and the package's CHANGELOG
-opens with that version and a date.
+Refuses unless the work tree is clean, the version has no tag yet, the package's CHANGELOG opens
+with that version and a date, and every sibling's range admits it. Needs `packaging`, as nox does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +47,17 @@ def refusals(name: str, version: str, folder: Path) -> list[str]:
     return found
 
 
+def left_out(name: str, version: str) -> list[str]:
+    """Return what siblings demand of `name` that `version` is not."""
+    return [
+        f"{sibling} demands {line}: widen or raise that range"
+        for sibling, (_, table) in projects().items()
+        for lines in (table["dependencies"], *table.get("optional-dependencies", {}).values())
+        for line in lines
+        if Requirement(line).name == name and version not in Requirement(line).specifier
+    ]
+
+
 def main() -> int:
     """Check, tag, and say what to push."""
     packages = projects()
@@ -53,7 +66,7 @@ def main() -> int:
     name = parser.parse_args().package
     folder, table = packages[name]
     version = table["version"]
-    if found := refusals(name, version, folder):
+    if found := refusals(name, version, folder) + left_out(name, version):
         print(*found, sep="\n", file=sys.stderr)
         return 1
     tag = f"{name}-v{version}"
