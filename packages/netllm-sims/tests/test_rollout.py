@@ -54,6 +54,27 @@ def test_labels_come_from_the_states_that_the_policy_visits(small, constant, buf
     assert (done.actions == 0).all()
 
 
+class Meddler:
+    """Rebinds what it sees, for good if it could, and chooses level 0."""
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        observation["buffer_s"] = observation["buffer_s"] + 100
+        return np.zeros(len(observation["buffer_s"]), int)
+
+
+def test_a_policy_cannot_change_what_is_seen_and_scored(small, constant, buffer_based):
+    sessions = small.sessions("test", episodes=3)
+    honest = rollout(constant(0), small, sessions, record=True, label=buffer_based)
+    done = rollout(Meddler(), small, sessions, record=True, label=buffer_based)
+    np.testing.assert_array_equal(done.rewards, honest.rewards)
+    np.testing.assert_array_equal(done.labels, honest.labels)
+    for name, values in honest.observations.items():
+        np.testing.assert_array_equal(done.observations[name], values)
+
+
 def test_epsilon_is_the_share_of_random_actions(small, constant):
     sessions = small.sessions("train", episodes=300)
     done = rollout(constant(0), small, sessions, epsilon=0.3, seed=5)

@@ -23,6 +23,14 @@ def test_the_observation_is_what_its_table_says(small, play):
     assert seen["reward"][0, 1] == pytest.approx(4.3 - 4.3 * max(delays[1] - 4, 0) - 4)
 
 
+def test_the_observation_is_read_only(small):
+    simulator = Simulator(small, small.sessions("test", episodes=2))
+    for seen in (simulator.reset(), simulator.step(np.zeros(2, int))[0], simulator.observation):
+        for values in seen.values():
+            with pytest.raises(ValueError, match="read-only"):
+                values[:] = 0
+
+
 def test_sizes_past_the_played_chunks_are_shown_and_past_the_table_are_zero(small, play):
     steady = Session("s", Trace("t", np.array([0.0, 100]), np.array([0.0, 5])))
     seen = play(small, [steady], [0] * 19)

@@ -140,9 +140,9 @@ class Env(gymnasium.Env[Observation, np.int64]):
 class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
     """Many sessions of `Env` at once, in one compiled batch.
 
-    Actions, observations, reward and end are those of `Env` with a leading batch axis; **the next
-    step reuses the observation's arrays**. All sessions have the same number of chunks and so end
-    together.
+    Actions, observations, reward and end are those of `Env` with a leading batch axis; the
+    observation's arrays are read-only, and **the next step reuses them**. All sessions have the
+    same number of chunks and so end together.
 
     Autoreset is `SAME_STEP`: the step that ends the sessions returns their last rewards,
     `terminations` all true, the first observation of fresh sessions, and in `infos["final_obs"]`

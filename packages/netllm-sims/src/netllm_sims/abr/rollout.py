@@ -34,7 +34,7 @@ class Policy(Protocol):
         """Forget everything and begin new sessions; random choices follow `seed`."""
 
     def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
-        """Level of each session's next chunk; copy what you keep of the reused observation."""
+        """Level of each session's next chunk; copy what you keep or change of the observation."""
         ...
 
 
@@ -158,7 +158,7 @@ def _play(
                 steps.setdefault(name, []).append(value.copy())
         action = np.asarray(policy.act(observation))
         if label is not None:
-            steps.setdefault("labels", []).append(np.array(label(observation)))
+            steps.setdefault("labels", []).append(np.array(label(simulator.observation)))
         if epsilon > 0:
             random = rng.integers(levels, size=len(action))
             action = np.where(rng.random(len(action)) < epsilon, random, action)

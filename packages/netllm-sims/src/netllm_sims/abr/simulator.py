@@ -33,8 +33,8 @@ class Simulator:
     each chosen request: it drains the buffer and advances the trace. A buffer above the cap drains
     in steps while the trace goes on.
 
-    The observation is a dict of arrays with a leading batch axis; **the next step reuses them: copy
-    what you keep.**
+    The observation is a dict of arrays with a leading batch axis; they are read-only, and **the
+    next step reuses them: copy what you keep or change.**
 
     | field | shape | meaning |
     |---|---|---|
@@ -139,7 +139,7 @@ class Simulator:
         self._chunk = 0
         self._choice[:] = 0
         self._play(self._knobs._replace(latency_s=0.0))
-        return self._observation
+        return self.observation
 
     def step(
         self, level: Int[ndarray, "batch"]
@@ -168,12 +168,12 @@ class Simulator:
         self._choice[:] = level
         self._play(self._knobs)
         done = np.full(len(level), self._chunk >= chunks)
-        return self._observation, self._observation["reward"].copy(), done
+        return self.observation, self._observation["reward"].copy(), done
 
     @property
     def observation(self) -> Observation:
-        """What the players see now; the arrays that `reset` and `step` return."""
-        return self._observation
+        """What the players see now; the arrays that `reset` and `step` return, in a new dict."""
+        return dict(self._observation)
 
     @property
     def parts(self) -> Observation:
@@ -198,17 +198,20 @@ class Simulator:
     def _named_views(self) -> Observation:
         view, batch = self._view, len(self._choice)
         rate, buffer, stall, left, reward, _ = view.scalars
-        return {
-            "throughput_mbps": view.throughput_mbps,
-            "delay_s": view.delay_s,
+        views = {
+            "throughput_mbps": view.throughput_mbps.view(),
+            "delay_s": view.delay_s.view(),
             "sizes_mb": view.sizes_mb.reshape(batch, HISTORY, self.setting.video.levels),
             "rate_kbps": rate,
-            "level": self._state.level,
+            "level": self._state.level.view(),
             "buffer_s": buffer,
             "stall_s": stall,
             "chunks_left": left,
             "reward": reward,
         }
+        for array in views.values():
+            array.setflags(write=False)
+        return views
 
     def _draw_noise(self, seed: int) -> Float[ndarray, "chunk batch"]:
         width = self.setting.delay_noise
