@@ -46,9 +46,11 @@ def test_a_recorded_step_is_what_was_seen_before_its_action(small, play, constan
         np.testing.assert_array_equal(values, seen[name][:, :-1])
 
 
-def test_labels_come_from_the_states_that_the_policy_visits(small, constant, buffer_based):
-    sessions = small.sessions("test", episodes=3)
-    done = rollout(constant(0), small, sessions, record=True, label=buffer_based)
+def test_labels_come_from_the_states_that_the_policy_visits(constant, buffer_based):
+    config = setting("synthetic")
+    sessions = config.sessions("test", episodes=3)
+    done = rollout(constant(0), config, sessions, record=True, label=buffer_based)
+    assert done.labels.any()
     visited = {"buffer_s": done.observations["buffer_s"].ravel()}
     np.testing.assert_array_equal(done.labels.ravel(), buffer_based.act(visited))
     assert (done.actions == 0).all()
@@ -65,10 +67,11 @@ class Meddler:
         return np.zeros(len(observation["buffer_s"]), int)
 
 
-def test_a_policy_cannot_change_what_is_seen_and_scored(small, constant, buffer_based):
-    sessions = small.sessions("test", episodes=3)
-    honest = rollout(constant(0), small, sessions, record=True, label=buffer_based)
-    done = rollout(Meddler(), small, sessions, record=True, label=buffer_based)
+def test_a_policy_cannot_change_what_is_seen_and_scored(constant, buffer_based):
+    config = setting("synthetic")
+    sessions = config.sessions("test", episodes=3)
+    honest = rollout(constant(0), config, sessions, record=True, label=buffer_based)
+    done = rollout(Meddler(), config, sessions, record=True, label=buffer_based)
     np.testing.assert_array_equal(done.rewards, honest.rewards)
     np.testing.assert_array_equal(done.labels, honest.labels)
     for name, values in honest.observations.items():
@@ -123,6 +126,71 @@ def test_a_label_beside_a_sequential_policy_starts_every_session_anew(small):
 def test_any_object_with_reset_and_act_is_a_policy(constant):
     assert isinstance(constant(0), Policy)
     assert not isinstance(object(), Policy)
+
+
+class Answers:
+    """Gives one and the same answer for ever, whatever it is."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        return self.answer
+
+
+class Odds(Answers):
+    """The same, as probabilities."""
+
+    def probabilities(self, observation):
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (np.array([1, 9]), r"a level between 0 and 2, got 9 for session `test-001`"),
+        (np.array([-1, 0]), r"a level between 0 and 2, got -1 for session `test-000`"),
+        (np.array([1.0, 2.0]), r"one integer level per session, shape \(2,\), got float64"),
+        (np.array([True, False]), "one integer level per session, .*got bool"),
+        (np.array([[1], [1]]), r"one integer level per session, .*of shape \(2, 1\)"),
+        (np.array([1]), r"one integer level per session, .*of shape \(1,\)"),
+        (1, r"one integer level per session, .*of shape \(\)"),
+        (None, r"one integer level per session, .*got object of shape \(\)"),
+    ],
+)
+def test_a_label_must_be_a_level_of_every_session(small, constant, answer, message):
+    sessions = small.sessions("test", episodes=2)
+    for soft in (False, True):  # without probabilities it answers with levels
+        with pytest.raises(ValueError, match=f"The label policy must answer with {message}"):
+            rollout(constant(0), small, sessions, label=Answers(answer), soft=soft)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ([[0.5, 0.5], [0.5, 0.5]], r"one probability per .*shape \(2, 3\), got .*\(2, 2\)"),
+        ([0.2, 0.3, 0.5], "one probability per session and level"),
+        ([[0, 0, 1], [0, 1, 0]], "one probability per session and level, .*got int64"),
+        ([[0.2, 0.3, 0.5], [42, 0, 0.0]], "sum to 1, got .*42.* for session `test-001`"),
+        ([[0.2, 0.3, 0.498], [0, 0, 1.0]], "sum to 1, got .*0.498"),
+        ([[1.5, -0.5, 0], [0, 0, 1]], ">= 0 that sum to 1, got .*-0.5"),
+        ([[np.nan, 0.5, 0.5], [0, 0, 1]], "sum to 1, got .*nan"),
+        ([[np.inf, -np.inf, 1], [0, 0, 1]], "sum to 1, got .*inf"),
+    ],
+)
+def test_soft_labels_must_be_probabilities_of_every_level(small, constant, answer, message):
+    sessions = small.sessions("test", episodes=2)
+    with pytest.raises(ValueError, match=f"The label policy must answer with .*{message}"):
+        rollout(constant(0), small, sessions, label=Odds(answer), soft=True)
+
+
+def test_soft_labels_may_miss_one_by_rounding(small, constant):
+    sessions = small.sessions("test", episodes=2)
+    third = Odds(np.full((2, 3), 1 / 3, np.float16))
+    assert rollout(constant(0), small, sessions, label=third, soft=True).labels.shape == (2, 19, 3)
 
 
 def test_bad_arguments_are_refused(small, constant):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netllm_sims.abr.settings import Setting
 
 _Labeller = Callable[[Mapping[str, ndarray]], ndarray]
+_NEAR = 1e-3  # what probabilities in float16 may miss 1 by
 _PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
 
 
@@ -98,7 +99,9 @@ def rollout(
             draws random numbers chooses differently under another batch size.
 
     Raises:
-        ValueError: `epsilon` outside [0, 1], no sessions, or a batch that does not fit.
+        ValueError: `epsilon` outside [0, 1], no sessions, a batch that does not fit, or a level or
+            label that is none: labels are levels as the actions are, or else probabilities >= 0 of
+            every level that sum to 1.
     """
     if not 0 <= epsilon <= 1:
         raise ValueError(f"`epsilon` must lie in [0, 1], got {epsilon}.")
@@ -110,6 +113,8 @@ def rollout(
         raise ValueError(
             f"`batch` must be >= 1, and 1 for a sequential policy, got {batch}. Leave it out."
         )
+    soft = soft and hasattr(label, "probabilities")
+    labeller: _Labeller | None = getattr(label, "probabilities" if soft else "act", None)
     size = 1 if sequential else batch or len(sessions)
     runs = []
     start = time.perf_counter()
@@ -122,7 +127,7 @@ def rollout(
             if hasattr(p, "begin"):
                 p.begin(simulator)
         rng = np.random.default_rng([seed, number, 1])
-        runs.append(_play(simulator, policy, _labeller(label, soft), epsilon, rng, record))
+        runs.append(_play(simulator, policy, labeller, soft, epsilon, rng, record))
     seconds = time.perf_counter() - start
     joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
     labels = joined.pop("labels", None)
@@ -135,16 +140,11 @@ def _derive(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def _labeller(label: Policy | None, soft: bool) -> _Labeller | None:
-    if label is None:
-        return None
-    return getattr(label, "probabilities", label.act) if soft else label.act
-
-
 def _play(
     simulator: Simulator,
     policy: Policy,
     label: _Labeller | None,
+    soft: bool,
     epsilon: float,
     rng: np.random.Generator,
     record: bool,
@@ -158,7 +158,9 @@ def _play(
                 steps.setdefault(name, []).append(value.copy())
         action = np.asarray(policy.act(observation))
         if label is not None:
-            steps.setdefault("labels", []).append(np.array(label(simulator.observation)))
+            labels = np.array(label(simulator.observation))
+            _check_labels(labels, simulator.sessions, levels, soft=soft)
+            steps.setdefault("labels", []).append(labels)
         if epsilon > 0:
             random = rng.integers(levels, size=len(action))
             action = np.where(rng.random(len(action)) < epsilon, random, action)
@@ -167,3 +169,25 @@ def _play(
         for name, value in {"rewards": reward, "actions": action.copy(), **simulator.parts}.items():
             steps.setdefault(name, []).append(value)
     return {name: np.stack(values, axis=1) for name, values in steps.items()}
+
+
+def _check_labels(labels: ndarray, sessions: Sequence[Session], levels: int, *, soft: bool) -> None:
+    shape = (len(sessions), levels) if soft else (len(sessions),)
+    if labels.shape != shape or labels.dtype.kind not in ("f" if soft else "iu"):
+        what = "one probability per session and level" if soft else "one integer level per session"
+        raise ValueError(
+            f"The label policy must answer with {what}, shape {shape}, "
+            f"got {labels.dtype} of shape {labels.shape}."
+        )
+    if soft:
+        what = "probabilities >= 0 that sum to 1"
+        wrong = ~(abs(np.where(labels >= 0, labels, np.inf).sum(axis=1) - 1) <= _NEAR)
+    else:
+        what = f"a level between 0 and {levels - 1}"
+        wrong = (labels < 0) | (labels >= levels)
+    if wrong.any():
+        b = int(wrong.argmax())
+        raise ValueError(
+            f"The label policy must answer with {what}, got {labels[b]} for session "
+            f"`{sessions[b].id}`."
+        )
