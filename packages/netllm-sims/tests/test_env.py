@@ -1,4 +1,6 @@
+import gc
 import warnings
+import weakref
 
 import gymnasium
 import netllm_sims
@@ -54,6 +56,57 @@ def test_training_draws_sessions_by_seed():
     first = [env.reset(seed=3)[1]["session"], env.reset()[1]["session"]]
     assert [env.reset(seed=3)[1]["session"], env.reset()[1]["session"]] == first
     assert first[0] != first[1]
+
+
+def played(env):
+    """The sessions of 20 resets: trace content, start and scale."""
+    env.reset(seed=3)
+    sessions = []
+    for _ in range(20):
+        env.reset()
+        inner = env.unwrapped
+        playing = inner.sessions if isinstance(inner, VectorEnv) else inner._simulator.sessions
+        sessions += [(one.trace.digest, one.start_s, one.scale) for one in playing]
+    return sessions
+
+
+@pytest.mark.parametrize("create", [make, lambda **arguments: batch(num_envs=3, **arguments)])
+def test_training_alters_the_share_that_the_setting_names(create):
+    known = {one.trace.digest for one in setting("synthetic").sessions("train")}
+    every, some = played(create(alter=1.0)), played(create(alter=0.3))
+    assert not any(digest in known for digest, _, _ in every)
+    assert all(0.5 <= scale <= 1.8 and scale != 1 for _, _, scale in every)
+    assert 0 < sum(digest in known for digest, _, _ in some) < len(some)
+    assert played(create(alter=1.0)) == every
+    assert {digest for digest, _, _ in played(create())} <= known
+    tests = {one.trace.digest for one in setting("synthetic").sessions("test")}
+    assert {digest for digest, _, _ in played(create(part="test", alter=1.0))} <= tests
+
+
+def test_sessions_without_alteration_are_those_of_earlier_versions():
+    # drawn at commit 04156cc, before environments altered any
+    env = make()
+    ids = [env.reset(seed=3)[1]["session"], *(env.reset()[1]["session"] for _ in range(2))]
+    assert ids == ["train-1742692732", "train-1720723811", "train-713397379"]
+    env = batch(scale=(0.6, 1.6))
+    env.reset(seed=3)
+    env.reset()
+    assert [(one.trace.id, one.start_s, one.scale) for one in env.sessions] == [
+        ("train-129", 187.77554286020504, 1.0),
+        ("train-227", 90.94437239961326, 1.0),
+        ("train-286", 222.78911893444973, 0.6014900835088361),
+        ("train-023", 95.48839136540022, 1.4917110704451573),
+    ]
+
+
+def test_altered_traces_are_not_kept():
+    env = batch(alter=1.0, chunks=3)
+    env.reset()
+    first = weakref.ref(env.sessions[0].trace)
+    for _ in range(2):
+        env.reset()
+    gc.collect()
+    assert first() is None
 
 
 def test_a_session_number_beyond_the_part_is_refused():

@@ -58,10 +58,19 @@ def alter(
 
 
 def alter_some(
-    sessions: Sequence[Session], rng: np.random.Generator, *, share: float
+    sessions: Sequence[Session],
+    others: Sequence[Session],
+    rng: np.random.Generator,
+    *,
+    share: float,
 ) -> list[Session]:
-    """The sessions, a share of them altered, and a share scaled by a factor within `SCALES`."""
-    altered = [alter(s, sessions, rng) if rng.random() < share else s for s in sessions]
+    """The sessions, a share of them altered, and a share scaled by a factor within `SCALES`.
+
+    A share of 0 draws nothing from `rng`.
+    """
+    if share == 0:
+        return list(sessions)
+    altered = [alter(s, others, rng) if rng.random() < share else s for s in sessions]
     return [
         replace(s, scale=s.scale * rng.uniform(*SCALES)) if rng.random() < share else s
         for s in altered

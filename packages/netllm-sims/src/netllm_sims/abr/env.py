@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 from numpy import ndarray
 
 from netllm_sims.abr import parts
+from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
@@ -69,8 +70,8 @@ class Env(gymnasium.Env[Observation, np.int64]):
 
     ## Start
     `reset` downloads the first chunk at level 0. Part `train` draws a random trace and a random
-    start; `valid` and `test` draw one of their fixed sessions. `reset(options={"session": k})`
-    plays fixed session number k of the part.
+    start, and alters the share `alter` of the setting; `valid` and `test` draw one of their fixed
+    sessions. `reset(options={"session": k})` plays fixed session number k of the part.
 
     ## End
     Terminates after the last chunk, 47 decisions by default; never truncates.
@@ -128,9 +129,11 @@ class Env(gymnasium.Env[Observation, np.int64]):
                 )
             return self._fixed[number]
         if self.part == "train":
-            return parts.draw(
+            drawn = parts.draw(
                 self._fixed, self.np_random, id=f"train-{self.np_random.integers(2**31)}"
             )
+            share = self.setting.alter
+            return alter_some([drawn], self._fixed, self.np_random, share=share)[0]
         return self._fixed[int(self.np_random.integers(len(self._fixed)))]
 
     def _observe(self) -> Observation:
@@ -148,7 +151,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
     `terminations` all true, the first observation of fresh sessions, and in `infos["final_obs"]`
     the last observation of the finished ones (a dict of arrays, copied; mask
     `infos["_final_obs"]`). Each fresh session is a random trace of the part from a random start,
-    whatever the part.
+    whatever the part; in `train` the share `alter` of the setting is altered.
 
     Args:
         setting: A setting's name or a `Setting`.
@@ -186,6 +189,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
             raise ValueError(f"`scale_share` must lie in [0, 1], got {scale_share}.")
         self.setting = _resolve(setting, data, overrides)
         self.num_envs = num_envs
+        self._alter = self.setting.alter if part == "train" else 0.0
         self._fixed = self.setting.sessions(part)
         self._scale, self._scale_share = scale, scale_share
         self._rng = np.random.default_rng(seed)
@@ -243,7 +247,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
                 factor = float(self._rng.uniform(*self._scale))
                 session = Session(session.id, session.trace, session.start_s, factor, session.tags)
             sessions.append(session)
-        return sessions
+        return alter_some(sessions, self._fixed, self._rng, share=self._alter)
 
 
 def _resolve(setting: str | Setting, data: str | Path | None, overrides: dict[str, Any]) -> Setting:

@@ -138,7 +138,7 @@ class Setting:
         drawn = [
             parts.draw(fixed, rng, id=f"{part}-s{seed}-{number:06d}") for number in range(episodes)
         ]
-        return alter_some(drawn, rng, share=self.alter) if part == "train" else drawn
+        return alter_some(drawn, drawn, rng, share=self.alter) if part == "train" else drawn
 
     def clean_ids(self) -> list[str]:
         """Ids of the test sessions whose trace content occurs in no published training file."""

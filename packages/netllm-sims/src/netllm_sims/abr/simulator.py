@@ -22,6 +22,7 @@ HISTORY = 6
 """Past chunks and coming chunks that an observation shows."""
 
 Observation = dict[str, ndarray]
+_Curves = tuple[Float[ndarray, "row 4"], Int[ndarray, "trace"], Int[ndarray, "trace"]]
 
 
 class Simulator:
@@ -74,7 +75,7 @@ class Simulator:
         video, batch = setting.video, len(sessions)
         self._knobs = Knobs(*(float(getattr(setting, name)) for name in Knobs._fields))
         self._ladder = _ladder(video, np.dtype(dtype))
-        self._traces: dict[int, tuple[int, Trace]] = {}
+        self._traces: dict[int, Trace] = {}
         self._state = State(
             np.zeros(batch, np.int64), np.zeros((batch, 3)), np.zeros(batch, np.int64)
         )
@@ -93,6 +94,8 @@ class Simulator:
     def assign(self, sessions: Sequence[Session]) -> None:
         """Take other sessions, as many as before; they begin with the next `reset`.
 
+        Curves are built anew unless `learn` has been given all their traces.
+
         Raises:
             ValueError: The number of sessions differs, or is zero.
         """
@@ -102,27 +105,24 @@ class Simulator:
                 f"got {len(sessions)}."
             )
         self.sessions = list(sessions)
-        self.learn([session.trace for session in sessions])
-        of = [self._traces[id(session.trace)][0] for session in sessions]
+        traces = {id(session.trace): session.trace for session in sessions}
+        learnt = traces.keys() <= self._traces.keys()
+        table, places = self._learnt if learnt else self._curves_of(traces)
+        curve, first, last = table
+        of = [places[id(session.trace)] for session in sessions]
         self._link = Link(
-            self._curves,
-            self._firsts[of],
-            self._lasts[of],
+            curve,
+            first[of],
+            last[of],
             np.array([1.0 / session.scale for session in sessions]),
             np.array([session.start_s for session in sessions]),
         )
         self._chunk = self.setting.video.chunks
 
     def learn(self, traces: Sequence[Trace]) -> None:
-        """Build the curves of these traces now, so that `assign` need not."""
-        news = {id(trace): trace for trace in traces if id(trace) not in self._traces}
-        if news:
-            for key, trace in news.items():
-                self._traces[key] = (len(self._traces), trace)
-            known = [trace for _, trace in self._traces.values()]
-            self._curves, self._firsts, self._lasts = curves(
-                known, packet_share=self.setting.packet_share
-            )
+        """Build the curves of these traces now and keep them, so that `assign` need not."""
+        self._traces |= {id(trace): trace for trace in traces}
+        self._learnt = self._curves_of(self._traces)
 
     def reset(self, seed: int = 0) -> Observation:
         """Start all sessions and download their first chunk at level 0; what the players then see.
@@ -194,6 +194,10 @@ class Simulator:
     def chunk(self) -> int:
         """Number of chunks downloaded so far, which is also the index of the one to choose now."""
         return self._chunk
+
+    def _curves_of(self, traces: dict[int, Trace]) -> tuple[_Curves, dict[int, int]]:
+        table = curves(list(traces.values()), packet_share=self.setting.packet_share)
+        return table, {key: place for place, key in enumerate(traces)}
 
     def _named_views(self) -> Observation:
         view, batch = self._view, len(self._choice)
