@@ -56,6 +56,9 @@ def test_a_header_names_columns_and_units(tmp_path, text):
     assert trace.bandwidth_mbps.tolist() == [1.5, 0.25]
 
 
+EPOCH = "timestamp,throughput_mbps\n" + "".join(f"{1_700_000_000 + i},2\n" for i in range(100))
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -78,6 +81,13 @@ def test_a_header_names_columns_and_units(tmp_path, text):
         ("time_s,speed\n0,1\n", 1, "the header must name"),
         ("time_s,mbps\n0,1\n1,fast\n", 3, "must be numbers"),
         ("time_s,mbps\n0,1\n1\n", 3, "must hold 2 columns"),
+        (EPOCH, 2, "start, got 1700000000 s at its first point and 99 s from .*Subtract the first"),
+        ("timestamp_ms mbps\n1700000000000 1\n1700000009000 2\n", 2, "got 1700000000 s .* 9 s"),
+        ("50000 1\n50300 2\n", 1, "must count from the trace's start"),
+        ("# day\n1700000000000\n1700000000500\n1700000001000\n", 2, "got 1700000000 s .* 1 s"),
+        ("5\n10000000000000\n", 2, "at most 10,000,000 bins, got more with `bin_s` of 1 s"),
+        ("5\n99999999999999999999\n", 2, "at most 15 digits, got '99999999999999999999'"),
+        (f"5\n{'9' * 5000}\n", 2, "at most 15 digits, got '99999"),
     ],
 )
 def test_a_bad_line_is_named_with_its_file(tmp_path, text, line, message):
@@ -102,6 +112,11 @@ def test_a_bad_whole_is_named_by_its_file_and_lines(tmp_path, text, lines, messa
     with pytest.raises(ValueError, match=message) as caught:
         load_trace(file)
     assert str(caught.value).startswith(f"{file}:{lines}: ")
+
+
+@pytest.mark.parametrize("text", ["3000 1\n3300 2\n", "9000 1\n20000 2\n", "3000000\n3300000\n"])
+def test_a_trace_may_begin_a_while_after_its_start(tmp_path, text):
+    assert load_trace(write(tmp_path, text)).period_s in (3300, 20000)
 
 
 def test_a_binary_file_is_no_trace(tmp_path):

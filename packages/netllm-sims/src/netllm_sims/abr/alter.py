@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from netllm_sims.abr.sessions import Session
-from netllm_sims.abr.traces import Trace
+from netllm_sims.abr.traces import Trace, first_fault
 
 SCALES = (0.5, 1.8)
 """Range of the factor on an altered session's bandwidth."""
@@ -51,7 +51,7 @@ def alter(
             later_s = other.time_s[first + 1 :] - other.time_s[first] + time_s[cut - 1]
             time_s = np.concatenate([time_s[:cut], later_s])
             bandwidth = np.concatenate([bandwidth[:cut], other.bandwidth_mbps[first + 1 :]])
-    if not bandwidth[1:].any():
+    if first_fault(time_s, bandwidth) is not None:
         return session
     trace = Trace(id=session.trace.id, time_s=time_s, bandwidth_mbps=bandwidth)
     return replace(session, trace=trace, start_s=min(start_s, 0.999 * trace.period_s))

@@ -16,6 +16,9 @@ _BANDWIDTH = {"mbps": 1.0, "kbps": 1e-3, "bps": 1e-6}
 _BANDWIDTH |= {"bandwidth" + unit: factor for unit, factor in _UNITS.items()}
 _BANDWIDTH |= {"throughput" + unit: factor for unit, factor in _UNITS.items()}
 
+_LATE_S = 3600.0
+_MOST_BINS = 10_000_000
+
 Line = tuple[int, str]
 
 
@@ -70,6 +73,19 @@ def parse(path: Path, *, bin_s: float) -> Points:
     return _table(path, lines, Columns(time=0, bandwidth=1, width=2))
 
 
+def lateness(first_s: float, last_s: float) -> str | None:
+    """How a trace's times break the rule that they count from its start, such as epoch times do.
+
+    The link would keep one bandwidth for ever: up to the first point, longer than all the rest.
+    """
+    if not first_s > max(last_s - first_s, _LATE_S):
+        return None
+    return (
+        f"time must count from the trace's start, got {first_s:.10g} s at its first point and "
+        f"{last_s - first_s:.10g} s from there to its end. Subtract the first time from all."
+    )
+
+
 def _name(cell: str) -> str:
     return cell.strip().strip('"').lower()
 
@@ -116,7 +132,16 @@ def _packets(path: Path, lines: list[Line], bin_s: float) -> Points:
         raise ValueError(f"`bin_s` must be > 0 s, got {bin_s}.")
     times_ms = _milliseconds(path, lines)
     period_s = times_ms[-1] / 1000
-    bins = max(1, round(period_s / bin_s))
+    bins = max(1, round(min(period_s / bin_s, _MOST_BINS + 1)))
+    late = lateness(times_ms[0] / 1000, period_s)
+    if late is not None:
+        raise ValueError(f"{path}:{lines[0][0]}: {late}")
+    if bins > _MOST_BINS:
+        raise ValueError(
+            f"{path}:{lines[-1][0]}: a trace of {period_s:.10g} s must have at most "
+            f"{_MOST_BINS:,} bins, got more with `bin_s` of {bin_s:g} s. Correct the time or "
+            "widen the bins."
+        )
     # a packet on an edge belongs to the bin before it, as the last packet ends the last bin
     of = np.maximum(np.ceil(times_ms * (bins / times_ms[-1])).astype(int) - 1, 0)
     counts = np.bincount(np.minimum(of, bins - 1), minlength=bins)
@@ -132,10 +157,10 @@ def _packets(path: Path, lines: list[Line], bin_s: float) -> Points:
 def _milliseconds(path: Path, lines: list[Line]) -> Float[ndarray, "packet"]:
     times_ms: list[int] = []
     for number, line in lines:
-        if not re.fullmatch(r"\d+", line):
+        if not re.fullmatch(r"\d{1,15}", line):
             raise ValueError(
                 f"{path}:{number}: a Mahimahi trace must hold one whole millisecond >= 0 per line, "
-                f"got {line!r}. Correct or remove the line."
+                f"of at most 15 digits, got {line[:40]!r}. Correct or remove the line."
             )
         if times_ms and int(line) < times_ms[-1]:
             raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.abr.formats import parse
+from netllm_sims.abr.formats import lateness, parse
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +21,9 @@ class Trace:
     NetLLM's simulators).
 
     Raises:
-        ValueError: Fewer than two points, time that runs back or is negative, a bandwidth that is
-            negative or not finite, or no bandwidth at all. A moment of zero bandwidth is legal.
+        ValueError: Fewer than two points, time that runs back, is negative or does not count from
+            the trace's start, a bandwidth that is negative or not finite, or no bandwidth at all. A
+            moment of zero bandwidth is legal.
     """
 
     id: str
@@ -80,6 +81,9 @@ def first_fault(
             i,
             f"bandwidth must be >= 0 Mbit/s, got {bandwidth_mbps[i]:g}. Write 0 for an outage.",
         )
+    late = lateness(time_s[0], time_s[-1])
+    if late is not None:
+        return 0, late
     if not np.diff(time_s, prepend=0.0)[1:] @ bandwidth_mbps[1:] > 0:
         return None, (
             "a trace must have some bandwidth, got 0 Mbit/s over its whole length "
@@ -98,7 +102,7 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
       (`bandwidth` or `throughput`, with `_mbps`, `_kbps` or `_bps`; Mbit/s without), in any order,
       others ignored.
 
-    Blank lines and lines starting with `#` are skipped.
+    Times count from the trace's start. Blank lines and lines starting with `#` are skipped.
 
     Args:
         path: The file; its name becomes the trace's id.
