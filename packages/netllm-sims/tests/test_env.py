@@ -195,6 +195,7 @@ def test_the_bandwidth_of_a_share_of_sessions_is_scaled():
     [
         ({"num_envs": 0}, "`num_envs` must be at least 1"),
         ({"scale": (0.0, 1.0)}, "`scale` must be a range"),
+        ({"scale": (1e-300, 1.0)}, "`scale` must be a range"),
         ({"scale": (2.0, 1.0)}, "`scale` must be a range"),
         ({"scale_share": 1.5}, "`scale_share` must lie in"),
     ],

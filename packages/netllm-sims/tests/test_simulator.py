@@ -131,6 +131,24 @@ def test_levels_must_be_integers(small, unchecked_shapes):
         simulator.step(np.ones(3))
 
 
+@pytest.mark.parametrize("period_s", [1.1, 1.7, 8.0])
+def test_the_slowest_link_that_is_legal_ends(small, play, period_s):
+    # by hand: 1e9 bytes at 1 bit/s or 1 byte per period, of which 1 % is left, and 1e-4 of that
+    mbps = max(8e-6 / period_s, 1e-6) * (1 + 1e-9)
+    path = Trace("slow", np.array([0.0, period_s]), np.full(2, mbps))
+    huge = replace(small.video, sizes_bytes=np.full((20, 3), 1e9))
+    config = replace(small, video=huge, packet_share=0.01)
+    seen = play(config, [Session("s", path, scale=1e-4)], [0, 1, 2])
+    wanted_s = 1e9 / (mbps * 1e6 / 8 * 0.01 * 1e-4)
+    assert seen["delay_s"][0, -1, -4:] == pytest.approx([wanted_s] * 4)
+
+
+def test_the_finest_drain_that_is_legal_is_exact(small, play):
+    swift = [Session("s", Trace("t", np.array([0.0, 100]), np.array([0.0, 1e3])))]
+    fine = play(replace(small, buffer_cap_s=9.0, drain_s=1e-6), swift, [0, 0, 0])
+    assert fine["buffer_s"][0, -1] == pytest.approx(9.0, abs=2e-6)
+
+
 def test_a_simulator_needs_sessions_and_a_float_type(small):
     with pytest.raises(ValueError, match="at least 1"):
         Simulator(small, [])
@@ -149,7 +167,9 @@ def test_assigned_sessions_play_as_in_a_new_simulator(small):
     np.testing.assert_array_equal(used.reset()["reward"], new.reset()["reward"])
 
 
-@pytest.mark.parametrize("wrong", [{"start_s": -1.0}, {"start_s": 5.0}, {"scale": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"start_s": -1.0}, {"start_s": 5.0}, {"scale": 0.0}, {"scale": 1e-300}]
+)
 def test_a_session_starts_within_its_period_at_a_positive_scale(wrong):
     path = Trace("t", np.array([0.0, 5]), np.array([1.0, 1]))
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -104,6 +104,9 @@ def test_a_bad_line_is_named_with_its_file(tmp_path, text, line, message):
         ("0 3\n5 0\n9 0\n", "1-3", "first value is never used"),
         ("0 1\n", "1-1", "at least two points"),
         ("0 1\n0 1\n", "1-2", "some bandwidth"),
+        ("0 1e-300\n1 1e-300\n", "1-2", "at least 1 byte, .*got 1e-294 bits in 1 s"),
+        ("0 1\n1e-9 1\n", "1-2", "at least 1 byte, .*got 0.001 bits in 1e-09 s"),
+        ("0 1\n100 9e-7\n", "1-2", "1 bit/s in the mean, got 90 bits in 100 s"),
         ("time,mbps\n", "1-1", "at least two points"),
     ],
 )

@@ -29,7 +29,7 @@ def test_files_of_different_length_are_named(tmp_path):
     assert str(caught.value).startswith(f"{tmp_path / 'video_size_1'}:3: ")
 
 
-@pytest.mark.parametrize("wrong", ["big", "0", "-4", "nan", "inf", "1 2"])
+@pytest.mark.parametrize("wrong", ["big", "0", "-4", "nan", "inf", "1e300", "1 2"])
 def test_a_bad_size_is_named_with_its_line(tmp_path, wrong):
     write(tmp_path, [[1, 2], [4, wrong]])
     with pytest.raises(ValueError, match="number of bytes > 0") as caught:
@@ -67,6 +67,8 @@ def test_the_numbers_of_the_files_must_have_no_gap(tmp_path):
         ({"rates_kbps": (300.0, float("nan"))}, "must be positive and rise"),
         ({"rates_kbps": (1.0, 2.0, 3.0)}, "one column for each of the 3 rates"),
         ({"sizes_bytes": np.zeros((3, 2))}, "> 0 bytes"),
+        ({"sizes_bytes": np.full((3, 2), 1e300)}, r"at most 1e\+09, got 1e\+300"),
+        ({"chunk_s": 1e300}, "`chunk_s` must be > 0 s and at most 86400 s"),
         ({"chunk_s": 0.0}, "`chunk_s` must be > 0 s"),
         ({"chunks": 4}, "between 2 and the 3 rows"),
         ({"chunks": 1}, "between 2 and the 3 rows"),

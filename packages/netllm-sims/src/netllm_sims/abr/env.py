@@ -164,7 +164,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
         overrides: Fields of the setting to change.
 
     Raises:
-        ValueError: `num_envs` below 1, no positive range of scales, or a share outside [0, 1].
+        ValueError: `num_envs` below 1, no range of scales >= 0.001, or a share outside [0, 1].
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -183,8 +183,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"`num_envs` must be at least 1, got {num_envs}.")
-        if scale is not None and not 0 < scale[0] <= scale[1] < np.inf:
-            raise ValueError(f"`scale` must be a range of factors > 0, got {scale}.")
+        if scale is not None and not 1e-3 <= scale[0] <= scale[1] < np.inf:
+            raise ValueError(f"`scale` must be a range of factors >= 0.001, got {scale}.")
         if not 0 <= scale_share <= 1:
             raise ValueError(f"`scale_share` must lie in [0, 1], got {scale_share}.")
         self.setting = _resolve(setting, data, overrides)

@@ -5,13 +5,15 @@ from math import isfinite
 
 from netllm_sims.abr.traces import Trace
 
+_LEAST_SCALE = 1e-4
+
 
 @dataclass(frozen=True, eq=False)
 class Session:
     """A video played once over a trace.
 
     Raises:
-        ValueError: The start lies outside the trace's period, or the scale is not positive.
+        ValueError: The start lies outside the trace's period, or the scale is below 0.0001.
     """
 
     id: str
@@ -32,5 +34,8 @@ class Session:
                 "the trace's period, "
                 f"got {self.start_s}."
             )
-        if not (isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"`scale` of session `{self.id}` must be > 0, got {self.scale}.")
+        if not (isfinite(self.scale) and self.scale >= _LEAST_SCALE):
+            raise ValueError(
+                f"`scale` of session `{self.id}` must be finite and at least {_LEAST_SCALE}, "
+                f"got {self.scale}."
+            )

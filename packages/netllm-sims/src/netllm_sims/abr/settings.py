@@ -1,7 +1,6 @@
 """Named settings: which traces and video, and the numbers of player and link."""
 
 from dataclasses import dataclass, fields, replace
-from math import isfinite
 from os.path import isdir
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +25,15 @@ _DESCRIPTIONS = {
 }
 _VIDEO_FIELDS = ("rates_kbps", "chunk_s", "chunks")
 _FIXED_FIELDS = ("name", "data", "synthetic")
+# With the bounds of traces, videos and scales they keep a chunk's laps around its trace, and the
+# steps in which a buffer drains, below 2^52: there the compiled core would round whole laps away.
+_LEAST_SHARE = 0.01
+_BOUNDS_S = {
+    "latency_s": (0.0, 86_400.0),
+    "rtt_s": (0.0, 86_400.0),
+    "buffer_cap_s": (0.0, 1e9),
+    "drain_s": (1e-6, 1e9),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,19 +78,19 @@ class Setting:
 
     def __post_init__(self) -> None:
         _ = self.qoe
-        for name in ("latency_s", "rtt_s", "buffer_cap_s", "drain_s"):
+        for name, (least, most) in _BOUNDS_S.items():
             value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be a finite number of seconds >= 0, got {value}.")
-        if self.drain_s == 0:
-            raise ValueError("`drain_s` must be > 0 s, got 0.")
+            if not least <= value <= most:
+                raise ValueError(f"`{name}` must lie in [{least:g}, {most:g}] s, got {value}.")
         if self.buffer_cap_s < self.drain_s:
             raise ValueError(
                 f"`buffer_cap_s` must be at least one step `drain_s` of {self.drain_s} s, "
                 f"got {self.buffer_cap_s}."
             )
-        if not 0 < self.packet_share <= 1:
-            raise ValueError(f"`packet_share` must lie in (0, 1], got {self.packet_share}.")
+        if not _LEAST_SHARE <= self.packet_share <= 1:
+            raise ValueError(
+                f"`packet_share` must lie in [{_LEAST_SHARE}, 1], got {self.packet_share}."
+            )
         if not 0 <= self.alter <= 1:
             raise ValueError(f"`alter` must lie in [0, 1], got {self.alter}.")
         if not 0 <= self.delay_noise < 1:

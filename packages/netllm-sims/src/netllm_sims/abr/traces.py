@@ -11,6 +11,9 @@ from numpy import ndarray
 
 from netllm_sims.abr.formats import lateness, parse
 
+_LEAST_MEGABITS = 8e-6
+_LEAST_MBPS = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -22,8 +25,8 @@ class Trace:
 
     Raises:
         ValueError: Fewer than two points, time that runs back, is negative or does not count from
-            the trace's start, a bandwidth that is negative or not finite, or no bandwidth at all. A
-            moment of zero bandwidth is legal.
+            the trace's start, a bandwidth that is negative or not finite, or hardly any bandwidth
+            at all. A moment of zero bandwidth is legal.
     """
 
     id: str
@@ -84,10 +87,17 @@ def first_fault(
     late = lateness(time_s[0], time_s[-1])
     if late is not None:
         return 0, late
-    if not np.diff(time_s, prepend=0.0)[1:] @ bandwidth_mbps[1:] > 0:
+    megabits = float(np.diff(time_s, prepend=0.0)[1:] @ bandwidth_mbps[1:])
+    if not megabits > 0:
         return None, (
             "a trace must have some bandwidth, got 0 Mbit/s over its whole length "
             "(its first value is never used). Remove this trace."
+        )
+    if megabits < max(_LEAST_MEGABITS, _LEAST_MBPS * time_s[-1]):
+        return None, (
+            "a trace must deliver at least 1 byte, and 1 bit/s in the mean, got "
+            f"{megabits * 1e6:.3g} bits in {time_s[-1]:.10g} s. Write the bandwidth in Mbit/s, or "
+            "remove this trace."
         )
     return None
 

@@ -14,6 +14,8 @@ LADDER_KBPS = (300.0, 750.0, 1200.0, 1850.0, 2850.0, 4300.0)
 """Ladder of Pensieve, GENET and NetLLM."""
 CHUNKS = 48
 """Chunks played per session, as there."""
+_MOST_BYTES = 1e9
+_MOST_S = 86_400.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,8 +23,9 @@ class Video:
     """A video cut into chunks, each encoded at every rate of a ladder.
 
     Raises:
-        ValueError: The ladder does not rise, the table does not fit it, a size is not positive, or
-            more chunks are to be played than the table has.
+        ValueError: The ladder does not rise, the table does not fit it, a size is not positive or
+            above 1 GB, a chunk lasts longer than a day, or more chunks are to be played than the
+            table has.
     """
 
     name: str
@@ -47,16 +50,22 @@ class Video:
             or any(b <= a for a, b in pairwise(rates))
         ):
             raise ValueError(f"`rates_kbps` must be positive and rise, got {list(rates)}.")
-        if not (isfinite(self.chunk_s) and self.chunk_s > 0):
-            raise ValueError(f"`chunk_s` must be > 0 s, got {self.chunk_s}.")
+        if not 0 < self.chunk_s <= _MOST_S:
+            raise ValueError(
+                f"`chunk_s` must be > 0 s and at most {_MOST_S:g} s, got {self.chunk_s}."
+            )
         if sizes.ndim != 2 or sizes.shape[1] != len(rates):
             raise ValueError(
                 f"`sizes_bytes` of video `{self.name}` must have one column for each of the "
                 f"{len(rates)} rates, "
                 f"got shape {sizes.shape}. Set `rates_kbps` to the ladder of this video."
             )
-        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-            raise ValueError(f"`sizes_bytes` of video `{self.name}` must be finite and > 0 bytes.")
+        wrong = sizes[~((sizes > 0) & (sizes <= _MOST_BYTES))]
+        if len(wrong):
+            raise ValueError(
+                f"`sizes_bytes` of video `{self.name}` must be > 0 bytes and at most "
+                f"{_MOST_BYTES:g}, got {wrong[0]:g}. Its chunks are as long as `chunk_s`."
+            )
         if not 2 <= self.chunks <= len(sizes):
             raise ValueError(
                 f"`chunks` must lie between 2 and the {len(sizes)} rows of video `{self.name}`, "
@@ -135,11 +144,10 @@ def _read_sizes(file: Path) -> list[float]:
             size = float(line)
         except ValueError:
             size = float("nan")
-        if not (isfinite(size) and size > 0):
+        if not 0 < size <= _MOST_BYTES:
             raise ValueError(
-                f"{file}:{number}: a chunk's size must be a number of bytes > 0, got "
-                f"{line.strip()!r}. "
-                "Correct the line."
+                f"{file}:{number}: a chunk's size must be a number of bytes > 0 and at most "
+                f"{_MOST_BYTES:g}, got {line.strip()!r}. Correct the line."
             )
         sizes.append(size)
     if not sizes:
