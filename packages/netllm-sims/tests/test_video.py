@@ -43,6 +43,23 @@ def test_an_empty_size_file_is_named(tmp_path):
         load_video(tmp_path)
 
 
+def test_a_binary_size_file_is_named(tmp_path):
+    write(tmp_path, [[1, 2]])
+    (tmp_path / "video_size_1").write_bytes(b"\x1f\x8b\x08\xff\xfe")
+    with pytest.raises(ValueError, match=r"video_size_1:1: .*must be a text file"):
+        load_video(tmp_path)
+
+
+def test_a_mark_of_byte_order_and_leading_zeros_are_of_no_matter(tmp_path):
+    (tmp_path / "video_size_00").write_text("1\n2\n", encoding="utf-8-sig")
+    (tmp_path / "video_size_01").write_text("3\n4\n")
+    video = load_video(tmp_path, rates_kbps=(300, 750))
+    assert video.sizes_bytes.tolist() == [[1, 3], [2, 4]]
+    (tmp_path / "video_size_1").write_text("5\n6\n")
+    with pytest.raises(FileNotFoundError, match=r"got numbers \[0, 1, 1\]"):
+        load_video(tmp_path)
+
+
 def test_the_ladder_must_fit_the_files(tmp_path):
     write(tmp_path, [[1, 2], [4, 5]])
     with pytest.raises(ValueError, match=r"2 files for the rates .*Set `rates_kbps`"):

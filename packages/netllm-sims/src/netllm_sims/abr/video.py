@@ -87,6 +87,8 @@ def load_video(
 ) -> Video:
     """Video from files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
 
+    Their numbers may have leading zeros.
+
     Args:
         folder: The folder; its name becomes the video's.
         rates_kbps: Label rate of each file, in kbit/s.
@@ -104,22 +106,23 @@ def load_video(
             f"{folder}: there is no such folder of chunk sizes. Correct the path; the published "
             "ones come with `netllm data fetch abr`."
         )
-    numbers = sorted(
-        int(p.name[11:]) for p in folder.iterdir() if re.fullmatch(r"video_size_\d+", p.name)
+    files = sorted(
+        (int(p.name[11:]), p) for p in folder.iterdir() if re.fullmatch(r"video_size_\d+", p.name)
     )
+    numbers = [number for number, _ in files]
     if not numbers or numbers != list(range(len(numbers))):
         raise FileNotFoundError(
             f"{folder}: a video must have files video_size_0, video_size_1, … without a gap, got "
             f"numbers {numbers}."
         )
-    columns = [_read_sizes(folder / f"video_size_{number}") for number in numbers]
-    for number, column in enumerate(columns):
+    columns = [_read_sizes(file) for _, file in files]
+    for (_, file), column in zip(files, columns, strict=True):
         if len(column) != len(columns[0]):
             short = min(len(column), len(columns[0]))
             raise ValueError(
-                f"{folder / f'video_size_{number}'}:{short + 1}: all size files of a video must "
-                f"have one line per chunk, got {len(column)} lines here and {len(columns[0])} in "
-                "video_size_0. Correct the shorter."
+                f"{file}:{short + 1}: all size files of a video must have one line per chunk, got "
+                f"{len(column)} lines here and {len(columns[0])} in {files[0][1].name}. Correct "
+                "the shorter."
             )
     if len(columns) != len(rates_kbps):
         raise ValueError(
@@ -136,8 +139,15 @@ def load_video(
 
 
 def _read_sizes(file: Path) -> list[float]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{file}:1: a size file must be a text file, got other bytes. Unpack it, or write one "
+            "size per line."
+        ) from None
     sizes = []
-    for number, line in enumerate(file.read_text().split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
