@@ -45,6 +45,20 @@ def test_a_folder_may_be_called_by_a_number(tmp_path, monkeypatch):
     assert cjs.setting("synthetic", jobs=2024).jobs == folder
 
 
+PATHS = [(abr, "traces"), (abr, "video"), (cjs, "jobs"), (vp, "trajectories")]
+
+
+@pytest.mark.usefixtures("no_data")
+@pytest.mark.parametrize("value", ["", " "])
+@pytest.mark.parametrize(("task", "field"), PATHS, ids=lambda one: getattr(one, "__name__", one))
+def test_an_empty_path_is_not_the_working_directory(task, field, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for level in range(6):
+        (tmp_path / f"video_size_{level}").write_text("1000\n" * 9)
+    with pytest.raises(ValueError, match=f"`{field}` must be a path, got '{value}'"):
+        task.setting("synthetic", **{field: value})
+
+
 def test_a_single_rate_is_no_ladder():
     with pytest.raises(ValueError, match=r"`rates_kbps` must be at least two rates .*got 300"):
         abr.setting("synthetic", rates_kbps=300)

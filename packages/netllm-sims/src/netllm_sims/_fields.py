@@ -58,9 +58,20 @@ def items(field: str, value: object) -> list[object]:
     raise ValueError(f"`{field}` must be one or more values with commas between, got {value!r}.")
 
 
+def named_path(field: str, value: object) -> Path:
+    """The path; an empty text, which would be the working directory, names none."""
+    text = word(field, value)
+    if not text.strip():
+        raise ValueError(
+            f"`{field}` must be a path, got {value!r}. Write `.` for the working directory, or "
+            "leave the field out. Is a variable of the shell not set?"
+        )
+    return Path(text).expanduser()
+
+
 def existing(field: str, value: object, what: str = "folder or file") -> Path:
     """The path of what must be there."""
-    path = Path(word(field, value)).expanduser().resolve()
+    path = named_path(field, value).resolve()
     if not os.path.exists(path):  # Path.exists raises where a name is too long
         raise FileNotFoundError(
             f"{path}: there is no such {what} (`{field}`). Correct the path; a relative one begins "

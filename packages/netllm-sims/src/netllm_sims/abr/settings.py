@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from netllm_sims._fields import data_root, existing, items, number, unknown, whole, word
+from netllm_sims._fields import data_root, existing, items, named_path, number, unknown, whole
 from netllm_sims.abr import parts
 from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.generate import vbr_video
@@ -251,7 +251,7 @@ def _video(chosen: object, root: Path | None, options: dict[str, Any]) -> Video:
         return vbr_video(0, **options)
     if isinstance(chosen, Video):
         return replace(chosen, **options)
-    own = Path(word("video", chosen)).expanduser()
+    own = named_path("video", chosen)
     published = own if root is None else root / "abr" / "videos" / own
     if not (isdir(published) or isdir(own)):
         raise FileNotFoundError(_no_video(own, published.parent))
