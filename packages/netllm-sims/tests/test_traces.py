@@ -47,6 +47,7 @@ def test_mahimahi_bins_must_have_a_width(tmp_path):
         "time_s,bandwidth_mbps\n0,1.5\n2,0.25\n",
         "\ufeffplace;Throughput_kbps;Timestamp_ms\nOslo;1500;0\nBergen;250;2000\n",
         '"time","bps"\n"0","1500000"\n"2","250000"\n',
+        '"place; city","time","bps"\n"Oslo, ""S""",0,1500000\n"Bergen, NO",2,250000\n',
         "time_s bandwidth\n0 1.5\n2 0.25\n",
     ],
 )
@@ -81,6 +82,9 @@ EPOCH = "timestamp,throughput_mbps\n" + "".join(f"{1_700_000_000 + i},2\n" for i
         ("time_s,speed\n0,1\n", 1, "the header must name"),
         ("time_s,mbps\n0,1\n1,fast\n", 3, "must be numbers"),
         ("time_s,mbps\n0,1\n1\n", 3, "must hold 2 columns"),
+        ('time_s,mbps\n0,"1,2\n1,2\n', 2, "must be numbers"),
+        ('time_s,mbps\n0,"1,2",3\n1,2\n', 2, "must hold 2 columns"),
+        (f'time_s,mbps\n0,1\n"{"1" * 200_000}",1,"2\n', 3, "must hold 2 columns"),
         (EPOCH, 2, "start, got 1700000000 s at its first point and 99 s from .*Subtract the first"),
         ("timestamp_ms mbps\n1700000000000 1\n1700000009000 2\n", 2, "got 1700000000 s .* 9 s"),
         ("50000 1\n50300 2\n", 1, "must count from the trace's start"),

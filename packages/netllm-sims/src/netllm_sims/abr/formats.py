@@ -1,5 +1,6 @@
 """The file formats of bandwidth traces, told apart by content."""
 
+import csv
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -64,8 +65,9 @@ def parse(path: Path, *, bin_s: float) -> Points:
             f"{path}:1: a trace file must hold at least two points, got an empty file. Remove it."
         )
     first = lines[0][1]
-    separator = next((mark for mark in ",;\t" if mark in first), None)
-    names = [_name(cell) for cell in first.split(separator)]
+    bare = re.sub('"[^"]*"', "", first)
+    separator = next((mark for mark in ",;\t" if mark in bare), None)
+    names = [_name(cell) for cell in _cells(first, separator)]
     if separator in (",", ";") or any(name in _TIME or name in _BANDWIDTH for name in names):
         return _table(path, lines[1:], _header(path, lines[0], names, separator))
     if re.fullmatch(r"[+-]?\d+", first):
@@ -84,6 +86,13 @@ def lateness(first_s: float, last_s: float) -> str | None:
         f"time must count from the trace's start, got {first_s:.10g} s at its first point and "
         f"{last_s - first_s:.10g} s from there to its end. Subtract the first time from all."
     )
+
+
+def _cells(line: str, separator: str | None) -> list[str]:
+    """The cells of a line; a separator within quotes is text."""
+    if separator is None or len(line) > csv.field_size_limit():
+        return line.split(separator)
+    return next(csv.reader([line], delimiter=separator))
 
 
 def _name(cell: str) -> str:
@@ -106,7 +115,8 @@ def _header(path: Path, line: Line, names: list[str], separator: str | None) -> 
 def _table(path: Path, lines: list[Line], columns: Columns) -> Points:
     time_s, bandwidth_mbps = [], []
     for number, line in lines:
-        cells = line.split(columns.separator)
+        quoted = '"' in line
+        cells = _cells(line, columns.separator) if quoted else line.split(columns.separator)
         if len(cells) != columns.width:
             raise ValueError(
                 f"{path}:{number}: the line must hold {columns.width} columns, got {line!r}. "
