@@ -65,10 +65,10 @@ def test_only_the_second_tap_of_a_kernel_counts(synthetic, observe, weights, tmp
             changed[name] = np.where(np.arange(4)[:, None, None, None] == 1, array, 99)
     np.savez(tmp_path / "changed.npz", **changed)
     seen = observe(3, buffer_s=[1, 10, 30])
-    one = Genet(synthetic, weights=weights).probabilities(seen)
+    one = Genet(synthetic, weights=weights).move_probabilities(seen)
     assert np.allclose(one.sum(axis=1), 1)
     assert np.array_equal(
-        one, Genet(synthetic, weights=tmp_path / "changed.npz").probabilities(seen)
+        one, Genet(synthetic, weights=tmp_path / "changed.npz").move_probabilities(seen)
     )
 
 
@@ -83,6 +83,15 @@ def test_a_sampled_session_takes_48_numbers_of_the_stream(synthetic, weights):
     policy._rng.set_state(state)
     skipped = _play(policy, synthetic, sessions[1])
     assert together.actions[1].tolist() == skipped
+
+
+def test_as_a_teacher_it_answers_with_levels_for_its_probabilities_are_of_moves(synthetic, weights):
+    policy = GenetGreedy(synthetic, weights=weights)
+    some = synthetic.sessions("test")[:2]
+    done = rollout(
+        policy, synthetic, some, label=GenetGreedy(synthetic, weights=weights), soft=True
+    )
+    assert np.array_equal(done.labels, done.actions)
 
 
 def _play(policy, setting, session) -> list[int]:

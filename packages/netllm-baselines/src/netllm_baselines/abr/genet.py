@@ -87,14 +87,14 @@ class Genet:
             ValueError: The policy samples and there is more than one session.
         """
         level: ndarray = observation["level"]
-        probabilities = self.probabilities(observation)
+        probabilities = self.move_probabilities(observation)
         if self.greedy:
             move = probabilities.argmax(axis=1)
         else:
             move = self._draw(probabilities, starts=bool(begins(observation)[0]))
         return np.clip(level + move - 1, 0, LEVELS - 1)
 
-    def probabilities(self, observation: Observation) -> Float[ndarray, "batch 3"]:
+    def move_probabilities(self, observation: Observation) -> Float[ndarray, "batch 3"]:
         """Probability of moving one level down, staying, and moving one up."""
         inputs = (
             observation["rate_kbps"][:, None] / self._highest_kbps,
