@@ -93,6 +93,8 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("test", "abr", "--set", "data=1"), "`data` cannot be set here"),
         (("test", "abr", "--set", "traces=2024"), "2024: there is no such folder of traces"),
         (("test", "abr", "--set", "traces=2024-01-01"), "2024-01-01: there is no such folder"),
+        (("test", "abr", "--set", "traces="), "Is a variable of the shell not set?"),
+        (("test", "abr", "--set", "latency_s="), "`latency_s`"),
         (("test", "abr", "--set", "video=1"), "no such folder of chunk sizes (`video`)"),
         (("test", "abr", "--set", "rates_kbps=300"), "`rates_kbps` must be at least two"),
         (("test", "vp", "--set", "frames=1"), "(`frames`)"),

@@ -58,6 +58,8 @@ def overrides(
 
 
 def _value(text: str) -> Any:
+    if not text.strip():
+        return text
     for candidate in (text, f"[{text}]"):
         try:
             value = tomllib.loads(f"value = {candidate}")["value"]
