@@ -161,6 +161,64 @@ def test_a_teacher_that_weighs_its_answers_can_be_learned_from(tmp_path):
     assert facts["teachers"] == ["rollout"]
 
 
+OWN = """
+import numpy as np
+
+ASKED = []
+
+
+class Own:
+    def __init__(self, executors):
+        self.executors = executors
+
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        ASKED.append(self.executors)
+        free = observation["committable"]
+        return np.stack([0 * free, np.minimum(free, self.executors)], 1)
+
+
+def one(setting):
+    return Own(1)
+
+
+def three(setting):
+    return Own(3)
+"""
+
+
+def test_a_teacher_is_whom_the_user_names_whatever_its_class(tmp_path, monkeypatch):
+    (tmp_path / "own_cjs_teachers.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def collect(relabel):
+        made = netllm.rl_collect(
+            "cjs",
+            policy="own_cjs_teachers:one",
+            relabel=f"own_cjs_teachers:{relabel}",
+            setting="synthetic",
+            episodes=1,
+            set=SMALL,
+            out=tmp_path / relabel,
+        )
+        return made[0]
+
+    taught = collect("three")
+    assert (taught.actions[:, 1] == 1).all()
+    wanted = np.minimum(taught.observations["committable"], 3)
+    np.testing.assert_array_equal(taught.labels[:, 1], wanted)
+    assert (wanted > 1).any()
+
+    from own_cjs_teachers import ASKED
+
+    ASKED.clear()
+    again = collect("one")
+    np.testing.assert_array_equal(again.labels, again.actions)
+    assert len(ASKED) == len(again.actions)  # once where it both acts and labels
+
+
 def test_pieces_of_a_collection_may_run_at_once(pool, tmp_path):
     again = netllm.rl_collect(
         "cjs",

@@ -75,6 +75,8 @@ class CJS:
     chooses = True
     chunk = 10
     shard = 4
+    asks_once = True
+    """A policy that relabels what it drives itself comes to `record` as one object, not as two."""
     trainers: Mapping[str, str] = {
         "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"
     }
@@ -153,7 +155,7 @@ class CJS:
 
         from netllm.cjs_driving import Mixed, Noted, Once
 
-        if label is not None and type(label) is type(policy):
+        if label is policy:
             policy = label = Once(policy)
         driver = Noted(Mixed(policy, Random(setting), epsilon) if epsilon else policy, setting)
         done = rollout(driver, setting, episodes, seed=seed, record=True, label=label, soft=soft)

@@ -14,7 +14,7 @@ from netllm.testing import as_names, stream
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter
 
-    from netllm.protocol import Task
+    from netllm.protocol import Policy, Task
 
 
 def rl_collect(
@@ -172,8 +172,8 @@ class _Turns:
     def _best(self, driver: Contender, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The best attempt at each episode."""
         task = registry.task(self.task)
-        label = registry.policy(self.task, self.relabel, self.setting) if self.relabel else None
         policy = driver.build(self.setting)
+        label = self._label(driver, policy)
         best: list[Episode] = []
         for attempt in range(self.best_of):
             record = task.record(
@@ -189,6 +189,14 @@ class _Turns:
             done = list(record)
             best = [max(pair, key=_earned) for pair in zip(best or done, done, strict=True)]
         return best
+
+    def _label(self, driver: Contender, policy: Policy) -> Policy | None:
+        """Who labels: the driver itself if it is named again and the task would ask it once."""
+        if not self.relabel:
+            return None
+        if driver.policy == self.relabel and getattr(registry.task(self.task), "asks_once", False):
+            return policy
+        return registry.policy(self.task, self.relabel, self.setting)
 
 
 def _earned(episode: Episode) -> float:
