@@ -147,15 +147,49 @@ def test_an_observation_tells_what_the_simulator_knows(setting):
 
 def test_a_policy_is_told_what_is_wrong_with_its_answer(setting):
     class Wrong(Fair):
-        def act(self, observation):
-            return np.zeros(1)
+        def __init__(self, answers):
+            self.answers = answers
 
-    with pytest.raises(ValueError, match=r"each of 1 episodes, got shape \(1,\)"):
-        cjs.rollout(Wrong(), setting, setting.episodes("test", episodes=1))
+        def act(self, observation):
+            return self.answers
+
+    for answers, got in (
+        (np.zeros(1, int), r"int64 of shape \(1,\)"),
+        ([[0.9, 1]], r"float64 of shape \(1, 2\)"),
+        ([[np.nan, np.inf]], "float64"),
+        ([["first", "1"]], "<U5"),
+        (None, "object"),
+        ([[0, 10**30]], "object"),
+        ([[True, True]], "bool"),
+    ):
+        with pytest.raises(ValueError, match=rf"whole numbers .* each of 1 episodes, got {got}"):
+            cjs.rollout(Wrong(answers), setting, setting.episodes("test", episodes=1))
+    for answers, message in (
+        ([[99, 1]], "`choice` must be -1 or one of the .* got 99"),
+        ([[0, 0]], "`executors` must lie between 1 and 12, got 0"),
+        (np.array([[0, 2**64 - 1]], np.uint64), f".* between 1 and 12, got {2**64 - 1}"),
+    ):
+        with pytest.raises(ValueError, match=f"^episode `666`: {message}"):
+            cjs.rollout(Wrong(answers), setting, setting.episodes("test", episodes=1))
     with pytest.raises(ValueError, match="at least one episode"):
         cjs.rollout(Fair(), setting, [])
     with pytest.raises(ValueError, match="got 0"):
         cjs.rollout(Fair(), setting, setting.episodes("test"), batch=0)
+
+
+def test_a_policy_may_reuse_its_array(setting):
+    class Thrifty(Fair):
+        kept = np.zeros((1, 2), int)
+
+        def act(self, observation):
+            self.kept[:] = super().act(observation)
+            return self.kept
+
+    episodes = setting.episodes("test", episodes=1)
+    thrifty, plain = (
+        cjs.rollout(policy, setting, episodes, record=True) for policy in (Thrifty(), Fair())
+    )
+    np.testing.assert_array_equal(thrifty.actions[0], plain.actions[0])
 
 
 def test_a_sequential_policy_runs_alone_with_one_reset(setting):
@@ -241,7 +275,7 @@ def test_an_own_compiled_policy_runs_as_it_is_asked(setting, tmp_path, monkeypat
     assert fast.jct_s.tolist() == slow.jct_s.tolist()
     assert max(actions[:, 1].max() for actions in slow.actions) == 3
     assert cjs.rollout(cjs.Heuristic("own_cjs_policy:last", [1]), setting, episodes).jct_s.max() > 0
-    with pytest.raises(ValueError, match="`executors` must lie between 1 and 12, got 13"):
+    with pytest.raises(ValueError, match="`666`: `executors` must lie between 1 and 12, got 13"):
         cjs.rollout(cjs.Heuristic("own_cjs_policy:wrong"), setting, episodes)
 
 

@@ -184,12 +184,12 @@ def _is_whole(value: float) -> bool:
 
 
 @contextmanager
-def of(file: str | Path) -> Iterator[None]:
-    """Faults of the graphs that are built within name the file that they come from."""
+def of(origin: str | Path) -> Iterator[None]:
+    """Faults within name what they come from: a file, or an episode."""
     try:
         yield
     except ValueError as fault:
-        raise ValueError(f"{file}: {fault}") from fault
+        raise ValueError(f"{origin}: {fault}") from fault
 
 
 def _mean(name: str, number: int, waves: Waves) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from netllm_sims.cjs.dag import of
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.heuristics import Heuristic
@@ -106,7 +107,7 @@ def rollout(
         log: Of how many of the first episodes `stretches` are kept.
 
     Raises:
-        ValueError: No episodes, a batch that does not fit, or an invalid action.
+        ValueError: No episodes, a batch that does not fit, or an invalid action, with its episode.
     """
     if not episodes:
         raise ValueError("`episodes` must hold at least one episode, got none.")
@@ -131,7 +132,8 @@ def rollout(
                 p.begin([track.simulator for track in some])
         if isinstance(policy, Heuristic) and label is None and not record:
             for track in some:
-                track.simulator.run(policy)
+                with of(track.name):
+                    track.simulator.run(policy)
         else:
             _play(some, policy, _labeller(label, soft), record)
         tracks += [track.closed() for track in some]
@@ -143,6 +145,7 @@ class _Track:
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
+        self.name = f"episode `{simulator.episode.id}`"
         self.actions: list[ndarray] = []
         self.rewards: list[float] = []
         self.observations: list[Observation] = []
@@ -178,12 +181,7 @@ def _play(tracks: list[_Track], policy: Policy, label: _Labeller | None, record:
     running = [k for k, track in enumerate(tracks) if not track.simulator.done]
     while running:
         observation = observe([tracks[k].simulator for k in running], running)
-        actions = np.asarray(policy.act(observation))
-        if actions.shape != (len(running), 2):
-            raise ValueError(
-                f"`act` must give (choice, executors) for each of {len(running)} episodes, got "
-                f"shape {actions.shape}."
-            )
+        actions = _whole(policy.act(observation), len(running))
         answers = None if label is None else np.asarray(label(observation))
         for row, k in enumerate(running):
             track = tracks[k]
@@ -192,10 +190,22 @@ def _play(tracks: list[_Track], policy: Policy, label: _Labeller | None, record:
                 track.actions.append(actions[row])
             if answers is not None:
                 track.labels.append(answers[row])
-            reward_ms = track.simulator.step(int(actions[row, 0]), int(actions[row, 1]))
+            with of(track.name):
+                reward_ms = track.simulator.step(*actions[row].tolist())
             if record:
                 track.rewards.append(reward_ms)
         running = [k for k in running if not tracks[k].simulator.done]
+
+
+def _whole(given: object, batch: int) -> Int[ndarray, "batch 2"]:
+    """A copy, for policies may reuse their arrays."""
+    answers = np.array(given)
+    if answers.shape != (batch, 2) or answers.dtype.kind not in "iu":
+        raise ValueError(
+            f"`act` must give whole numbers (choice, executors) for each of {batch} episodes, got "
+            f"{answers.dtype} of shape {answers.shape}."
+        )
+    return answers
 
 
 def _gather(

@@ -94,7 +94,21 @@ class Simulator:
                 ever happen again.
             RuntimeError: The episode is over.
         """
-        from netllm_sims.cjs._core import VALID, check, decide
+        from netllm_sims.cjs._core import decide
+
+        stage = self.check(choice, executors)
+        before_ms = self.state.clock[JOB_MS]
+        decide(self.world, self.state, stage, self._known(executors))
+        return float(before_ms - self.state.clock[JOB_MS])
+
+    def check(self, choice: int, executors: int) -> int:
+        """The stage, numbered over the episode, or -1, to which `step` would commit executors.
+
+        Raises:
+            ValueError: As `step` does.
+            RuntimeError: The episode is over.
+        """
+        from netllm_sims.cjs._core import VALID, check
 
         if self.done:
             raise RuntimeError("`step` must not follow the end of the episode. Call `reset`.")
@@ -104,12 +118,10 @@ class Simulator:
                 f"`choice` must be -1 or one of the {count} schedulable stages, got {choice}."
             )
         stage = -1 if choice < 0 else int(self.state.schedulable[choice])
-        wrong = check(self.world, self.state, stage, int(executors))
+        wrong = check(self.world, self.state, stage, self._known(executors))
         if wrong != VALID:
             raise ValueError(self._complaint(wrong, stage, int(executors)))
-        before_ms = self.state.clock[JOB_MS]
-        decide(self.world, self.state, stage, int(executors))
-        return float(before_ms - self.state.clock[JOB_MS])
+        return stage
 
     def run(self, heuristic: "Heuristic") -> None:
         """Follow a compiled policy to the end.
@@ -206,6 +218,10 @@ class Simulator:
         from netllm_sims.cjs.layout import STARTED
 
         return min(room, int(self.state.g[STARTED]))
+
+    def _known(self, executors: int) -> int:
+        """The number, or one that is as wrong and that the core can take."""
+        return min(max(int(executors), 0), len(self.state.executor) + 1)
 
     def _complaint(self, wrong: int, stage: int, executors: int) -> str:
         from netllm_sims.cjs._core import NO_WAITING, STUCK, WRONG_STAGE
