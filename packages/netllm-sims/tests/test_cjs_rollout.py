@@ -91,6 +91,57 @@ def test_soft_labels_are_kept_where_the_policy_has_them(setting, label):
             np.testing.assert_array_equal(other, one)
 
 
+@pytest.mark.parametrize(
+    ("name", "answers", "message"),
+    [
+        ("act", [[0, 1]], r"`act` of the label must .* 2 episodes, got int64 of shape \(1, 2\)"),
+        ("act", np.zeros(3), r"`act` of the label must .* got float64 of shape \(3,\)"),
+        ("act", [[0.0, 1.0]] * 2, "`act` of the label must give whole numbers"),
+        ("act", [[np.nan, 1]] * 2, "`act` of the label must give whole numbers"),
+        ("act", [[0, 1], [999, 999]], "label of episode `667`: `choice` must be -1 or .* got 999"),
+        ("act", [[0, 1], [-2, 1]], "label of episode `667`: `choice` must be -1 or .* got -2"),
+        ("act", [[0, 0]] * 2, "label of episode `666`: `executors` must lie between 1 and 12"),
+        ("act", [[0, 13]] * 2, "label of episode `666`: `executors` must lie .* got 13"),
+        ("weighed", np.zeros((2, 4, 2)), r"`weighed` of the label .* shape \(2, 4, 2\)"),
+        ("weighed", np.zeros((1, 4, 3)), r"`weighed` .* each of 2 episodes, .* \(1, 4, 3\)"),
+        ("weighed", np.zeros((2, 0, 3)), r"`weighed` .* at least one .* \(2, 0, 3\)"),
+        ("weighed", [[[0, 1, 1]]] * 2, "`weighed` of the label must give floats, .* got int64"),
+        ("weighed", [[[0, 1, np.nan]]] * 2, "label of episode `666`: .* finite weight .* nan"),
+        ("weighed", [[[0, 1, 1.0]], [[0, 1, -0.5]]], "label of episode `667`: .* weight >= 0"),
+        ("weighed", [[[np.inf, 1, 1.0]]] * 2, "label of episode `666`: .* got .inf, 1.0, 1.0"),
+        ("weighed", [[[0, 1.5, 1.0]]] * 2, "label of episode `666`: an answer must be whole"),
+        ("weighed", [[[99, 1, 1.0]]] * 2, "label of episode `666`: `choice` .* got 99"),
+        ("weighed", [[[0, 1e30, 1.0]]] * 2, "label of episode `666`: `executors` must lie"),
+    ],
+)
+def test_a_label_that_could_not_be_followed_is_refused(setting, name, answers, message):
+    label = Fair()
+    setattr(label, name, lambda observation: answers)
+    with pytest.raises(ValueError, match=message):
+        cjs.rollout(Fair(), setting, setting.episodes("test", episodes=2), label=label, soft=True)
+
+
+def test_the_numbers_of_an_answer_without_weight_are_free(setting):
+    class Padded(Weighing):
+        def weighed(self, observation):
+            answers = super().weighed(observation)
+            return np.concatenate([answers, np.full_like(answers[:, :1], 99) * [1, 1, 0]], 1)
+
+    episodes = setting.episodes("test", episodes=1)
+    (labels,) = cjs.rollout(Fair(), setting, episodes, label=Padded(), soft=True).labels
+    assert labels[:, -1].tolist() == [[99, 99, 0]] * len(labels)
+
+
+def test_a_label_weighs_as_many_answers_at_every_decision(setting):
+    class Growing(Weighing):
+        def weighed(self, observation):
+            return super().weighed(observation)[:, int(observation["time_ms"][0] == 0) :]
+
+    episodes = setting.episodes("test", episodes=1)
+    with pytest.raises(ValueError, match=r"label of episode `666`: .* at every .* got 1 and 2"):
+        cjs.rollout(Fair(), setting, episodes, label=Growing(), soft=True)
+
+
 def test_an_episode_does_not_depend_on_its_batch(setting):
     episodes = setting.episodes("valid", episodes=4, seed=3)
     together, alone = (cjs.rollout(Fair(), setting, episodes, batch=b) for b in (4, 1))

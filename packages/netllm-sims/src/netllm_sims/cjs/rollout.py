@@ -1,7 +1,7 @@
 """Policies, and how long jobs take under them: whole episodes of one policy."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from netllm_sims.cjs import _answers
 from netllm_sims.cjs.dag import of
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.gantt import stretches
@@ -18,8 +19,6 @@ from netllm_sims.cjs.simulator import Simulator
 
 if TYPE_CHECKING:
     from netllm_sims.cjs.settings import Setting
-
-_Labeller = Callable[[Observation], ndarray]
 
 
 @runtime_checkable
@@ -102,12 +101,13 @@ def rollout(
         record: Keep observations, actions and rewards.
         label: A second policy, asked in every visited state without being followed.
         soft: Keep the label policy's `weighed(observation)`, where it has it (choice, executors and
-            weight of several answers, as many for every episode), and not its answers.
+            weight of several answers, as many at every decision), and not its answers.
         batch: Episodes run at once; all by default, one for sequential policies.
         log: Of how many of the first episodes `stretches` are kept.
 
     Raises:
-        ValueError: No episodes, a batch that does not fit, or an invalid action, with its episode.
+        ValueError: No episodes, a batch that does not fit, or an invalid action or label, with its
+            episode.
     """
     if not episodes:
         raise ValueError("`episodes` must hold at least one episode, got none.")
@@ -135,7 +135,7 @@ def rollout(
                 with of(track.name):
                     track.simulator.run(policy)
         else:
-            _play(some, policy, _labeller(label, soft), record)
+            _play(some, policy, label, soft, record)
         tracks += [track.closed() for track in some]
     return _gather(tracks, episodes, time.perf_counter() - start, record, label is not None)
 
@@ -151,6 +151,17 @@ class _Track:
         self.observations: list[Observation] = []
         self.labels: list[ndarray] = []
         self.facts: dict[str, ndarray | float] = {}
+
+    def learn(self, label: ndarray) -> None:
+        """Keep what the labelling policy answered, if it could be followed."""
+        with of(f"label of {self.name}"):
+            _answers.check(self.simulator, label)
+            if self.labels and len(self.labels[0]) != len(label):
+                raise ValueError(
+                    "`weighed` must give as many answers at every decision, got "
+                    f"{len(self.labels[0])} and {len(label)}. Weights of 0 fill up."
+                )
+        self.labels.append(label)
 
     def closed(self) -> "_Track":
         """The track without its simulator, whose arrays are large."""
@@ -171,41 +182,28 @@ def _derive(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def _labeller(label: Policy | None, soft: bool) -> _Labeller | None:
-    if label is None:
-        return None
-    return getattr(label, "weighed", label.act) if soft else label.act
-
-
-def _play(tracks: list[_Track], policy: Policy, label: _Labeller | None, record: bool) -> None:
+def _play(
+    tracks: list[_Track], policy: Policy, label: Policy | None, soft: bool, record: bool
+) -> None:
     running = [k for k, track in enumerate(tracks) if not track.simulator.done]
     while running:
         observation = observe([tracks[k].simulator for k in running], running)
-        actions = _whole(policy.act(observation), len(running))
-        answers = None if label is None else np.asarray(label(observation))
+        actions = _answers.actions(policy.act(observation), len(running))
+        answers = None
+        if label is not None:
+            answers = _answers.labels(label, observation, len(running), soft=soft)
         for row, k in enumerate(running):
             track = tracks[k]
             if record:
                 track.observations.append(observe([track.simulator], [k]))
                 track.actions.append(actions[row])
             if answers is not None:
-                track.labels.append(answers[row])
+                track.learn(answers[row])
             with of(track.name):
                 reward_ms = track.simulator.step(*actions[row].tolist())
             if record:
                 track.rewards.append(reward_ms)
         running = [k for k in running if not tracks[k].simulator.done]
-
-
-def _whole(given: object, batch: int) -> Int[ndarray, "batch 2"]:
-    """A copy, for policies may reuse their arrays."""
-    answers = np.array(given)
-    if answers.shape != (batch, 2) or answers.dtype.kind not in "iu":
-        raise ValueError(
-            f"`act` must give whole numbers (choice, executors) for each of {batch} episodes, got "
-            f"{answers.dtype} of shape {answers.shape}."
-        )
-    return answers
 
 
 def _gather(
