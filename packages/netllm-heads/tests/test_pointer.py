@@ -378,7 +378,9 @@ def test_advice_adds_what_it_is_trusted():
     ("answer", "message"),
     [
         ([5.0, 1.0, 0.5], "3 schedulable stages, .* got 5 in row 0, step 0"),
-        ([0.0, 1.0, -0.5], "weight must be at least 0, got -0.5"),
+        ([0.0, 1.0, -0.5], "weight must be finite and at least 0, got -0.5"),
+        ([0.0, 1.0, math.nan], "weight must be finite and at least 0, got nan"),
+        ([0.0, 1.0, math.inf], "weight must be finite and at least 0, got inf"),
     ],
 )
 def test_an_answer_that_cannot_be_is_refused(answer, message):

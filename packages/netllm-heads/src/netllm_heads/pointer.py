@@ -174,7 +174,8 @@ class Pointer(nn.Module):
 
         Raises:
             ValueError: As `answer` does, or if a label has another shape, names no schedulable
-                stage, or none where `can_wait` forbids it, or has a negative weight.
+                stage, or none where `can_wait` forbids it, or has a weight that is negative or not
+                finite.
         """
         choices = self._choices(hidden, observation)
         lesson = _labels(label, choices)
@@ -271,8 +272,11 @@ def _labels(label: Tensor, choices: Choices) -> _Labels:
     answers = (label if soft else label[:, :, None]).flatten(0, 1)
     choice, executors = answers[..., :2].long().unbind(-1)
     weight = answers[..., 2].float() if soft else (choice != NO_LABEL).float()
-    if bool((weight < 0).any()):
-        raise ValueError(f"a label's weight must be at least 0, got {float(weight.min())}.")
+    wrong = ~(weight.isfinite() & (weight >= 0))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"a label's weight must be finite and at least 0, got {float(weight[wrong][0])}."
+        )
     known = (weight > 0) & (choices.counts > 0)[:, None]
     rows = _Labels(known.nonzero()[:, 0], choice[known], executors[known], weight[known])
     choices.check(rows.step, rows.choice, "a label")
