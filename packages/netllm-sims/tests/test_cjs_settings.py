@@ -1,3 +1,5 @@
+import gzip
+import json
 import re
 
 import pytest
@@ -87,10 +89,27 @@ def test_parts_and_numbers_of_episodes_are_checked():
         setting.episodes("train", episodes=0)
 
 
-def test_a_faulty_file_of_profiles_is_named(tmp_path):
+PACKED = gzip.compress(b'{"2g": {}}')
+NO_WAVES = {"fresh_durations": [], "first_wave": [], "rest_wave": []}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no gzip",
+        PACKED[:-9],
+        PACKED[:10] + b"\xff" + PACKED[11:],  # no such kind of block
+        gzip.compress(b"\xff\xfe"),
+        gzip.compress(b"{"),
+        PACKED,
+        gzip.compress(json.dumps({"2g": {"1": {"stages": [NO_WAVES], "edges": []}}}).encode()),
+    ],
+    ids=["no-gzip", "cut", "broken-block", "no-text", "no-json", "no-queries", "no-waves"],
+)
+def test_a_faulty_file_of_profiles_is_named(tmp_path, content):
     (tmp_path / "cjs").mkdir()
     file = tmp_path / "cjs" / "tpch.json.gz"
-    file.write_bytes(b"no gzip")
+    file.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(f"{file}: must be the published profiles")):
         cjs.setting("default", data=tmp_path).workload(0)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,6 +17,18 @@ from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")
 QUERIES = 22
 MEAN_INTERARRIVAL_MS = 1 / 4e-5
+
+_DAMAGES = (
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    UnicodeDecodeError,
+    json.JSONDecodeError,
+    KeyError,
+    TypeError,
+    StopIteration,
+)
+"""What reading raises, from the packing to the profiles, where a file is not what it should be."""
 
 
 @cache
@@ -32,13 +45,13 @@ def load_tpch(file: Path) -> Catalogue:
     Source: profiles of decima-sim, as NetLLM's spark_sched_sim prepares them.
     """
     try:
-        with gzip.open(file, "rt") as stream:
+        with gzip.open(file, "rt", encoding="utf-8") as stream:
             sizes = json.load(stream)
         with of(file):
             return Catalogue(
                 [_profile(size, query, sizes[size][str(query)]) for size, query in _names()]
             )
-    except (KeyError, TypeError, json.JSONDecodeError, EOFError, gzip.BadGzipFile) as fault:
+    except _DAMAGES as fault:
         raise ValueError(
             f"{file}: must be the published profiles as gzipped JSON (size, query, stages), got "
             f"{type(fault).__name__}: {fault}. Restore the file."
