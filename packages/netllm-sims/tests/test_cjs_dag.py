@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from netllm_sims import cjs
@@ -44,7 +46,10 @@ def test_fresh_durations_are_taken_out_of_the_first_wave_once_each():
     ("stages", "edges", "message"),
     [
         ([], [], "at least one stage"),
-        ([one(0)], [], "Stage 0 of `d` must have at least one task, got 0"),
+        ([one(0)], [], "Stage 0 of `d` must have at least one task, .* got 0"),
+        ([one(2**31)], [], "Stage 0 of `d` must .* at most 2147483647, got 2147483648"),
+        ([one(-(10**30))], [], "Stage 0 of `d` must .*, got -1000"),
+        ([one(10**400)], [], "Stage 0 of `d` must .* at most 2147483647, got 1000"),
         ([one(), one(1, [3.0, -2.0])], [], r"stage 1 of `d` must be finite and >= 0 ms, got -2"),
         ([one(1, [float("nan")])], [], "got nan"),
         ([one(1, [])], [], "at least one known duration"),
@@ -52,8 +57,9 @@ def test_fresh_durations_are_taken_out_of_the_first_wave_once_each():
         ([one()] * 3, [(0, 1), (1, 2), (2, 1)], "no cycle, but stages 1, 2 wait"),
         ([one()], [(0, 0)], "no cycle"),
         ([one()] * 2, [(0.5, 1)], r"Edge \(0\.5, 1\) of `d` must be a pair of whole numbers"),
+        ([one()] * 2, [(0, 10**30)], rf"Edge \(0, {10**30}\) of `d` must be a pair of whole"),
         ([one()] * 2, [(0, 1, 1, 0)], r"Edge \(0, 1, 1, 0\) of `d` must be a pair"),
-        ([one(2.7)], [], "Stage 0 of `d` must have a whole number of tasks, got 2.7"),
+        ([one(2.7)], [], "Stage 0 of `d` must have a whole number of tasks, .* got 2.7"),
         (
             [cjs.Waves(tasks=1, fresh={5: [1.0]}, first={}, rest={})],
             [],
@@ -72,6 +78,16 @@ def test_a_graph_may_have_any_number_of_stages():
     simulator = cjs.Simulator(setting, cjs.Episode(id="e", seed=0, jobs=workload(dag)))
     simulator.run(cjs.fair())
     assert simulator.jct_s.tolist() == [5.0]  # 5,000 tasks of 1 ms, one after another
+
+
+def test_a_stage_may_have_as_many_tasks_as_the_simulator_counts():
+    setting = cjs.setting("synthetic", num_executors=2)
+    dag = cjs.build("many", [one(2**31 - 1)], [])
+    jobs = workload(dag)
+    seen = cjs.Simulator(setting, cjs.Episode(id="e", seed=0, jobs=jobs)).observe()
+    assert seen["stages"][0, 4] == np.float32(2**31 - 1)  # its demand
+    with pytest.raises(ValueError, match=r"Stage 0 of `many` must .* at most .*, got 3000000000"):
+        replace(dag, tasks=np.array([3_000_000_000]))
 
 
 def test_stages_are_ordered_after_their_parents_however_they_are_numbered():

@@ -110,7 +110,8 @@ def test_waves_follow_the_cores_of_an_executor(tmp_path):
         ([{"Event": "SparkListenerJobStart", "Job ID": 0}], "\n", r"line 1: .* `Stage Infos`"),
         ([job((0, 1, [])), {**task(0, 0, 1), "Task Info": {}}], "\n", r"line 2: .*`Launch Time`"),
         ([job((0, 1, [])), task(0, 5, 1)], "\n", r"line 2: .* must not finish before its launch"),
-        ([job((0, 0, []))], "\n", r"line 1: stage 0 must have at least one task, got 0"),
+        ([job((0, 0, []))], "\n", r"line 1: stage 0 must have at least one task, .* got 0"),
+        ([job((0, 2**31, []))], "\n", r"line 1: stage 0 must .* at most 2147483647, got 2147"),
         ([job((0, 1, []))], "\n", r"at least one job whose stages completed"),
         ([job((0, 1, [])), job((1, 1, []))], "\n", r"line 2: .* start once, but 0 starts again"),
         ([job((0, 1, [7]))], "\n", r"line 1: stage 0 of job 0 names the parent 7"),
@@ -222,12 +223,22 @@ def test_names_of_alibabas_tasks_are_the_graph(tmp_path):
     assert [dag.name for dag in load_dags(file)] == ["j_2", "j_1"]
 
 
+def test_the_numbers_of_alibabas_tasks_may_have_any_length(tmp_path):
+    file, long = tmp_path / "batch_task.csv", "7" * 5000
+    row = "1,j,1,Terminated,1,2,1,1"
+    file.write_text(f"M0{long},{row}\nR02_{long},{row}\nJ3_2_00{long},{row}\n")
+    assert load_alibaba(file).jobs[0].dag.edges.tolist() == [[0, 1], [1, 2], [0, 2]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("M1,2,j_1,1,Terminated,100\n", r"csv, line 1: must hold the 9 columns .* got 6"),
         ("M1,x,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* must be numbers, got 'x'"),
         ("M1,0,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* at least one task"),
+        (f"M1,{10**30},j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* at most 2147483647, got"),
+        (f"M1,{'9' * 5000},j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: .* must be numbers"),
+        (f"R2_{'9' * 5000},1,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: task .* parent 999"),
         ("R2_1,1,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: task `R2_1` .* parent 1"),
         (
             "M1_2,1,j,1,Terminated,1,2,1,1\nM2_1,1,j,1,Terminated,1,2,1,1\n",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from netllm_sims.cjs.dag import Dag, Waves, build, of
+from netllm_sims.cjs.dag import MOST_TASKS, Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Job, Workload
 
 _log = logging.getLogger(__name__)
@@ -112,12 +112,13 @@ def _row(where: str, line: int, cells: list[str]) -> _Row:
         count, start_s, end_s = int(instances), float(start or 0), float(end or 0)
     except ValueError as fault:
         raise ValueError(
-            f"{where}: instance_num, start_time and end_time must be numbers, got {instances!r}, "
-            f"{start!r} and {end!r}."
+            f"{where}: instance_num, start_time and end_time must be numbers, got "
+            f"{instances!r:.60}, {start!r:.60} and {end!r:.60}."
         ) from fault
-    if count < 1:
+    if not 1 <= count <= MOST_TASKS:
         raise ValueError(
-            f"{where}: a stage must have at least one task, got instance_num {instances}."
+            f"{where}: a stage must have at least one task, and at most {MOST_TASKS}, "
+            f"got instance_num {instances:.60}."
         )
     return _Row(line, task, count, job, start_s, end_s, _fault(status, start_s, end_s))
 
@@ -132,13 +133,18 @@ def _fault(status: str, start_s: float, end_s: float) -> str:
     return "that ends before it starts" if end_s < start_s else ""
 
 
-def _stages(file: Path, rows: list[_Row], names: list[re.Match[str] | None]) -> dict[int, int]:
+def _number(digits: str) -> str:
+    """The number of a task, which may have any length, in one form."""
+    return digits.lstrip("0") or "0"
+
+
+def _stages(file: Path, rows: list[_Row], names: list[re.Match[str] | None]) -> dict[str, int]:
     """Row of each numbered task."""
-    stage_of: dict[int, int] = {}
+    stage_of: dict[str, int] = {}
     for stage, (row, name) in enumerate(zip(rows, names, strict=True)):
         if name is None:
             continue
-        first = rows[stage_of.setdefault(int(name[1]), stage)]
+        first = rows[stage_of.setdefault(_number(name[1]), stage)]
         if first is not row:
             raise ValueError(
                 f"{file}, line {row.line}: task `{row.task}` of job `{row.job}` must have a number "
@@ -152,12 +158,12 @@ def _dag(file: Path, rows: list[_Row]) -> Dag:
     stage_of = _stages(file, rows, names)
     edges = []
     for stage, (row, name) in enumerate(zip(rows, names, strict=True)):
-        parents = [] if name is None else [int(part) for part in name[2].split("_") if part]
+        parents = [] if name is None else [_number(part) for part in name[2].split("_") if part]
         for parent in parents:
             if parent not in stage_of:
                 raise ValueError(
-                    f"{file}, line {row.line}: task `{row.task}` of job `{row.job}` names the "
-                    f"parent {parent}, which the job lacks."
+                    f"{file}, line {row.line}: task `{row.task:.60}` of job `{row.job}` names "
+                    f"the parent {parent:.60}, which the job lacks."
                 )
             edges.append((stage_of[parent], stage))
     waves = [Waves.same(row.instances, [(row.end_s - row.start_s) * 1e3]) for row in rows]

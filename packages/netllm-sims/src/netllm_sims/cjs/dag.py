@@ -14,6 +14,9 @@ from numpy import ndarray
 LEVELS = (5, 10, 20, 40, 50, 60, 80, 100)
 """Numbers of executors at a job for which task durations are known; between them one is drawn."""
 
+MOST_TASKS = 2**31 - 1
+"""Of a stage: the simulator counts them in 32 bits."""
+
 FRESH, REST, FIRST = 0, 1, 2
 """How an executor comes to a task: idle before, from the same stage, from another stage."""
 
@@ -44,8 +47,8 @@ class Dag:
     """The stages of a job, their dependencies and the durations of their tasks; see `build`.
 
     Raises:
-        ValueError: No stage, a stage with no task or with durations that are negative or not
-            finite, an edge to nowhere, or a cycle.
+        ValueError: No stage, a stage with no task, with more than `MOST_TASKS`, or with durations
+            that are negative or not finite, an edge to nowhere, or a cycle.
     """
 
     name: str
@@ -64,10 +67,10 @@ class Dag:
     def __post_init__(self) -> None:
         if not len(self.tasks):
             raise ValueError(f"`{self.name}` must have at least one stage, got none.")
-        for stage in np.flatnonzero(self.tasks < 1).tolist():
+        for stage in np.flatnonzero((self.tasks < 1) | (self.tasks > MOST_TASKS)).tolist():
             raise ValueError(
-                f"Stage {stage} of `{self.name}` must have at least one task, "
-                f"got {self.tasks[stage]}."
+                f"Stage {stage} of `{self.name}` must have at least one task, and at most "
+                f"{MOST_TASKS}, got {self.tasks[stage]}."
             )
         wrong = np.flatnonzero(~(np.isfinite(self.durations_ms) & (self.durations_ms >= 0)))
         if len(wrong):
@@ -143,9 +146,10 @@ def build(name: str, stages: Sequence[Waves], edges: Iterable[Sequence[int]]) ->
     rough = np.zeros(len(stages))
     for number, waves in enumerate(stages):
         rough[number] = _mean(name, number, waves)
-        if not _is_whole(waves.tasks):
+        if not (_is_whole(waves.tasks) and abs(waves.tasks) <= MOST_TASKS):
             raise ValueError(
-                f"Stage {number} of `{name}` must have a whole number of tasks, got {waves.tasks}."
+                f"Stage {number} of `{name}` must have a whole number of tasks, at most "
+                f"{MOST_TASKS}, got {waves.tasks}."
             )
         if not waves.first:
             raise ValueError(
@@ -172,7 +176,7 @@ def build(name: str, stages: Sequence[Waves], edges: Iterable[Sequence[int]]) ->
 
 def _pair(name: str, edge: Iterable[float]) -> tuple[float, ...]:
     pair = tuple(edge)
-    if len(pair) != 2 or not all(map(_is_whole, pair)):
+    if len(pair) != 2 or not all(_is_whole(stage) and abs(stage) < 2**63 for stage in pair):
         raise ValueError(
             f"Edge {pair} of `{name}` must be a pair of whole numbers (parent, child)."
         )
@@ -180,7 +184,9 @@ def _pair(name: str, edge: Iterable[float]) -> tuple[float, ...]:
 
 
 def _is_whole(value: float) -> bool:
-    return isinstance(value, int | float | np.number) and float(value).is_integer()
+    return isinstance(value, int) or (
+        isinstance(value, float | np.number) and float(value).is_integer()
+    )
 
 
 @contextmanager

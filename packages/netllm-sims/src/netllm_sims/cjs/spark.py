@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_sims.cjs._spark_log import events, get
-from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build, of
+from netllm_sims.cjs.dag import LEVELS, MOST_TASKS, Dag, Waves, build, of
 
 _log = logging.getLogger(__name__)
 
@@ -116,9 +116,10 @@ def _start(where: str, event: dict[str, Any], read: _Read) -> None:
                     "job names as its stage."
                 )
         if number not in read.stages:
-            if tasks < 1:
+            if not 1 <= tasks <= MOST_TASKS:
                 raise ValueError(
-                    f"{where}: stage {number} must have at least one task, got {tasks}."
+                    f"{where}: stage {number} must have at least one task, and at most "
+                    f"{MOST_TASKS}, got {tasks}."
                 )
             read.stages[number] = _Stage(job, parents, tasks)
 
