@@ -102,6 +102,12 @@ def test_waves_follow_the_cores_of_an_executor(tmp_path):
     assert durations(1, 2) == ([10.0, 11.0], 0)  # first in this stage, on known cores
 
 
+def test_a_parent_that_is_named_twice_is_one(tmp_path):
+    events = [job((0, 1, []), (1, 1, [0, 0])), *(task(stage, 0, 1) for stage in (0, 1))]
+    (dag,) = load_spark(spark(tmp_path, *events, completed(0), completed(1), ended()))
+    assert dag.edges.tolist() == [[0, 1]]
+
+
 @pytest.mark.parametrize(
     ("events", "tail", "message"),
     [

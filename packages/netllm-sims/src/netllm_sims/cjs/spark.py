@@ -189,4 +189,4 @@ def _dag(name: str, ran: dict[int, _Stage], runs: list[_Run], level: int) -> Dag
         fresh, first, rest = ({level: some} for some in kept[number])
         waves.append(Waves(tasks=ran[number].tasks, fresh=fresh, first=first, rest=rest))
     edges = [(row[p], row[k]) for k, stage in ran.items() for p in stage.parents if p in row]
-    return build(name, waves, edges)
+    return build(name, waves, dict.fromkeys(edges))
