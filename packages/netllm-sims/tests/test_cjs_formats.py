@@ -136,15 +136,14 @@ def test_a_parent_that_is_named_twice_is_one(tmp_path):
         ([{"Event": ["a"]}], "\n", r"line 1: `Event` must be text, got \['a'\]"),
         (
             [
-                job((0, 1, [1]), (1, 1, [0])),
-                task(0, 0, 1),
-                task(1, 0, 1),
-                completed(0),
-                completed(1),
-                ended(),
+                job((3, 1, [])),
+                job((4, 1, []), (6, 1, [8]), (8, 1, [6]), (9, 1, [4, 8]), number=1),
+                *(task(stage, 0, 1) for stage in (4, 6, 8, 9)),
+                *(completed(stage) for stage in (4, 6, 8, 9)),
+                ended(1),
             ],
             "\n",
-            r"app-1: .* no cycle",
+            r"app-1, line 2: the stages of job 1 must form no cycle, but stages 6, 8 wait",
         ),
     ],
 )
@@ -247,8 +246,11 @@ def test_the_numbers_of_alibabas_tasks_may_have_any_length(tmp_path):
         (f"R2_{'9' * 5000},1,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: task .* parent 999"),
         ("R2_1,1,j_1,1,Terminated,1,2,1,1\n", r"csv, line 1: task `R2_1` .* parent 1"),
         (
-            "M1_2,1,j,1,Terminated,1,2,1,1\nM2_1,1,j,1,Terminated,1,2,1,1\n",
-            r"batch_task\.csv: .* no cycle",
+            "".join(
+                f"{name},1,j,1,Terminated,1,2,1,1\n" for name in ("M4_2", "M3", "M1_2", "R2_3_1")
+            ),
+            r"csv, line 3: the tasks of job `j` must form no cycle, but `M1_2` \(line 3\), "
+            r"`R2_3_1` \(line 4\) wait",
         ),
         ("", "at least one job"),
         (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from netllm_sims.cjs.dag import MOST_TASKS, Dag, Waves, build, of
+from netllm_sims.cjs.dag import MOST_TASKS, Cycle, Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Job, Workload
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def load_alibaba(file: str | Path) -> Workload:
 
     Raises:
         ValueError: A line that is no such row, a parent that the job lacks, two tasks of a job with
-            one number, or no complete job; with file and line.
+            one number, tasks that wait for one another, or no complete job; with file and line.
 
     Source: Alibaba cluster-trace-v2018, schema of `batch_task`.
     """
@@ -168,4 +168,12 @@ def _dag(file: Path, rows: list[_Row]) -> Dag:
             edges.append((stage_of[parent], stage))
     waves = [Waves.same(row.instances, [(row.end_s - row.start_s) * 1e3]) for row in rows]
     with of(file):
-        return build(rows[0].job, waves, dict.fromkeys(edges))
+        try:
+            return build(rows[0].job, waves, dict.fromkeys(edges))
+        except Cycle as fault:
+            circle = [rows[stage] for stage in fault.stages]
+    some = ", ".join(f"`{row.task}` (line {row.line})" for row in circle[:10])
+    raise ValueError(
+        f"{file}, line {circle[0].line}: the tasks of job `{rows[0].job}` must form no cycle, but "
+        f"{some} wait for one another."
+    )

@@ -23,6 +23,14 @@ FRESH, REST, FIRST = 0, 1, 2
 Lists = Mapping[int, Sequence[float]]
 
 
+class Cycle(ValueError):
+    """Stages that wait for one another; who knows what they are called tells it by name."""
+
+    def __init__(self, message: str, stages: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.stages = stages
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Waves:
     """Task durations of one stage in ms, by the number of executors that its job had."""
@@ -108,12 +116,24 @@ class Dag:
                 if waiting[child] == 0:
                     ready.append(child)
         if len(ready) < self.stages:
-            circle = np.flatnonzero(waiting > 0).tolist()
-            raise ValueError(
+            circle = self._circle(waiting)
+            raise Cycle(
                 f"The stages of `{self.name}` must form no cycle, but stages "
-                f"{', '.join(map(str, circle[:10]))} wait for one another."
+                f"{', '.join(map(str, circle[:10]))} wait for one another.",
+                circle,
             )
         return np.array(ready, np.int64)
+
+    def _circle(self, waiting: Int[ndarray, "stage"]) -> list[int]:
+        """One cycle, given for how many parents each stage waits in vain."""
+        awaited = {child: parent for parent, child in self.edges.tolist() if waiting[parent]}
+        stage = next(iter(awaited))
+        path: dict[int, None] = {}
+        while stage not in path:
+            path[stage] = None
+            stage = awaited[stage]
+        stages = list(path)
+        return sorted(stages[stages.index(stage) :])
 
     @property
     def levels(self) -> Int[ndarray, "stage"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_sims.cjs._spark_log import events, get
-from netllm_sims.cjs.dag import LEVELS, MOST_TASKS, Dag, Waves, build, of
+from netllm_sims.cjs.dag import LEVELS, MOST_TASKS, Cycle, Dag, Waves, build, of
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +17,8 @@ _Run = tuple[int, float, tuple[str, int]]
 
 @dataclass
 class _Stage:
+    where: str
+    """File and line."""
     job: int
     parents: list[int]
     tasks: int
@@ -53,9 +55,9 @@ def load_spark(log: str | Path) -> list[Dag]:
 
     Raises:
         ValueError: A line that is no JSON object, as when the log was cut, an event without a
-            field that it must have or with one of another type, a parent that no job names, a log
-            that is compressed other than by gzip or lacks a file, or no whole job; with file and
-            line.
+            field that it must have or with one of another type, a parent that no job names, stages
+            that wait for one another, a log that is compressed other than by gzip or lacks a file,
+            or no whole job; with file and line.
 
     Source: `JsonProtocol` and `EventLogFileReaders` of Apache Spark; the waves follow Decima's use
     of them (Mao et al. 2019, section 6.2).
@@ -77,8 +79,7 @@ def load_spark(log: str | Path) -> list[Dag]:
         if fault:
             left_out[fault] += 1
         elif ran:
-            with of(log):
-                dags.append(_dag(f"{log.stem}-job-{job}", ran, runs[job], level))
+            dags.append(_dag(log, job, ran, runs[job], level))
     some = ", ".join(f"{count} that {fault}" for fault, count in left_out.items())
     if not dags:
         raise ValueError(
@@ -121,7 +122,7 @@ def _start(where: str, event: dict[str, Any], read: _Read) -> None:
                     f"{where}: stage {number} must have at least one task, and at most "
                     f"{MOST_TASKS}, got {tasks}."
                 )
-            read.stages[number] = _Stage(job, parents, tasks)
+            read.stages[number] = _Stage(where, job, parents, tasks)
 
 
 def _end(where: str, event: dict[str, Any], read: _Read) -> None:
@@ -175,7 +176,7 @@ def _place(stages: dict[int, _Stage]) -> tuple[dict[int, list[_Run]], int]:
     return runs, min(LEVELS, key=lambda level: abs(level - cores))
 
 
-def _dag(name: str, ran: dict[int, _Stage], runs: list[_Run], level: int) -> Dag:
+def _dag(log: Path, job: int, ran: dict[int, _Stage], runs: list[_Run], level: int) -> Dag:
     row = {number: k for k, number in enumerate(sorted(ran))}
     kept: dict[int, tuple[list[float], list[float], list[float]]] = {k: ([], [], []) for k in ran}
     last: dict[tuple[str, int], int] = {}
@@ -189,4 +190,12 @@ def _dag(name: str, ran: dict[int, _Stage], runs: list[_Run], level: int) -> Dag
         fresh, first, rest = ({level: some} for some in kept[number])
         waves.append(Waves(tasks=ran[number].tasks, fresh=fresh, first=first, rest=rest))
     edges = [(row[p], row[k]) for k, stage in ran.items() for p in stage.parents if p in row]
-    return build(name, waves, dict.fromkeys(edges))
+    with of(log):
+        try:
+            return build(f"{log.stem}-job-{job}", waves, dict.fromkeys(edges))
+        except Cycle as fault:
+            circle = [list(row)[stage] for stage in fault.stages]
+    raise ValueError(
+        f"{ran[circle[0]].where}: the stages of job {job} must form no cycle, but stages "
+        f"{', '.join(map(str, circle[:10]))} wait for one another."
+    )
