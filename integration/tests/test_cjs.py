@@ -274,6 +274,35 @@ def test_strays_follow_the_other_policy_at_the_stated_rate():
     assert (answers[:, 0] == 2).mean() == pytest.approx(0.25, abs=0.03)
 
 
+SHORT = """
+class Short:
+    def reset(self, seed):
+        pass
+
+    def act(self, observation):
+        return [[0, 1]]
+
+
+def short(setting):
+    return Short()
+"""
+
+
+def test_an_answer_for_too_few_episodes_is_refused_beside_strays_too(tmp_path, monkeypatch):
+    (tmp_path / "own_cjs_short.py").write_text(SHORT)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"each of 2 episodes, got int64 of shape \(1, 2\)"):
+        netllm.rl_collect(
+            "cjs",
+            policy="own_cjs_short:short",
+            epsilon=0.5,
+            setting="synthetic",
+            episodes=2,
+            set=SMALL,
+            out=tmp_path / "pool",
+        )
+
+
 def test_an_adapted_model_is_tested_beside_its_rivals(run, tmp_path):
     report = netllm.test(
         "cjs", policy=["fair", "random"], checkpoint=run, setting="synthetic", episodes=3, set=SMALL

@@ -117,6 +117,8 @@ class Mixed(_Around):
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """What the policy would do, or, with a probability of epsilon, the other."""
         own, other = (np.asarray(one.act(observation)) for one in (self._policy, self._other))
+        if own.shape != other.shape:
+            return own  # the simulator says what is wrong with it; joined it might pass
         strays = self._rng.random(len(own)) < self._epsilon
         return np.where(strays[:, None], other, own)
 
