@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, Policy, add
 from netllm_adapt.adapted import embedding_width
 from netllm_adapt.segments import Batch, Segment, collate, plan
 from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 ARCHITECTURES = ("llama", "gpt2", "opt", "gemma3", "mistral")
 WINDOW = 5
@@ -17,13 +20,60 @@ SEGMENT_STEPS = 12
 STEPS = 3 * WINDOW + SEGMENT_STEPS
 
 
+SIZES = {"vocab_size": 20, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4} | SIZES
+LLAMA = WIDE | {"intermediate_size": 48, "num_key_value_heads": 2}
+GEMMA = LLAMA | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4}
+KINDS: dict[str, dict[str, Any]] = {
+    "falcon": WIDE,
+    "gemma": LLAMA | {"head_dim": 8},
+    "gemma2": GEMMA,
+    "gemma3_text": GEMMA,
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4} | SIZES,
+    "gpt_neox": WIDE | {"intermediate_size": 48},
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 8} | SIZES,
+    "llama": LLAMA,
+    "mistral": LLAMA | {"sliding_window": 4},
+    "olmo2": LLAMA,
+    "opt": WIDE | {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "phi": WIDE | {"intermediate_size": 48},
+    "qwen2": LLAMA | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "qwen3": LLAMA | {"head_dim": 8},
+}
+REFUSED = {
+    "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4}, "takes no `position_ids`"),
+    "falcon": (WIDE | {"alibi": True}, "order in which keys are kept"),
+    "gpt_neo": (
+        {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
+        | {"attention_types": [[["global", "local"], 1]]},
+        "order in which keys are kept",
+    ),
+    "mamba": ({"hidden_size": 32, "num_hidden_layers": 2}, "recurrent layers"),
+    "mpt": ({"d_model": 32, "n_layers": 2, "n_heads": 4}, "takes no `position_ids`"),
+    "t5": ({"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}, "an encoder"),
+}
+
+
+def make_plain(kind: str, **arguments: Any) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = AutoConfig.for_model(kind, **SIZES | arguments)
+        model: PreTrainedModel = AutoModel.from_config(config)
+    return model.requires_grad_(False).eval()
+
+
 def make_model(architecture: str, *, window: int = WINDOW) -> AdaptedModel:
     spec = BackboneSpec(f"tiny-random-{architecture}", dtype="float32")
-    plain = load_backbone(spec.name, dtype=spec.dtype, seed=1)
+    return adapted(load_backbone(spec.name, dtype=spec.dtype, seed=1), spec, window=window)
+
+
+def adapted(
+    plain: PreTrainedModel, spec: BackboneSpec, *, window: int = WINDOW, **options: Any
+) -> AdaptedModel:
     width = embedding_width(plain)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = add_lora(plain, rank=4)
+        backbone = add_lora(plain, rank=4, **options)
         for name, parameter in backbone.named_parameters():
             if "lora_" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -88,6 +138,49 @@ def test_sessions_of_a_batch_never_mix(architecture: str) -> None:
     mixed = collate(changed, [Segment(0, 0, 0, 20), Segment(1, 0, 0, 20), Segment(2, 0, 0, 11)])
     torch.testing.assert_close(model.hidden(together)[0], model.hidden(mixed)[0])
     torch.testing.assert_close(stream_logits(model, together)[0], stream_logits(model, mixed)[0])
+
+
+@pytest.mark.parametrize("attention", ["eager", None], ids=["eager", "as-loaded"])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_every_kind_of_attention_hides_the_future_in_both_passes(
+    kind: str, attention: str | None
+) -> None:
+    plain = make_plain(kind, **KINDS[kind])
+    if attention is not None:
+        plain.set_attn_implementation(attention)
+    model = adapted(plain, BackboneSpec(kind, dtype="float32"), targets="all-linear")
+    whole = collate([make_episode(STEPS, 3)], [Segment(0, 0, 0, STEPS)])
+    streamed = stream_logits(model, whole, lean=False)
+    torch.testing.assert_close(streamed, full_logits(model, [3]), atol=1e-4, rtol=1e-4)
+    before = model.hidden(whole)
+    whole.observations["x"][:, 9:] += 5.0
+    change = (model.hidden(whole) - before).abs().amax(dim=(0, 2, 3))
+    assert change[:9].max() == 0
+    assert change[9] > 1e-3
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_kinds_that_cannot_follow_a_mask_are_refused(kind: str) -> None:
+    arguments, reason = REFUSED[kind]
+    plain = make_plain(kind, **arguments)
+    with pytest.raises(ValueError, match=f"'{kind}' cannot: it .*{reason}"):
+        AdaptedModel(
+            backbone=plain,
+            encoder=LinearEncoder(32),
+            head=LinearHead(32),
+            spec=BackboneSpec(kind),
+        )
+
+
+def test_attention_that_takes_no_mask_is_refused() -> None:
+    model = make_model("gpt2")
+    model.backbone.config._attn_implementation = "flash_attention_2"  # cannot be set without a GPU
+    batch = collate([make_episode(8, seed=0)], [Segment(0, 0, 0, 8)])
+    with pytest.raises(ValueError, match="'sdpa' or 'eager', got 'flash_attention_2'"):
+        model.hidden(batch)
+    with pytest.raises(ValueError, match="'sdpa' or 'eager', got 'flash_attention_2'"):
+        stream_logits(model, batch)
 
 
 @torch.no_grad()

@@ -135,9 +135,11 @@ def question(some: list[Any], t: int, previous: Any) -> tuple[Any, ...]:
     return seen, batch.returns[:, 0], previous
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @torch.no_grad()
-def test_streams_that_pass_together_decide_as_they_do_alone() -> None:
+def test_streams_that_pass_together_decide_as_they_do_alone(attention: str) -> None:
     models, together = stepwise()
+    together.backbone.get_base_model().set_attn_implementation(attention)
     episodes = dict(EPISODES)
     numbers = torch.randn(4, 3)
     summed = Forecast(make("sums"), lean=False).act({"numbers": numbers.numpy()})

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from netllm_adapt.attention import as_told, check_attention
 from netllm_adapt.backbone import load_backbone
 from netllm_adapt.lean_training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
@@ -84,7 +85,8 @@ class Rows(NamedTuple):
         To learn, it is the lean training pass where that covers the backbone.
 
         Raises:
-            ValueError: if a row is longer than the backbone's learned positions.
+            ValueError: if a row is longer than the backbone's learned positions, or its attention
+            takes no mask.
         """
         check_positions(backbone, self.tokens.shape[1])
         if uncovered_training(backbone) is None:
@@ -94,7 +96,7 @@ class Rows(NamedTuple):
         position = torch.arange(self.tokens.shape[1], device=self.tokens.device)[None]
         out = backbone(
             inputs_embeds=self.tokens,
-            attention_mask=self.mask,
+            attention_mask=as_told(backbone, self.mask, self.tokens.dtype),
             position_ids=position,
             use_cache=False,
         )
@@ -112,7 +114,8 @@ class Adapted(nn.Module):
         task: what the checkpoint is for (task, setting, seed, metrics); goes into its card.
 
     Raises:
-        ValueError: if the encoder's or the head's width is not the backbone's.
+        ValueError: if the encoder's or the head's width is not the backbone's, or the backbone is
+            of a kind that cannot follow a mask and positions.
     """
 
     fields: tuple[str, ...] = ("task",)
@@ -136,6 +139,7 @@ class Adapted(nn.Module):
         self.head: Any = head
         self.spec = spec
         self.task = dict(task or {})
+        check_attention(backbone)
         self._check_widths()
 
     def _check_widths(self) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 _GROWTH = 32
 """Slots that a ring grows by, at least."""
+_BY_SLOT = {"gpt_neo"}
+"""Kinds that hide keys by the slots that they lie in, whatever the mask says."""
 
 
 def band(
@@ -33,6 +35,55 @@ def band(
     near = query_step[:, :, None] - key_step[:, None] < window
     past = (key_position[:, None] <= query_position[:, :, None]) & (key_position[:, None] >= 0)
     return (near & past)[:, None]
+
+
+def as_told(
+    backbone: nn.Module, mask: Bool[Tensor, "#row 1 query key"], dtype: torch.dtype
+) -> Tensor:
+    """The mask as the backbone's attention takes it.
+
+    ``sdpa`` reads truth values; ``eager`` adds the mask to its scores, in which True would be a
+    score of 1 and hide nothing.
+
+    Raises:
+        ValueError: if its attention is another, which takes no mask of its caller's.
+    """
+    config: Any = backbone.config
+    way = config._attn_implementation
+    if way == "sdpa":
+        return mask
+    if way != "eager":
+        raise ValueError(
+            f"The backbone's attention must be 'sdpa' or 'eager', got {way!r}, which takes no mask "
+            "of who may attend whom. Call `set_attn_implementation` on it, with 'sdpa' or 'eager'."
+        )
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+        ~mask, torch.finfo(dtype).min
+    )
+
+
+def check_attention(backbone: nn.Module) -> None:
+    """Refuse a backbone that would not follow a mask and positions, or keep keys in a `Ring`.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    config: Any = backbone.config
+    missing = {"inputs_embeds", "attention_mask", "position_ids"} - _arguments(backbone)
+    reason = None
+    if getattr(config, "is_encoder_decoder", False):
+        reason = "it has an encoder beside its decoder"
+    elif getattr(backbone, "_is_stateful", False):
+        reason = "it has recurrent layers, which see all that came before"
+    elif missing:
+        reason = f"it takes no {' and no '.join(f'`{name}`' for name in sorted(missing))}"
+    elif getattr(config, "alibi", False) or config.model_type in _BY_SLOT:
+        reason = "it reads positions from the order in which keys are kept"
+    if reason is not None:
+        raise ValueError(
+            f"A backbone must attend under any mask, at any positions; {config.model_type!r} "
+            f"cannot: {reason}. Take another kind, such as llama, qwen3, gemma3, gpt2 or opt."
+        )
 
 
 class Ring:
@@ -142,8 +193,12 @@ def write(kept: Tensor, new: Tensor, target: Int[Tensor, "row token"] | slice, *
 
 def cache_argument(backbone: nn.Module) -> str:
     """What the backbone calls its cache: transformers renamed `past_key_values` in 5.24."""
+    return "cache" if "cache" in _arguments(backbone) else "past_key_values"
+
+
+def _arguments(backbone: nn.Module) -> set[str]:
+    """The names of what a backbone takes, in PEFT's wrapper or not."""
     plain: Any = backbone
     if hasattr(plain, "get_base_model"):
         plain = plain.get_base_model()
-    names = inspect.signature(plain.forward).parameters
-    return "cache" if "cache" in names else "past_key_values"
+    return set(inspect.signature(plain.forward).parameters)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netllm_adapt.adapted import check_positions
-from netllm_adapt.attention import Ring, band, cache_argument
+from netllm_adapt.attention import Ring, as_told, band, cache_argument
 from netllm_adapt.layout import select
 from netllm_adapt.lean import LeanPass, serves
 from netllm_adapt.lora import mixes
@@ -242,7 +242,7 @@ class DecisionStream:
         with self._model.own_adapter(len(feed.tokens)):
             out = self._model.backbone(
                 inputs_embeds=feed.tokens,
-                attention_mask=feed.mask,
+                attention_mask=as_told(self._model.backbone, feed.mask, feed.tokens.dtype),
                 position_ids=feed.position.clamp(min=0),
                 use_cache=True,
                 **{self._cache_name: self.ring},

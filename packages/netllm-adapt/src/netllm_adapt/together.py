@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.adapted import Adapted, Rows, check_positions
-from netllm_adapt.attention import Ring, band, cache_argument
+from netllm_adapt.attention import Ring, as_told, band, cache_argument
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
 from netllm_adapt.predictor import Predictor
@@ -165,7 +165,7 @@ class TogetherStream:
         with self._together.route({name: len(feed.tokens) for name, feed in feeds.items()}):
             hidden = backbone(
                 inputs_embeds=torch.cat(tokens),
-                attention_mask=cache.mask(count),
+                attention_mask=as_told(backbone, cache.mask(count), tokens[0].dtype),
                 position_ids=torch.cat(position).clamp(min=0),
                 use_cache=True,
                 **{cache_argument(backbone): cache},
