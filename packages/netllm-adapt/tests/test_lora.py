@@ -348,6 +348,27 @@ def test_a_type_without_defaults_lists_its_linear_layers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("targets", "layers"),
+    [
+        (["layers.0.self_attn.q_proj"], {"layers.0.self_attn.q_proj"}),
+        (
+            ["1.self_attn.q_proj", "0.mlp.up_proj"],
+            {"layers.1.self_attn.q_proj", "layers.0.mlp.up_proj"},
+        ),
+        (["self_attn.o_proj"], {f"layers.{n}.self_attn.o_proj" for n in range(4)}),
+    ],
+)
+def test_targets_of_some_layers_adapt_no_other(
+    targets: list[str], layers: set[str], tmp_path: Path
+) -> None:
+    model = add_lora(_bare(), rank=2, targets=targets)
+    assert {layer.title for layer in _ours(model).values()} == layers
+    save_lora(model, tmp_path)
+    loaded = load_lora(_bare(), tmp_path)
+    assert {layer.title for layer in _ours(loaded).values()} == layers
+
+
+@pytest.mark.parametrize(
     ("targets", "says"),
     [(["q_proj", "qq_proj"], "'qq_proj' names none"), ("q_proj", "a list or 'all-linear'")],
 )

@@ -61,7 +61,8 @@ def add_lora(
         check_fusible(backbone)
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
-    layers = choose(plain_of(backbone), targets)
+    plain = plain_of(backbone)
+    layers = choose(plain, targets)
     ranks, alphas = options.get("rank_pattern") or {}, options.get("alpha_pattern") or {}
     for layer_name, layer in layers.items():
         _check_rank(_own(rank, ranks, layer_name), layer_name, layer)
@@ -69,7 +70,7 @@ def add_lora(
     config = LoraConfig(
         r=rank,
         lora_alpha=rank if alpha is None else alpha,  # type: ignore[arg-type, unused-ignore]
-        target_modules=sorted(layers) if targets == "all-linear" else _short(layers),
+        target_modules=sorted(layers) if targets == "all-linear" else _short(plain, layers),
         lora_dropout=dropout,
         use_rslora=rslora,
         fan_in_fan_out=any(type(layer) is Conv1D for layer in layers.values()),
@@ -113,8 +114,10 @@ def add_another(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     return entitle(model)
 
 
-def _short(layers: dict[str, nn.Module]) -> list[str]:
-    return sorted({name.rsplit(".", 1)[-1] for name in layers})
+def _short(plain: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
+    """The last parts of the layers' names, or the names where those would mean more layers."""
+    short = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    return short if choose(plain, short).keys() == layers.keys() else sorted(layers)
 
 
 def _own(value: Any, patterns: Mapping[str, Any], name: str) -> Any:
