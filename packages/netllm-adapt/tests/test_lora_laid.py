@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from netllm_adapt import add_lora, load_backbone
+from netllm_adapt._lean_parts import Product
 from netllm_adapt.lora import _frozen as frozen_products
 from netllm_adapt.lora import _laid as laid
+from netllm_adapt.lora import lora_linear
 from netllm_adapt.lora._kept import forget
 from torch import Tensor, nn
 
@@ -52,6 +54,25 @@ def test_products_are_those_of_plain_weights(
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), right, **(near or {"rtol": 1e-5, "atol": 1e-5}))
     assert kept(weight) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [torch.arange(96.0)[::2], torch.ones(1).expand(48)])
+def test_a_bias_may_have_any_strides(bias: Tensor, dtype: torch.dtype) -> None:
+    if not laid.can_lay_out(dtype):
+        pytest.skip(f"no layouts of {dtype} here")
+    weight, x, bias = frozen(dtype=dtype), torch.zeros(4, 33, dtype=dtype), bias.to(dtype)
+    y = lora_linear(x, weight, bias, torch.zeros(2, 33), torch.zeros(48, 2), 1.0)
+    assert torch.equal(y, bias.expand(4, 48))
+    lean = Product(weight, bias)
+    for y in (
+        lean(x),
+        lean.plus(x, torch.zeros(4, 48, dtype=dtype)),
+        lean.times(x, torch.ones(4, 48, dtype=dtype)),
+        laid.product_with(x, torch.zeros(4, 48, dtype=dtype), laid.lay_out(weight), bias, "add"),
+    ):
+        assert torch.equal(y, bias.expand(4, 48))
+    torch.testing.assert_close(lean.silu(x), F.silu(bias).expand(4, 48))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -18,7 +18,7 @@ class Product:
     """
 
     def __init__(self, weight: Float[Tensor, "out in"], bias: Tensor | None) -> None:
-        self._bias = None if bias is None else bias.detach()
+        self._bias = None if bias is None else bias.detach().contiguous()  # as oneDNN reads it
         self._packed = can_lay_out(weight.dtype)
         self._weight = lay_out(weight) if self._packed else weight
 

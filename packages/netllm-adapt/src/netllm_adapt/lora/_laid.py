@@ -29,12 +29,16 @@ _kept: dict[bool, Kept[Tensor]] = {turned: Kept() for turned in (False, True)}
 
 def product(x: Tensor, laid: Tensor, bias: Tensor | None) -> Tensor:
     """``x·Wᵀ + bias`` with the layout of W."""
+    if bias is not None:
+        bias = bias.contiguous()  # oneDNN reads it so, whatever its strides
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, laid, bias, "none", [], "")
     return y
 
 
 def product_with(x: Tensor, other: Tensor, laid: Tensor, bias: Tensor | None, what: str) -> Tensor:
     """``x·Wᵀ + bias``, to which `other` is joined by `what`, "add" or "mul", with one rounding."""
+    if bias is not None:
+        bias = bias.contiguous()
     y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, laid, bias, what)
     return y
 
