@@ -47,10 +47,13 @@ def test_small_rewards_are_summed_without_losing_digits() -> None:
     assert return_to_go(rewards)[0] == pytest.approx(1e5 * float(np.float32(0.1)), rel=1e-7)
 
 
-def test_whole_rewards_give_float_returns() -> None:
-    returns = return_to_go(np.array([1, 2]))
+@pytest.mark.parametrize("dtype", [np.int64, np.int16, np.int8, np.uint8, np.bool_])
+def test_whole_rewards_give_float_returns(dtype: type[np.generic]) -> None:
+    rewards = np.full(100_000, 100).astype(dtype)
+    returns = return_to_go(rewards)
     assert returns.dtype == np.float64
-    assert returns.tolist() == [3.0, 2.0]
+    assert returns[0] == 100_000 * int(rewards[0])  # 1e7: beyond float16
+    assert returns[-1] == int(rewards[0])
 
 
 @pytest.mark.parametrize("discount", [-0.1, 1.1, float("nan")])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 
 
 def return_to_go(
-    rewards: Num[np.ndarray, "*episode step"], *, discount: float = 1.0
+    rewards: Num[np.ndarray, "*episode step"] | Bool[np.ndarray, "*episode step"],
+    *,
+    discount: float = 1.0,
 ) -> Float[np.ndarray, "*episode step"]:
     """Sum of the rewards from each step to its episode's end, in the reward's unit.
 
     G_t = r_t + discount · G_{t+1}, along the last axis; other axes are episodes of equal length
-    and never mix. Summed in float64 and given in the rewards' own float type.
+    and never mix. Summed in float64 and given in the rewards' own float type; of whole numbers and
+    truth values in float64.
 
     Args:
         rewards: Rewards of one episode, or of several of equal length.
@@ -32,4 +35,5 @@ def return_to_go(
     else:
         for step in range(returns.shape[-1] - 2, -1, -1):
             returns[..., step] += discount * returns[..., step + 1]
-    return np.ascontiguousarray(returns, dtype=np.result_type(rewards, np.float16))
+    own = np.asarray(rewards).dtype
+    return np.ascontiguousarray(returns, dtype=own if own.kind == "f" else np.float64)
