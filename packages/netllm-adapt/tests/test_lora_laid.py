@@ -10,8 +10,7 @@ from netllm_adapt import add_lora, load_backbone
 from netllm_adapt._lean_parts import Product
 from netllm_adapt.lora import _frozen as frozen_products
 from netllm_adapt.lora import _laid as laid
-from netllm_adapt.lora import lora_linear
-from netllm_adapt.lora._kept import forget
+from netllm_adapt.lora import forget, lora_linear
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.skipif(
@@ -126,6 +125,24 @@ def test_layouts_follow_the_weight_and_go_with_it() -> None:
     del weight
     gc.collect()
     assert laid._kept_bytes() == held - size
+
+
+def test_a_layer_that_was_rounded_and_back_is_laid_out_anew() -> None:
+    layer, x = nn.Linear(33, 48, bias=False).requires_grad_(False), torch.randn(5, 33)
+    for _ in range(10):  # the new weight may lie where the old one lay
+        torch.nn.init.normal_(layer.weight)
+        frozen_products.linear(x, layer.weight, None)
+        layer.bfloat16().float()
+        found = frozen_products.linear(x, layer.weight, None)
+        torch.testing.assert_close(found, x @ layer.weight.t(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_change_that_torch_does_not_count_is_told() -> None:
+    weight, x = frozen(), torch.randn(5, 33)
+    before = frozen_products.linear(x, weight, None)
+    weight.data.mul_(2)
+    forget(weight)
+    torch.testing.assert_close(frozen_products.linear(x, weight, None), 2 * before)
 
 
 def test_weights_that_learn_are_never_laid_out() -> None:

@@ -4,6 +4,7 @@ from netllm_adapt.lora._add import add_lora
 from netllm_adapt.lora._backends import Backend, chosen, register_backend, use_backend
 from netllm_adapt.lora._grouped import lora_linear_grouped
 from netllm_adapt.lora._int8 import check_int8, has_int8, int8_products
+from netllm_adapt.lora._kept import forget
 from netllm_adapt.lora._layer import LoraLinear
 from netllm_adapt.lora._load import load_lora
 from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
@@ -22,6 +23,7 @@ __all__ = [
     "add_lora",
     "check_int8",
     "chosen",
+    "forget",
     "has_int8",
     "int8_products",
     "load_lora",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
 T = TypeVar("T")
@@ -13,12 +14,15 @@ T = TypeVar("T")
 class _State(NamedTuple):
     """Where a weight lies and how often it changed."""
 
+    memory: int
+    """Its storage's address; none other has it while there is a weak reference to that one."""
     place: int
     version: int
 
     @classmethod
     def of(cls, weight: Tensor) -> _State:
-        return cls(weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+        version = 0 if weight.is_inference() else weight._version
+        return cls(weight.untyped_storage()._cdata, weight.data_ptr(), version)
 
 
 class Kept(Generic[T]):
@@ -33,7 +37,7 @@ class Kept(Generic[T]):
         found = self._found.get(weight)
         if found is None:
             return None
-        state, value = found
+        state, value, _ = found
         if state == _State.of(weight):
             kept: T = value
             return kept
@@ -42,7 +46,8 @@ class Kept(Generic[T]):
 
     def keep(self, weight: Tensor, value: T) -> T:
         """The value, kept."""
-        self._found[weight] = _State.of(weight), value
+        # A new storage may lie where the old one lay, as after `.bfloat16().float()`.
+        self._found[weight] = _State.of(weight), value, StorageWeakRef(weight.untyped_storage())
         return value
 
     def forget(self, weight: Tensor) -> None:
@@ -62,7 +67,11 @@ _all: list[Kept[Any]] = []
 
 
 def forget(weight: Tensor) -> None:
-    """Drop everything of a weight that changes in a way that torch does not count (`.data`)."""
+    """Drop what is kept of a frozen weight on the CPU: its layouts and its copy in int8.
+
+    Call it after a change in place that torch does not count, such as ``weight.data.mul_(2)``.
+    Other changes, and new data (``weight.data = …``, ``module.to(…)``), are seen without.
+    """
     for kept in _all:
         kept.forget(weight)
 
