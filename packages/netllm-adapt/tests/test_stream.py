@@ -214,6 +214,20 @@ def test_the_stream_says_when_the_number_of_episodes_changed() -> None:
         stream.decide({"x": torch.zeros(3, 2)}, torch.zeros(3), None)
 
 
+@pytest.mark.parametrize("rows", [[0, 0], [-1], [3], [], [True, False, True], [1.0]])
+def test_episodes_that_go_on_are_numbered_each_once(rows: list[Any]) -> None:
+    stream = DecisionStream(make_model("llama"), batch=3)
+    with pytest.raises(ValueError, match=r"from 0 to 2 of the episodes that go on.*, got \["):
+        stream.keep(torch.tensor(rows))
+    stream.keep(torch.tensor([2, 0]))
+    assert stream.decide({"x": torch.zeros(2, 2)}, torch.zeros(2), None).shape == (2,)
+
+
+def test_a_stream_has_an_episode() -> None:
+    with pytest.raises(ValueError, match="`batch` must be at least 1 episode, got 0"):
+        DecisionStream(make_model("llama"), batch=0)
+
+
 def test_the_first_step_has_no_previous_action() -> None:
     stream = DecisionStream(make_model("llama"), batch=1)
     with pytest.raises(ValueError, match="None at the first step"):

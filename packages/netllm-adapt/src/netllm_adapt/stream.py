@@ -64,10 +64,13 @@ class DecisionStream:
             the active one.
 
     Raises:
-        ValueError: if `lean` is asked for and does not cover the backbone, here or at a decision.
+        ValueError: if `batch` is below 1, or `lean` is asked for and does not cover the backbone,
+            here or at a decision.
     """
 
     def __init__(self, model: AdaptedModel, *, batch: int, lean: bool | None = None) -> None:
+        if batch < 1:
+            raise ValueError(f"`batch` must be at least 1 episode, got {batch}.")
         self._model = model
         self.ring = Ring(batch=batch, device=model.device)
         self._rows = [_Row(model.window) for _ in range(batch)]
@@ -81,8 +84,13 @@ class DecisionStream:
                 self._lean = LeanPass(model.backbone, batch=batch)
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
-        """Go on with some of the episodes only, by their numbers among the present ones."""
-        self._rows = [self._rows[row] for row in rows.tolist()]
+        """Go on with some of the episodes only, by their numbers among the present ones.
+
+        Raises:
+            ValueError: if they are not whole numbers of present episodes, each once, or none is
+                left.
+        """
+        self._rows = [self._rows[row] for row in chosen(rows, len(self._rows))]
         self._seen = select(self._seen, rows)
         self.ring.keep(rows)
         if self._lean is not None:
@@ -249,6 +257,22 @@ class DecisionStream:
             )
         hidden: Tensor = out.last_hidden_state
         return hidden
+
+
+def chosen(rows: Int[Tensor, "row"], count: int) -> list[int]:
+    """The numbers of the rows of `count` that are kept.
+
+    Raises:
+        ValueError: if one is none of them or comes twice, or there is no row.
+    """
+    numbers: list[Any] = rows.tolist()
+    whole = not (rows.is_floating_point() or rows.dtype == torch.bool) and rows.ndim == 1
+    if not (whole and numbers and len({*numbers} & {*range(count)}) == len(numbers)):
+        raise ValueError(
+            f"`rows` must be numbers from 0 to {count - 1} of the episodes that go on, each once "
+            f"and at least one, got {numbers}."
+        )
+    return numbers
 
 
 def _read(hidden: Float[Tensor, "batch token width"], feed: Feed) -> Any:

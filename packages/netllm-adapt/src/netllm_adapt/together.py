@@ -17,7 +17,7 @@ from netllm_adapt.attention import Ring, as_told, band, cache_argument
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
 from netllm_adapt.predictor import Predictor
-from netllm_adapt.stream import DecisionStream, Feed
+from netllm_adapt.stream import DecisionStream, Feed, chosen
 
 
 class Together(nn.Module):
@@ -186,7 +186,7 @@ class _Questions:
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Ask of so many observations from now on."""
-        self._batch = len(rows)
+        self._batch = len(chosen(rows, self._batch))
 
     def feed(self, observation: Mapping[str, Tensor]) -> Feed:
         """The observations' tokens, in the slots of a new ring."""
