@@ -368,6 +368,12 @@ def test_a_folder_of_something_else_is_not_written_to(tmp_path: Path) -> None:
         ({"actions": np.array(["a"] * 5)}, "'actions' must hold booleans, integers or floats"),
         ({"actions": np.zeros((5, 0))}, "no empty axis"),
         ({"meta": {"array": np.zeros(2)}}, "`meta` must be ready for JSON, but Object of type"),
+        ({"meta": {"qoe": [float("nan")]}}, "'trace-0': `meta` must be ready for JSON, but Out of"),
+        ({"id": 5}, "episode 5: `id` must be a string, got 5"),
+        ({"policy": None}, "'trace-0': `policy` must be a string, got None"),
+        ({"seed": None}, "'trace-0': `seed` must be a whole number of 64 bits, got None"),
+        ({"seed": 1.5}, r"`seed` must be a whole number of 64 bits, got 1\.5"),
+        ({"seed": 2**63}, "`seed` must be a whole number of 64 bits, got 9223372036854775808"),
     ],
 )
 def test_an_episode_that_cannot_be_stored_is_refused(
@@ -376,6 +382,14 @@ def test_an_episode_that_cannot_be_stored_is_refused(
     with pytest.raises(ValueError, match=words):
         write_pool(tmp_path, [make_episode(0, **changes)])
     assert names(tmp_path) == []
+
+
+def test_a_refused_episode_leaves_those_before_it(tmp_path: Path) -> None:
+    with PoolWriter(tmp_path, task="abr", setting="default", provenance={}) as writer:
+        writer.add(make_episode(0, seed=np.int64(7)))
+        with pytest.raises(ValueError, match="`seed` must be"):
+            writer.add(make_episode(1, seed=2**63))
+    assert [(e.id, e.seed) for e in Pool(tmp_path)] == [("trace-0", 7)]
 
 
 def test_a_provenance_that_is_not_ready_for_json_is_refused_before_collecting(

@@ -278,6 +278,7 @@ def _check_folder(folder: Path) -> None:
 def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     """The episode as one row, and its fields."""
     where = f"episode {episode.id!r}"
+    _check_names(episode, where)
     arrays = _arrays(episode)
     steps = arrays["rewards"].size
     fields = {}
@@ -294,6 +295,20 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
             raise ValueError(f"{where}: {name!r} {error}") from error
     plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
     return plain | {"meta": _json(f"{where}: `meta`", episode.meta)} | arrays, fields
+
+
+def _check_names(episode: Episode, where: str) -> None:
+    """Refuse what a shard's columns cannot hold, before episodes wait beside it."""
+    for name in ("id", "policy"):
+        if not isinstance(value := getattr(episode, name), str):
+            raise ValueError(f"{where}: `{name}` must be a string, got {value!r}.")
+    seed = episode.seed
+    if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**63):
+        raise ValueError(f"{where}: `seed` must be a whole number of 64 bits, got {seed!r}.")
+    try:
+        json.dumps(episode.meta, default=str, allow_nan=False)  # `_json` names other types
+    except ValueError as error:
+        raise ValueError(f"{where}: `meta` must be ready for JSON, but {error}.") from error
 
 
 def _arrays(episode: Episode) -> dict[str, Any]:
