@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from netllm_adapt import (
 )
 from netllm_adapt.lora import adapters
 from netllm_adapt.run import read_log
+from torch import Tensor
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
 NUMBERS = np.random.default_rng(0).uniform(-1, 1, (256, 3))
@@ -116,6 +118,25 @@ def test_a_backbone_beyond_the_lean_pass_is_named() -> None:
 def test_fields_that_are_not_numbers_are_left_alone() -> None:
     names = np.array(["a"] * len(NUMBERS))
     assert Forecast(make_model()).act({"numbers": NUMBERS, "name": names}).shape == (256,)
+
+
+class MaskEncoder(SumEncoder):
+    """Reads the numbers that a mask shows."""
+
+    def observe(self, observation: Mapping[str, Tensor]) -> Tensor:
+        assert observation["shown"].dtype == torch.bool
+        return super().observe({"numbers": observation["numbers"] * observation["shown"]})
+
+
+@pytest.mark.parametrize("lean", [True, False])
+def test_fields_of_truth_values_reach_the_encoder(lean: bool) -> None:
+    model, shown = make_model(), NUMBERS > 0
+    wanted = Forecast(model, lean=lean).act({"numbers": NUMBERS * shown})
+    masking = MaskEncoder(64)
+    masking.load_state_dict(model.encoder.state_dict())
+    model.encoder = masking
+    got = Forecast(model, lean=lean).act({"numbers": NUMBERS, "shown": shown})
+    np.testing.assert_array_equal(got, wanted)
 
 
 def test_examples_must_be_of_one_length() -> None:

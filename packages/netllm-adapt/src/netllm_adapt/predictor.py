@@ -173,7 +173,7 @@ class Forecast:
         fields = {
             name: as_tensor(values).to(model.device)
             for name, values in observation.items()
-            if np.issubdtype(values.dtype, np.number)
+            if values.dtype.kind in "biuf"  # names and the like are not for encoders
         }
         lean = self._lean
         if lean and (model.apart or mixes(model.backbone)):
