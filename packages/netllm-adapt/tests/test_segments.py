@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from adapt_parts import make_episode
 from hypothesis import given
 from hypothesis import strategies as st
-from netllm_adapt.segments import Segment, collate, plan
+from netllm_adapt.pool import Episode
+from netllm_adapt.segments import Segment, SegmentRows, collate, plan
 
 
 @given(
@@ -43,6 +45,21 @@ def test_rows_are_padded_behind_and_padding_is_not_learned() -> None:
     assert batch.learn.sum(1).tolist() == [4, 7]
     assert torch.equal(batch.observations["x"][0, 4:], torch.zeros(3, 2))
     np.testing.assert_array_equal(batch.observations["x"][1].numpy(), episodes[1].observations["x"])
+
+
+@pytest.mark.parametrize("field", ["actions", "rewards", "labels", "x"])
+def test_episodes_whose_fields_differ_in_their_steps_are_named(field: str) -> None:
+    broken = make_episode(7, seed=1)
+    if field == "x":
+        broken.observations = {**broken.observations, "x": broken.observations["x"][:5]}
+    else:
+        setattr(broken, field, broken.actions[:5].astype(np.float32))
+
+    def sizes(episode: Episode) -> np.ndarray:
+        return np.ones(len(episode.rewards), int)
+
+    with pytest.raises(ValueError, match=r"episode 'episode-1': .* one entry per reward, [57],"):
+        SegmentRows([make_episode(4, seed=0), broken], size=sizes, segment=8, window=2)
 
 
 def test_labels_are_the_actions_unless_the_pool_has_better_ones() -> None:

@@ -280,21 +280,33 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     where = f"episode {episode.id!r}"
     _check_names(episode, where)
     arrays = _arrays(episode)
-    steps = arrays["rewards"].size
+    steps = check_steps(episode)
     fields = {}
     for name, array in arrays.items():
-        if _steps(array) != steps or steps == 0:
-            got = f"rows {array.ptr}" if isinstance(array, Ragged) else f"shape {array.shape}"
-            raise ValueError(
-                f"{where}: {name!r} must have one entry per reward, {steps}, and at least one, got "
-                f"{got}."
-            )
         try:
             fields[name] = Field.of(array)
         except ValueError as error:
             raise ValueError(f"{where}: {name!r} {error}") from error
     plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
     return plain | {"meta": _json(f"{where}: `meta`", episode.meta)} | arrays, fields
+
+
+def check_steps(episode: Episode) -> int:
+    """How many steps an episode has.
+
+    Raises:
+        ValueError: If one of its fields has another number of them, or there is none.
+    """
+    arrays = _arrays(episode)
+    steps: int = arrays["rewards"].size
+    for name, array in arrays.items():
+        if _steps(array) != steps or steps == 0:
+            got = f"rows {array.ptr}" if isinstance(array, Ragged) else f"shape {array.shape}"
+            raise ValueError(
+                f"episode {episode.id!r}: {name!r} must have one entry per reward, {steps}, and at "
+                f"least one, got {got}."
+            )
+    return steps
 
 
 def _check_names(episode: Episode, where: str) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from netllm_adapt.layout import stack
-from netllm_adapt.pool import Episode
+from netllm_adapt.pool import Episode, check_steps
 from netllm_adapt.ragged import Ragged
 from netllm_adapt.returns import return_to_go
 
@@ -118,7 +118,7 @@ class SegmentRows:
         window: steps of context before it.
 
     Raises:
-        ValueError: if there are no episodes.
+        ValueError: if there are no episodes, or an episode's fields differ in their steps.
     """
 
     def __init__(
@@ -129,6 +129,8 @@ class SegmentRows:
         segment: int,
         window: int,
     ) -> None:
+        for episode in episodes:
+            check_steps(episode)
         self._episodes = episodes
         self._segments = plan([size(e) for e in episodes], segment=segment, window=window)
         if not self._segments:
