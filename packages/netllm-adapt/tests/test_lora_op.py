@@ -90,6 +90,25 @@ def test_a_transposed_weight_and_a_strided_input_are_taken() -> None:
     )
 
 
+def test_autocast_leaves_double_precision_alone_as_in_a_linear_layer() -> None:
+    p = _parts()
+    exact = lora_linear(*p.values(), 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert F.linear(p["x"], p["weight"]).dtype == torch.float64
+        assert torch.equal(lora_linear(*p.values(), 1.0), exact)
+        with pytest.raises(ValueError, match=r"dtype of `weight`, torch\.bfloat16, got .*float64"):
+            lora_linear(*{**p, "weight": p["weight"].float()}.values(), 1.0)
+        assert lora_linear(*(v.float() for v in p.values()), 1.0).dtype == torch.bfloat16
+
+
+def test_tensors_without_numbers_have_shapes() -> None:
+    p = {name: value.to("meta").requires_grad_() for name, value in _parts().items()}
+    y = lora_linear(*p.values(), 1.0)
+    y.sum().backward()
+    assert (y.device.type, y.shape) == ("meta", (2, 5, 6))
+    assert all(value.grad is not None and value.grad.shape == value.shape for value in p.values())
+
+
 def test_low_precision_is_as_accurate_as_eager_and_gradients_keep_their_dtype() -> None:
     # KERNELS.md, "Testing": error against fp64 at most 1.25 times that of eager code.
     p = _parts(rows=(512,), inputs=96, outputs=80, rank=16)

@@ -53,6 +53,11 @@ def check(
         check_bias(bias, x, weight, layer)
 
 
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast is on where ``x`` lies; of meta tensors it knows nothing."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
 def check_input(x: Tensor, weight: Weight, layer: str) -> None:
     """Nothing, if ``x`` may pass through a layer of this weight.
 
@@ -66,7 +71,7 @@ def check_input(x: Tensor, weight: Weight, layer: str) -> None:
     if (
         isinstance(weight, Tensor)
         and x.dtype != weight.dtype
-        and not torch.is_autocast_enabled(x.device.type)
+        and not (autocasts(x) and torch.float64 not in (x.dtype, weight.dtype))
     ):
         raise ValueError(
             f"{layer}: `x` must have the dtype of `weight`, {weight.dtype}, got {x.dtype}. "

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from netllm_adapt.lora._backends import backend_for
-from netllm_adapt.lora._check import check
+from netllm_adapt.lora._check import autocasts, check
 from netllm_adapt.lora._dropout import draw_seed
 from netllm_adapt.lora._library import traced
 from netllm_adapt.lora._packed import Packed, Weight, whole
@@ -31,8 +31,8 @@ def lora_linear(
 
     ``a`` and ``b`` may be of another dtype than ``x``: they are cast to its, never ``x`` to
     theirs, and their gradients come in their own. Under autocast ``x``, ``weight`` and ``bias``
-    are cast to its dtype first. No pass uses atomics: results repeat bit by bit. The gradients
-    cannot be differentiated again.
+    are cast to its dtype first, unless they are float64. No pass uses atomics: results repeat bit
+    by bit. The gradients cannot be differentiated again.
 
     Args:
         x: Of the dtype and on the device of ``weight``; any strides.
@@ -61,14 +61,18 @@ def autocast(
 ) -> tuple[Tensor, WeightT, Tensor | None]:
     """The three in autocast's dtype where it is on, as it would hand them to a linear layer.
 
-    A packed weight follows the dtype of ``x`` by itself.
+    It leaves double precision alone. A packed weight follows the dtype of ``x`` by itself.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    if not autocasts(x):
         return x, weight, bias
     dtype = torch.get_autocast_dtype(x.device.type)
+
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
     if isinstance(weight, Tensor):
-        weight = weight.to(dtype)
-    return x.to(dtype), weight, None if bias is None else bias.to(dtype)
+        weight = cast(weight)
+    return cast(x), weight, None if bias is None else cast(bias)
 
 
 def compute(
