@@ -170,3 +170,44 @@ def test_a_part_that_is_not_installed_is_named(model: AdaptedModel, tmp_path: Pa
     edit(folder, head={"name": "absent", "config": {}})
     with pytest.raises(ValueError, match=r"needs the part 'absent' of 'netllm\.heads'"):
         AdaptedModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"backbone": {"name": "tiny-random-llama", "depth": 2}}, "`backbone` must be .*'depth'"),
+        ({"backbone": None}, "`backbone` must be what `load_backbone` takes, got None"),
+        ({"backbone": {"name": "tiny-random-llama", "layers": "2"}}, "`backbone` must be .*'2'"),
+        ({"encoder": None}, "each part must have a `name` of 'netllm.encoders'.* got None"),
+        ({"head": {"name": "linear"}}, "each part must have a `name` of 'netllm.heads' and its"),
+        (
+            {"encoder": {"name": "linear", "config": {"width": 64, "depth": 1}}},
+            "the part 'linear' of 'netllm.encoders' cannot be made from .*'depth'",
+        ),
+        ({"window": "4"}, "not supported between"),
+        ({"window": 0}, "`window` must be at least 1 step"),
+    ],
+)
+def test_a_damaged_configuration_names_the_file(
+    model: AdaptedModel, tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=rf"checkpoint.config\.json: .*{says}"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_a_configuration_that_is_no_object_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json: must hold a JSON object"):
+        AdaptedModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b'{"peft_type": "LO', b"\xff\xfe\x00", b"[]", b"{}", b""])
+def test_a_damaged_configuration_of_the_adapter_names_the_file(
+    model: AdaptedModel, tmp_path: Path, content: bytes
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    (folder / "adapter_config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"adapter_config\.json must be as PEFT writes it"):
+        AdaptedModel.from_pretrained(folder)

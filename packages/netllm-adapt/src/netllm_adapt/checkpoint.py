@@ -44,13 +44,26 @@ def _registered_name(part: nn.Module, group: str) -> str:
 
 def _build(group: str, description: dict[str, Any], path: Path) -> nn.Module:
     points = {point.name: point for point in entry_points(group=group)}
-    name = description["name"]
+    try:
+        name, arguments = description["name"], dict(description["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: each part must have a `name` of '{group}' and its `config`, got "
+            f"{description!r}. Take config.json as it was saved."
+        ) from error
     if name not in points:
         raise ValueError(
             f"{path}: needs the part {name!r} of '{group}', installed are {sorted(points)}. "
             "Install the package that brings it."
         )
-    part: nn.Module = points[name].load()(**description["config"])
+    make = points[name].load()
+    try:
+        part: nn.Module = make(**arguments)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: the part {name!r} of '{group}' cannot be made from {arguments}: {error}. "
+            "Take config.json as it was saved, by the same version of the part's package."
+        ) from error
     return part
 
 
@@ -102,6 +115,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
         )
     config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(config).__name__}.")
     if config.get("version", 0) > VERSION:
         raise ValueError(
             f"{path}: written by a newer netllm-adapt (format {config['version']}, this one reads "
@@ -146,21 +161,27 @@ def load(folder: Path, *, dtype: str | None = None, trainable: bool = False) -> 
         ValueError: naming the file, if it is no checkpoint, cut off, or for another backbone.
     """
     config = read_config(folder)
-    spec = BackboneSpec(**config["backbone"])
-    plain = spec.load(dtype=dtype or None)
     path = folder / "config.json"
+    try:
+        spec = BackboneSpec(**config["backbone"])
+        plain = spec.load(dtype=dtype or None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: `backbone` must be what `load_backbone` takes, got {config['backbone']!r}: "
+            f"{error}"
+        ) from error
     parts: dict[str, Any] = {
         p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")
     }
     for name, part in parts.items():
         _fill(part, folder / f"{name}.safetensors")
     kind = _KINDS[config["kind"]]
-    model = kind(
-        backbone=_adapter(plain, folder, spec, trainable),
-        **parts,
-        spec=spec,
-        **{name: config[name] for name in kind.fields},
-    )
+    backbone = _adapter(plain, folder, spec, trainable)
+    fields = {name: config[name] for name in kind.fields}
+    try:
+        model = kind(backbone=backbone, **parts, spec=spec, **fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
     return model.eval()
 
 

@@ -39,7 +39,8 @@ def load_lora(
     Raises:
         FileNotFoundError: If one of the files is missing.
         ValueError: If the adapter's matrices do not fit the backbone's layers, naming the first
-            that does not, it has an adapter of that name, or cannot be fused.
+            that does not, ``adapter_config.json`` is damaged, the backbone has an adapter of that
+            name, or cannot be fused.
     """
     check_name(backbone, name)
     if fuse:
@@ -48,7 +49,7 @@ def load_lora(
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder / file} must exist: PEFT writes it with an adapter.")
-    config = PeftConfig.from_pretrained(str(folder))
+    config = _read_config(folder)
     if isinstance(config, LoraConfig):
         use_our_layer(config)
     try:
@@ -77,6 +78,19 @@ def load_lora(
             f"another one? {textwrap.shorten(str(error), 300)}"
         ) from error
     return fuse_layers(model) if fuse else model
+
+
+def _read_config(folder: Path) -> PeftConfig:
+    try:
+        config: PeftConfig = PeftConfig.from_pretrained(str(folder))
+        if config.peft_type is None:
+            raise ValueError("it has no `peft_type`")
+        return config
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'adapter_config.json'} must be as PEFT writes it "
+            f"({type(error).__name__}: {textwrap.shorten(str(error), 300)}). Copy it again."
+        ) from error
 
 
 def _load_another(
