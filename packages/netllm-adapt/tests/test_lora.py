@@ -287,6 +287,7 @@ def test_the_rank_is_held_against_a_packed_layers_true_sides() -> None:
             r"`rank` must be a whole number, got 1\.5 for layers\.0\.self_attn\.q_proj",
         ),
         ({"rank": 2, "alpha": -1}, r"`alpha` must be .* above 0, got -1 for layers\.0\."),
+        ({"rank": True}, "`rank` must be a whole number, got True for layers"),
         ({"rank": 2, "alpha": 0}, "`alpha` must be .* above 0, got 0"),
         (
             {"rank": 2, "rank_pattern": {"layers.1.self_attn.v_proj": 33}},
@@ -370,11 +371,26 @@ def test_targets_of_some_layers_adapt_no_other(
 
 @pytest.mark.parametrize(
     ("targets", "says"),
-    [(["q_proj", "qq_proj"], "'qq_proj' names none"), ("q_proj", "a list or 'all-linear'")],
+    [
+        (["q_proj", "qq_proj"], "'qq_proj' names none"),
+        ("q_proj", "a list or 'all-linear'"),
+        ([], "at least one linear layer of down_proj, .*, got none"),
+    ],
 )
 def test_targets_that_name_no_layer_are_refused(targets: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         add_lora(_bare(), rank=2, targets=targets)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "forward", 5])
+def test_names_that_no_module_can_have_are_refused(name: Any, tmp_path: Path) -> None:
+    save_lora(add_lora(_bare(), rank=2), tmp_path)
+    for make in (
+        lambda: add_lora(_bare(), rank=2, name=name),
+        lambda: load_lora(_bare(), tmp_path, name=name),
+    ):
+        with pytest.raises(ValueError, match=f"`name` must be a string .* got {name!r}"):
+            make()
 
 
 def test_a_second_adapter_needs_another_name() -> None:

@@ -223,6 +223,43 @@ def test_episodes_that_go_on_are_numbered_each_once(rows: list[Any]) -> None:
     assert stream.decide({"x": torch.zeros(2, 2)}, torch.zeros(2), None).shape == (2,)
 
 
+@pytest.mark.parametrize("short", ["x", "previous_action"])
+def test_the_stream_names_what_is_of_another_number_of_episodes(short: str) -> None:
+    stream = DecisionStream(make_model("llama"), batch=2)
+    stream.decide({"x": torch.zeros(2, 2)}, torch.zeros(2), None)
+    x = torch.zeros(1 if short == "x" else 2, 2)
+    action = torch.zeros(2 if short == "x" else 1, dtype=torch.long)
+    with pytest.raises(ValueError, match=f"for 2 episodes, got an observation of 1: `{short}`"):
+        stream.decide({"x": x}, torch.zeros(2), action)
+
+
+def asked(count: int, episodes: list[int] | None = None) -> dict[str, np.ndarray]:
+    seen = {"x": np.zeros((count, 2), np.float32), "reward": np.zeros(count, np.float32)}
+    return seen if episodes is None else seen | {"episode": np.array(episodes)}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "says"),
+    [
+        (asked(2, [0, 1]), asked(3, [0, 1, 2]), r"go on, of \[0, 1\], got \[0, 1, 2\]"),
+        (asked(2), asked(2, [0, 1]), r"go on, of \[\], got \[0, 1\]"),
+        (asked(2, [0, 1]), asked(2, [1, 1]), r"each once and at least one, got \[1, 1\]"),
+        (asked(2), asked(1), r"of the 2 episodes that go on, got `reward` of shape \(1,\)"),
+        (asked(1), asked(2), r"of the 1 episodes that go on, got `reward` of shape \(2,\)"),
+        (asked(2), {"x": np.zeros((2, 2))}, r"must have a field `reward`.*got \['x'\]"),
+    ],
+)
+def test_a_policy_names_what_does_not_go_on_from_before(
+    first: dict[str, np.ndarray], then: dict[str, np.ndarray], says: str
+) -> None:
+    policy = Policy(make_model("llama"))
+    policy.act(first)
+    with pytest.raises(ValueError, match=says):
+        policy.act(then)
+    policy.reset(0)
+    assert policy.act(first).shape == first["reward"].shape
+
+
 def test_a_stream_has_an_episode() -> None:
     with pytest.raises(ValueError, match="`batch` must be at least 1 episode, got 0"):
         DecisionStream(make_model("llama"), batch=0)

@@ -46,7 +46,16 @@ class Policy:
         self._episodes: list[int] = []
 
     def act(self, observation: Mapping[str, np.ndarray | Ragged]) -> Int[np.ndarray, "batch ..."]:
-        """The next action of every episode."""
+        """The next action of every episode.
+
+        Raises:
+            ValueError: if the observation has no `reward`, or is of other episodes than before.
+        """
+        if "reward" not in observation:
+            raise ValueError(
+                "The observation must have a field `reward`, what each episode's last action "
+                f"earned (anything at its first step), got {[*observation]}."
+            )
         device = self._model.device
         fields: dict[str, Any] = {
             name: tensors(value).to(device) for name, value in observation.items()
@@ -77,15 +86,28 @@ class Policy:
     def _follow(self, fields: Mapping[str, Any]) -> None:
         """Drop the episodes that have ended."""
         episodes = fields["episode"].tolist() if "episode" in fields else []
-        before, self._episodes = self._episodes, episodes
+        before = self._episodes
         if self._stream is None or self._action is None or episodes == before:
+            self._episodes = episodes
             return
+        if not {*episodes} <= {*before}:
+            raise ValueError(
+                f"`episode` must number episodes that go on, of {before}, got {episodes}. Begin "
+                "new ones with `reset`."
+            )
         rows = torch.tensor([before.index(episode) for episode in episodes])
         rows = rows.to(self._model.device)
         self._stream.keep(rows)
+        self._episodes = episodes
         self._return, self._action = self._return[rows], self._action[rows]
 
     def _next_return(self, reward: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         if self._stream is None:
             return torch.full_like(reward, self._target)
+        if reward.shape != self._return.shape:
+            raise ValueError(
+                f"The observation must be of the {len(self._return)} episodes that go on, got "
+                f"`reward` of shape {tuple(reward.shape)}. Number those that are left in a field "
+                "`episode`, or begin anew with `reset`."
+            )
         return self._return - reward

@@ -139,11 +139,13 @@ class DecisionStream:
         previous_action: Int[Tensor, "batch ..."] | None,
     ) -> Feed:
         """The new step's tokens; their slots are taken from now on."""
-        if len(return_to_go) != len(self._rows):
-            raise ValueError(
-                f"The stream was made for {len(self._rows)} episodes, got an observation of "
-                f"{len(return_to_go)}."
-            )
+        given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
+        for name, value in given.items():
+            if value is not None and (count := _episodes(value)) != len(self._rows):
+                raise ValueError(
+                    f"The stream was made for {len(self._rows)} episodes, got an observation of "
+                    f"{count}: `{name}`."
+                )
         if (previous_action is None) != (self._step == 0):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
         self._leave_lean()
@@ -273,6 +275,10 @@ def chosen(rows: Int[Tensor, "row"], count: int) -> list[int]:
             f"and at least one, got {numbers}."
         )
     return numbers
+
+
+def _episodes(field: Tensor | Ragged) -> int:
+    return len(field.ptr) - 1 if isinstance(field, Ragged) else len(field)
 
 
 def _read(hidden: Float[Tensor, "batch token width"], feed: Feed) -> Any:

@@ -91,8 +91,14 @@ def check_name(backbone: nn.Module, name: str) -> None:
     """Nothing, if the backbone can take an adapter ``name``.
 
     Raises:
-        ValueError: If it has one of that name, or adapters that PEFT does not manage.
+        ValueError: If it has one of that name, or adapters that PEFT does not manage, or torch
+            gives no module such a name.
     """
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            "`name` must be a string that is not empty, without '.', and none that a module uses "
+            f"itself, such as 'forward', got {name!r}."
+        )
     if isinstance(backbone, PeftModel):
         if name in backbone.peft_config:
             raise ValueError(
@@ -126,7 +132,7 @@ def _own(value: Any, patterns: Mapping[str, Any], name: str) -> Any:
 
 
 def _check_rank(rank: Any, name: str, layer: nn.Module) -> None:
-    if not isinstance(rank, int):
+    if not isinstance(rank, int) or isinstance(rank, bool):
         raise ValueError(f"`rank` must be a whole number, got {rank!r} for {name}.")
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1, got {rank} for {name}.")

@@ -37,7 +37,7 @@ def choose(model: nn.Module, targets: str | list[str] | None) -> dict[str, nn.Mo
     """The layers that ``targets`` means, by their full names.
 
     Raises:
-        ValueError: If the model's type has no default, or a target fits no linear layer.
+        ValueError: If the model's type has no default, there is no target, or one fits no layer.
     """
     layers = linear_layers(model)
     if targets is None:
@@ -52,6 +52,10 @@ def choose(model: nn.Module, targets: str | list[str] | None) -> dict[str, nn.Mo
         if targets != ALL_LINEAR:
             raise ValueError(f"`targets` must be a list or {ALL_LINEAR!r}, got {targets!r}.")
         return layers
+    if not targets:
+        raise ValueError(
+            f"`targets` must name at least one linear layer of {_last_names(layers)}, got none."
+        )
     for target in targets:
         if not any(_fits(name, target) for name in layers):
             raise ValueError(
