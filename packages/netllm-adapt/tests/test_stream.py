@@ -48,6 +48,7 @@ REFUSED = {
         | {"attention_types": [[["global", "local"], 1]]},
         "order in which keys are kept",
     ),
+    "lfm2": (LLAMA | {"layer_types": ["conv", "full_attention"]}, r"other kinds, \['conv'\]"),
     "mamba": ({"hidden_size": 32, "num_hidden_layers": 2}, "recurrent layers"),
     "mpt": ({"d_model": 32, "n_layers": 2, "n_heads": 4}, "takes no `position_ids`"),
     "t5": ({"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}, "an encoder"),

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 _GROWTH = 32
 """Slots that a ring grows by, at least."""
+_ATTENDING = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Kinds of layers that do as the mask says; the library's own masks are not made if it is given."""
 _BY_SLOT = {"gpt_neo"}
 """Kinds that hide keys by the slots that they lie in, whatever the mask says."""
 
@@ -70,11 +72,14 @@ def check_attention(backbone: nn.Module) -> None:
     """
     config: Any = backbone.config
     missing = {"inputs_embeds", "attention_mask", "position_ids"} - _arguments(backbone)
+    others = {*(getattr(config, "layer_types", None) or ())} - _ATTENDING
     reason = None
     if getattr(config, "is_encoder_decoder", False):
         reason = "it has an encoder beside its decoder"
     elif getattr(backbone, "_is_stateful", False):
         reason = "it has recurrent layers, which see all that came before"
+    elif others:
+        reason = f"it has layers of other kinds, {sorted(others)}"
     elif missing:
         reason = f"it takes no {' and no '.join(f'`{name}`' for name in sorted(missing))}"
     elif getattr(config, "alibi", False) or config.model_type in _BY_SLOT:
