@@ -68,6 +68,37 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def test_what_is_no_checkpoint_is_not_replaced(model: AdaptedModel, tmp_path: Path) -> None:
+    thesis = tmp_path / "work" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("precious")
+    (tmp_path / "work" / "config.json").write_text('{"model_type": "llama"}')
+    for place in (thesis.parent, thesis):
+        with pytest.raises(FileExistsError, match=r"must be new, empty or a checkpoint"):
+            model.save_pretrained(place)
+    assert thesis.read_text() == "precious"
+
+
+def test_a_link_to_a_checkpoint_stays_one(model: AdaptedModel, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
+    model.save_pretrained(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "config.json").is_file()
+
+
+def test_another_packages_broken_part_hinders_no_save(
+    model: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "aaa_broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aaa-broken\nVersion: 1.0\n")
+    lines = ("[netllm.heads]", "aaa = no_such_module:Head", "[netllm.encoders]", "aaa = json:Gone")
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert AdaptedModel.from_pretrained(model.save_pretrained(tmp_path / "checkpoint")).window == 4
+
+
 def test_a_failed_save_leaves_the_old_checkpoint_and_says_what_to_do(
     model: AdaptedModel, tmp_path: Path, room: Room
 ) -> None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from netllm_adapt.adapted import Adapted, BackboneSpec
+from netllm_adapt.adapted import Adapted, BackboneSpec, embedding_width
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder, read_json
@@ -34,7 +34,11 @@ def _registered_name(part: nn.Module, group: str) -> str:
     """
     where = f"{type(part).__module__}:{type(part).__qualname__}"
     for point in entry_points(group=group):
-        if point.load() is type(part):
+        try:
+            found = point.load()
+        except (ImportError, AttributeError):
+            continue  # another package's fault, which is told when that part is asked for
+        if found is type(part):
             return point.name
     raise ValueError(
         f"A checkpoint names its parts by entry points, but none of '{group}' leads to {where}. "
@@ -67,6 +71,43 @@ def _build(group: str, description: dict[str, Any], path: Path) -> nn.Module:
     return part
 
 
+def describe(model: Adapted) -> dict[str, Any]:
+    """What `config.json` says of a model.
+
+    Raises:
+        ValueError: if encoder or head are known by no entry point.
+    """
+    config: dict[str, Any] = {
+        "version": VERSION,
+        "kind": next(kind for kind, known in _KINDS.items() if isinstance(model, known)),
+        "backbone": asdict(model.spec),
+        "width": embedding_width(model.backbone),
+        **{name: getattr(model, name) for name in model.fields},
+    }
+    for part in ("encoder", "head"):
+        module = getattr(model, part)
+        group = f"netllm.{part}s"
+        config[part] = {"name": _registered_name(module, group), "config": module.config()}
+    return config
+
+
+def _check_place(folder: Path) -> None:
+    """Nothing, if a checkpoint may take the place of what is there."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (
+        any(folder.iterdir()) and not {"kind", "encoder"} <= _keys(folder / "config.json")
+    ):
+        raise FileExistsError(
+            f"{folder} must be new, empty or a checkpoint, got something else, which would be "
+            "lost. Choose another folder."
+        )
+
+
+def _keys(file: Path) -> set[str]:
+    return set(read_json(file)) if file.is_file() else set()
+
+
 def save(model: Adapted, folder: Path) -> Path:
     """Write `model` to `folder`, which appears complete or not at all.
 
@@ -75,20 +116,12 @@ def save(model: Adapted, folder: Path) -> Path:
 
     Raises:
         ValueError: if encoder or head are known by no entry point.
+        FileExistsError: if the folder holds something else than a checkpoint.
         OSError: if the folder cannot be written.
     """
-    config: dict[str, Any] = {
-        "version": VERSION,
-        "kind": next(kind for kind, known in _KINDS.items() if isinstance(model, known)),
-        "backbone": asdict(model.spec),
-        "width": model.encoder.config()["width"],
-        **{name: getattr(model, name) for name in model.fields},
-    }
-    for part in ("encoder", "head"):
-        module = getattr(model, part)
-        group = f"netllm.{part}s"
-        config[part] = {"name": _registered_name(module, group), "config": module.config()}
-    with new_folder(folder, then=_THEN) as work:
+    config = describe(model)
+    _check_place(folder)
+    with new_folder(folder.resolve(), then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):
             parts.append("backbone")

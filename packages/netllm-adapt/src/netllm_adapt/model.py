@@ -206,4 +206,9 @@ class AdaptedModel(Adapted):
     def loss(self, hidden: Any, batch: Batch) -> Float[Tensor, "batch step"]:
         """The loss of each step from its hidden states."""
         loss = self.head.loss(hidden, batch.observations, batch.labels)
+        if loss.shape != batch.learn.shape:
+            raise ValueError(
+                f"{type(self.head).__name__}.loss must give one loss per row and step, "
+                f"{tuple(batch.learn.shape)}, got {tuple(loss.shape)}."
+            )
         return torch.where(batch.learn, loss, 0.0)

@@ -140,6 +140,11 @@ class Predictor(Adapted):
     def loss(self, hidden: Float[Tensor, "batch width"], batch: Batch) -> Float[Tensor, "batch"]:
         """The loss of each answer from its hidden state."""
         loss: Tensor = self.head.loss(hidden, batch.observations, batch.labels)
+        if loss.shape != (len(batch.labels),):
+            raise ValueError(
+                f"{type(self.head).__name__}.loss must give one loss per answer, "
+                f"({len(batch.labels)},), got {tuple(loss.shape)}."
+            )
         return loss
 
 
