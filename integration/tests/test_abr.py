@@ -205,6 +205,15 @@ def test_a_killed_run_resumes_to_the_same_weights(netllm, pool, tmp_path):
     assert {path.name for path in cut.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+def test_a_folder_of_something_else_is_refused_before_the_model_is_built(netllm, pool, tmp_path):
+    # The backbone is unknown too: its error would come from building the model.
+    command = adapt_flags(pool.path, pool.path, **{"--backbone": tmp_path / "none"})
+    before = sorted(pool.path.iterdir())
+    code, _, err = netllm(*command)
+    assert (code, "holds '_provenance.json' and no run. Choose another `--out`" in err) == (2, True)
+    assert sorted(pool.path.iterdir()) == before
+
+
 # An earlier run has compiled the simulator: what numba keeps of it would not fit either.
 @pytest.mark.usefixtures("run")
 def test_a_full_disk_while_adapting_is_exit_code_1_and_the_run_goes_on_later(

@@ -50,7 +50,7 @@ def adapt(
 
     Args:
         task: `abr`, `vp`, or another installed task.
-        out: folder of the run; must be new unless `resume`.
+        out: folder of the run; must be new or empty unless `resume`.
         pool: what to learn from, made by `rl_collect`; a supervised task learns from the setting.
         backbone: a name that `netllm backbone list` shows, a model id, or a folder;
             `random-<name>` is the same network with random weights, `scratch` a small one without
@@ -69,11 +69,15 @@ def adapt(
         changes: fields of the recipe to replace, such as `steps=100`.
 
     Raises:
-        ValueError: for unknown names and values that cannot be, a pool of another task, or a run to
-            resume that was begun otherwise.
+        ValueError: for unknown names and values that cannot be, a pool of another task, an `out`
+            that holds something else, or a run to resume that was begun otherwise.
+        NotADirectoryError: if `out` is a file.
     """
+    from netllm_adapt.run import check_out
+
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
+    check_out(Path(out), resume=resume)
     path = _pool_path(found, pool)
     collections = _collections(task, path)
     overrides = _overrides(set, collections)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 GROUPS = """[netllm.encoders]
@@ -19,9 +17,11 @@ sum = adapt_parts:SumHead
 
 
 @pytest.fixture
-def registered_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def registered_parts(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The parts above, made known by a real entry-point file."""
-    info = tmp_path / "site" / "netllm_adapt_test_parts-1.0.dist-info"
+    info = tmp_path_factory.mktemp("site") / "netllm_adapt_test_parts-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: netllm-adapt-test-parts\nVersion: 1.0\n"

@@ -69,3 +69,10 @@ def test_bad_json_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_text('{\n  "step": \n')
     with pytest.raises(ValueError, match=r"config\.json:3: not valid JSON"):
         read_json(path)
+
+
+def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json:1: must hold a JSON object, got list"):
+        read_json(path)

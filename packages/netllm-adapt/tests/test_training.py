@@ -201,6 +201,35 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path
         fit(make_model(), EPISODES, recipe=recipe(steps=3), out=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["best/file", "log.jsonl", "settings.json", "shard-00000.parquet"])
+def test_a_folder_of_something_else_is_left_as_it_is(
+    tmp_path: Path, name: str, resume: bool
+) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("{}")
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path}: .* holds '{name.split('/')[0]}' and no run"
+    ):
+        fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=resume)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(NotADirectoryError, match=r"/run: must be the folder of a run, got a file"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path / "run")
+
+
+def test_a_run_that_was_killed_before_its_first_file_was_complete_is_resumed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".settings.json.partial").write_text("{")
+    fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)
+    assert json.loads((tmp_path / "settings.json").read_text())["recipe"]["steps"] == 2
+
+
 def test_the_best_validation_is_kept(tmp_path: Path) -> None:
     scores = iter([0.1, 0.9, 0.3])
     fit(

@@ -142,7 +142,9 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: naming file and line, if it holds something else.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not valid JSON ({error.msg}).") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}:1: must hold a JSON object, got {type(found).__name__}.")
     return found

@@ -15,11 +15,45 @@ from torch import Tensor, nn
 from netllm_adapt.files import new_file, read_json, writing
 
 _THEN = "run the command again with --resume"
+_SETTINGS = "settings.json"
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable parameters by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def check_out(path: Path, *, resume: bool) -> None:
+    """Refuse a folder that a run must not be written to.
+
+    Args:
+        path: the folder; may be missing.
+        resume: the run that is there is to be continued.
+
+    Raises:
+        NotADirectoryError: if it is a file.
+        ValueError: if it holds something else than a run, or a run and `resume` is false.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise NotADirectoryError(
+            f"{path}: must be the folder of a run, got a file. Choose another `--out`."
+        )
+    # What a process leaves that is killed before a run's first file is complete.
+    names = {entry.name for entry in path.iterdir()} - {f".{_SETTINGS}.partial"}
+    if names and not _holds_run(path):
+        raise ValueError(
+            f"{path}: must be new, empty or the folder of a run, got a folder that holds "
+            f"{min(names)!r} and no run. Choose another `--out`."
+        )
+    if names and not resume:
+        raise ValueError(f"{path} already holds a run. `--resume` it, or choose another `--out`.")
+
+
+def _holds_run(path: Path) -> bool:
+    known = path / _SETTINGS
+    return known.is_file() and {"recipe", "spec"} <= read_json(known).keys()
 
 
 class RunFolder:
@@ -33,7 +67,9 @@ class RunFolder:
         writes: whether this process writes; of several that share a run, one does.
 
     Raises:
-        ValueError: if there is a run and `resume` is false, or one with other settings.
+        NotADirectoryError: if `path` is a file.
+        ValueError: if there is a run and `resume` is false, or one with other settings; if there
+            is something else.
         ModuleNotFoundError: if `tensorboard` is asked for but not installed.
     """
 
@@ -53,19 +89,16 @@ class RunFolder:
         if not writes:
             return
         settings = json.loads(json.dumps(settings, default=str))
-        known = path / "settings.json"
+        check_out(path, resume=resume)
+        known = path / _SETTINGS
         if known.exists():
-            self._check(read_json(known), settings, resume=resume)
-        self._curves = _curves(path / "tensorboard") if tensorboard else None
+            self._check(read_json(known), settings)
         path.mkdir(parents=True, exist_ok=True)
         with new_file(known, then=_THEN) as work:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        self._curves = _curves(path / "tensorboard") if tensorboard else None
 
-    def _check(self, old: dict[str, Any], new: Mapping[str, Any], *, resume: bool) -> None:
-        if not resume:
-            raise ValueError(
-                f"{self.path} already holds a run. `--resume` it, or choose another `--out`."
-            )
+    def _check(self, old: dict[str, Any], new: Mapping[str, Any]) -> None:
         # A run that an earlier version began lacks what that did not keep: nothing to compare.
         differences = [
             f"{_label(part, name)}={begun!r}, got {values[name]!r}"

@@ -206,8 +206,10 @@ def fit(
 
     Raises:
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
-        ValueError: for an empty pool, a folder that holds another run, or a recipe, a backbone, a
-            pool or `inputs` that differ from those of the run that is resumed.
+        NotADirectoryError: if `out` is a file.
+        ValueError: for an empty pool, a folder that holds another run or something else, or a
+            recipe, a backbone, a pool or `inputs` that differ from those of the run that is
+            resumed.
     """
     known = list(episodes)
     rows = SegmentRows(known, size=model.sizes, segment=model.segment, window=model.window)
