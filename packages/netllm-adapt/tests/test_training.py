@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
@@ -228,6 +229,20 @@ def test_a_run_that_was_killed_before_its_first_file_was_complete_is_resumed(
     (tmp_path / ".settings.json.partial").write_text("{")
     fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)
     assert json.loads((tmp_path / "settings.json").read_text())["recipe"]["steps"] == 2
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_failed_at_its_first_step_leaves_its_folder_to_another(
+    tmp_path: Path, resume: bool
+) -> None:
+    wrong = [make_episode(12, seed) for seed in range(8)]
+    for episode in wrong:
+        episode.labels = np.full(12, 99)
+    with pytest.raises(IndexError):
+        fit(make_model(), wrong, recipe=recipe(steps=2), out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    fit(make_model(), EPISODES, recipe=recipe(steps=3), out=tmp_path, resume=resume)
+    assert json.loads((tmp_path / "settings.json").read_text())["recipe"]["steps"] == 3
 
 
 def test_the_best_validation_is_kept(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def check_out(path: Path, *, resume: bool) -> None:
 
     Raises:
         NotADirectoryError: if it is a file.
-        ValueError: if it holds something else than a run, or a run and `resume` is false.
+        ValueError: if it holds something else than a run, or one that has learned something and
+            `resume` is false.
     """
     if not path.exists():
         return
@@ -40,15 +41,24 @@ def check_out(path: Path, *, resume: bool) -> None:
         raise NotADirectoryError(
             f"{path}: must be the folder of a run, got a file. Choose another `--out`."
         )
-    # What a process leaves that is killed before a run's first file is complete.
-    names = {entry.name for entry in path.iterdir()} - {f".{_SETTINGS}.partial"}
+    names = _names(path)
     if names and not _holds_run(path):
         raise ValueError(
             f"{path}: must be new, empty or the folder of a run, got a folder that holds "
             f"{min(names)!r} and no run. Choose another `--out`."
         )
-    if names and not resume:
+    if not resume and _begun(path):
         raise ValueError(f"{path} already holds a run. `--resume` it, or choose another `--out`.")
+
+
+def _names(path: Path) -> set[str]:
+    """What lies there, but for what a run leaves that is killed before its first file is whole."""
+    return {entry.name for entry in path.iterdir()} - {f".{_SETTINGS}.partial"}
+
+
+def _begun(path: Path) -> bool:
+    """Whether a run has learned anything: one that failed at its first step left but settings."""
+    return not _names(path) <= {_SETTINGS, "tensorboard"}
 
 
 def _holds_run(path: Path) -> bool:
@@ -91,7 +101,7 @@ class RunFolder:
         settings = json.loads(json.dumps(settings, default=str))
         check_out(path, resume=resume)
         known = path / _SETTINGS
-        if known.exists():
+        if known.exists() and _begun(path):
             self._check(read_json(known), settings)
         path.mkdir(parents=True, exist_ok=True)
         with new_file(known, then=_THEN) as work:
