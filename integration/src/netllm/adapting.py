@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_BACKBONE = "smollm2-135m"
 ALL_LINEAR = "all-linear"
 SCRATCH_LAYERS = 4
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 VALIDATION_SEED = 1
 """Validation episodes are drawn once for all runs, so that recipes can be compared."""
 
@@ -78,6 +79,7 @@ def adapt(
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
     check_out(Path(out), resume=resume)
+    _check_target(target_return)
     path = _pool_path(found, pool)
     collections = _collections(task, path)
     overrides = _overrides(set, collections)
@@ -151,6 +153,14 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         if name not in known:
             raise registry.unknown("field of the recipe", name, known)
     return dataclasses.replace(recipe, **changes)
+
+
+def _check_target(target_return: float | None) -> None:
+    """Nothing, if a model can be asked for that return: it is told as a float32."""
+    if target_return is not None and not abs(target_return) <= FLOAT32_MAX:
+        raise ValueError(
+            f"`target_return` must be finite and within ±{FLOAT32_MAX:.4g}, got {target_return}."
+        )
 
 
 def _pool_path(task: Task, pool: str | Path | None) -> Path | None:

@@ -260,6 +260,31 @@ def test_the_best_validation_is_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "last" / "config.json").read_text())["task"]["step"] == 12
 
 
+@pytest.mark.parametrize(
+    ("rate", "every", "kept", "step"), [(1e30, 2, 2, 3), (1e30, 12, None, 3), (3e38, 1, 1, 2)]
+)
+def test_a_training_that_diverges_fails_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, rate: float, every: int, kept: int | None, step: int
+) -> None:
+    # The first step's rate is 0; what 1e30 did shows in gradients, what 3e38 did in losses too.
+    settings = recipe(learning_rate=rate, validate_every=every, log_every=1)
+    with pytest.raises(RuntimeError, match=rf"step {step} must have a finite .*`learning_rate`"):
+        fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
+    checkpoints = {path.parent.name for path in tmp_path.rglob("config.json")}
+    assert checkpoints == ({"last", "best"} if kept else set())
+    for name in checkpoints:
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["task"]["step"] == kept
+    assert "NaN" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_values_of_a_pool_that_are_not_finite_fail_the_first_step(tmp_path: Path) -> None:
+    broken = make_episode(12, 0)
+    broken.rewards = np.full(12, np.nan)
+    with pytest.raises(RuntimeError, match=r"step 1 must have .* got a .* nan.* check the pool"):
+        fit(make_model(), [broken], recipe=recipe(), out=tmp_path)
+
+
 def test_micro_batches_leave_the_result_as_it_is(tmp_path: Path) -> None:
     trained = []
     for size in (1, 4):
@@ -302,6 +327,9 @@ def test_a_bad_recipe_names_the_field() -> None:
         recipe(lora_dropout=1.5)
     with pytest.raises(ValueError, match="`steps` must be at least 1, got 0"):
         recipe(steps=0)
+    for name in ("learning_rate", "clip", "alpha", "weight_decay"):
+        with pytest.raises(ValueError, match=f"`{name}` must be finite, got inf"):
+            recipe(**{name: float("inf")})
 
 
 @given(batch=st.integers(1, 20), rows=st.integers(1, 15), seed=st.integers(0, 3))

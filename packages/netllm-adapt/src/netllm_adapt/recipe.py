@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 
@@ -73,6 +74,8 @@ class Recipe:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("validate_every", "log_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name, value in vars(self).items():
+            self._require(name, not isinstance(value, float) or isfinite(value), "finite")
         for name in ("learning_rate", "lora_learning_rate", "clip", "alpha"):
             self._require(name, getattr(self, name) > 0, "above 0")
         for name in ("warmup", "weight_decay"):

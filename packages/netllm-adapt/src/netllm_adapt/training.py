@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -107,7 +108,11 @@ class _Trainer:
             yield mine[first : first + self.recipe.micro_batch]
 
     def learn(self) -> float:
-        """One optimiser step; the mean loss of its decisions."""
+        """One optimiser step; the mean loss of its decisions.
+
+        Raises:
+            RuntimeError: if the loss or the gradient is not finite.
+        """
         torch.manual_seed(hash((self.recipe.seed, self.step)) % 2**63)
         self.wrapped.train()
         total = torch.zeros((), device=self.accelerator.device)
@@ -121,14 +126,42 @@ class _Trainer:
                 loss: Tensor = self.wrapped(batch).sum() / learned
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
-        self.accelerator.clip_grad_norm_(trained(self.model).values(), self.recipe.clip)
+        norm = self.accelerator.clip_grad_norm_(trained(self.model).values(), self.recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.model, self.step)
         self.step += 1
         mean: Tensor = self.accelerator.reduce(total, "sum")
-        return float(mean)
+        # One transfer: on a GPU each waits for the device.
+        loss_read, norm_read = torch.stack([mean, norm.to(mean)]).tolist()
+        # Mixed precision leaves out a step whose scaled gradient overflows.
+        if not (isfinite(norm_read) or self.accelerator.optimizer_step_was_skipped):
+            raise self._diverged(f"a gradient of norm {norm_read}")
+        if not isfinite(loss_read):
+            raise self._diverged(f"a loss of {loss_read}")
+        return float(loss_read)
+
+    def check(self, model: Adapted) -> None:
+        """Refuse a model whose losses are not finite, before it is kept.
+
+        Raises:
+            RuntimeError: if one of the first rows' losses is not finite.
+        """
+        first = list(range(min(self.recipe.micro_batch, len(self.rows))))
+        some = self.rows.batch(first).to(self.accelerator.device)
+        with torch.no_grad():
+            loss = float(model(some).sum())
+        if not isfinite(loss):
+            raise self._diverged(f"a loss of {loss} with what it learned")
+
+    def _diverged(self, got: str) -> RuntimeError:
+        return RuntimeError(
+            f"Training step {self.step} must have a finite loss and gradient, got {got}. What "
+            f"{self.folder.path} keeps is of earlier steps. Begin another run with a lower "
+            "`learning_rate`, `lora_learning_rate` or `clip`, and check the pool for values that "
+            "are not finite or out of range."
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -160,6 +193,7 @@ def _validate(
     model, folder = trainer.model, trainer.folder
     with trainer.average.applied(model):
         model.eval()
+        trainer.check(model)
         values = validate(model) if validate else {}
         score = values.get(metric, sign * float(trainer.step))
         model.task |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
@@ -206,6 +240,7 @@ def fit(
 
     Raises:
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
+        RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
         NotADirectoryError: if `out` is a file.
         ValueError: for an empty pool, a folder that holds another run or something else, or a
             recipe, a backbone, a pool or `inputs` that differ from those of the run that is
