@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import netllm
 import pytest
 from netllm.adapting import choose_target
 from netllm.protocol import Metric
@@ -33,3 +35,80 @@ def test_the_target_return_is_the_one_that_validates_best(
     choose_target(model, [1.0, 3.0, 9.0], lambda m: {"qoe": -abs(m.target_return - 3)}, metric)
     assert model.target_return == chosen
     assert model.task == {"setting": "default", "validation qoe": -abs(chosen - 3)}
+
+
+def collected(path, setting="default", **facts):
+    """A pool of one episode whose provenance is that of the given collections."""
+    netllm.rl_collect("abr", policy="bba", setting=setting, episodes=1, out=path, **facts)
+    return path
+
+
+def told(path, *collections):
+    """The pool, as if it were of these collections."""
+    provenance = path / "_provenance.json"
+    about = json.loads(provenance.read_text())
+    (one,) = about["collections"]
+    about["collections"] = [one | changes for changes in collections]
+    provenance.write_text(json.dumps(about))
+    return path
+
+
+TINY = ("--backbone", "scratch-16x1", "--steps", "1", "--validation", "1")
+
+
+def adapted(netllm, pool, out, *arguments):
+    return netllm("adapt", "abr", "--pool", pool, "--out", out, *TINY, *arguments)
+
+
+def test_a_pool_is_not_validated_in_another_world_unless_asked(netllm, tmp_path, real_data, caplog):
+    pool = collected(tmp_path / "pool", data=real_data)
+    code, _, err = adapted(netllm, pool, tmp_path / "run")
+    assert code == 2
+    assert "collected on real data in default, but would be validated on synthetic" in err
+    assert not (tmp_path / "run").exists()
+    assert adapted(netllm, pool, tmp_path / "run", "--data", real_data)[0] == 0
+    assert "seeded generators" not in caplog.text
+    assert adapted(netllm, pool, tmp_path / "other", "--setting", "synthetic")[0] == 0
+    assert "synthetic is validated on seeded generators" in caplog.text
+
+
+def test_a_pool_of_generated_data_is_not_validated_on_real_data_unless_asked(
+    netllm, tmp_path, real_data
+):
+    pool = collected(tmp_path / "pool")
+    code, _, err = adapted(netllm, pool, tmp_path / "run", "--data", real_data)
+    assert (code, "--setting synthetic, or here with --setting default" in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("collections", "says"),
+    [
+        ([{"data": "real"}, {"data": "synthetic"}], "mixes real and synthetic data"),
+        ([{"overrides": {}}, {"overrides": {"latency_s": 0.2}}], "mixes overrides ({}; {'latency_"),
+        ([{"setting": "default"}, {"setting": "synthetic"}], "mixes settings"),
+    ],
+)
+def test_a_pool_of_mixed_worlds_needs_to_be_told_where_to_validate(
+    netllm, tmp_path, collections, says
+):
+    pool = told(collected(tmp_path / "pool"), *collections)
+    code, _, err = adapted(netllm, pool, tmp_path / "run")
+    assert (code, says in err) == (2, True), err
+    chosen = ("--setting", "synthetic", "--set", "latency_s=0.1")
+    assert adapted(netllm, pool, tmp_path / "run", *chosen)[0] == 0
+
+
+def test_what_acts_on_training_alone_may_differ_within_a_pool(netllm, tmp_path):
+    pool = collected(tmp_path / "pool", "synthetic", set={"alter": 0.5})
+    told(pool, {}, {"overrides": {"alter": 0.1}}, {"overrides": {}})
+    assert adapted(netllm, pool, tmp_path / "run")[0] == 0
+
+
+def test_a_pool_of_an_earlier_version_tells_nothing_to_compare(netllm, tmp_path):
+    pool = collected(tmp_path / "pool", "synthetic")
+    provenance = pool / "_provenance.json"
+    about = json.loads(provenance.read_text())
+    for name in ("data", "overrides"):
+        del about["collections"][0][name]
+    provenance.write_text(json.dumps(about))
+    assert adapted(netllm, pool, tmp_path / "run")[0] == 0

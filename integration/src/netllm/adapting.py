@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
     from netllm.protocol import Metric, Task
 
+_log = logging.getLogger(__name__)
 DEFAULT_BACKBONE = "smollm2-135m"
 ALL_LINEAR = "all-linear"
 SCRATCH_LAYERS = 4
+TRAINING_ONLY = frozenset({"alter"})
+"""Fields of settings that change episodes of the training part alone: validation has none."""
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 VALIDATION_SEED = 1
 """Validation episodes are drawn once for all runs, so that recipes can be compared."""
@@ -56,7 +60,8 @@ def adapt(
         backbone: a name that `netllm backbone list` shows, a model id, or a folder;
             `random-<name>` is the same network with random weights, `scratch` a small one without
             any language model, trained whole.
-        setting: where to validate; the pool's own setting if None.
+        setting: where to validate; the pool's own setting if None, on the kind of data, real or
+            generated, that it was collected on.
         recipe: settings of the training; the task's best known ones if None.
         start: a checkpoint to learn on from, in place of a fresh adapter; its backbone is kept.
         target_return: return that the model is asked for at the start of an episode; if None, the
@@ -70,8 +75,9 @@ def adapt(
         changes: fields of the recipe to replace, such as `steps=100`.
 
     Raises:
-        ValueError: for unknown names and values that cannot be, a pool of another task, an `out`
-            that holds something else, or a run to resume that was begun otherwise.
+        ValueError: for unknown names and values that cannot be, a pool of another task or of mixed
+            worlds, an `out` that holds something else, or a run to resume that was begun
+            otherwise.
         NotADirectoryError: if `out` is a file.
     """
     from netllm_adapt.run import check_out
@@ -84,6 +90,14 @@ def adapt(
     collections = _collections(task, path)
     overrides = _overrides(set, collections)
     place = _place(found, setting, data, overrides, collections)
+    if setting is None and set is None:
+        _check_world(place, collections)
+    if place.synthetic:
+        _log.warning(
+            "%s is validated on seeded generators in place of real data. "
+            "Give real data with --data DIR or NETLLM_DATA.",
+            place.name,
+        )
     experience = found.experience(path, place, chosen)
     model: Any = (
         build_model(found, place, backbone, chosen) if start is None else _start(task, str(start))
@@ -206,9 +220,37 @@ def _overrides(
     set: Mapping[str, Any] | None, collections: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Fields of the setting to override: those asked for, else the pool's own."""
-    if set is None:
-        return dict(collections[0].get("overrides", {})) if collections else {}
-    return dict(set)
+    if set is not None:
+        return dict(set)
+    # Of a pool that an earlier version began nothing may be known.
+    known = [dict(one["overrides"]) for one in collections if "overrides" in one]
+    validated = [{k: v for k, v in own.items() if k not in TRAINING_ONLY} for own in known]
+    if any(own != validated[0] for own in validated):
+        told = "; ".join(str(own) for own in validated)
+        raise ValueError(
+            f"The pool mixes overrides ({told}): say where to validate with --set FIELD=VALUE."
+        )
+    return known[0] if known else {}
+
+
+def _check_world(place: Any, collections: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to validate on another kind of data than the pool's, if nobody asked for it."""
+    worlds = sorted({one["data"] for one in collections if "data" in one})
+    if len(worlds) > 1:
+        raise ValueError(
+            "The pool mixes real and synthetic data: say where to validate with --setting."
+        )
+    here = "synthetic" if place.synthetic else "real"
+    if worlds and worlds != [here]:
+        remedy = (
+            "Give real data with --data DIR or NETLLM_DATA, or validate with --setting synthetic."
+            if place.synthetic
+            else f"Validate with --setting synthetic, or here with --setting {place.name}."
+        )
+        raise ValueError(
+            f"The pool was collected on {worlds[0]} data in {place.name}, but would be validated "
+            f"on {here} data. {remedy}"
+        )
 
 
 def _start(task: str, name: str) -> Adapted:
