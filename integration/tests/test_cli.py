@@ -138,6 +138,8 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("adapt", "abr", "--out", "x", "--learning-rate", "inf"), "must be finite, got inf"),
         (("adapt", "abr", "--out", "x", "--target-return", "nan"), "finite and within"),
         (("adapt", "abr", "--out", "x", "--target-return", "1e39"), "±3.403e+38, got 1e+39"),
+        (("adapt", "vp", "--out", "x", "--target-return", "5"), "takes no target return"),
+        (("adapt", "vp", "--out", "x", "--pool", "x"), "takes no pool"),
         (("train-baseline", "abr", "pop", "--out", "x"), "Did you mean ppo"),
         (("pool", "info", "nothing"), "nothing"),
         (("backbone", "pull", "smollm"), "smollm2-135m"),

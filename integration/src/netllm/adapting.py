@@ -85,7 +85,7 @@ def adapt(
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
     check_out(Path(out), resume=resume)
-    _check_target(target_return)
+    _check_target(found, target_return)
     path = _pool_path(found, pool)
     collections = _collections(task, path)
     overrides = _overrides(set, collections)
@@ -169,9 +169,16 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def _check_target(target_return: float | None) -> None:
+def _check_target(task: Task, target_return: float | None) -> None:
     """Nothing, if a model can be asked for that return: it is told as a float32."""
-    if target_return is not None and not abs(target_return) <= FLOAT32_MAX:
+    if target_return is None:
+        return
+    if task.supervised:
+        raise ValueError(
+            f"adapt {task.name} takes no target return: nothing is asked for but the answer. "
+            "Leave --target-return out."
+        )
+    if not abs(target_return) <= FLOAT32_MAX:
         raise ValueError(
             f"`target_return` must be finite and within ±{FLOAT32_MAX:.4g}, got {target_return}."
         )
