@@ -200,6 +200,10 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path: Path
         fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
     with pytest.raises(ValueError, match="begun with steps=2, got 3"):
         fit(make_model(), EPISODES, recipe=recipe(steps=3), out=tmp_path, resume=True)
+    other = make_model()
+    other.spec = BackboneSpec("tiny-random-llama", layers=1, dtype="float32", seed=1)
+    with pytest.raises(ValueError, match=r"begun with seed=0, got 1\. Resume with"):
+        fit(other, EPISODES, recipe=recipe(steps=2, seed=1), out=tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -117,8 +117,9 @@ class RunFolder:
             if name in values and begun != values[name]
         ]
         if differences:
+            told = "; with ".join(dict.fromkeys(differences))  # recipe and spec share fields
             raise ValueError(
-                f"{self.path}: the run was begun with {'; with '.join(differences)}. Resume with "
+                f"{self.path}: the run was begun with {told}. Resume with "
                 "what its settings.json says, or begin another run: choose another `--out`."
             )
 
