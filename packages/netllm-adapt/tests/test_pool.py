@@ -400,6 +400,26 @@ def test_a_provenance_that_is_not_ready_for_json_is_refused_before_collecting(
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        ("[]", ":1: must hold a JSON object, got list"),
+        ('{"collections": 5}', ": `collections` must be a list of .*, got 5"),
+        ('{"collections": [5]}', ": `collections` must be a list of .*, got .5."),
+        ('{"collections": [{}]}', ": `collections` must be .* `setting` each"),
+    ],
+)
+def test_a_damaged_provenance_is_named_before_anything_is_added(
+    tmp_path: Path, held: str, says: str
+) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    (tmp_path / "_provenance.json").write_text(held)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/_provenance\.json{says}"):
+        Pool(tmp_path).info()
+    with pytest.raises(ValueError, match=rf"{tmp_path}/_provenance\.json{says}"):
+        write_pool(tmp_path, [])
+
+
 def test_a_shard_holds_at_least_one_episode(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`shard_episodes` must be at least 1, got 0"):
         write_pool(tmp_path, [], shard_episodes=0)

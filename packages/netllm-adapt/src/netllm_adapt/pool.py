@@ -65,8 +65,8 @@ class PoolWriter:
         shard_episodes: Episodes per file.
 
     Raises:
-        ValueError: If the folder holds something else than a pool, or a pool of another task; if
-            `setting` or `provenance` is not ready for JSON.
+        ValueError: If the folder holds something else than a pool, a pool of another task or one
+            whose provenance is damaged; if `setting` or `provenance` is not ready for JSON.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class PoolWriter:
         self._rows: list[dict[str, Any]] = []
         self.path.mkdir(parents=True, exist_ok=True)
         _check_folder(self.path)
+        _provenance(self.path / _PROVENANCE)
         shards = _shards(self.path)
         self._schema = open_shard(shards[0]).schema if shards else None
         if self._schema is not None:
@@ -207,7 +208,11 @@ class Pool(Sequence[Episode]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Task and, per collection, setting, seed, command, package versions and time."""
+        """Task and, per collection, setting, seed, command, package versions and time.
+
+        Raises:
+            ValueError: naming the file, if it holds something else.
+        """
         return _provenance(self.path / _PROVENANCE)
 
     def info(self) -> dict[str, Any]:
@@ -350,7 +355,24 @@ def _json(what: str, value: Any) -> str:
 
 
 def _provenance(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+    """What a pool says of itself; nothing, if it says nothing.
+
+    Raises:
+        ValueError: naming the file, if it holds something else.
+    """
+    if not path.exists():
+        return {}
+    about = read_json(path)
+    collections = about.get("collections")
+    if not (
+        isinstance(collections, list)
+        and all(isinstance(one, dict) and "setting" in one for one in collections)
+    ):
+        raise ValueError(
+            f"{path}: `collections` must be a list of objects with a `setting` each, got "
+            f"{collections!r}. Restore the file, or move it away: the episodes stay usable."
+        )
+    return about
 
 
 def _environment() -> dict[str, Any]:
