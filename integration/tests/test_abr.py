@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,30 @@ def test_a_pool_grows_only_when_asked_to(netllm, tmp_path):
     assert netllm(*command, "--out", tmp_path / "pool")[0] == 2
     assert netllm(*command, "--out", tmp_path / "pool", "--append", "--seed", "1")[0] == 0
     assert len(Pool(tmp_path / "pool")) == 4
+
+
+def test_a_collection_that_was_cut_off_goes_on_and_is_never_collected_twice(netllm, tmp_path):
+    out, whole = tmp_path / "pool", tmp_path / "whole"
+    command = ("rl-collect", "abr", "--policy", "own_policies:dice", "--setting", "synthetic")
+    command += ("--episodes", "300", "--epsilon", "0.5")
+    code, said, _ = netllm(*command, "--out", whole)
+    assert (code, "whole: 300 episodes, " in said) == (0, True)
+    shutil.copytree(whole, out)
+    (out / "shard-00001.parquet").unlink()
+    said = netllm("pool", "info", out)[1]
+    assert "pool: 256 of 300 episodes, " in said
+    assert "collected: 256 of 300 episodes, first_shard=" in said
+    assert netllm(*command, "--out", out, "--append")[0] == 0
+    pool = Pool(out)
+    assert all(map(same, pool, Pool(whole)))
+    assert (len(pool), len(pool.provenance["collections"])) == (300, 1)
+    code, _, err = netllm(*command, "--out", out, "--append")
+    assert (code, "holds 300 of the 300 episodes" in err, "--seed" in err) == (2, True, True)
+    (out / "shard-00000.parquet").unlink()
+    code, _, err = netllm(*command, "--out", out, "--append")
+    assert (code, "holds 44 of the 300 episodes" in err) == (2, True)
+    assert netllm(*command, "--out", out, "--append", "--seed", "1")[0] == 0
+    assert Pool(out).collected == [44, 300]
 
 
 def test_adapting_keeps_the_best_checkpoint_and_what_it_was_made_of(run):
@@ -231,8 +256,6 @@ def test_a_full_disk_while_adapting_is_exit_code_1_and_the_run_goes_on_later(
 
 
 def test_a_backbone_of_another_width_is_refused(run, netllm, tmp_path):
-    import shutil
-
     from transformers import LlamaConfig, LlamaModel
 
     sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
@@ -332,8 +355,6 @@ def test_layers_of_the_tasks_recipe_can_be_undone():
 
 
 def test_a_configuration_of_another_width_is_refused(run, netllm, tmp_path):
-    import shutil
-
     shutil.copytree(run / "best", tmp_path / "other")
     path = tmp_path / "other" / "config.json"
     config = json.loads(path.read_text())

@@ -114,7 +114,7 @@ def adapt(
         "overrides": overrides,
         "validation": count,
         "target return": target_return,
-        "start": None if start is None else _weights(task, str(start)),
+        "start": None if start is None else weights_of(task, str(start)),
     }
     return found.fit(
         model,
@@ -269,7 +269,7 @@ def _start(task: str, name: str) -> Adapted:
     return model
 
 
-def _weights(task: str, name: str) -> str:
+def weights_of(task: str, name: str) -> str:
     """What tells a checkpoint's weights from others', wherever the folder lies."""
     found = hashlib.sha256()
     for file in sorted(checkpoint_folder(task, name, home=Path.cwd()).glob("*.safetensors")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +61,20 @@ def rl_collect(
         best_of: attempts at every episode, of which the one with the highest return is kept; they
             differ where a policy draws its choices, or by `epsilon`. Each is relabelled.
         seed: of episodes, policies and random actions.
-        append: add to the pool that is there.
+        append: add to the pool that is there; if it was cut off in the middle of a collection with
+            the same arguments, go on with that.
         jobs: pieces of the collection that run at once, each in a process of its own; -1 for one
             per core. The pool does not depend on it.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override.
 
     Raises:
-        ValueError: for unknown names (with the nearest known ones) and values that cannot be.
+        ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
+            for episodes that the pool to append to holds already.
     """
     from netllm_adapt import Pool, PoolWriter
+
+    from netllm.adapting import weights_of
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
@@ -83,11 +88,21 @@ def rl_collect(
         one.sequential(place)  # wrong names fail before the first episode
     turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
     facts = {"part": part, **turns.facts(), "seed": seed, "overrides": dict(set or {})}
-    facts |= {"data": "synthetic" if place.synthetic else "real"}
+    facts |= {"data": "synthetic" if place.synthetic else "real", "episodes": len(drawn)}
+    if checkpoint:
+        facts["weights"] = [weights_of(task, name) for name in as_names(checkpoint)]
     size = found.shard
+    done = _done(Path(out), {"setting": setting, **facts}, drawn, size) if append else 0
     pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
-    new = PoolWriter(out, task=task, setting=setting, provenance=facts, shard_episodes=size)
-    _write(new, turns, pieces, seed=seed, jobs=jobs)
+    new = PoolWriter(
+        out,
+        task=task,
+        setting=setting,
+        provenance=facts,
+        continues=done > 0,
+        shard_episodes=size,
+    )
+    _write(new, turns, pieces, done, seed=seed, jobs=jobs)
     return Pool(Path(out))
 
 
@@ -125,18 +140,58 @@ def _check(
         )
 
 
+def _done(out: Path, facts: Mapping[str, Any], drawn: Sequence[Any], size: int) -> int:
+    """How many pieces of a collection a pool has, which was cut off in the middle of it.
+
+    Raises:
+        ValueError: if it has the last one too, or something else than the first ones at its end.
+    """
+    from netllm_adapt import Pool
+
+    if not out.is_dir() or not any(out.glob("shard-*")):
+        return 0
+    pool = Pool(out)
+    collections = pool.provenance.get("collections", [])
+    wanted = json.loads(json.dumps(facts, default=str))
+    for place, (one, held) in enumerate(zip(collections, pool.collected, strict=True), 1):
+        if any(name not in one or one[name] != value for name, value in wanted.items()):
+            continue
+        first = len(pool) - held
+        if (
+            place < len(collections)
+            or held >= len(drawn)
+            or held % size
+            or any(pool[first + i].id != drawn[i].id for i in range(held))
+        ):
+            raise ValueError(
+                f"{out} holds {held:,} of the {len(drawn):,} episodes of this collection "
+                "already, and nothing can be added to it. Give another --seed for new episodes."
+            )
+        return held // size
+    return 0
+
+
 def _write(
-    writer: PoolWriter, turns: _Turns, pieces: Sequence[Sequence[Any]], *, seed: int, jobs: int
+    writer: PoolWriter,
+    turns: _Turns,
+    pieces: Sequence[Sequence[Any]],
+    done: int,
+    *,
+    seed: int,
+    jobs: int,
 ) -> None:
-    """Let the policies play the pieces, some at once, and write their episodes in order."""
+    """Let the policies play the pieces that are not done, and write their episodes in order."""
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    calls = (delayed(turns.run)(some, stream(seed, i)) for i, some in enumerate(pieces))
-    done = Parallel(n_jobs=jobs, return_as="generator")(calls)
-    total = sum(map(len, pieces))
-    with tqdm(total=total, desc="collect", unit="episode", disable=None) as bar, writer:
-        for episodes in done:
+    calls = (delayed(turns.run)(pieces[i], stream(seed, i)) for i in range(done, len(pieces)))
+    played = Parallel(n_jobs=jobs, return_as="generator")(calls)
+    held, total = sum(map(len, pieces[:done])), sum(map(len, pieces))
+    with (
+        tqdm(total=total, initial=held, desc="collect", unit="episode", disable=None) as bar,
+        writer,
+    ):
+        for episodes in played:
             for episode in episodes:
                 writer.add(episode)
                 bar.update()

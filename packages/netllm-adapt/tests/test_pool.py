@@ -158,6 +158,15 @@ def test_info_sums_up_the_pool(tmp_path: Path) -> None:
     assert info["fields"]["observation.sizes_mb"] == "float32[step, 3, 2]"
     assert info["bytes"] == sum(path.stat().st_size for path in tmp_path.glob("shard-*"))
     assert (info["task"], info["settings"], info["labels"]) == ("abr", ["default"], True)
+    assert info["collected"] == [3]
+
+
+def test_a_collection_that_was_cut_off_is_continued_as_one(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    write_pool(tmp_path, [make_episode(1), make_episode(2)], shard_episodes=1)
+    assert Pool(tmp_path).collected == [1, 2]
+    pool = write_pool(tmp_path, [make_episode(3)], continues=True)
+    assert (pool.collected, len(pool.provenance["collections"])) == ([1, 3], 2)
 
 
 def test_fields_are_the_observed_ones_by_type_and_shape(tmp_path: Path) -> None:

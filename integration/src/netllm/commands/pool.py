@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -50,8 +51,12 @@ def show_info(pool: Pool) -> None:
     """Print what a pool says of itself."""
     about = pool.info()
     returns = about["return_percentiles"]
+    collections = pool.provenance.get("collections", [])
+    missing = [
+        _missing(one, held) for one, held in zip(collections, about["collected"], strict=True)
+    ]
     print(
-        f"{pool.path}: {about['episodes']:,} episodes, {about['steps']:,} decisions of "
+        f"{pool.path}: {_count(about['episodes'], sum(missing))}, {about['steps']:,} decisions of "
         f"{about['task']} in {', '.join(map(str, about['settings']))}, "
         f"{about['bytes'] / 1e6:.1f} MB in {about['shards']} shards"
     )
@@ -59,6 +64,16 @@ def show_info(pool: Pool) -> None:
         print(f"  {name}: {some['episodes']:,} episodes, {some['reward_mean']:.3f} per decision")
     print(f"  return: {', '.join(f'{value:.1f} at {level} %' for level, value in returns.items())}")
     print(f"  labels: {'a second policy' if about['labels'] else 'the actions themselves'}")
-    for collection in pool.provenance.get("collections", []):
-        facts = {key: value for key, value in collection.items() if key != "packages"}
-        print(f"  collected: {', '.join(f'{key}={value}' for key, value in facts.items())}")
+    for one, held, lacks in zip(collections, about["collected"], missing, strict=True):
+        facts = [f"{name}={one[name]}" for name in one if name not in ("packages", "episodes")]
+        print(f"  collected: {', '.join([_count(held, lacks), *facts])}")
+
+
+def _missing(collection: Mapping[str, Any], held: int) -> int:
+    """How many episodes a collection lacks; of an earlier version's nothing is known."""
+    planned = collection.get("episodes")
+    return max(planned - held, 0) if isinstance(planned, int) else 0
+
+
+def _count(held: int, missing: int) -> str:
+    return f"{held:,} of {held + missing:,} episodes" if missing else f"{held:,} episodes"

@@ -57,7 +57,7 @@ def rl_collect(
         epsilon: Share of uniformly random actions.
         best_of: Attempts at every episode, of which the one with the highest return is kept.
         seed: Seed of episodes, policies and random actions.
-        append: Add to the pool that is there.
+        append: Add to the pool that is there; go on with this collection if it was cut off.
         jobs: Pieces of the collection that run at once; -1 for one per core. Changes no result.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.

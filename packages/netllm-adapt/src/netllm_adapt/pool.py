@@ -6,6 +6,7 @@ import hashlib
 import json
 import operator
 import platform
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -60,8 +61,10 @@ class PoolWriter:
         path: Folder of the pool; made if it is missing.
         task: Name of the task.
         setting: The environment's setting: its name or anything else that JSON can hold.
-        provenance: Where the episodes come from (policies, seed, command, …), as JSON can hold it.
-            The installed netllm packages' versions and the time are added.
+        provenance: Where the episodes come from (policies, seed, command, …), as JSON can hold it,
+            and how many are planned, `episodes`. The installed netllm packages' versions and the
+            time are added.
+        continues: The episodes are the next ones of the pool's last collection, which was cut off.
         shard_episodes: Episodes per file.
 
     Raises:
@@ -76,6 +79,7 @@ class PoolWriter:
         task: str,
         setting: Any,
         provenance: Mapping[str, Any],
+        continues: bool = False,
         shard_episodes: int = 256,
     ) -> None:
         if shard_episodes < 1:
@@ -85,7 +89,7 @@ class PoolWriter:
         self._shard_episodes = shard_episodes
         self._collection = {"setting": setting, **provenance, **_environment()}
         _json("`setting` and `provenance`", self._collection)
-        self._recorded = False
+        self._recorded = continues
         self._rows: list[dict[str, Any]] = []
         self.path.mkdir(parents=True, exist_ok=True)
         _check_folder(self.path)
@@ -215,6 +219,16 @@ class Pool(Sequence[Episode]):
         """
         return _provenance(self.path / _PROVENANCE)
 
+    @property
+    def collected(self) -> list[int]:
+        """Episodes that are there of each collection of the provenance."""
+        firsts = [one.get("first_shard", "") for one in self.provenance.get("collections", [])]
+        held = [0] * len(firsts)
+        for shard in self._shards:
+            if number := bisect_right(firsts, shard.path.name):
+                held[number - 1] += shard.footer.num_rows
+        return held
+
     def info(self) -> dict[str, Any]:
         """What the pool holds, ready for JSON; rewards and returns in the reward's unit."""
         columns = ["policy", "steps", "rewards"]
@@ -231,6 +245,7 @@ class Pool(Sequence[Episode]):
             "task": self._schema.task,
             "settings": [c["setting"] for c in self.provenance.get("collections", [])],
             "episodes": len(self),
+            "collected": self.collected,
             "steps": sum(steps for _, steps, _ in rows),
             "policies": _per_policy(rows),
             "return_percentiles": dict(zip(map(str, levels), quantiles.tolist(), strict=True)),
