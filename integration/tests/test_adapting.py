@@ -38,7 +38,7 @@ def test_the_target_return_is_the_one_that_validates_best(
 
 
 def collected(path, setting="default", **facts):
-    """A pool of one episode whose provenance is that of the given collections."""
+    """A pool of one episode."""
     netllm.rl_collect("abr", policy="bba", setting=setting, episodes=1, out=path, **facts)
     return path
 
