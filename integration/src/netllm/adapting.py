@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.contender import checkpoint_folder
 from netllm.intervals import mean_of
-from netllm.provenance import nameable, provenance
+from netllm.protocol import training_fields
+from netllm.provenance import command_line, generated, nameable, provenance
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
@@ -26,8 +26,6 @@ _log = logging.getLogger(__name__)
 DEFAULT_BACKBONE = "smollm2-135m"
 ALL_LINEAR = "all-linear"
 SCRATCH_LAYERS = 4
-TRAINING_ONLY = frozenset({"alter"})
-"""Fields of settings that change episodes of the training part alone: validation has none."""
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 VALIDATION_SEED = 1
 """Validation episodes are drawn once for all runs, so that recipes can be compared."""
@@ -90,14 +88,12 @@ def adapt(
     collections = _collections(task, path)
     overrides = _overrides(set, collections)
     place = _place(found, setting, data, overrides, collections)
-    if setting is None and set is None:
-        _check_world(place, collections)
+    if set is None:
+        _check_overrides(place, collections)
+        if setting is None:
+            _check_world(place, collections)
     if place.synthetic:
-        _log.warning(
-            "%s is validated on seeded generators in place of real data. "
-            "Give real data with --data DIR or NETLLM_DATA.",
-            place.name,
-        )
+        _log.warning("%s", generated(place.name))
     experience = found.experience(path, place, chosen)
     model: Any = (
         build_model(found, place, backbone, chosen) if start is None else _start(task, str(start))
@@ -229,15 +225,22 @@ def _overrides(
     """Fields of the setting to override: those asked for, else the pool's own."""
     if set is not None:
         return dict(set)
-    # Of a pool that an earlier version began nothing may be known.
+    return dict(next((one["overrides"] for one in collections if "overrides" in one), {}))
+
+
+def _check_overrides(place: Any, collections: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a pool whose collections differ in more than what they were trained on.
+
+    Of a pool that an earlier version began nothing may be known.
+    """
     known = [dict(one["overrides"]) for one in collections if "overrides" in one]
-    validated = [{k: v for k, v in own.items() if k not in TRAINING_ONLY} for own in known]
+    trained = training_fields(place)
+    validated = [{k: v for k, v in own.items() if k not in trained} for own in known]
     if any(own != validated[0] for own in validated):
         told = "; ".join(str(own) for own in validated)
         raise ValueError(
             f"The pool mixes overrides ({told}): say where to validate with --set FIELD=VALUE."
         )
-    return known[0] if known else {}
 
 
 def _check_world(place: Any, collections: Sequence[Mapping[str, Any]]) -> None:
@@ -363,7 +366,7 @@ def facts_of(
         "teachers": list(dict.fromkeys(teachers)),
         "collected by": list(dict.fromkeys(drivers)),
         "pool": "; ".join(_summary(one) for one in collections),
-        "command": shlex.join(["netllm", *sys.argv[1:]]) if _is_command() else None,
+        "command": command_line() if _is_command() else None,
         **_flat(provenance()),
     }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm import registry
 from netllm.contender import Contender
-from netllm.testing import as_names, stream
+from netllm.testing import as_names, check_jobs, stream
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter
@@ -81,6 +81,9 @@ def rl_collect(
         *(Contender(task, checkpoint=name) for name in as_names(checkpoint)),
     ]
     _check(drivers, Path(out), episodes, epsilon, best_of, append)
+    check_jobs(jobs)
+    if seed < 0:
+        raise ValueError(f"`seed` must be a whole number >= 0, got {seed}.")
     found = _unsupervised(task)
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
@@ -134,6 +137,8 @@ def _check(
         )
     if best_of < 1:
         raise ValueError(f"`best_of` must be at least 1, got {best_of}.")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`out` must be a folder, got the file {out}. Choose another.")
     if not append and out.is_dir() and any(out.iterdir()):
         raise ValueError(
             f"{out} is not empty. Choose another folder, or add to the pool with append."
@@ -218,11 +223,20 @@ class _Turns:
     def run(self, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The episodes in order."""
         runs = [
-            iter(self._best(driver, episodes[turn :: len(self.drivers)], stream(seed, turn)))
+            iter(self._noted(driver, episodes[turn :: len(self.drivers)], stream(seed, turn)))
             for turn, driver in enumerate(self.drivers)
             if turn < len(episodes)
         ]
         return [next(runs[index % len(runs)]) for index in range(len(episodes))]
+
+    def _noted(self, driver: Contender, episodes: Sequence[Any], seed: int) -> list[Episode]:
+        """The best attempts; an error says whose they were."""
+        try:
+            return self._best(driver, episodes, seed)
+        except Exception as error:
+            labelled = f", labelled by {self.relabel!r}," if self.relabel else ""
+            error.add_note(f"It was {driver.name!r}{labelled} in setting {self.setting.name!r}.")
+            raise
 
     def _best(self, driver: Contender, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The best attempt at each episode."""

@@ -39,7 +39,11 @@ class Policy(Protocol):
 
 
 class Setting(Protocol):
-    """One environment configuration of a task."""
+    """One environment configuration of a task.
+
+    It may name the fields that change what is trained on, and nothing that is tested, in
+    `training_fields`.
+    """
 
     @property
     def name(self) -> str:
@@ -50,6 +54,11 @@ class Setting(Protocol):
     def synthetic(self) -> bool:
         """Whether seeded generators serve it, because there is no real data."""
         ...
+
+
+def training_fields(setting: Any) -> frozenset[str]:
+    """Fields of a setting that change what is trained on and nothing else, as it says itself."""
+    return frozenset(getattr(setting, "training_fields", ()))
 
 
 @dataclass(frozen=True)

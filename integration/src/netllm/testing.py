@@ -13,8 +13,8 @@ import numpy as np
 
 from netllm import registry
 from netllm.contender import Contender
-from netllm.protocol import Outcome, Task
-from netllm.provenance import nameable, provenance
+from netllm.protocol import Outcome, Task, training_fields
+from netllm.provenance import generated, nameable, provenance
 from netllm.report import Report, Result, compare, subsets, summarise
 
 
@@ -111,7 +111,7 @@ def test(
         if reasons:
             left_out[one.name] = reasons
     results = _results(found, entries, members, jobs)
-    untested = frozenset().union(*(getattr(one, "training_fields", ()) for one in settings))
+    untested = frozenset().union(*map(training_fields, settings))
     notes = [
         *_notes(settings, results),
         *_elsewhere(contenders, nameable(set or {}), untested),
@@ -288,10 +288,7 @@ def _data(settings: Sequence[Any]) -> dict[str, str]:
 def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
     for one in settings:
         if one.synthetic:
-            yield (
-                f"{one.name} has seeded generators in place of real data. "
-                "Where there is some, give it with --data DIR or NETLLM_DATA."
-            )
+            yield generated(one.name)
     for name in dict.fromkeys(result.label for result in results if result.sequential):
         yield (
             f"{name} carries state or a random stream from episode to episode: it ran alone, "

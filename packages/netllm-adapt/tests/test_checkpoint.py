@@ -230,7 +230,7 @@ def test_a_damaged_configuration_names_the_file(
 
 def test_a_configuration_that_is_no_object_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json: must hold a JSON object"):
+    with pytest.raises(ValueError, match=r"config\.json:1: must hold a JSON object"):
         AdaptedModel.from_pretrained(tmp_path)
 
 

@@ -326,6 +326,91 @@ def test_an_empty_pool_is_refused(tmp_path: Path) -> None:
         fit(make_model(), [], recipe=recipe(), out=tmp_path)
 
 
+def test_a_recipe_of_other_kinds_of_values_names_the_field() -> None:
+    wrong = {
+        "steps": (1.5, "5", None, True),
+        "layers": (2.0,),
+        "learning_rate": ("fast", None),
+        "tensorboard": (1,),
+        "dtype": ("float23", None),
+        "products": ("int4", "INT8", True),
+        "quantise": ("nf8",),
+        "targets": ("q_proj",),
+        "seed": (-1,),
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"Recipe: `{name}` must be .*, got {value!r}"):
+                recipe(**{name: value})
+    assert recipe(alpha=64, layers=None, targets=["q_proj"], seed=np.int64(3)).seed == 3
+
+
+def test_figures_that_cannot_choose_are_refused(tmp_path: Path) -> None:
+    def nothing(model: AdaptedModel) -> dict[str, float]:
+        return {"qoe": float("nan")}
+
+    with pytest.raises(ValueError, match="`metric` must be one of accuracy, got 'acuracy'"):
+        fit(
+            make_model(),
+            EPISODES,
+            recipe=recipe(),
+            out=tmp_path / "a",
+            validate=accuracy,
+            metric="acuracy",
+        )
+    with pytest.raises(ValueError, match="finite figures, got qoe nan"):
+        fit(make_model(), EPISODES, recipe=recipe(), out=tmp_path / "b", validate=nothing)
+    with pytest.raises(ValueError, match="`metric` 'accuracy' needs `validate`"):
+        fit(make_model(), EPISODES, recipe=recipe(), out=tmp_path / "c", metric="accuracy")
+
+
+def test_a_head_that_no_checkpoint_could_name_is_refused_before_it_learns(tmp_path: Path) -> None:
+    class Mine(LinearHead):
+        pass
+
+    model = make_model()
+    model.head = Mine(64)
+    with pytest.raises(ValueError, match=r"entry points, but none of 'netllm\.heads' leads to"):
+        fit(model, EPISODES, recipe=recipe(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_of_another_shape_is_refused() -> None:
+    class Mean(LinearHead):
+        def loss(self, *args: Any) -> torch.Tensor:
+            return super().loss(*args).mean()
+
+    model = make_model()
+    model.head = Mean(64)
+    segments = plan([model.sizes(e) for e in EPISODES], segment=24, window=4)
+    with pytest.raises(
+        ValueError, match=r"Mean\.loss must give one loss per row and step, \(.*\(\)"
+    ):
+        model(collate(EPISODES, segments))
+
+
+def test_a_run_is_not_resumed_with_another_adapter(tmp_path: Path) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
+    other = make_model()
+    other.backbone.peft_config["default"].lora_alpha = 9
+    with pytest.raises(ValueError, match="begun with alpha=2, got 9"):
+        fit(other, EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
+    other = make_model()
+    other.encoder.value.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match="begun with trained="):
+        fit(other, EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", "half"])
+def test_a_damaged_state_is_named(tmp_path: Path, content: bytes | str) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
+    file = tmp_path / "run" / "state.pt"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    with pytest.raises(ValueError, match=r"state\.pt: must hold the state of a run"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
+
+
 def test_a_bad_recipe_names_the_field() -> None:
     with pytest.raises(ValueError, match="`lora_dropout` must be in"):
         recipe(lora_dropout=1.5)

@@ -148,8 +148,6 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
         )
     config = read_json(path)
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: must hold a JSON object, got {type(config).__name__}.")
     if config.get("version", 0) > VERSION:
         raise ValueError(
             f"{path}: written by a newer netllm-adapt (format {config['version']}, this one reads "

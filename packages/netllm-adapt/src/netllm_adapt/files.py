@@ -145,6 +145,10 @@ def read_json(path: Path) -> dict[str, Any]:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not valid JSON ({error.msg}).") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}:1: must hold JSON, which is text, got bytes ({error})."
+        ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}:1: must hold a JSON object, got {type(found).__name__}.")
     return found

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Literal
+from numbers import Integral, Real
+from typing import Any, Literal
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "int": (Integral, "a whole number"),
+    "int | None": ((Integral, type(None)), "a whole number or None"),
+    "float": (Real, "a number"),
+    "bool": (bool, "True or False"),
+    "str": (str, "text"),
+}
+_CHOICES = {
+    "dtype": ("bfloat16", "float16", "float32"),
+    "quantise": (None, "nf4", "int8"),
+    "products": (None, "int8"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,14 @@ class Recipe:
         Raises:
             ValueError: naming the field, what must hold and what came.
         """
+        for field in fields(self):
+            if str(field.type) in _KINDS:
+                self._check_kind(field.name, *_KINDS[str(field.type)])
+        listed = isinstance(self.targets, Sequence) and not isinstance(self.targets, str)
+        self._require("targets", listed, "a list of names")
+        for name, choices in _CHOICES.items():
+            told = " or ".join(map(repr, choices))
+            self._require(name, getattr(self, name) in choices, told)
         for name in ("steps", "batch", "micro_batch", "rank", "window", "segment"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("validate_every", "log_every"):
@@ -78,7 +101,7 @@ class Recipe:
             self._require(name, not isinstance(value, float) or isfinite(value), "finite")
         for name in ("learning_rate", "lora_learning_rate", "clip", "alpha"):
             self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("warmup", "weight_decay"):
+        for name in ("warmup", "weight_decay", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
         self._require("average", 0 <= self.average < 1, "in [0, 1)")
@@ -90,6 +113,12 @@ class Recipe:
         if self.layers is not None:
             self._require("layers", self.layers >= 1, "at least 1")
 
+    def _check_kind(self, name: str, kind: Any, what: str) -> None:
+        value = getattr(self, name)  # True is a whole number to Python
+        self._require(
+            name, isinstance(value, kind) and (kind is bool) == isinstance(value, bool), what
+        )
+
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:
-            raise ValueError(f"Recipe: `{name}` must be {what}, got {getattr(self, name)}.")
+            raise ValueError(f"Recipe: `{name}` must be {what}, got {getattr(self, name)!r}.")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -150,9 +151,16 @@ class RunFolder:
             if self._writes:
                 (self.path / "log.jsonl").unlink(missing_ok=True)
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+            step = int(state["step"])
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
+            raise ValueError(
+                f"{path}: must hold the state of a run, but reading it failed: {error}. Begin "
+                "another run: choose another `--out`."
+            ) from error
         if self._writes:
-            self._forget_after(state["step"])
+            self._forget_after(step)
         return state
 
     def _forget_after(self, step: int) -> None:

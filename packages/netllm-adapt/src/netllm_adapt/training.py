@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,6 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.adapted import Adapted
+from netllm_adapt.checkpoint import describe
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.pool import Episode, digest
@@ -194,8 +197,8 @@ def _validate(
     with trainer.average.applied(model):
         model.eval()
         trainer.check(model)
-        values = validate(model) if validate else {}
-        score = values.get(metric, sign * float(trainer.step))
+        values = _figures(validate(model), metric) if validate else {}
+        score = values[metric] if metric else sign * float(trainer.step)
         model.task |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
         model.save_pretrained(folder.path / "last")
         if folder.best is None or sign * (score - folder.best) > 0:
@@ -203,6 +206,20 @@ def _validate(
             model.save_pretrained(folder.path / "best")
     folder.log({"step": trainer.step, **values})
     folder.save_state(trainer.state())
+
+
+def _figures(found: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """What `validate` gave, as numbers.
+
+    Raises:
+        ValueError: if the deciding one is missing, or one is not finite.
+    """
+    values = {name: float(value) for name, value in found.items()}
+    if metric and metric not in values:
+        raise ValueError(f"`metric` must be one of {', '.join(values)}, got {metric!r}.")
+    if wrong := [f"{name} {value}" for name, value in values.items() if not isfinite(value)]:
+        raise ValueError(f"`validate` must give finite figures, got {', '.join(wrong)}.")
+    return values
 
 
 def fit(
@@ -242,9 +259,9 @@ def fit(
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
         RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
         NotADirectoryError: if `out` is a file.
-        ValueError: for an empty pool, a folder that holds another run or something else, or a
-            recipe, a backbone, a pool or `inputs` that differ from those of the run that is
-            resumed.
+        ValueError: for an empty pool, a folder that holds another run or something else, parts
+            that no entry point names, a `metric` that `validate` does not give, or a recipe, a
+            model, a pool or `inputs` that differ from those of the run that is resumed.
     """
     known = list(episodes)
     rows = SegmentRows(known, size=model.sizes, segment=model.segment, window=model.window)
@@ -286,10 +303,18 @@ def _fit(
     resume: bool,
     inputs: Mapping[str, Any],
 ) -> M:
+    describe(model)  # what cannot be saved is told before it has learned
+    if metric and validate is None:
+        raise ValueError(f"`metric` {metric!r} needs `validate`, which gives it.")
     accelerator = Accelerator()
     if recipe.products == "int8":
         _check_products(model, accelerator.device)
-    settings = {"recipe": asdict(recipe), "spec": asdict(model.spec), "inputs": inputs}
+    settings = {
+        "recipe": asdict(recipe),
+        "spec": asdict(model.spec),
+        "model": _facts(model),
+        "inputs": inputs,
+    }
     folder = RunFolder(
         out,
         settings,
@@ -310,6 +335,17 @@ def _fit(
         best.save_pretrained(out / "best")
     accelerator.wait_for_everyone()
     return best
+
+
+def _facts(model: Adapted) -> dict[str, Any]:
+    """What tells a model from others of its backbone, beside its weights."""
+    shapes = {name: list(parameter.shape) for name, parameter in trained(model).items()}
+    facts = {name: getattr(model, name) for name in ("window", "segment") if hasattr(model, name)}
+    facts["trained"] = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
+    backbone: Any = model.backbone
+    for config in getattr(backbone, "peft_config", {}).values():
+        facts |= {"rank": config.r, "alpha": config.lora_alpha, "rslora": config.use_rslora}
+    return facts
 
 
 def _check_products(model: Adapted, device: torch.device) -> None:
