@@ -61,7 +61,8 @@ def test_overrides_are_checked(tmp_path):
     assert cjs.setting("synthetic", num_executors="20").num_executors == 20
     for overrides, message in [
         ({"num_executor": 3}, "Did you mean num_executors"),
-        ({"num_jobs": 0}, "at least 1, got 0"),
+        ({"num_jobs": 0}, "at least 1 and at most 1,000,000, got 0"),
+        ({"num_jobs": 10**11}, "at most 1,000,000, got 100000000000"),
         ({"num_jobs": 2.5}, "must be a whole number, got 2.5"),
         ({"moving_ms": "soon"}, "must be a number, got 'soon'"),
         ({"warmup_ms": -1}, "got -1"),

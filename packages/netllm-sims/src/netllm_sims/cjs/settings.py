@@ -25,6 +25,9 @@ _SIZES = {"unseen-executors": (30, 200), "unseen-jobs": (50, 450), "unseen-both"
 Interpolation = Literal["reference", "correct"]
 
 
+_MOST = 1_000_000  # of executors, or of an episode's jobs, which are drawn one by one
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Setting:
     """One configuration of the task; build it with `setting(name, …)`.
@@ -60,8 +63,10 @@ class Setting:
 
     def __post_init__(self) -> None:
         for name in ("num_executors", "num_jobs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise ValueError(
+                    f"`{name}` must be at least 1 and at most {_MOST:,}, got {getattr(self, name)}."
+                )
         for name in ("mean_interarrival_ms", "moving_ms", "warmup_ms"):
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
