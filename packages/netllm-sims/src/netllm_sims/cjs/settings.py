@@ -20,12 +20,10 @@ _DESCRIPTIONS = {
     "unseen-both": "TPC-H: 450 jobs on 30 executors",
     "synthetic": "seeded random graphs: 200 jobs on 50 executors; needs no data",
 }
+_MOST = 1_000_000  # of executors, or of an episode's jobs, which are drawn one by one
 _SIZES = {"unseen-executors": (30, 200), "unseen-jobs": (50, 450), "unseen-both": (30, 450)}
 
 Interpolation = Literal["reference", "correct"]
-
-
-_MOST = 1_000_000  # of executors, or of an episode's jobs, which are drawn one by one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
