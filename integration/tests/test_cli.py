@@ -223,8 +223,9 @@ def test_a_seed_that_is_named_twice_counts_once(netllm):
 
 def test_an_interrupted_command_says_so():
     script = (
-        "import sys, signal, own_policies; from netllm.cli import main;"
-        "own_policies.Level.act = lambda *_: signal.raise_signal(signal.SIGINT);"
+        "import sys, own_policies; from netllm.cli import main\n"
+        "def act(*_): raise KeyboardInterrupt\n"
+        "own_policies.Level.act = act\n"
         "sys.exit(main('test abr --policy own_policies:lowest'.split()))"
     )
     done = run_apart(sys.executable, "-c", script)
