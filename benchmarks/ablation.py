@@ -86,7 +86,7 @@ def run(variant: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> d
         recipe=recipe,
         out=folder / "run",
         validate=lambda _: {},
-        metric="qoe",
+        metric="",
         maximise=True,
         finish=None,
         resume=False,

@@ -19,9 +19,22 @@ def test_a_command_is_told_without_where_files_lie(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = ["adapt", "abr", "--pool", str(tmp_path / "pool"), "--set", f"traces={tmp_path}/mine"]
-    monkeypatch.setattr(sys, "argv", ["netllm", *words, "--backbone", "org/name", "--out", "a/b"])
-    told = "netllm adapt abr --pool pool --set traces=mine --backbone org/name --out a/b"
-    assert command_line() == told
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "netllm",
+            *words,
+            "--backbone",
+            "org/name",
+            "https://a.b/c",
+            "x=~nobody/y",
+            "--out",
+            "a/b",
+        ],
+    )
+    told = "netllm adapt abr --pool pool --set traces=mine --backbone org/name https://a.b/c x=y"
+    assert command_line() == f"{told} --out a/b"
 
 
 @pytest.mark.parametrize(

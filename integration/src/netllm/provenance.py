@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shlex
@@ -40,14 +39,16 @@ def provenance(**facts: Any) -> dict[str, Any]:
 
 def command_line() -> str:
     """The command that runs, as what it makes may tell it: of absolute paths the name."""
-    words = [re.split(r"([=:,])", word) for word in sys.argv[1:]]
-    told = ["".join(_last(piece) for piece in pieces) for pieces in words]
+    told = [
+        word if "://" in word else "".join(map(_last, re.split(r"([=:,])", word)))
+        for word in sys.argv[1:]
+    ]
     return shlex.join(["netllm", *told])
 
 
 def _last(piece: str) -> str:
-    path = Path(piece).expanduser() if piece.startswith(("~", os.sep)) else Path(piece)
-    return path.name if path.is_absolute() else piece
+    hidden = piece.startswith("~") or Path(piece).is_absolute()
+    return Path(piece).name or piece if hidden else piece
 
 
 def generated(setting: str) -> str:
@@ -70,7 +71,7 @@ def _named(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_named(one) for one in value]
     if isinstance(value, Path) or (isinstance(value, str) and value):
-        return Path(value).expanduser().resolve().name
+        return Path(value).name or Path(value).resolve().name
     return value
 
 

@@ -51,8 +51,10 @@ def quickstart(
         recipe: how the model is trained; `quick(backbone)` if None.
         jobs: pieces of the test that run at once.
     """
+    from netllm_adapt.checkpoint import check_place
     from netllm_adapt.files import new_folder
 
+    check_place(out / "checkpoint")
     _pull(backbone)
     _collect(out / "pool", episodes)
     _say("2/3 adapt", f"{backbone} learns from them")

@@ -29,7 +29,7 @@ from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.predictor import Batch
 from torch import Tensor, nn
 
-from netllm.vp import VP, check_rate, extended
+from netllm.vp import VP, check_history, check_rate, extended
 from netllm.vp_text_parts import Answer, History, read
 
 if TYPE_CHECKING:
@@ -199,11 +199,12 @@ class TextPolicy:
     is held.
 
     Raises:
-        ValueError: if the setting has another rate, see `netllm.vp.check_rate`.
+        ValueError: if the setting has another rate or too short a history.
     """
 
     def __init__(self, model: TextPredictor, setting: Setting) -> None:
         check_rate(model, setting)
+        check_history(model, setting)
         self._model = model.eval()
         self._horizon = setting.horizon
         self.reset(0)

@@ -21,6 +21,7 @@ from netllm_adapt.pool import Episode
 from netllm_adapt.run import RunFolder, read_log
 from netllm_adapt.segments import collate, plan
 from netllm_adapt.training import order
+from peft import IA3Config, get_peft_model
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
 VNNI = pytest.mark.skipif(not has_int8(), reason="no AVX512-VNNI here")
@@ -235,6 +236,39 @@ def test_a_run_that_was_killed_before_its_first_file_was_complete_is_resumed(
     assert json.loads((tmp_path / "settings.json").read_text())["recipe"]["steps"] == 2
 
 
+def test_a_run_that_has_not_logged_yet_is_not_joined_by_another(tmp_path: Path) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=1), out=tmp_path / "run")
+    settings = tmp_path / "begun" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text((tmp_path / "run" / "settings.json").read_text())
+    with pytest.raises(ValueError, match="already holds a run"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=1), out=settings.parent)
+    other = recipe(steps=1, seed=1)
+    with pytest.raises(ValueError, match="begun with seed=0, got 1"):
+        fit(make_model(), EPISODES, recipe=other, out=settings.parent, resume=True)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of PEFT
+def test_another_kind_of_adapter_is_trained_too(tmp_path: Path) -> None:
+    model = make_model()
+    plain = load_backbone("tiny-random-llama", layers=1, dtype="float32")
+    for parameter in plain.parameters():
+        parameter.requires_grad_(False)
+    config = IA3Config(target_modules=["q_proj", "down_proj"], feedforward_modules=["down_proj"])
+    model.backbone = get_peft_model(plain, config)
+    fit(model, EPISODES, recipe=recipe(steps=1), out=tmp_path / "run")
+    assert read_log(tmp_path / "run")
+
+
+def test_a_figure_that_decides_nothing_may_be_infinite(tmp_path: Path) -> None:
+    def figures(model: AdaptedModel) -> dict[str, float]:
+        return {"qoe": 1.0, "stalls": float("nan")}
+
+    out, short = tmp_path / "run", recipe(steps=2)
+    fit(make_model(), EPISODES, recipe=short, out=out, validate=figures, metric="qoe")
+    assert {"step": 2, "qoe": 1.0} in read_log(out)
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_that_failed_at_its_first_step_leaves_its_folder_to_another(
     tmp_path: Path, resume: bool
@@ -244,7 +278,7 @@ def test_a_run_that_failed_at_its_first_step_leaves_its_folder_to_another(
         episode.labels = np.full(12, 99)
     with pytest.raises(IndexError):
         fit(make_model(), wrong, recipe=recipe(steps=2), out=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+    assert not [*tmp_path.iterdir()]
     fit(make_model(), EPISODES, recipe=recipe(steps=3), out=tmp_path, resume=resume)
     assert json.loads((tmp_path / "settings.json").read_text())["recipe"]["steps"] == 3
 
@@ -358,8 +392,15 @@ def test_figures_that_cannot_choose_are_refused(tmp_path: Path) -> None:
             validate=accuracy,
             metric="acuracy",
         )
-    with pytest.raises(ValueError, match="finite figures, got qoe nan"):
-        fit(make_model(), EPISODES, recipe=recipe(), out=tmp_path / "b", validate=nothing)
+    with pytest.raises(ValueError, match="must give a finite qoe, got nan"):
+        fit(
+            make_model(),
+            EPISODES,
+            recipe=recipe(),
+            out=tmp_path / "b",
+            validate=nothing,
+            metric="qoe",
+        )
     with pytest.raises(ValueError, match="`metric` 'accuracy' needs `validate`"):
         fit(make_model(), EPISODES, recipe=recipe(), out=tmp_path / "c", metric="accuracy")
 
@@ -393,7 +434,7 @@ def test_a_run_is_not_resumed_with_another_adapter(tmp_path: Path) -> None:
     fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
     other = make_model()
     other.backbone.peft_config["default"].lora_alpha = 9
-    with pytest.raises(ValueError, match="begun with alpha=2, got 9"):
+    with pytest.raises(ValueError, match=r"begun with default\.lora_alpha=2, got 9"):
         fit(other, EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
     other = make_model()
     other.encoder.value.weight.requires_grad_(False)

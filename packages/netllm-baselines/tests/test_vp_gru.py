@@ -203,6 +203,10 @@ def test_missing_and_foreign_weight_files_are_named(synthetic, tmp_path):
     np.savez(foreign, a=np.zeros(3))
     with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a gru"):
         GRU(synthetic, weights=foreign)
+    with foreign.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a gru"):
+        GRU(synthetic, weights=foreign)
     foreign.write_bytes(foreign.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a gru"):
         GRU(synthetic, weights=foreign)

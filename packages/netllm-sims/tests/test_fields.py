@@ -59,6 +59,12 @@ def test_an_empty_path_is_not_the_working_directory(task, field, value, tmp_path
         task.setting("synthetic", **{field: value})
 
 
+@pytest.mark.parametrize("task", [abr, cjs, vp])
+def test_an_empty_data_folder_is_not_the_working_directory(task):
+    with pytest.raises(ValueError, match="`data` must be a path, got ''"):
+        task.setting("default", data="")
+
+
 def test_a_single_rate_is_no_ladder():
     with pytest.raises(ValueError, match=r"`rates_kbps` must be at least two rates .*got 300"):
         abr.setting("synthetic", rates_kbps=300)

@@ -48,6 +48,7 @@ def test_mahimahi_bins_must_have_a_width(tmp_path):
         "\ufeffplace;Throughput_kbps;Timestamp_ms\nOslo;1500;0\nBergen;250;2000\n",
         '"time","bps"\n"0","1500000"\n"2","250000"\n',
         '"place; city","time","bps"\n"Oslo, ""S""",0,1500000\n"Bergen, NO",2,250000\n',
+        '"time_s,mbps"\n"0,1.5"\n"2,0.25"\n',
         "time_s bandwidth\n0 1.5\n2 0.25\n",
     ],
 )

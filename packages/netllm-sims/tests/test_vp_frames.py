@@ -6,6 +6,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 from netllm_sims.vp import open_frames, setting
+from netllm_sims.vp.frames import _readers
 from PIL import Image
 
 # imageio-ffmpeg leaves the pipes of its process to the garbage collector
@@ -136,6 +137,22 @@ def test_a_video_file_is_decoded_frame_by_frame(config):
         got = frames.at(time_s)
         assert got.shape == (32, 64, 3)
         assert got.mean() == pytest.approx(shown, abs=3)
+
+
+@leaky
+def test_of_many_video_files_few_are_open(tmp_path):
+    for shade in (50, 100, 150):
+        with imageio.get_writer(tmp_path / f"{shade}.mp4", format="FFMPEG", fps=10) as writer:
+            for _ in range(20):
+                writer.append_data(np.full((32, 64, 3), shade, np.uint8))
+    films = {shade: open_frames(tmp_path, str(shade), rate_hz=5) for shade in (50, 100, 150)}
+    for _ in range(2):
+        for shade, frames in films.items():
+            assert frames.draw(7).mean() == pytest.approx(shade, abs=3)
+            assert len(_readers) <= 2
+    del frames
+    films.clear()
+    assert not _readers
 
 
 @leaky

@@ -117,6 +117,7 @@ def test_both_sides_of_a_gap_are_resampled_on_their_own(root):
 BAD = {
     "time,yaw\n0,1\n": r":1: the header must name `time` and one of .*got time,yaw",
     "time,yaw,pitch,yaw\n0,1,2,3\n": ":1: the header must name yaw once, got time,yaw,pitch,yaw",
+    "time,t,yaw,pitch\n0,0,1,2\n": ":1: the header must name the time once, got time,t,yaw,pitch",
     "yaw,pitch\n0,1\n": ":1: the header must name `time`",
     "": ":1: .* got an empty file",
     "time,yaw,pitch": ":1: .*at least one point, got none",

@@ -204,7 +204,7 @@ def test(
     from netllm.testing import test
 
     if out is not None:
-        _make(out)
+        _check_folder(out)
     report = test(
         task,
         policy=policy,
@@ -221,11 +221,10 @@ def test(
     return 0
 
 
-def _make(out: Path) -> None:
-    """The folder of results: what stands in its way is said before hours of work."""
+def _check_folder(out: Path) -> None:
+    """What stands in the way of results is said before hours of work."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`--out` must be a folder, got the file {out}.")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _publish(report: Report, task: str, out: Path | None, as_json: bool) -> None:

@@ -82,13 +82,24 @@ def check_attention(backbone: nn.Module) -> None:
         reason = f"it has layers of other kinds, {sorted(others)}"
     elif missing:
         reason = f"it takes no {' and no '.join(f'`{name}`' for name in sorted(missing))}"
-    elif getattr(config, "alibi", False) or config.model_type in _BY_SLOT:
+    elif (
+        getattr(config, "alibi", False)
+        or config.model_type in _BY_SLOT
+        or (config._attn_implementation == "eager" and _hides_slots(backbone))
+    ):
         reason = "it reads positions from the order in which keys are kept"
     if reason is not None:
         raise ValueError(
             f"A backbone must attend under any mask, at any positions; {config.model_type!r} "
             f"cannot: {reason}. Take another kind, such as llama, qwen3, gemma3, gpt2 or opt."
         )
+
+
+def _hides_slots(backbone: nn.Module) -> bool:
+    """Whether it is GPT-2 of transformers before 5, whose eager attention had a mask of its own."""
+    config: Any = backbone.config
+    names = (name for name, _ in backbone.named_buffers())
+    return config.model_type == "gpt2" and any(name.endswith("attn.bias") for name in names)
 
 
 class Ring:

@@ -91,12 +91,17 @@ def describe(model: Adapted) -> dict[str, Any]:
     return config
 
 
-def _check_place(folder: Path) -> None:
-    """Nothing, if a checkpoint may take the place of what is there."""
+def check_place(folder: Path) -> None:
+    """Nothing, if a checkpoint may take the place of what is there.
+
+    Raises:
+        FileExistsError: if something else would be lost.
+    """
     if not folder.exists():
         return
     if not folder.is_dir() or (
-        any(folder.iterdir()) and not {"kind", "encoder"} <= _keys(folder / "config.json")
+        any(folder.iterdir())
+        and not {"backbone", "encoder", "head"} <= _keys(folder / "config.json")
     ):
         raise FileExistsError(
             f"{folder} must be new, empty or a checkpoint, got something else, which would be "
@@ -120,7 +125,7 @@ def save(model: Adapted, folder: Path) -> Path:
         OSError: if the folder cannot be written.
     """
     config = describe(model)
-    _check_place(folder)
+    check_place(folder)
     with new_folder(folder.resolve(), then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):

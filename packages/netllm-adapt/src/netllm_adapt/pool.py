@@ -93,7 +93,9 @@ class PoolWriter:
         self._rows: list[dict[str, Any]] = []
         self.path.mkdir(parents=True, exist_ok=True)
         _check_folder(self.path)
-        _provenance(self.path / _PROVENANCE)
+        about = _provenance(self.path / _PROVENANCE)
+        if continues and not about.get("collections"):
+            raise ValueError(f"{self.path}: there must be a collection to continue, got none.")
         shards = _shards(self.path)
         self._schema = open_shard(shards[0]).schema if shards else None
         if self._schema is not None:
@@ -137,7 +139,11 @@ class PoolWriter:
         rows, self._rows = self._rows, []
         write(encode(rows, self._schema), path)
         if not self._recorded:
-            self._record(path.name)
+            try:
+                self._record(path.name)
+            except BaseException:
+                path.unlink()  # it would be nobody's, and be collected once more
+                raise
 
     def _record(self, first_shard: str) -> None:
         path = self.path / _PROVENANCE

@@ -16,7 +16,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "str": (str, "text"),
 }
 _CHOICES = {
-    "dtype": ("bfloat16", "float16", "float32"),
+    "dtype": ("bfloat16", "float16", "float32", "float64"),
     "quantise": (None, "nf4", "int8"),
     "products": (None, "int8"),
 }
@@ -55,7 +55,7 @@ class Recipe:
     layers: int | None = None
     """Keep only the first blocks of the backbone."""
     dtype: str = "bfloat16"
-    """The backbone's type: bfloat16, float16 or float32."""
+    """The backbone's type: bfloat16, float16, float32 or float64."""
     quantise: Literal["nf4", "int8"] | None = None
     """Keep the backbone's linear layers in `nf4` or `int8` (extra `quantised`)."""
     products: Literal["int8"] | None = None

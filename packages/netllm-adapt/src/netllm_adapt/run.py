@@ -33,8 +33,7 @@ def check_out(path: Path, *, resume: bool) -> None:
 
     Raises:
         NotADirectoryError: if it is a file.
-        ValueError: if it holds something else than a run, or one that has learned something and
-            `resume` is false.
+        ValueError: if it holds something else than a run, or a run and `resume` is false.
     """
     if not path.exists():
         return
@@ -48,18 +47,13 @@ def check_out(path: Path, *, resume: bool) -> None:
             f"{path}: must be new, empty or the folder of a run, got a folder that holds "
             f"{min(names)!r} and no run. Choose another `--out`."
         )
-    if not resume and _begun(path):
+    if names and not resume:
         raise ValueError(f"{path} already holds a run. `--resume` it, or choose another `--out`.")
 
 
 def _names(path: Path) -> set[str]:
-    """What lies there, but for what a run leaves that is killed before its first file is whole."""
-    return {entry.name for entry in path.iterdir()} - {f".{_SETTINGS}.partial"}
-
-
-def _begun(path: Path) -> bool:
-    """Whether a run has learned anything: one that failed at its first step left but settings."""
-    return not _names(path) <= {_SETTINGS, "tensorboard"}
+    """What lies there, but for what a run leaves that ends before its first step."""
+    return {entry.name for entry in path.iterdir()} - {f".{_SETTINGS}.partial", "tensorboard"}
 
 
 def _holds_run(path: Path) -> bool:
@@ -102,12 +96,17 @@ class RunFolder:
         settings = json.loads(json.dumps(settings, default=str))
         check_out(path, resume=resume)
         known = path / _SETTINGS
-        if known.exists() and _begun(path):
+        if known.exists():
             self._check(read_json(known), settings)
         path.mkdir(parents=True, exist_ok=True)
         with new_file(known, then=_THEN) as work:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         self._curves = _curves(path / "tensorboard") if tensorboard else None
+
+    def withdraw(self) -> None:
+        """Leave the folder to another run, if this one failed before it logged anything."""
+        if self._writes and _names(self.path) == {_SETTINGS}:
+            (self.path / _SETTINGS).unlink()
 
     def _check(self, old: dict[str, Any], new: Mapping[str, Any]) -> None:
         # A run that an earlier version began lacks what that did not keep: nothing to compare.

@@ -278,7 +278,9 @@ def chosen(rows: Int[Tensor, "row"], count: int) -> list[int]:
 
 
 def _episodes(field: Tensor | Ragged) -> int:
-    return len(field.ptr) - 1 if isinstance(field, Ragged) else len(field)
+    if isinstance(field, Ragged):
+        return len(field.ptr) - 1
+    return len(field) if field.ndim else 0
 
 
 def _read(hidden: Float[Tensor, "batch token width"], feed: Feed) -> Any:

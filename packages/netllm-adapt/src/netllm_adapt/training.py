@@ -209,17 +209,18 @@ def _validate(
 
 
 def _figures(found: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """What `validate` gave, as numbers.
+    """What `validate` gave, as numbers, without those that are not finite.
 
     Raises:
-        ValueError: if the deciding one is missing, or one is not finite.
+        ValueError: if the deciding one is missing or not finite.
     """
     values = {name: float(value) for name, value in found.items()}
     if metric and metric not in values:
-        raise ValueError(f"`metric` must be one of {', '.join(values)}, got {metric!r}.")
-    if wrong := [f"{name} {value}" for name, value in values.items() if not isfinite(value)]:
-        raise ValueError(f"`validate` must give finite figures, got {', '.join(wrong)}.")
-    return values
+        known = ", ".join(values) or "none, as `validate` gives nothing"
+        raise ValueError(f"`metric` must be one of {known}, got {metric!r}.")
+    if metric and not isfinite(values[metric]):
+        raise ValueError(f"`validate` must give a finite {metric}, got {values[metric]}.")
+    return {name: value for name, value in values.items() if isfinite(value)}
 
 
 def fit(
@@ -324,11 +325,15 @@ def _fit(
     )
     accelerator.wait_for_everyone()
     with torch.random.fork_rng(devices=[]):
-        trainer = _Trainer(model, rows, recipe, folder, accelerator)
-        if (state := folder.load_state()) is not None:
-            trainer.restore(state)
-        with kept_memory():
-            _loop(trainer, validate, metric, sign)
+        try:
+            trainer = _Trainer(model, rows, recipe, folder, accelerator)
+            if (state := folder.load_state()) is not None:
+                trainer.restore(state)
+            with kept_memory():
+                _loop(trainer, validate, metric, sign)
+        except BaseException:
+            folder.withdraw()
+            raise
     best = type(model).from_pretrained(out / "best")
     if finish is not None and accelerator.is_main_process:
         finish(best)
@@ -343,8 +348,10 @@ def _facts(model: Adapted) -> dict[str, Any]:
     facts = {name: getattr(model, name) for name in ("window", "segment") if hasattr(model, name)}
     facts["trained"] = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
     backbone: Any = model.backbone
-    for config in getattr(backbone, "peft_config", {}).values():
-        facts |= {"rank": config.r, "alpha": config.lora_alpha, "rslora": config.use_rslora}
+    for name, config in getattr(backbone, "peft_config", {}).items():
+        for field in ("r", "lora_alpha", "use_rslora"):
+            if hasattr(config, field):  # other kinds of adapters have other fields
+                facts[f"{name}.{field}"] = getattr(config, field)
     return facts
 
 

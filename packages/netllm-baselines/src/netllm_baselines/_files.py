@@ -11,7 +11,16 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-DAMAGED = (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error)
+DAMAGED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    BadZipFile,
+    zlib.error,
+)
 """What reading a `.npz` may raise that is damaged or something else."""
 
 

@@ -104,7 +104,7 @@ def data_root(
             f"Setting `{name}` needs the real data. Name its folder by --data DIR or NETLLM_DATA, "
             "or use `synthetic`."
         )
-    root = Path(given).expanduser().resolve()
+    root = named_path("data", given).resolve()
     if not holds(root):
         source = "--data" if data is not None else "NETLLM_DATA"
         raise FileNotFoundError(

@@ -64,6 +64,8 @@ def parse(path: Path, *, bin_s: float) -> Points:
         raise ValueError(
             f"{path}:1: a trace file must hold at least two points, got an empty file. Remove it."
         )
+    if re.fullmatch('"[^"]*"', lines[0][1]):  # as some spreadsheets quote lines as a whole
+        lines = [(number, re.sub('^"([^"]*)"$', r"\1", line)) for number, line in lines]
     first = lines[0][1]
     bare = re.sub('"[^"]*"', "", first)
     separator = next((mark for mark in ",;\t" if mark in bare), None)

@@ -20,7 +20,8 @@ _DESCRIPTIONS = {
     "unseen-both": "TPC-H: 450 jobs on 30 executors",
     "synthetic": "seeded random graphs: 200 jobs on 50 executors; needs no data",
 }
-_MOST = 1_000_000  # of executors, or of an episode's jobs, which are drawn one by one
+# Jobs are drawn one by one; executors have a table with a row for each state of a stage.
+_MOST = {"num_executors": 10_000, "num_jobs": 1_000_000}
 _SIZES = {"unseen-executors": (30, 200), "unseen-jobs": (50, 450), "unseen-both": (30, 450)}
 
 Interpolation = Literal["reference", "correct"]
@@ -60,10 +61,10 @@ class Setting:
     """Of the tasks' durations."""
 
     def __post_init__(self) -> None:
-        for name in ("num_executors", "num_jobs"):
-            if not 1 <= getattr(self, name) <= _MOST:
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
                 raise ValueError(
-                    f"`{name}` must be at least 1 and at most {_MOST:,}, got {getattr(self, name)}."
+                    f"`{name}` must be at least 1 and at most {most:,}, got {getattr(self, name)}."
                 )
         for name in ("mean_interarrival_ms", "moving_ms", "warmup_ms"):
             value = getattr(self, name)

@@ -100,7 +100,13 @@ def _columns(path: Path, header: list[str], line: int) -> tuple[int, float, Form
     names = [name.removesuffix("_deg") for name in header]
     if "w" in names:
         names = [f"q{name}" if name in "xyzw" else name for name in names]
-    time = next((i for i, name in enumerate(names) if name in _TIME), None)
+    times = [i for i, name in enumerate(names) if name in _TIME]
+    if len(times) > 1:
+        raise ValueError(
+            f"{path}:{max(line, 1)}: the header must name the time once, got {','.join(header)}. "
+            "Rename or remove the column that is not meant."
+        )
+    time = times[0] if times else None
     for form in _FORMATS:
         if time is not None and set(form.columns) <= set(names):
             if twice := [name for name in form.columns if names.count(name) > 1]:

@@ -1,5 +1,7 @@
 """Equirectangular frames of the videos: drawn, read from images, or decoded from a video file."""
 
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -131,11 +133,37 @@ def _decode(file: Path) -> Frame:
         ) from None
 
 
-def _video(file: Path) -> Frames:
-    try:
-        import imageio.v2 as imageio  # type: ignore[import-not-found, import-untyped]
+class _Opened:
+    """Stands for a video that somebody holds the frames of."""
 
-        reader: Any = imageio.get_reader(file, format="FFMPEG")
+
+_readers: OrderedDict[int, Any] = OrderedDict()
+"""The decoders of the videos that were read last: each is a process with some frames in memory."""
+_MOST_READERS = 2
+
+
+def _reader(video: int, file: Path) -> Any:
+    """The decoder of a video; that of the one least lately read is closed for it."""
+    import imageio.v2 as imageio  # type: ignore[import-not-found, import-untyped]
+
+    if video not in _readers:
+        _readers[video] = imageio.get_reader(file, format="FFMPEG")
+    _readers.move_to_end(video)
+    while len(_readers) > _MOST_READERS:
+        _readers.popitem(last=False)[1].close()
+    return _readers[video]
+
+
+def _close(video: int) -> None:
+    if video in _readers:
+        _readers.pop(video).close()
+
+
+def _video(file: Path) -> Frames:
+    opened = _Opened()
+    weakref.finalize(opened, _close, id(opened))
+    try:
+        reader = _reader(id(opened), file)
         rate_hz, count = float(reader.get_meta_data()["fps"]), int(reader.count_frames())
     except ImportError:
         raise ImportError(_missing("video files", "imageio and imageio-ffmpeg")) from None
@@ -146,7 +174,7 @@ def _video(file: Path) -> Frames:
 
     def draw(index: int) -> Frame:
         try:
-            return np.asarray(reader.get_data(index))
+            return np.asarray(_reader(id(opened), file).get_data(index))
         except (IndexError, OSError, RuntimeError) as error:
             raise ValueError(
                 f"{file}: frame {index} cannot be decoded: {_last_line(error)}. Encode the video "
