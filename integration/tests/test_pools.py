@@ -39,6 +39,14 @@ def test_parquet_holds_every_episode_of_every_shard(pool, tmp_path):
     assert table["rewards"][2].as_py() == [0.5, 1.0, 1.5]
 
 
+@pytest.mark.parametrize("name", ["shard-00000.parquet", "all.parquet", "new/all.csv"])
+def test_a_pool_is_not_exported_into_itself(pool, name):
+    before = {path: path.read_bytes() for path in pool.path.iterdir()}
+    with pytest.raises(ValueError, match="must lie outside the pool"):
+        export(pool, pool.path / name)
+    assert {path: path.read_bytes() for path in pool.path.iterdir()} == before
+
+
 def test_json_lines_hold_an_episode_per_line(pool, tmp_path):
     lines = export(pool, tmp_path / "new" / "all.jsonl").read_text().splitlines()
     last = json.loads(lines[2])

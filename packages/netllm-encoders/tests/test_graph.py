@@ -105,6 +105,18 @@ def test_padding_only_is_nothing():
     assert graph.act(torch.zeros(1, 2, 2, dtype=torch.int64), observation).isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [("edges", (0, 1), 7), ("edges", (0, 0), -1), ("stage_job", 2, 3), ("stage_job", 0, -1)],
+)
+def test_what_reaches_into_another_step_is_refused(name, place, value):
+    step = make_step(0)
+    step[name][place] = value
+    of = "stages" if name == "edges" else "jobs"
+    with pytest.raises(ValueError, match=f"'{name}' must number the {of} of its own.* got {value}"):
+        make_graph().observe(together([step, make_step(1)]), torch.ones(1, 2))
+
+
 def by_hand(graph: Graph, step: dict[str, torch.Tensor], to_go: float) -> torch.Tensor:
     """The tokens of one step, stage by stage in plain loops, from the weights."""
     levels, total = graph.levels, float(step["executors"])

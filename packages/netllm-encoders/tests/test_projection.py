@@ -18,3 +18,8 @@ def test_the_gain_is_the_deviation_within_a_vector_at_the_start():
     torch.testing.assert_close(
         vectors.std(-1, correction=0), torch.full((50, 1), 0.1), rtol=1e-2, atol=0
     )
+
+
+def test_a_gain_may_be_a_whole_number():
+    projection = Projection(hidden=4, width=8, gain=1)
+    assert projection.gain.dtype == torch.float32

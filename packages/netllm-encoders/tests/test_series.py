@@ -25,6 +25,11 @@ def test_each_step_is_encoded_alone():
     torch.testing.assert_close(series(values)[1, 2], series(values[1:, 2:])[0, 0])
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_no_steps_have_no_features(shape):
+    assert Series(hidden=5, length=6, channels=2)(torch.rand(*shape, 6, 2)).shape == (*shape, 5)
+
+
 def test_only_the_first_rows_taken_matter():
     series = Series(hidden=5, length=6, channels=4, take=2)
     values = torch.rand(1, 1, 6, 4)

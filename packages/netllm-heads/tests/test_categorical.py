@@ -40,6 +40,28 @@ def test_a_hidden_layer_is_there_when_asked_for():
     assert head.distribution(make_hidden(), {}).shape == (2, 5, ANSWERS)
 
 
+@pytest.mark.parametrize("greedy", [True, False])
+def test_states_that_are_no_numbers_have_no_answer(greedy):
+    hidden = make_hidden()
+    hidden[1, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN\. Are the hidden states finite"):
+        make_head().answer(hidden, {}, greedy=greedy)
+
+
+@pytest.mark.parametrize("value", [-1.0, torch.nan, torch.inf])
+def test_soft_labels_that_are_no_probabilities_are_refused(value):
+    label = torch.full((2, 5, ANSWERS), 1 / ANSWERS)
+    label[0, 3, 1] = value
+    with pytest.raises(ValueError, match=f"finite and at least 0, got {value}"):
+        make_head().loss(make_hidden(), {}, label)
+
+
+def test_logits_are_float32_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = make_head().distribution(make_hidden(dtype=torch.bfloat16), {})
+    assert logits.dtype == torch.float32
+
+
 def test_bfloat16_states_give_float32_logits():
     logits = make_head().distribution(make_hidden(dtype=torch.bfloat16), {})
     assert logits.dtype == torch.float32

@@ -389,6 +389,14 @@ def test_an_answer_that_cannot_be_is_refused(answer, message):
         make_head().loss(make_hidden(STEPS[:1]), together(STEPS[:1]), label)
 
 
+@pytest.mark.parametrize("greedy", [True, False])
+def test_states_that_are_no_numbers_are_not_taken_for_waiting(greedy):
+    values, ptr = make_hidden(STEPS)
+    values[-3:] = math.nan
+    with pytest.raises(ValueError, match=r"NaN\. Are the hidden states finite"):
+        make_head().answer((values, ptr), together(STEPS), greedy=greedy)
+
+
 def test_bfloat16_states_are_computed_in_float32_under_autocast_too():
     head, (values, ptr), observation = make_head(), make_hidden(STEPS), together(STEPS)
     values = values.bfloat16()

@@ -63,6 +63,20 @@ def rows_of(ptr: Int[Tensor, "offset"], total: int) -> Int[Tensor, "row"]:
     return steps.repeat_interleave(ptr.diff(), output_size=total)
 
 
+def within(name: str, rows: Tensor, counts: Tensor, of: str) -> None:
+    """Nothing, if rows are numbered within their own step.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    wrong = (rows < 0) | (rows >= counts)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"field {name!r} must number the {of} of its own step, got {int(rows[wrong][0])}, "
+            f"where a step has {int(counts.expand_as(rows)[wrong][0])}."
+        )
+
+
 def offsets_of(counts: Int[Tensor, "step"]) -> Int[Tensor, "offset"]:
     """Where every step's rows begin, and the end."""
     return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
@@ -113,7 +127,10 @@ class Cluster:
             per_stage[name], ptr = ragged(observation, name, steps=steps)
             if not torch.equal(ptr, stage_ptr):
                 raise ValueError(f"field {name!r} must have one row per stage of every step.")
+        own = {"stages": stage_ptr.diff(), "jobs": job_ptr.diff()}
         stage_step, edge_step = rows_of(stage_ptr, len(stages)), rows_of(edge_ptr, len(edges))
+        within("edges", edges, own["stages"].index_select(0, edge_step)[:, None], "stages")
+        within("stage_job", per_stage["stage_job"], own["jobs"].index_select(0, stage_step), "jobs")
         return cls(
             shape=shape,
             stages=stages.float(),

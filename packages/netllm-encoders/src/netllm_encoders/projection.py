@@ -26,7 +26,7 @@ class Projection(nn.Module):
         bound = hidden**-0.5
         self.weight = nn.Parameter(torch.empty(tokens, hidden, width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(tokens, 1, width).uniform_(-bound, bound))
-        self.gain = nn.Parameter(torch.full((tokens, width), gain))
+        self.gain = nn.Parameter(torch.full((tokens, width), float(gain)))
         self.shift = nn.Parameter(torch.zeros(tokens, width))
 
     def forward(

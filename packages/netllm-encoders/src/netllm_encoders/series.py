@@ -72,6 +72,8 @@ class Series(nn.Module):
             )
         batch, step = values.shape[:2]
         values = scaled(values[:, :, : self.take], scale=self.scale, log=self.log)
-        rows = values.reshape(batch * step, self.take, -1)  # (batch * step, row, channel)
+        rows = values.reshape(
+            batch * step, self.take, self.convolution.in_channels
+        )  # (batch * step, row, channel)
         features: Tensor = self.layers(self.convolution(rows.mT).flatten(1))
-        return features.view(batch, step, -1)
+        return features.view(batch, step, features.shape[-1])

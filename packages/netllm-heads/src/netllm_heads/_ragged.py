@@ -31,7 +31,13 @@ def log_softmax(
 def argmax(
     scores: Float[Tensor, "row"], group: Int[Tensor, "row"], groups: int
 ) -> Int[Tensor, "group"]:
-    """Row of every group's highest score, the first of equal ones."""
+    """Row of every group's highest score, the first of equal ones; len(scores) of no row.
+
+    Raises:
+        ValueError: If a score is NaN, of which none is the highest.
+    """
+    if bool(scores.isnan().any()):
+        raise ValueError("scores must be numbers, got NaN. Are the hidden states finite?")
     top = scores.new_full((groups,), -torch.inf).scatter_reduce(0, group, scores, "amax")
     row = torch.arange(len(scores), device=scores.device)
     row = torch.where(scores == top.index_select(0, group), row, len(scores))

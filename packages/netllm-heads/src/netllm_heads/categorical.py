@@ -89,9 +89,11 @@ class Categorical(nn.Module):
             generator: Source of the draws; torch's global one if None.
 
         Raises:
-            ValueError: As `distribution` does.
+            ValueError: As `distribution` does, or if a hidden state is NaN.
         """
         logits = self.distribution(hidden, observation)
+        if bool(logits.isnan().any()):
+            raise ValueError("logits must be numbers, got NaN. Are the hidden states finite?")
         if greedy:
             return logits.argmax(-1)
         draws = torch.multinomial(logits.softmax(-1).flatten(0, 1), 1, generator=generator)
@@ -126,7 +128,8 @@ class Categorical(nn.Module):
         return -(target * log_probability.masked_fill(target == 0, 0)).sum(-1)
 
     def _logits(self, hidden: Tensor, valid: Tensor | None) -> Tensor:
-        logits: Tensor = self.layers(hidden[:, :, -1].float())
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = self.layers(hidden[:, :, -1].float())
         return logits if valid is None else logits.masked_fill(~valid, -torch.inf)
 
     def _valid(self, hidden: Tensor, observation: Mapping[str, Any]) -> Tensor | None:
@@ -159,6 +162,12 @@ class Categorical(nn.Module):
                 f"got {tuple(label.shape)}. Integers name the answer, floats give probabilities."
             )
         if soft:
+            wrong = ~(label.isfinite() & (label >= 0))
+            if bool(wrong.any()):
+                raise ValueError(
+                    "a label's probabilities must be finite and at least 0, "
+                    f"got {float(label[wrong][0])}."
+                )
             return label.float()
         known = label != NO_LABEL
         wrong = known & ((label < 0) | (label >= self.answers))

@@ -1,6 +1,10 @@
+import json
 import os
 import sys
 from pathlib import Path
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes, as the library safetensors bounds it."""
 
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
@@ -28,5 +32,21 @@ def backbone_folder(name: str, cache: str | os.PathLike[str] | None = None) -> P
 
 
 def is_cached(name: str, cache: str | os.PathLike[str] | None = None) -> bool:
-    """Whether ``name`` was pulled completely: the folder appears only when it is whole."""
-    return (backbone_folder(name, cache) / "config.json").is_file()
+    """Whether ``name`` was pulled completely, and its files were not cut off since."""
+    return is_whole(backbone_folder(name, cache))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a model's folder has a configuration, and weights as long as their header says."""
+    weights = folder / "model.safetensors"
+    if not ((folder / "config.json").is_file() and weights.is_file()):
+        return False
+    with weights.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+        header = raw.read(min(length, _LONGEST_HEADER))
+    try:
+        tensors = [one for name, one in json.loads(header).items() if name != "__metadata__"]
+        end = max(one["data_offsets"][1] for one in tensors)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return False
+    return bool(weights.stat().st_size == 8 + length + end)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from netllm_adapt.backbone._blocks import keep_blocks
 from netllm_adapt.backbone._cache import backbone_folder, is_cached
@@ -161,9 +162,10 @@ def _named(
     elif known.weights is None:
         return _random(config_of(known.config), dtype, seed)
     else:
-        name = str(_pulled(name, cache))
+        folder = str(_pulled(name, cache))
         config = config_of(known.config)
-        model, missing = _headless(name, dtype=dtype, config=config, local_files_only=True)
+        with _damaged(name, folder):
+            model, missing = _headless(folder, dtype=dtype, config=config, local_files_only=True)
     if missing:
         raise ValueError(
             f"{name} must hold every weight of its model, it lacks {len(missing)}, first "
@@ -194,10 +196,22 @@ def _headless(source: str, **options: Any) -> tuple["PreTrainedModel", list[str]
 def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:
     if not is_cached(name, cache):
         raise FileNotFoundError(
-            f"Backbone {name!r} must be pulled before it is loaded; nothing lies in "
-            f"{backbone_folder(name, cache)}. Run: netllm backbone pull {name}"
+            f"Backbone {name!r} must be pulled before it is loaded; nothing whole "
+            f"lies in {backbone_folder(name, cache)}. Run: netllm backbone pull {name}"
         )
     return backbone_folder(name, cache)
+
+
+@contextmanager
+def _damaged(name: str, folder: str) -> Iterator[None]:
+    """Turn a failure to read what was pulled into one that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: the pulled weights of {name!r} are damaged ({str(error).splitlines()[0]}). "
+            f"Delete that folder, then run: netllm backbone pull {name}"
+        ) from error
 
 
 @contextmanager
@@ -207,7 +221,7 @@ def _explained(name: str) -> Iterator[None]:
         raise ValueError(f"Unknown backbone {name!r}. {hint}")
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise FileNotFoundError(
             f"Backbone {name!r} must be a known name, a folder written by transformers or a model "
             f"id that the hub serves. transformers says: {str(error).splitlines()[0]} "

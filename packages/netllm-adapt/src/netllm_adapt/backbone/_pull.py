@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from netllm_adapt.backbone._cache import backbone_folder, is_cached
+from netllm_adapt.backbone._cache import backbone_folder, is_cached, is_whole
 from netllm_adapt.backbone._catalogue import Backbone, Weights, find, nearest
 from netllm_adapt.files import writing
 
@@ -84,7 +84,7 @@ def _publish(made: Path, folder: Path) -> None:
         made.rename(folder)
     except OSError:
         # Another process was faster, or an unusable folder is in the way.
-        if not (folder / "config.json").is_file():
+        if not is_whole(folder):
             shutil.rmtree(folder)
             made.rename(folder)
 
