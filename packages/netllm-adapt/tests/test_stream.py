@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, Policy, add_lora, load_backbone
 from netllm_adapt.adapted import embedding_width
@@ -141,6 +142,10 @@ def test_sessions_of_a_batch_never_mix(architecture: str) -> None:
     torch.testing.assert_close(stream_logits(model, together)[0], stream_logits(model, mixed)[0])
 
 
+# Before transformers 5 its eager attention had a mask of its own, by the places of keys.
+OLD_GPT2 = int(transformers.__version__.split(".")[0]) < 5
+
+
 @pytest.mark.parametrize("attention", ["eager", None], ids=["eager", "as-loaded"])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
@@ -150,6 +155,10 @@ def test_every_kind_of_attention_hides_the_future_in_both_passes(
     plain = make_plain(kind, **KINDS[kind])
     if attention is not None:
         plain.set_attn_implementation(attention)
+    if kind == "gpt2" and attention == "eager" and OLD_GPT2:
+        with pytest.raises(ValueError, match="'gpt2' cannot: it reads positions from the order"):
+            adapted(plain, BackboneSpec(kind, dtype="float32"), targets="all-linear")
+        return
     model = adapted(plain, BackboneSpec(kind, dtype="float32"), targets="all-linear")
     whole = collate([make_episode(STEPS, 3)], [Segment(0, 0, 0, STEPS)])
     streamed = stream_logits(model, whole, lean=False)
