@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.contender import checkpoint_folder
+from netllm.contender import checkpoint_folder, weights_of
 from netllm.intervals import mean_of
 from netllm.protocol import training_fields
 from netllm.provenance import command_line, generated, nameable, provenance
@@ -270,14 +269,6 @@ def _start(task: str, name: str) -> Adapted:
     model = Adapted.from_pretrained(checkpoint_folder(task, name, home=Path.cwd()), trainable=True)
     model.task["started from"] = name
     return model
-
-
-def weights_of(task: str, name: str) -> str:
-    """What tells a checkpoint's weights from others', wherever the folder lies."""
-    found = hashlib.sha256()
-    for file in sorted(checkpoint_folder(task, name, home=Path.cwd()).glob("*.safetensors")):
-        found.update(file.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:

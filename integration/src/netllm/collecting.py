@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.contender import Contender
+from netllm.contender import Contender, weights_of
 from netllm.testing import as_names, check_jobs, stream
 
 if TYPE_CHECKING:
@@ -73,8 +73,6 @@ def rl_collect(
             for episodes that the pool to append to holds already.
     """
     from netllm_adapt import Pool, PoolWriter
-
-    from netllm.adapting import weights_of
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -97,6 +98,14 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
         f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
         "Give the `--out` folder of a `netllm adapt` that validated at least once, or `pretrained`."
     )
+
+
+def weights_of(task: str, name: str) -> str:
+    """What tells a checkpoint's weights from others', wherever the folder lies."""
+    found = hashlib.sha256()
+    for file in sorted(checkpoint_folder(task, name, home=Path.cwd()).glob("*.safetensors")):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _check_task(task: str, config: Path) -> None:

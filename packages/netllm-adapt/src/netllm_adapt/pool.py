@@ -343,10 +343,6 @@ def _check_names(episode: Episode, where: str) -> None:
     seed = episode.seed
     if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**63):
         raise ValueError(f"{where}: `seed` must be a whole number of 64 bits, got {seed!r}.")
-    try:
-        json.dumps(episode.meta, default=str, allow_nan=False)  # `_json` names other types
-    except ValueError as error:
-        raise ValueError(f"{where}: `meta` must be ready for JSON, but {error}.") from error
 
 
 def _arrays(episode: Episode) -> dict[str, Any]:
@@ -370,8 +366,8 @@ def _steps(array: np.ndarray | Ragged) -> int:
 
 def _json(what: str, value: Any) -> str:
     try:
-        return json.dumps(value)
-    except TypeError as error:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must be ready for JSON, but {error}.") from error
 
 
