@@ -19,6 +19,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 # Otherwise uv takes a sibling from the workspace, whatever range is declared.
 os.environ["UV_NO_SOURCES"] = "1"
 
+PARALLEL = 2
+"""How many tests run at once; `-- -n 0` runs them one after another, `-- -n 8` eight at once."""
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
 PYPROJECTS = [*sorted(ROOT.glob("packages/*/pyproject.toml")), ROOT / "integration/pyproject.toml"]
@@ -31,6 +33,12 @@ TASKS = ("abr", "cjs", "vp")
 BACKBONE = "smollm2-135m"
 SIBLINGS = ("workspace", "tagged")
 LIBRARIES = ("lowest", "newest")
+CELL_TAGS = {
+    ("workspace", "lowest"): "ci",
+    ("workspace", "newest"): "newest",  # as `tests-netllm`, which `ci` has, runs it
+    ("tagged", "lowest"): "tagged",
+    ("tagged", "newest"): "tagged",
+}
 
 
 def requirements(name: str) -> list[Requirement]:
@@ -106,18 +114,24 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *SOURCES, "examples/congestion-control/src")
 
 
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run pytest, several tests at once: their networks are so tiny that one thread is enough."""
+    parallel = (f"-n{PARALLEL}", "--dist=worksteal")
+    session.run("pytest", *parallel, *arguments, env={"OMP_NUM_THREADS": "1"})
+
+
 def test_alone(session: nox.Session, name: str, *bounds: str) -> None:
     """Run the tests of the built package `name` with only what it declares, within `bounds`."""
     needed = [PACKAGES[name], *(PACKAGES[need] for need in sorted(siblings(name)))]
     session.install(*map(str, needed), *bounds, *group("test", PROJECTS[PACKAGES[name]]))
-    session.run("pytest", str(PACKAGES[name]), *session.posargs)
+    run_tests(session, str(PACKAGES[name]), *session.posargs)
 
 
 @nox.session(tags=["ci"])
 def tests(session: nox.Session) -> None:
     """Run every test of every package in one environment: what must be green before a commit."""
     session.install(*EDITABLE, *test_groups())
-    session.run("pytest", *session.posargs)
+    run_tests(session, *session.posargs)
 
 
 def isolated(name: str) -> None:
@@ -138,7 +152,7 @@ for package in PACKAGES:
 @nox.parametrize(
     ("task", "origin", "libraries"),
     [
-        nox.param(*cell, id="-".join(cell), tags=["ci" if cell[1] == "workspace" else "tagged"])
+        nox.param(*cell, id="-".join(cell), tags=[CELL_TAGS[cell[1:]]])
         for cell in product(TASKS, SIBLINGS, LIBRARIES)
     ],
 )
@@ -155,7 +169,7 @@ def integration(session: nox.Session, task: str, origin: str, libraries: str) ->
     paths = [released(session, n, pins[n]) if n in pins else path for n, path in PACKAGES.items()]
     lowest = floors("netllm-adapt", "transformers", "peft") if libraries == "lowest" else []
     session.install(*map(str, paths), *lowest, *group("test", PROJECTS[PACKAGES["netllm"]]))
-    session.run("pytest", str(PACKAGES["netllm"] / "tests" / f"test_{task}.py"), *others)
+    run_tests(session, str(PACKAGES["netllm"] / "tests" / f"test_{task}.py"), *others)
 
 
 @nox.session(tags=["ci"])

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import netllm
 import numpy as np
@@ -216,13 +215,25 @@ def test_a_killed_run_resumes_to_the_same_weights(netllm, pool, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     longer = {"--steps": "60", "--validate-every": "20", "--log-every": "1", "--validation": "1"}
     command = [str(text) for text in adapt_flags(pool.path, cut, **longer)]
-    program = [sys.executable, "-c", "import sys, netllm.cli; sys.exit(netllm.cli.main())"]
-    started = subprocess.Popen([*program, *command], stderr=subprocess.DEVNULL)
-    log, beyond = cut / "log.jsonl", 25  # after the first kept state, before the second
-    while started.poll() is None and (not log.exists() or log.read_text().count("\n") < beyond):
-        time.sleep(0.01)
-    started.kill()
-    assert started.wait() == -signal.SIGKILL
+    # It ends after the first kept state and before the second, however fast the machine is.
+    script = """
+import os, signal, sys
+from netllm.cli import main
+from netllm_adapt.run import RunFolder
+
+whole = RunFolder.log
+
+def log(folder, line):
+    whole(folder, line)
+    if line["step"] == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.log = log
+sys.exit(main(sys.argv[1:]))
+"""
+    program = [sys.executable, "-c", script, *command]
+    assert subprocess.run(program, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    log = cut / "log.jsonl"
     log.write_text(log.read_text() + '{"step": 99, "lo')
     assert netllm(*command, "--resume")[0] == 0
     assert netllm(*adapt_flags(pool.path, whole, **longer))[0] == 0
