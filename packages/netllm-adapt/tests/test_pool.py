@@ -103,6 +103,19 @@ def test_every_type_and_shape_comes_back_bit_by_bit(tmp_path: Path, data: st.Dat
     assert_same(write_pool(folder, [episode])[0], episode)
 
 
+def test_a_pool_of_version_2_still_reads() -> None:
+    pool = Pool(Path(__file__).parent / "data" / "pool_version_2")
+    assert [(one.id, one.policy, one.seed, one.meta) for one in pool] == [
+        ("trace-0", "bba", 7, {"qoe": 1.0}),
+        ("trace-1", "bba", 7, {"qoe": 1.0}),
+    ]
+    last = pool[1]
+    assert last.observations["buffer_s"].tolist() == [1.0, 2.0, 3.0]
+    assert last.observations["stages"].ptr.tolist() == [0, 2, 2, 6]
+    assert (last.actions.tolist(), last.rewards.tolist()) == ([0, 1, 2], [0.5, 1.0, 1.5])
+    assert pool.provenance["collections"][0]["policies"] == ["bba"]
+
+
 def test_any_episode_is_reached_alone(tmp_path: Path) -> None:
     episodes = [make_episode(number) for number in range(50)]
     pool = write_pool(tmp_path, episodes, shard_episodes=20)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_adapt.adapted import Adapted, BackboneSpec
     from netllm_adapt.backbone import backbones, load_backbone, pull
+    from netllm_adapt.episodes import Episode
     from netllm_adapt.lora import add_lora, load_lora
     from netllm_adapt.model import AdaptedModel, Encoder, Head
     from netllm_adapt.policy import Policy
-    from netllm_adapt.pool import Episode, Pool, PoolWriter
+    from netllm_adapt.pool import Pool, PoolWriter
     from netllm_adapt.predictor import Examples, Forecast, Predictor
     from netllm_adapt.ragged import Ragged
     from netllm_adapt.recipe import Recipe
@@ -29,7 +30,7 @@ _HOMES = {
     "BackboneSpec": "adapted",
     "DecisionStream": "stream",
     "Encoder": "model",
-    "Episode": "pool",
+    "Episode": "episodes",
     "Examples": "predictor",
     "Forecast": "predictor",
     "Head": "model",

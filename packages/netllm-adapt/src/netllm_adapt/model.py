@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from netllm_adapt.adapted import Adapted, BackboneSpec, Rows
 from netllm_adapt.attention import band
+from netllm_adapt.episodes import Episode
 from netllm_adapt.layout import Layout, stack
-from netllm_adapt.pool import Episode
 from netllm_adapt.ragged import Ragged
 from netllm_adapt.segments import Batch
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netllm_adapt.episodes import Episode, check_steps
 from netllm_adapt.layout import stack
-from netllm_adapt.pool import Episode, check_steps
 from netllm_adapt.ragged import Ragged
 from netllm_adapt.returns import return_to_go
 

@@ -22,9 +22,9 @@ from transformers import get_cosine_schedule_with_warmup
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.adapted import Adapted
 from netllm_adapt.checkpoint import describe
+from netllm_adapt.episodes import Episode, digest
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.model import AdaptedModel
-from netllm_adapt.pool import Episode, digest
 from netllm_adapt.predictor import Examples, Predictor
 from netllm_adapt.recipe import Recipe
 from netllm_adapt.run import Average, RunFolder, trained

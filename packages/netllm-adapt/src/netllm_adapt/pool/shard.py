@@ -24,6 +24,7 @@ ROWS_PER_GROUP = 16
 MISSING = "collect the missing episodes again"
 """What to do once there is room for a pool."""
 
+SHARDS = "shard-*.parquet"
 _KEY = b"netllm.pool"
 _PLAIN = {
     "id": pa.string(),
@@ -126,6 +127,11 @@ class Shard(NamedTuple):
             ) as file,
         ):
             return file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """The shards in a pool's folder, in the order of their episodes."""
+    return sorted(folder.glob(SHARDS))
 
 
 def open_shard(path: Path) -> Shard:

@@ -1,0 +1,149 @@
+"""Reads the episodes of a pool."""
+
+from __future__ import annotations
+
+import json
+import operator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from netllm_adapt.episodes import OBSERVED, Episode
+from netllm_adapt.pool.provenance import PROVENANCE, read_provenance
+from netllm_adapt.pool.shard import SHARDS, VERSION, Field, decode, open_shard, shards_of
+
+
+class Pool(Sequence[Episode]):
+    """The episodes of a pool, read from the disk one small group at a time.
+
+    Args:
+        path: Folder of the pool.
+
+    Raises:
+        FileNotFoundError: If there is no pool.
+        ValueError: If a shard is cut off, has another schema or comes from a newer version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        paths = shards_of(self.path)
+        if not paths:
+            found = "an empty one or none of a pool's" if self.path.is_dir() else "no folder"
+            raise FileNotFoundError(
+                f"{self.path}: must be a folder with files {SHARDS}, got {found}. "
+                "Collect a pool with `netllm rl-collect`."
+            )
+        self._shards = [open_shard(path) for path in paths]
+        self._schema = self._shards[0].schema
+        for shard in self._shards[1:]:
+            self._schema.check(shard.schema, where=f"{shard.path}:", pool=str(paths[0]))
+        self._groups = [
+            (shard, group) for shard in self._shards for group in range(shard.footer.num_row_groups)
+        ]
+        sizes = [shard.footer.row_group(group).num_rows for shard, group in self._groups]
+        self._ends = np.cumsum(sizes)
+        self._cached: tuple[int, pa.RecordBatch] | None = None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __iter__(self) -> Iterator[Episode]:
+        for shard, group in self._groups:
+            batch = shard.read(group)
+            for row in range(batch.num_rows):
+                yield self._episode(batch, row)
+
+    def __getitem__(self, index: SupportsIndex) -> Episode:  # type: ignore[override]
+        """One episode, counted over all shards; negative from the end."""
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.path} holds {len(self)} episodes, got index {number}.")
+        number %= len(self)
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        if self._cached is None or self._cached[0] != place:
+            shard, group = self._groups[place]
+            self._cached = place, shard.read(group)
+        batch = self._cached[1]
+        return self._episode(batch, number - int(self._ends[place]) + batch.num_rows)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Type and shape of one step of every observed field."""
+        return {
+            name.removeprefix(OBSERVED): field
+            for name, field in self._schema.fields.items()
+            if name.startswith(OBSERVED)
+        }
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Task and, per collection, setting, seed, command, package versions and time.
+
+        Raises:
+            ValueError: naming the file, if it holds something else.
+        """
+        return read_provenance(self.path / PROVENANCE)
+
+    @property
+    def collected(self) -> list[int]:
+        """Episodes that are there of each collection of the provenance."""
+        firsts = [one.get("first_shard", "") for one in self.provenance.get("collections", [])]
+        held = [0] * len(firsts)
+        for shard in self._shards:
+            if number := bisect_right(firsts, shard.path.name):
+                held[number - 1] += shard.footer.num_rows
+        return held
+
+    def info(self) -> dict[str, Any]:
+        """What the pool holds, ready for JSON; rewards and returns in the reward's unit."""
+        columns = ["policy", "steps", "rewards"]
+        rows = [
+            (row["policy"], row["steps"], float(np.sum(row["rewards"], dtype=np.float64)))
+            for shard, group in self._groups
+            for row in shard.read(group, columns).to_pylist()
+        ]
+        levels = (0, 5, 25, 50, 75, 95, 100)
+        quantiles = np.percentile([reward for _, _, reward in rows], levels)
+        return {
+            "path": str(self.path),
+            "version": VERSION,
+            "task": self._schema.task,
+            "settings": [c["setting"] for c in self.provenance.get("collections", [])],
+            "episodes": len(self),
+            "collected": self.collected,
+            "steps": sum(steps for _, steps, _ in rows),
+            "policies": _per_policy(rows),
+            "return_percentiles": dict(zip(map(str, levels), quantiles.tolist(), strict=True)),
+            "fields": {name: str(field) for name, field in self._schema.fields.items()},
+            "labels": "labels" in self._schema.fields,
+            "shards": len(self._shards),
+            "bytes": sum(shard.path.stat().st_size for shard in self._shards),
+        }
+
+    def _episode(self, batch: pa.RecordBatch, row: int) -> Episode:
+        values = decode(batch, row, self._schema)
+        return Episode(
+            id=values["id"],
+            policy=values["policy"],
+            seed=values["seed"],
+            observations={name: values[OBSERVED + name] for name in self.fields},
+            actions=values["actions"],
+            rewards=values["rewards"],
+            labels=values.get("labels"),
+            meta=json.loads(values["meta"]),
+        )
+
+
+def _per_policy(rows: list[tuple[str, int, float]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {}
+    for policy, steps, reward in rows:
+        old = totals.get(policy, (0, 0, 0.0))
+        totals[policy] = (old[0] + 1, old[1] + steps, old[2] + reward)
+    return {
+        policy: {"episodes": episodes, "steps": steps, "reward_mean": reward / steps}
+        for policy, (episodes, steps, reward) in totals.items()
+    }

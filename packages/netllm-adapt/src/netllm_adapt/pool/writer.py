@@ -1,0 +1,164 @@
+"""Adds episodes to a pool."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from netllm_adapt.episodes import Episode, arrays_of, check_steps
+from netllm_adapt.files import new_file
+from netllm_adapt.pool.provenance import PROVENANCE, as_json, environment, read_provenance
+from netllm_adapt.pool.shard import (
+    MISSING,
+    SHARDS,
+    Field,
+    Schema,
+    encode,
+    open_shard,
+    shards_of,
+    write,
+)
+
+
+class PoolWriter:
+    """Adds episodes to a pool; a context manager.
+
+    Shards appear whole or not at all, so a pool stays readable whatever stops its writer; when an
+    exception ends the block, the episodes since the last shard are dropped. A pool that is there
+    already is continued, by one writer at a time.
+
+    Args:
+        path: Folder of the pool; made if it is missing.
+        task: Name of the task.
+        setting: The environment's setting: its name or anything else that JSON can hold.
+        provenance: Where the episodes come from (policies, seed, command, …), as JSON can hold it,
+            and how many are planned, `episodes`. The installed netllm packages' versions and the
+            time are added.
+        continues: The episodes are the next ones of the pool's last collection, which was cut off.
+        shard_episodes: Episodes per file.
+
+    Raises:
+        ValueError: If the folder holds something else than a pool, a pool of another task or one
+            whose provenance is damaged; if `setting` or `provenance` is not ready for JSON.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        task: str,
+        setting: Any,
+        provenance: Mapping[str, Any],
+        continues: bool = False,
+        shard_episodes: int = 256,
+    ) -> None:
+        if shard_episodes < 1:
+            raise ValueError(f"`shard_episodes` must be at least 1, got {shard_episodes}.")
+        self.path = Path(path)
+        self._task = task
+        self._shard_episodes = shard_episodes
+        self._collection = {"setting": setting, **provenance, **environment()}
+        as_json("`setting` and `provenance`", self._collection)
+        self._recorded = continues
+        self._rows: list[dict[str, Any]] = []
+        self.path.mkdir(parents=True, exist_ok=True)
+        _check_folder(self.path)
+        about = read_provenance(self.path / PROVENANCE)
+        if continues and not about.get("collections"):
+            raise ValueError(f"{self.path}: there must be a collection to continue, got none.")
+        shards = shards_of(self.path)
+        self._schema = open_shard(shards[0]).schema if shards else None
+        if self._schema is not None:
+            self._schema.check(
+                Schema(task, self._schema.fields), where="new episodes", pool=str(self.path)
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._rows:
+            self._flush()
+
+    def add(self, episode: Episode) -> None:
+        """Add one episode; every `shard_episodes` of them are written.
+
+        Raises:
+            ValueError: If its arrays differ in length, or its fields from those of the pool.
+            OSError: If a shard cannot be written; the complete ones stay.
+        """
+        row, fields = _row(episode)
+        schema = Schema(self._task, fields)
+        if self._schema is None:
+            self._schema = schema
+        self._schema.check(schema, where=f"episode {episode.id!r}", pool=str(self.path))
+        self._rows.append(row)
+        if len(self._rows) == self._shard_episodes:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._schema is not None  # set by the first `add`
+        shards = shards_of(self.path)
+        number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
+        path = self.path / f"shard-{number:05d}.parquet"
+        rows, self._rows = self._rows, []
+        write(encode(rows, self._schema), path)
+        if not self._recorded:
+            try:
+                self._record(path.name)
+            except BaseException:
+                path.unlink()  # it would be nobody's, and be collected once more
+                raise
+
+    def _record(self, first_shard: str) -> None:
+        path = self.path / PROVENANCE
+        about = read_provenance(path) or {"task": self._task, "collections": []}
+        about["collections"].append({"first_shard": first_shard, **self._collection})
+        with new_file(path, then=MISSING) as work:
+            work.write_text(json.dumps(about, indent=2), encoding="utf-8")
+        self._recorded = True
+
+
+def _check_folder(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if not (entry.match(SHARDS) or entry.name == PROVENANCE or entry.name[0] == "."):
+            raise ValueError(
+                f"{folder}: must be a pool, empty or new, got a folder that holds {entry.name!r}. "
+                "Choose another folder."
+            )
+
+
+def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
+    """The episode as one row, and its fields."""
+    where = f"episode {episode.id!r}"
+    _check_names(episode, where)
+    arrays = arrays_of(episode)
+    steps = check_steps(episode)
+    fields = {}
+    for name, array in arrays.items():
+        try:
+            fields[name] = Field.of(array)
+        except ValueError as error:
+            raise ValueError(f"{where}: {name!r} {error}") from error
+    plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
+    return plain | {"meta": as_json(f"{where}: `meta`", episode.meta)} | arrays, fields
+
+
+def _check_names(episode: Episode, where: str) -> None:
+    """Refuse what a shard's columns cannot hold, before episodes wait beside it."""
+    for name in ("id", "policy"):
+        if not isinstance(value := getattr(episode, name), str):
+            raise ValueError(f"{where}: `{name}` must be a string, got {value!r}.")
+    seed = episode.seed
+    if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**63):
+        raise ValueError(f"{where}: `seed` must be a whole number of 64 bits, got {seed!r}.")
