@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from netllm_adapt.files import new_file, new_folder, read_json
+from netllm_adapt.files import new_file, new_folder, read_json, recover
 
 
 def write_half(target: Path) -> None:
@@ -62,6 +65,47 @@ def test_a_writer_that_was_killed_between_two_renames_loses_nothing(tmp_path: Pa
     with pytest.raises(KeyError), new_folder(tmp_path / "best"):
         raise KeyError
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("stage", ["before", "between", "after"])
+def test_a_reader_finds_a_folder_whose_replacing_was_cut_off(tmp_path: Path, stage: str) -> None:
+    folder, old, work = (tmp_path / name for name in ("best", ".best.old", ".best.partial"))
+    for one, text in ((folder, "old"), (work, "new")):
+        one.mkdir()
+        (one / "weights").write_text(text)
+    if stage != "before":
+        folder.rename(old)
+    if stage == "after":
+        work.rename(folder)
+    recover(folder)
+    assert (folder / "weights").read_text() == ("new" if stage == "after" else "old")
+    recover(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
+
+
+UMASK = """
+import os, sys, torch
+from pathlib import Path
+from netllm_adapt.files import new_file, new_folder
+from safetensors.torch import save_file
+os.umask(int(sys.argv[1], 8))
+out = Path(sys.argv[2])
+weights = {"weight": torch.zeros(9)}
+with new_folder(out / "best") as work:
+    save_file(weights, work / "head.safetensors")
+    (work / "config.json").write_text("{}")
+with new_file(out / "weights.safetensors") as work:
+    save_file(weights, work)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes and umask are POSIX's")
+@pytest.mark.parametrize(("umask", "mode"), [("002", 0o664), ("077", 0o600)])
+def test_who_may_read_a_file_is_the_umasks_to_say(tmp_path: Path, umask: str, mode: int) -> None:
+    subprocess.run([sys.executable, "-c", UMASK, umask, str(tmp_path)], check=True)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.*")}
+    names = ("head.safetensors", "config.json", "weights.safetensors")
+    assert modes == dict.fromkeys(names, mode)
 
 
 def test_bad_json_is_named_with_its_line(tmp_path: Path) -> None:

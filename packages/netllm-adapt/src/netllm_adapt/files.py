@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ _ROOM = {
     errno.EDQUOT: "Free space within the quota",
     errno.EFBIG: "Free space or allow larger files (`ulimit -f`)",
 }
+_TRIES, _PAUSE_S = 10, 0.05
 
 
 @contextmanager
@@ -41,7 +44,10 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
             _clear(work, target, old)
             work.mkdir()
             yield work
+            usual = _mode(work) & 0o666
             for path in (*work.rglob("*"), work):
+                if path.is_file():
+                    _open_to_others(path, usual)
                 _to_disk(path)
             _replace_folder(work, target, old)
         except BaseException:
@@ -55,6 +61,24 @@ def _clear(work: Path, target: Path, old: Path) -> None:
         os.replace(old, target)
     for left in (work, old):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Bring back a folder that `new_folder` was replacing when its process was killed.
+
+    Between its two renames the folder is there under another name only. Whoever reads a folder
+    that may be replaced calls this first.
+
+    Raises:
+        OSError: if it must be brought back but cannot be.
+    """
+    old = folder.with_name(f".{folder.name}.old")
+    for _ in range(_TRIES):
+        if folder.exists() or not old.exists():
+            return
+        time.sleep(_PAUSE_S)  # a writer that lives is between the two for less than that
+    with suppress(FileNotFoundError):  # another reader was faster
+        os.replace(old, folder)
 
 
 def _replace_folder(work: Path, target: Path, old: Path) -> None:
@@ -84,12 +108,33 @@ def new_file(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
     work = target.with_name(f".{target.name}.partial")
     with writing(target, work, then=then):
         try:
+            usual = _usual_mode(work)
             yield work
+            _open_to_others(work, usual)
             _to_disk(work)
             os.replace(work, target)
             _to_disk(target.parent)
         finally:
             work.unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _usual_mode(work: Path) -> int:
+    """Who may read and write a new file here, by the umask and the folder's own rules."""
+    work.unlink(missing_ok=True)
+    work.touch()
+    found = _mode(work)
+    work.unlink()
+    return found
+
+
+def _open_to_others(path: Path, mode: int) -> None:
+    """Let those read a file who may read any other: safetensors lets its owner alone."""
+    if _mode(path) != mode:
+        path.chmod(mode)
 
 
 @contextmanager
