@@ -44,6 +44,7 @@ def adapt(
     resume: bool = False,
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
+    device: str = "auto",
     **changes: Any,
 ) -> Adapted:
     """Adapt a language model to a task, and return the checkpoint that is kept.
@@ -69,6 +70,7 @@ def adapt(
             may lie elsewhere.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override; the pool's own overrides if None.
+        device: where it learns and validates: `auto`, `cpu`, `cuda` or `mps`.
         changes: fields of the recipe to replace, such as `steps=100`.
 
     Raises:
@@ -77,8 +79,10 @@ def adapt(
             otherwise.
         NotADirectoryError: if `out` is a file.
     """
+    from netllm_adapt.device import resolve_device
     from netllm_adapt.run import check_out
 
+    resolve_device(device)  # what is not here is told before hours of work
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
     check_out(Path(out), resume=resume)
@@ -122,6 +126,7 @@ def adapt(
         finish=_finish(targets, validate, metric),
         resume=resume,
         inputs=inputs,
+        device=device,
     )
 
 

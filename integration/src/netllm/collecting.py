@@ -36,6 +36,7 @@ def rl_collect(
     jobs: int = 1,
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Pool:
     """Collect a pool of episodes, and open it.
 
@@ -67,6 +68,7 @@ def rl_collect(
             per core. The pool does not depend on it.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override.
+        device: where the models of checkpoints decide: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
@@ -76,7 +78,7 @@ def rl_collect(
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
-        *(Contender(task, checkpoint=name) for name in as_names(checkpoint)),
+        *(Contender(task, checkpoint=name, device=device) for name in as_names(checkpoint)),
     ]
     _check(drivers, Path(out), episodes, epsilon, best_of, append)
     check_jobs(jobs)

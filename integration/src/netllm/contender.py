@@ -28,6 +28,8 @@ class Contender:
     """The policy's name, `NAME:FILE.npz` or `module:callable`."""
     checkpoint: str | None = None
     """A run's folder, a checkpoint's folder, or `pretrained`."""
+    device: str = "cpu"
+    """Where a checkpoint's model decides: auto, cpu, cuda or mps."""
     optional: bool = False
     """Whether it is left out, with a note, where it cannot be built; else that is an error."""
     home: Path = field(default_factory=Path.cwd)
@@ -44,12 +46,15 @@ class Contender:
             return policy(self.task, self.policy, setting, home=self.home)
         folder = self._folder()
         stamp = (folder / "config.json").stat().st_mtime_ns
-        return task(self.task).policy(_model(folder, stamp), setting)
+        return task(self.task).policy(_model(folder, stamp, self.device), setting)
 
     def sequential(self, setting: Any) -> bool:
         """Whether it asks to run alone; wrong names fail here, and no model is loaded."""
         if self.checkpoint is not None:
+            from netllm_adapt.device import resolve_device
+
             self._folder()
+            resolve_device(self.device)
             return False
         return bool(getattr(self.build(setting), "sequential", False))
 
@@ -73,11 +78,11 @@ class Contender:
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, stamp: int) -> Adapted:
+def _model(folder: Path, stamp: int, device: str) -> Adapted:
     """A checkpoint's model; `stamp` tells a rewritten checkpoint from the one kept."""
     from netllm_adapt import Adapted
 
-    return Adapted.from_pretrained(folder)
+    return Adapted.from_pretrained(folder, device=device)
 
 
 def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:

@@ -211,11 +211,12 @@ class Task(Protocol):
         finish: Callable[[Any], None] | None,
         resume: bool,
         inputs: Mapping[str, Any],
+        device: str,
     ) -> Adapted:
         """Train the model, and return the checkpoint kept: whose `metric` in `validate` is best.
 
         That is the last one unless the task `chooses`. `finish` changes that checkpoint before it
         is kept for good; `inputs` are what a resumed run must agree with beside recipe and
-        experience.
+        experience; `device` is where it learns, and where the checkpoint returned lies.
         """
         ...

@@ -67,6 +67,7 @@ def test(
     jobs: int = 1,
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> Report:
     """Let policies and checkpoints decide in the same episodes, and compare them in pairs.
 
@@ -90,13 +91,16 @@ def test(
         jobs: pieces of work that run at once, each in a process of its own; -1 for one per core.
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the settings to override.
+        device: where the models of checkpoints decide: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
             if a policy of `policy`, or every one of `rivals`, cannot be built.
     """
     found = registry.task(task)
-    contenders = _contenders(found, as_names(policy), as_names(checkpoint), as_names(rivals))
+    contenders = _contenders(
+        found, as_names(policy), as_names(checkpoint), as_names(rivals), device
+    )
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     check_jobs(jobs)
@@ -153,7 +157,7 @@ def _asked(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _contenders(
-    task: Task, policies: list[str], checkpoints: list[str], rivals: list[str]
+    task: Task, policies: list[str], checkpoints: list[str], rivals: list[str], device: str
 ) -> list[Contender]:
     if not (policies or checkpoints or rivals):
         rivals = list(task.rivals)
@@ -161,7 +165,7 @@ def _contenders(
     return [
         *(Contender(task.name, policy=name) for name in policies),
         *(Contender(task.name, policy=name, optional=True) for name in others),
-        *(Contender(task.name, checkpoint=name) for name in checkpoints),
+        *(Contender(task.name, checkpoint=name, device=device) for name in checkpoints),
     ]
 
 

@@ -73,11 +73,9 @@ class TextPredictor(Predictor):
         ).eval()
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, *, dtype: str | None = None, trainable: bool = False
-    ) -> Self:
-        """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`."""
-        return cls.of(Predictor.from_pretrained(folder, dtype=dtype, trainable=trainable))
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Self:
+        """Read a checkpoint folder; see `Predictor.from_pretrained`."""
+        return cls.of(Predictor.from_pretrained(folder, **options))
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -97,7 +97,7 @@ def blocks_of(
     mask = mask[:, 0]
     if len(mask) > 1:
         mask = mask.repeat_interleave(heads, 0)
-    bias = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
     anyone = mask.any(0)
     (queries, tokens), found = anyone.shape, []
     for start in range(0, queries, _QUERIES):

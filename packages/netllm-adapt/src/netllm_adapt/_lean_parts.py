@@ -57,7 +57,7 @@ class Norm:
 
     def __init__(self, weight: Float[Tensor, "width"], eps: float) -> None:
         self._weight = torch.stack([weight.detach(), torch.zeros_like(weight)])
-        self._signs = torch.tensor([[1.0], [-1.0]], dtype=weight.dtype)
+        self._signs = torch.tensor([[1.0], [-1.0]], dtype=weight.dtype, device=weight.device)
         self._eps = eps
 
     def __call__(self, x: Float[Tensor, "row width"]) -> Float[Tensor, "row width"]:

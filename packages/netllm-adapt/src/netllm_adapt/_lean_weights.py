@@ -51,8 +51,8 @@ class Weights:
 
     def tables(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines (position, head_dim); the sines carry the sign of the rotated half."""
-        like = torch.zeros(1, dtype=self.dtype)
-        cos, sin = self.rotation(like, torch.arange(positions)[None])
+        like = torch.zeros(1, dtype=self.dtype, device="cpu")
+        cos, sin = self.rotation(like, torch.arange(positions, device="cpu")[None])
         half = self.head_dim // 2
         return cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=1)
 

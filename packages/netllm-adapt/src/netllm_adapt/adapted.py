@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from netllm_adapt.attention import as_told, check_attention
 from netllm_adapt.backbone import load_backbone
+from netllm_adapt.device import resolve_device
 from netllm_adapt.lean_training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
 
@@ -192,16 +193,22 @@ class Adapted(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, dtype: str | None = None, trainable: bool = False
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str | None = None,
+        trainable: bool = False,
+        device: str | torch.device = "cpu",
     ) -> Self:
         """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`.
 
         Raises:
-            ValueError: if it holds another kind of model, or no whole one.
+            ValueError: if it holds another kind of model, or no whole one, or `device` is not here.
         """
         from netllm_adapt.checkpoint import load
 
-        model = load(Path(folder), dtype=dtype, trainable=trainable)
+        where = resolve_device(device)
+        model = load(Path(folder), dtype=dtype, trainable=trainable).to(where)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold {cls.__name__}, got {type(model).__name__}.")
         return model

@@ -49,7 +49,7 @@ class LeanPass:
         self._weights = w = weights_of(backbone)
         self._tables = w.tables(0)
         shape = (batch, w.heads, 2, 0, w.head_dim)
-        self._kept = [torch.zeros(shape, dtype=w.dtype) for _ in w.layers]
+        self._kept = [torch.zeros(shape, dtype=w.dtype, device="cpu") for _ in w.layers]
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Forget what all other rows have seen."""

@@ -153,7 +153,9 @@ def _mlp(part: Any, x: Tensor) -> Tensor:
 def _turns(plain: Any, tokens: Tensor) -> tuple[Turn, Turn]:
     """The rotations of queries, with attention's scale, and of keys."""
     with torch.no_grad():
-        cos, sin = plain.rotary_emb(tokens, torch.arange(tokens.shape[1])[None])
+        cos, sin = plain.rotary_emb(
+            tokens, torch.arange(tokens.shape[1], device=tokens.device)[None]
+        )
     half = cos.shape[-1] // 2
     turn = Turn.of(cos[0, :, :half], sin[0, :, :half])
     return turn.times(plain.layers[0].self_attn.scaling), turn

@@ -41,7 +41,7 @@ class Policy:
         """Begin new episodes; their number is that of the next observation."""
         self._generator = torch.Generator(device=self._model.device).manual_seed(seed)
         self._stream: DecisionStream | None = None
-        self._return = torch.zeros(0)
+        self._return = torch.zeros(0, device=self._model.device)
         self._action: Int[Tensor, "batch ..."] | None = None
         self._episodes: list[int] = []
 
@@ -81,7 +81,7 @@ class Policy:
             raise ValueError(
                 f"`actions` must have the last answer's shape, {asked}, got {actions.shape}."
             )
-        self._action = torch.as_tensor(actions).to(self._action)
+        self._action = torch.from_numpy(np.asarray(actions)).to(self._action)
 
     def _follow(self, fields: Mapping[str, Any]) -> None:
         """Drop the episodes that have ended."""
@@ -95,8 +95,8 @@ class Policy:
                 f"`episode` must number episodes that go on, of {before}, got {episodes}. Begin "
                 "new ones with `reset`."
             )
-        rows = torch.tensor([before.index(episode) for episode in episodes])
-        rows = rows.to(self._model.device)
+        kept = [before.index(episode) for episode in episodes]
+        rows = torch.tensor(kept, device=self._model.device)
         self._stream.keep(rows)
         self._episodes = episodes
         self._return, self._action = self._return[rows], self._action[rows]

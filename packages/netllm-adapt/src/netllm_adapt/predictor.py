@@ -194,6 +194,6 @@ class Forecast:
         batch, count, _ = tokens.shape
         if (batch, count) not in self._passes:
             self._passes = {(batch, count): LeanPass(self._model.backbone, batch=batch)}
-        mask = torch.ones(1, 1, count, count, dtype=torch.bool).tril()
-        position = torch.arange(count)[None]
+        mask = torch.ones(1, 1, count, count, dtype=torch.bool, device=tokens.device).tril()
+        position = torch.arange(count, device=tokens.device)[None]
         return self._passes[batch, count](tokens, mask, position, slice(0, count))[:, -1]

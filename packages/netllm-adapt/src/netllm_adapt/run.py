@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -151,7 +152,7 @@ class RunFolder:
                 (self.path / "log.jsonl").unlink(missing_ok=True)
             return None
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
             step = int(state["step"])
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
             raise ValueError(
@@ -230,3 +231,16 @@ class Average:
             yield
         finally:
             model.load_state_dict(own, strict=False)
+
+
+def model_facts(model: nn.Module) -> dict[str, Any]:
+    """What tells a model from others of its backbone, beside its weights."""
+    shapes = {name: list(parameter.shape) for name, parameter in trained(model).items()}
+    facts = {name: getattr(model, name) for name in ("window", "segment") if hasattr(model, name)}
+    facts["trained"] = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
+    backbone: Any = model.backbone
+    for name, config in getattr(backbone, "peft_config", {}).items():
+        for field in ("r", "lora_alpha", "use_rslora"):
+            if hasattr(config, field):  # other kinds of adapters have other fields
+                facts[f"{name}.{field}"] = getattr(config, field)
+    return facts

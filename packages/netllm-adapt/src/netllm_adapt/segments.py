@@ -85,7 +85,7 @@ def collate(episodes: Sequence[Episode], segments: Sequence[Segment]) -> Batch:
     """
     cuts = [(episodes[s.episode], s.context, s.stop) for s in segments]
     steps = max(s.stop - s.context for s in segments)
-    learn = torch.zeros(len(segments), steps, dtype=torch.bool)
+    learn = torch.zeros(len(segments), steps, dtype=torch.bool, device="cpu")
     for row, s in zip(learn, segments, strict=True):
         row[s.start - s.context : s.stop - s.context] = True
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -22,12 +20,13 @@ from transformers import get_cosine_schedule_with_warmup
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.adapted import Adapted
 from netllm_adapt.checkpoint import describe
+from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode, digest
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.predictor import Examples, Predictor
 from netllm_adapt.recipe import Recipe
-from netllm_adapt.run import Average, RunFolder, trained
+from netllm_adapt.run import Average, RunFolder, model_facts, trained
 from netllm_adapt.segments import SegmentRows
 
 M = TypeVar("M", bound=Adapted)
@@ -86,8 +85,10 @@ class _Trainer:
         recipe: Recipe,
         folder: RunFolder,
         accelerator: Accelerator,
+        device: torch.device,
     ) -> None:
         self.accelerator = accelerator
+        self.device = device
         self.recipe = recipe
         self.folder = folder
         self.rows = rows
@@ -96,7 +97,7 @@ class _Trainer:
                 f"Recipe: `batch` must be a multiple of the {accelerator.num_processes} "
                 f"processes, got {recipe.batch}."
             )
-        optimizer = _optimizer(model, recipe)
+        optimizer = _optimizer(model.to(device), recipe)
         self.schedule: Any = get_cosine_schedule_with_warmup(
             optimizer, min(recipe.warmup, recipe.steps), recipe.steps
         )
@@ -118,13 +119,13 @@ class _Trainer:
         """
         torch.manual_seed(hash((self.recipe.seed, self.step)) % 2**63)
         self.wrapped.train()
-        total = torch.zeros((), device=self.accelerator.device)
+        total = torch.zeros((), device=self.device)
         drawn = order(
             self.step, batch=self.recipe.batch, rows=len(self.rows), seed=self.recipe.seed
         )
         learned = sum(map(self.rows.weight, drawn))
         for some in self._micro_batches(drawn):
-            batch = self.rows.batch(some).to(self.accelerator.device)
+            batch = self.rows.batch(some).to(self.device)
             with int8_products() if self.recipe.products == "int8" else nullcontext():
                 loss: Tensor = self.wrapped(batch).sum() / learned
                 self.accelerator.backward(loss * self.accelerator.num_processes)
@@ -152,7 +153,7 @@ class _Trainer:
             RuntimeError: if one of the first rows' losses is not finite.
         """
         first = list(range(min(self.recipe.micro_batch, len(self.rows))))
-        some = self.rows.batch(first).to(self.accelerator.device)
+        some = self.rows.batch(first).to(self.device)
         with torch.no_grad():
             loss = float(model(some).sum())
         if not isfinite(loss):
@@ -183,7 +184,7 @@ class _Trainer:
         self.model.load_state_dict(state["trained"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.average.values = state["average"]
+        self.average.values = {n: v.to(self.device) for n, v in state["average"].items()}
         self.folder.best = state["best"]
 
 
@@ -235,6 +236,7 @@ def fit(
     finish: Callable[[AdaptedModel], None] | None = None,
     resume: bool = False,
     inputs: Mapping[str, Any] | None = None,
+    device: str | torch.device = "auto",
 ) -> AdaptedModel:
     """Adapt `model` to a pool, and return the checkpoint that validated best.
 
@@ -255,20 +257,25 @@ def fit(
             threads, its weights come out bit for bit as in an unbroken run.
         inputs: what else the run depends on, such as where it validates, as JSON can hold it; kept
             in `settings.json`, with the pool's own digest.
+        device: where it learns, and where the model that is returned lies; see `resolve_device`.
+            Of a run that `torchrun` or `accelerate launch` started, these say.
 
     Raises:
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
         RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
         NotADirectoryError: if `out` is a file.
         ValueError: for an empty pool, a folder that holds another run or something else, parts
-            that no entry point names, a `metric` that `validate` does not give, or a recipe, a
-            model, a pool or `inputs` that differ from those of the run that is resumed.
+            that no entry point names, a `metric` that `validate` does not give, a recipe, a
+            model, a pool or `inputs` that differ from those of the run that is resumed, or a
+            `device` that is not here.
     """
     known = list(episodes)
     rows = SegmentRows(known, size=model.sizes, segment=model.segment, window=model.window)
     sign = 1 if maximise else -1
     about = {"pool": f"{len(known)} episodes {digest(known)[:16]}", **(inputs or {})}
-    return _fit(model, rows, recipe, Path(out), validate, metric, sign, finish, resume, about)
+    return _fit(
+        model, rows, recipe, Path(out), validate, metric, sign, finish, resume, about, device
+    )
 
 
 def fit_supervised(
@@ -282,6 +289,7 @@ def fit_supervised(
     maximise: bool = False,
     resume: bool = False,
     inputs: Mapping[str, Any] | None = None,
+    device: str | torch.device = "auto",
 ) -> Predictor:
     """Adapt `model` to examples, and return the checkpoint that validated best.
 
@@ -289,7 +297,9 @@ def fit_supervised(
     """
     sign = 1 if maximise else -1
     about = {"examples": len(examples), **(inputs or {})}
-    return _fit(model, examples, recipe, Path(out), validate, metric, sign, None, resume, about)
+    return _fit(
+        model, examples, recipe, Path(out), validate, metric, sign, None, resume, about, device
+    )
 
 
 def _fit(
@@ -303,17 +313,19 @@ def _fit(
     finish: Callable[[M], None] | None,
     resume: bool,
     inputs: Mapping[str, Any],
+    device: str | torch.device,
 ) -> M:
     describe(model)  # what cannot be saved is told before it has learned
     if metric and validate is None:
         raise ValueError(f"`metric` {metric!r} needs `validate`, which gives it.")
-    accelerator = Accelerator()
+    accelerator = Accelerator(device_placement=False)
+    where = learning_device(device, accelerator)
     if recipe.products == "int8":
-        _check_products(model, accelerator.device)
+        _check_products(model, where)
     settings = {
         "recipe": asdict(recipe),
         "spec": asdict(model.spec),
-        "model": _facts(model),
+        "model": model_facts(model),
         "inputs": inputs,
     }
     folder = RunFolder(
@@ -324,9 +336,9 @@ def _fit(
         writes=accelerator.is_main_process,
     )
     accelerator.wait_for_everyone()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         try:
-            trainer = _Trainer(model, rows, recipe, folder, accelerator)
+            trainer = _Trainer(model, rows, recipe, folder, accelerator, where)
             if (state := folder.load_state()) is not None:
                 trainer.restore(state)
             with kept_memory():
@@ -334,25 +346,12 @@ def _fit(
         except BaseException:
             folder.withdraw()
             raise
-    best = type(model).from_pretrained(out / "best")
+    best = type(model).from_pretrained(out / "best", device=where)
     if finish is not None and accelerator.is_main_process:
         finish(best)
         best.save_pretrained(out / "best")
     accelerator.wait_for_everyone()
     return best
-
-
-def _facts(model: Adapted) -> dict[str, Any]:
-    """What tells a model from others of its backbone, beside its weights."""
-    shapes = {name: list(parameter.shape) for name, parameter in trained(model).items()}
-    facts = {name: getattr(model, name) for name in ("window", "segment") if hasattr(model, name)}
-    facts["trained"] = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
-    backbone: Any = model.backbone
-    for name, config in getattr(backbone, "peft_config", {}).items():
-        for field in ("r", "lora_alpha", "use_rslora"):
-            if hasattr(config, field):  # other kinds of adapters have other fields
-                facts[f"{name}.{field}"] = getattr(config, field)
-    return facts
 
 
 def _check_products(model: Adapted, device: torch.device) -> None:

@@ -183,7 +183,9 @@ class Pointer(nn.Module):
         logs = log_softmax(logits, group, len(choices.active))
         # The i-th active step's none comes i places after the last stage.
         none = torch.zeros_like(choices.counts)
-        none[choices.active] = len(choices.rows) + torch.arange(len(choices.active)).to(none)
+        none[choices.active] = len(choices.rows) + torch.arange(
+            len(choices.active), device=none.device
+        )
         row = choices.begin[lesson.step] + lesson.choice
         waits = lesson.choice < 0
         chosen = logs.index_select(0, torch.where(waits, none[lesson.step], row))
