@@ -114,7 +114,7 @@ def weights_of(task: str, name: str) -> str:
 
 
 def _check_task(task: str, config: Path) -> None:
-    from netllm_adapt.files import read_json
+    from netllm_adapt.reading import read_json
 
     found = read_json(config).get("task", {}).get("task", task)
     if found != task:

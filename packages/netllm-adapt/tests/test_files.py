@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from netllm_adapt.files import new_file, new_folder, read_json, recover
+from netllm_adapt.files import new_file, new_folder, recover
 
 
 def write_half(target: Path) -> None:
@@ -106,17 +106,3 @@ def test_who_may_read_a_file_is_the_umasks_to_say(tmp_path: Path, umask: str, mo
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.*")}
     names = ("head.safetensors", "config.json", "weights.safetensors")
     assert modes == dict.fromkeys(names, mode)
-
-
-def test_bad_json_is_named_with_its_line(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text('{\n  "step": \n')
-    with pytest.raises(ValueError, match=r"config\.json:3: not valid JSON"):
-        read_json(path)
-
-
-def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json:1: must hold a JSON object, got list"):
-        read_json(path)

@@ -425,7 +425,7 @@ def test_a_provenance_that_is_not_ready_for_json_is_refused_before_collecting(
 @pytest.mark.parametrize(
     ("held", "says"),
     [
-        ("[]", ":1: must hold a JSON object, got list"),
+        ("[]", ":1: must hold a JSON object, but: Expected `object`, got `array`"),
         ('{"collections": 5}', ": `collections` must be a list of .*, got 5"),
         ('{"collections": [5]}', ": `collections` must be a list of .*, got .5."),
         ('{"collections": [{}]}', ": `collections` must be .* `setting` each"),

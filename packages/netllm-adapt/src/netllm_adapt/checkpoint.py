@@ -16,10 +16,11 @@ from torch import nn
 from netllm_adapt.adapted import Adapted, BackboneSpec, embedding_width
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.card import model_card
-from netllm_adapt.files import new_folder, read_json
+from netllm_adapt.files import new_folder
 from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.predictor import Predictor
+from netllm_adapt.reading import read_json
 
 VERSION = 1
 _THEN = "save again; a run of `netllm adapt` goes on with --resume"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -178,22 +176,3 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: naming file and line, if it holds something else.
-    """
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not valid JSON ({error.msg}).") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}:1: must hold JSON, which is text, got bytes ({error})."
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}:1: must hold a JSON object, got {type(found).__name__}.")
-    return found

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netllm_adapt.files import new_file, read_json, writing
+from netllm_adapt.files import new_file, writing
+from netllm_adapt.reading import read_json
 
 _THEN = "run the command again with --resume"
 _SETTINGS = "settings.json"

@@ -9,7 +9,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from netllm_adapt.files import read_json
+from netllm_adapt.reading import read_json
 
 # Readers of Parquet folders (pandas, pyarrow) pass over names that begin with an underscore.
 PROVENANCE = "_provenance.json"

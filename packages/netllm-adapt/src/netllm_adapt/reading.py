@@ -1,0 +1,89 @@
+"""JSON that a stranger wrote or a disk damaged: bounded, checked by a schema, never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+MOST_BYTES = 16_777_216
+"""Of one JSON file; what this package writes is a few kB."""
+
+T = TypeVar("T")
+
+
+@overload
+def read_json(path: Path, *, most_bytes: int = ...) -> dict[str, Any]: ...
+@overload
+def read_json(path: Path, kind: type[T], *, most_bytes: int = ...) -> T: ...
+def read_json(path: Path, kind: Any = dict[str, Any], *, most_bytes: int = MOST_BYTES) -> Any:
+    """What a JSON file holds, as `kind`.
+
+    Args:
+        path: the file.
+        kind: what it must hold: a `msgspec.Struct`, or any type that msgspec knows; an object.
+        most_bytes: its largest size.
+
+    Raises:
+        ValueError: naming the file, and the line or field, if it is no regular file, too large, or
+            holds something else: bytes that are no text, NaN, numbers or nesting out of all bounds.
+        FileNotFoundError: if it is not there.
+    """
+    return decode_json(read_bounded(path, most_bytes), kind, name=str(path))
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        ValueError: naming the file, if it is larger, or a folder, a pipe or a device.
+        FileNotFoundError: if it is not there.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(
+            f"{path}: must have at most {most_bytes:,} bytes, got {path.stat().st_size:,}. Is it "
+            "another file than its name says?"
+        )
+    return content
+
+
+def decode_json(content: bytes | str, kind: Any, *, name: str, line: int = 1) -> Any:
+    """What some JSON holds, as `kind`.
+
+    Args:
+        content: the JSON.
+        kind: what it must hold, a type that msgspec knows.
+        name: of the file, for errors.
+        line: where the content begins in the file.
+
+    Raises:
+        ValueError: naming the file, and line or field, if it holds something else.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{name}:{line}: must hold {_told(kind)}, but: {error}. Take the file as it was saved."
+        ) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(
+            f"{name}:{line + _lines(content, error)}: not valid JSON ({error}). Take the file as "
+            "it was saved."
+        ) from error
+
+
+def _told(kind: Any) -> str:
+    described = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__doc__
+    return described.splitlines()[0].rstrip(".") if described else "a JSON object"
+
+
+def _lines(content: bytes | str, error: Exception) -> int:
+    """How many lines lie before the byte that msgspec complains of."""
+    _, found, told = str(error).rpartition("(byte ")
+    raw = content.encode() if isinstance(content, str) else content
+    return raw.count(b"\n", 0, int(told.rstrip(")"))) if found else 0
