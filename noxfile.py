@@ -212,6 +212,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """Give each loader 1,000 damaged inputs: none may crash, hang, or load as something else."""
+    session.install(*EDITABLE, *test_groups())
+    session.run("python", "tools/mutations.py", *session.posargs)
+
+
+@nox.session
 def backbone(session: nox.Session) -> None:
     """Pull the real language model that some tests need (about 90 MB, once)."""
     session.install(*EDITABLE)

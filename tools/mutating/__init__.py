@@ -1,0 +1,1 @@
+"""What `tools/mutations.py` mutates, how, and what must come of it."""
