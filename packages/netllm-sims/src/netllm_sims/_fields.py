@@ -40,6 +40,15 @@ def natural(field: str, value: object) -> int:
     return result
 
 
+def yes_or_no(field: str, value: object) -> bool:
+    """The choice, also from text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise ValueError(f"`{field}` must be true or false, got {value!r}.")
+
+
 def word(field: str, value: object) -> str:
     """The text, also of a path; a number is the name that it spells, as in `traces=2024`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Path):

@@ -43,10 +43,12 @@ def alter(
     steps = rng.normal(-(sigma**2) / 2, sigma, len(bandwidth) // run + 1)
     bandwidth = bandwidth * np.exp(np.repeat(steps, run)[: len(bandwidth)])
     start_s = session.start_s * factor
+    origins = session.contents
     if rng.random() < splice_share:
         cut = int(np.searchsorted(time_s, start_s + rng.uniform(20, 150)))
         if 1 < cut < len(time_s):
-            other = others[int(rng.integers(len(others)))].trace
+            follows = others[int(rng.integers(len(others)))]
+            other, origins = follows.trace, origins | follows.contents
             first = int(rng.integers(len(other.time_s) // 2 + 1))
             later_s = other.time_s[first + 1 :] - other.time_s[first] + time_s[cut - 1]
             time_s = np.concatenate([time_s[:cut], later_s])
@@ -54,7 +56,8 @@ def alter(
     if first_fault(time_s, bandwidth) is not None:
         return session
     trace = Trace(id=session.trace.id, time_s=time_s, bandwidth_mbps=bandwidth)
-    return replace(session, trace=trace, start_s=min(start_s, 0.999 * trace.period_s))
+    start_s = min(start_s, 0.999 * trace.period_s)
+    return replace(session, trace=trace, start_s=start_s, origins=origins)
 
 
 def alter_some(

@@ -7,6 +7,9 @@ from netllm_sims.abr.video import CHUNKS, LADDER_KBPS, Video
 
 Range = tuple[float, float]
 
+GENERATED = "synthetic"
+"""Name of a generated video."""
+
 GENET_RANGES: dict[str, tuple[Range, Range, Range]] = {
     "easy": ((0, 3.5), (1, 5), (1, 4)),
     "middle": ((0, 5), (1, 20), (0, 20)),
@@ -106,7 +109,7 @@ def vbr_video(
     rates_kbps: tuple[float, ...] = LADDER_KBPS,
     chunk_s: float = 4.0,
     chunks: int = CHUNKS,
-    id: str = "synthetic",
+    id: str = GENERATED,
 ) -> Video:
     """Video with variable bitrate: chunk sizes vary by about 10 %, mostly together at all levels.
 

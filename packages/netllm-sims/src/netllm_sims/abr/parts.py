@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from netllm_sims import own as folders
 from netllm_sims.abr.generate import genet_trace, markov_trace
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.traces import Trace, load_traces
 
-PARTS = ("train", "valid", "test")
+PARTS = folders.PARTS
 _SYNTHETIC = {"train": 300, "valid": 60, "test": 100}
 
 
@@ -101,6 +102,14 @@ def paper_split(data: Path, part: str) -> list[Session]:
     return default(data, "test") if part == "test" else published(data, f"fcc-{part}")
 
 
+def published_files(name: str) -> list[str]:
+    """The published folders of traces, and lists of start pointers, that a setting is made of."""
+    lists = {"fcc-train": "generated", "fcc-valid": "generated", "fcc-test": "mahimahi"}
+    if name != "paper-split":
+        del lists["fcc-valid"]
+    return [one for part, kind in lists.items() for one in (part, f"{part}_{kind}_ptrs.json")]
+
+
 def unseen_bandwidth() -> list[Session]:
     """100 seeded traces of GENET's published `easy` range, each at a seeded start.
 
@@ -138,19 +147,47 @@ def _start(trace: Trace, rng: np.random.Generator) -> Session:
     return Session(trace.id, trace, float(trace.time_s[pointer - 1]))
 
 
-def own(folder: Path, part: str) -> list[Session]:
+def own(folder: Path, part: str, *, split: bool = True) -> list[Session]:
     """Sessions of a person's own folder, each from the trace's start.
 
-    A folder with subfolders `train`, `valid`, `test` gives each part its own; a flat one serves
-    whatever part is asked for, so name different folders for training and testing.
+    A folder with subfolders `train`, `valid`, `test` gives each part its own. A flat one is divided
+    by content: in the order of the traces' digests the first fifth tests, the next validates, the
+    others train, whatever the files are called, and traces of equal content are in one part.
+
+    Args:
+        folder: The folder.
+        part: `train`, `valid` or `test`.
+        split: Whether a flat folder is divided; else every part has all of it.
+
+    Raises:
+        NoneOfPart: There is no such part, or too few traces for it.
+        ValueError: A file is no trace, or files lie beside folders of parts.
     """
-    inner = folder / part
-    if not inner.is_dir() and any((folder / other).is_dir() for other in PARTS):
-        raise FileNotFoundError(
-            f"{inner}: there is no such part, but {folder} has other parts. "
-            "Create it, or use a flat folder."
-        )
-    return [Session(trace.id, trace) for trace in load_traces(inner if inner.is_dir() else folder)]
+    inner = folders.subfolder(folder, part)
+    traces = _read(inner or folder)
+    if inner is None and split:
+        mine = folders.by_content(trace.digest for trace in traces)
+        if not mine[part]:
+            raise folders.too_few(folder, "traces", len(mine["test"]), part)
+        traces = tuple(trace for trace in traces if trace.digest in mine[part])
+    return [Session(trace.id, trace) for trace in traces]
+
+
+def own_parts(folder: Path) -> dict[str, frozenset[str]] | None:
+    """Digests of the traces of each part of a flat folder; None if it has folders of parts."""
+    if folders.parts_of(folder):
+        return None
+    return folders.by_content(trace.digest for trace in _read(folder))
+
+
+def _read(folder: Path) -> tuple[Trace, ...]:
+    return _read_once(folder, folders.stamp(folder) if folder.is_dir() else ())
+
+
+@lru_cache(maxsize=8)
+def _read_once(folder: Path, stamp: folders.Stamp) -> tuple[Trace, ...]:
+    """Read once as long as the stamp, files with times and sizes, stays the same."""
+    return tuple(load_traces(folder))
 
 
 def draw(fixed: Sequence[Session], rng: np.random.Generator, *, id: str) -> Session:

@@ -26,6 +26,8 @@ class Session:
     """Factor on the bandwidth."""
     tags: tuple[str, ...] = ()
     """Marks, e.g. `clean`: the trace's content occurs in no training file."""
+    origins: frozenset[str] = frozenset()
+    """Digests of the traces that an altered one was made from."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_s < self.trace.period_s:
@@ -39,3 +41,8 @@ class Session:
                 f"`scale` of session `{self.id}` must be finite and at least {_LEAST_SCALE}, "
                 f"got {self.scale}."
             )
+
+    @property
+    def contents(self) -> frozenset[str]:
+        """Digests of the traces that it shows: who learned from them knows the session."""
+        return self.origins or frozenset({self.trace.digest})

@@ -7,13 +7,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from netllm_sims._fields import data_root, existing, items, named_path, number, unknown, whole
+from netllm_sims import own
+from netllm_sims._fields import (
+    data_root,
+    existing,
+    items,
+    named_path,
+    number,
+    unknown,
+    whole,
+    yes_or_no,
+)
 from netllm_sims.abr import parts
 from netllm_sims.abr.alter import alter_some
-from netllm_sims.abr.generate import vbr_video
+from netllm_sims.abr.generate import GENERATED, vbr_video
 from netllm_sims.abr.qoe import QoE
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.video import Video, load_video
+from netllm_sims.sources import Origin, Source, generated, of_files
 
 _DESCRIPTIONS = {
     "default": "fcc-test on video1; trains on fcc-train without any trace of fcc-test",
@@ -57,6 +68,9 @@ class Setting:
     """The video played."""
     traces: Path | None = None
     """Own folder of traces: flat, or with subfolders `train`, `valid`, `test`."""
+    split: bool = True
+    """Whether a flat folder of own traces is divided into training, validation and test by content;
+    else every part has all of them."""
     rebuffering: float = 4.3
     """QoE penalty per second without playback, in Mbps."""
     smoothness: float = 1.0
@@ -148,6 +162,40 @@ class Setting:
         ]
         return alter_some(drawn, drawn, rng, share=self.alter) if part == "train" else drawn
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The traces and the video that it is made of, with their digests."""
+        return (self._trace_source(), self._video_source())
+
+    @property
+    def divided(self) -> str | None:
+        """How own traces were divided, in a sentence; None where they were not."""
+        if self.traces is None or not self.split:
+            return None
+        mine = parts.own_parts(self.traces)
+        return None if mine is None else own.sentence(self.traces.name, "traces", mine)
+
+    def _trace_source(self) -> Source:
+        if self.traces is not None:
+            only = own.parts_of(self.traces) or own.files_of(self.traces)
+            return of_files("traces", self.traces, origin="own", only=only)
+        if self.data is None or self.name in ("unseen-bandwidth", "unseen-both"):
+            return generated("traces")
+        only = parts.published_files(self.name)
+        folder = self.data / "abr" / "traces"
+        return of_files("traces", folder, origin="published", name="fcc", only=only)
+
+    def _video_source(self) -> Source:
+        video = self.video
+        if video.folder is not None:
+            published = self.data is not None and self.data in video.folder.parents
+            origin: Origin = "published" if published else "own"
+            only = [name for name in own.files_of(video.folder) if name.startswith("video_size_")]
+            return of_files("video", video.folder, origin=origin, only=only)
+        if video.name == GENERATED:
+            return generated("video")
+        return Source(kind="video", name=video.name, origin="own", sha256=video.digest)
+
     def clean_ids(self) -> list[str]:
         """Ids of the test sessions whose trace content occurs in no published training file."""
         return [session.id for session in self.sessions("test") if "clean" in session.tags]
@@ -156,7 +204,7 @@ class Setting:
         if part not in parts.PARTS:
             raise ValueError(f"`part` must be one of {', '.join(parts.PARTS)}, got {part!r}.")
         if self.traces is not None:
-            return parts.own(self.traces, part)
+            return parts.own(self.traces, part, split=self.split)
         if self.name.startswith("unseen-") and part != "test":
             raise ValueError(
                 f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
@@ -193,8 +241,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     """
     if name not in _DESCRIPTIONS:
         raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
-    numbers = [f.name for f in fields(Setting) if f.name not in (*_FIXED_FIELDS, "video", "traces")]
-    known = ["video", "traces", *numbers, *_VIDEO_FIELDS]
+    others = (*_FIXED_FIELDS, "video", "traces", "split")
+    numbers = [f.name for f in fields(Setting) if f.name not in others]
+    known = ["video", "traces", "split", *numbers, *_VIDEO_FIELDS]
     for field in overrides:
         if field not in known:
             raise ValueError(unknown("field", field, known))
@@ -209,6 +258,8 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     }
     if overrides.get("traces") is not None:
         changes["traces"] = _folder(overrides["traces"])
+    if overrides.get("split") is not None:
+        changes["split"] = yes_or_no("split", overrides["split"])
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"

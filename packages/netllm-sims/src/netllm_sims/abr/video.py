@@ -1,5 +1,6 @@
 """Videos: a ladder of bitrates and the size of every chunk."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,6 +38,8 @@ class Video:
     """Playback time of a chunk."""
     chunks: int = CHUNKS
     """Chunks played."""
+    folder: Path | None = None
+    """Where its sizes were read from."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates_kbps", tuple(float(rate) for rate in self.rates_kbps))
@@ -71,6 +74,12 @@ class Video:
                 f"`chunks` must lie between 2 and the {len(sizes)} rows of video `{self.name}`, "
                 f"got {self.chunks}."
             )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of ladder and sizes: equal for videos of equal content."""
+        numbers = [*self.rates_kbps, self.chunk_s, float(self.chunks)]
+        return hashlib.sha256(np.array(numbers).tobytes() + self.sizes_bytes.tobytes()).hexdigest()
 
     @property
     def levels(self) -> int:
@@ -135,6 +144,7 @@ def load_video(
         sizes_bytes=np.array(columns).T,
         chunk_s=chunk_s,
         chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
+        folder=folder,
     )
 
 

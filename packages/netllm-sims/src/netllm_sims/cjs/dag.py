@@ -1,5 +1,6 @@
 """Jobs as directed acyclic graphs of stages, on flat arrays."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,14 @@ class Dag:
     def stages(self) -> int:
         """Number of stages."""
         return len(self.tasks)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of stages, edges and durations: equal for graphs of equal content."""
+        found = hashlib.sha256(self.tasks.astype(np.int64).tobytes())
+        for values in (self.edges.astype(np.int64), self.durations_ms, self.cells.astype(np.int64)):
+            found.update(f"{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+        return found.hexdigest()
 
     @cached_property
     def order(self) -> Int[ndarray, "stage"]:

@@ -22,6 +22,8 @@ class Episode:
     """The jobs."""
     durations: Durations = field(default_factory=Sampled)
     """Of their tasks."""
+    apart: bool = False
+    """Whether no profile of its jobs is in another part too; published ones are in all parts."""
 
     def __post_init__(self) -> None:
         if isinstance(self.durations, Replay):
@@ -31,3 +33,9 @@ class Episode:
                     f"`durations` of episode `{self.id}` must hold one duration for each of its "
                     f"{tasks} tasks, got {recorded}."
                 )
+
+    @property
+    def contents(self) -> frozenset[str]:
+        """Digests of its sequence of jobs, and of their profiles where these are kept apart."""
+        profiles = {job.dag.digest for job in self.jobs.jobs} if self.apart else set()
+        return frozenset({self.jobs.digest, *profiles})

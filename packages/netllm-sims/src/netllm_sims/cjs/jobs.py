@@ -1,5 +1,6 @@
 """Jobs that arrive over time, and what the core needs of them in flat arrays."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,6 +101,14 @@ class Workload:
 
     def __len__(self) -> int:
         return len(self.jobs)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the jobs and their arrivals: equal for sequences of equal content."""
+        found = hashlib.sha256(self.arrival_ms.tobytes())
+        for job in self.jobs:
+            found.update(job.dag.digest.encode())
+        return found.hexdigest()
 
     @cached_property
     def first_stage(self) -> Int[ndarray, "job_and_end"]:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from netllm_sims import own as folders
 from netllm_sims._fields import unknown
 from netllm_sims.cjs.generate import random_dag
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 
-PARTS = ("train", "valid", "test")
+PARTS = folders.PARTS
 
 SEEDS = {"train": range(1000, 1100), "valid": range(20, 30), "test": range(666, 686)}
 """Job sequences of a part as it stands; 666 is the published one."""
@@ -64,16 +65,49 @@ def synthetic() -> Catalogue:
     )
 
 
-def own(path: Path) -> Catalogue:
-    """Graphs of a person's own file or folder, told apart by name and content."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return _own(path, tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats))
+def own(path: Path, part: str | None = None, *, split: bool = False) -> Catalogue:
+    """Graphs of a person's own file or folder, told apart by name and content.
+
+    A folder with subfolders `train`, `valid`, `test` gives each part its own graphs.
+
+    Args:
+        path: The file or folder.
+        part: `train`, `valid` or `test`; None for all graphs.
+        split: Whether graphs without folders of parts are divided by content.
+
+    Raises:
+        NoneOfPart: There is no such part, or there are too few graphs for it.
+        ValueError: A file cannot be read, or files lie beside folders of parts.
+    """
+    if part is None:
+        return _own(path, folders.stamp(path))
+    inner = folders.subfolder(path, part) if path.is_dir() else None
+    if inner is not None or not split:
+        return own(inner or path)
+    return _share(path, folders.stamp(path), part)
+
+
+def own_parts(path: Path) -> dict[str, frozenset[str]] | None:
+    """Digests of each part's graphs, were they divided; None if there are folders of parts."""
+    if folders.parts_of(path):
+        return None
+    return folders.by_content(dag.digest for dag in own(path).dags)
+
+
+@lru_cache(maxsize=6)
+def _share(path: Path, stamp: folders.Stamp, part: str) -> Catalogue:
+    every = _own(path, stamp).dags
+    mine = folders.by_content(dag.digest for dag in every)
+    if not mine[part]:
+        raise folders.too_few(path, "profiles", len(mine["test"]), part)
+    return Catalogue([dag for dag in every if dag.digest in mine[part]])
 
 
 @lru_cache(maxsize=4)
-def _own(path: Path, stamp: tuple[tuple[Path, int, int], ...]) -> Catalogue:
+def _own(path: Path, stamp: folders.Stamp) -> Catalogue:
     """Read once as long as the stamp, files with times and sizes, stays the same."""
     from netllm_sims.cjs.formats import load_dags
 
-    return Catalogue(load_dags(path))
+    there = folders.parts_of(path)
+    inner = [path / part for part in there if folders.subfolder(path, part)] if there else [path]
+    return Catalogue([dag for one in inner for dag in load_dags(one)])

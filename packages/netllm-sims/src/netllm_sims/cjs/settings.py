@@ -6,12 +6,23 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from netllm_sims._fields import data_root, existing, natural, number, unknown, whole, word
+from netllm_sims import own
+from netllm_sims._fields import (
+    data_root,
+    existing,
+    natural,
+    number,
+    unknown,
+    whole,
+    word,
+    yes_or_no,
+)
 from netllm_sims.cjs import parts
 from netllm_sims.cjs.durations import Sampled
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.jobs import Catalogue, Workload
 from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
+from netllm_sims.sources import Source, generated, of_files
 
 _DESCRIPTIONS = {
     "default": "TPC-H: 200 jobs on 50 executors",
@@ -44,6 +55,10 @@ class Setting:
     jobs: Path | None = None
     """Own profiles: a Spark event log or a folder of them, an Alibaba `batch_task` CSV, or the
     published folder of `.npy` files; see `load_dags`."""
+    split: bool = False
+    """Whether own profiles without folders of parts are divided into training, validation and test
+    by content. Else all parts draw from the same profiles, in sequences of their own, as from the
+    published ones."""
     num_executors: int = 50
     """Executors of the cluster."""
     num_jobs: int = 200
@@ -115,18 +130,49 @@ class Setting:
                 id=f"{number:04d}-{sequence_seed}" if len(set(chosen)) < len(chosen)
                 else f"{sequence_seed}",
                 seed=sequence_seed,
-                jobs=self.workload(sequence_seed),
+                jobs=self.workload(sequence_seed, part),
                 durations=Sampled(self.luck),
+                apart=self._apart,
             )
             for number, sequence_seed in enumerate(chosen)
         ]  # fmt: skip
 
-    def workload(self, seed: int) -> Workload:
-        """The jobs of one sequence."""
+    def workload(self, seed: int, part: str | None = None) -> Workload:
+        """The jobs of one sequence, of own profiles those of the part, if one is named."""
         numbers = seed, self.num_jobs, self.mean_interarrival_ms
-        if self.data is not None and self.jobs is None:
+        if self.jobs is not None:
+            return parts.drawn(parts.own(self.jobs, part, split=self.split), *numbers)
+        if self.data is not None:
             return sequence(self.catalogue, *numbers)
         return parts.drawn(self.catalogue, *numbers)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The jobs that it is made of, with their digest."""
+        if self.jobs is not None:
+            return (of_files("jobs", self.jobs, origin="own"),)
+        if self.data is None:
+            return (generated("jobs"),)
+        file = self.data / "cjs" / "tpch.json.gz"
+        return (of_files("jobs", file, origin="published", name="TPC-H"),)
+
+    @property
+    def divided(self) -> str | None:
+        """How own profiles are in the parts, in a sentence; None where folders say it."""
+        mine = None if self.jobs is None else parts.own_parts(self.jobs)
+        if self.jobs is None or mine is None:
+            return None
+        if self.split:
+            return own.sentence(self.jobs.name, "profiles", mine)
+        return (
+            f"Training, validation and test draw from the same {sum(map(len, mine.values()))} "
+            f"profiles of {self.jobs.name}, in sequences of their own, as from the published ones. "
+            "With split=true, or in folders train, valid and test, no profile is in two parts."
+        )
+
+    @property
+    def _apart(self) -> bool:
+        return self.jobs is not None and (self.split or bool(own.parts_of(self.jobs)))
 
     @property
     def catalogue(self) -> Catalogue:
@@ -163,9 +209,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         if field not in known:
             raise ValueError(unknown("field", field, known))
     changes = {key: _value(key, value) for key, value in overrides.items()}
-    own = changes.get("jobs") is not None
+    mine = changes.get("jobs") is not None
     root = data_root(
-        "synthetic" if own else name,
+        "synthetic" if mine else name,
         data,
         holds=lambda folder: (folder / "cjs" / "tpch.json.gz").is_file(),
         needed="cjs/tpch.json.gz",
@@ -174,7 +220,7 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     return Setting(
         name=name,
         data=root,
-        synthetic=root is None and not own,
+        synthetic=root is None and not mine,
         **{"num_executors": executors, "num_jobs": jobs, **changes},
     )
 
@@ -184,6 +230,8 @@ def _value(field: str, value: Any) -> Any:
         return word(field, value)
     if field == "jobs":
         return None if value is None else existing(field, value, "file or folder of profiles")
+    if field == "split":
+        return yes_or_no(field, value)
     if field == "luck":
         return natural(field, value)
     return number(field, value) if field.endswith("_ms") else whole(field, value)

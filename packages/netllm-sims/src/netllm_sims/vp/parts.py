@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netllm_sims._fields import unknown
+from netllm_sims.own import NoneOfPart
 from netllm_sims.vp import splits
 from netllm_sims.vp.loading import Entry, Gaps, entries, read
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trees import Tree
 
-
-class NoneOfPart(ValueError):
-    """There are no files of a part."""
+__all__ = ["NoneOfPart", "Reading", "own", "published", "published_root", "users_by_part"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,8 @@ class Reading:
     """Only these."""
     users: tuple[str, ...] | None = None
     """Only these."""
+    split: bool = True
+    """Whether users of own data without folders of parts are divided; else each is in all parts."""
 
 
 def published_root(data: Path, dataset: str) -> Path | None:
@@ -69,10 +70,15 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
     if every[0].part is not None:
         mine = {entry for entry in every if entry.part == part}
         remedy = f"Fill the folder {part}, or use no such folders: then users are split."
+    elif not reading.split:
+        mine, remedy = set(every), ""
     else:
         users = splits.by_user(entry.user for entry in every)[part]
         mine = {entry for entry in every if entry.user in users}
-        remedy = "Fewer than three users are all test: add users, or make folders of the parts."
+        remedy = (
+            "Fewer than three users are all test: add users, make folders of the parts, or set "
+            "split=false, with which every part has all of them."
+        )
     files = [entry for entry in _chosen(reading, every) if entry in mine]
     if not files:
         if reading.videos is not None or reading.users is not None:
@@ -81,6 +87,14 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
             f"{reading.root}: must hold trajectories of the {part} part, got none. {remedy}"
         )
     return read(tree, files, reading.root.stem, rate_hz=reading.rate_hz, gaps=reading.gaps)
+
+
+def users_by_part(root: Path) -> dict[str, list[str]] | None:
+    """The users of each part of own data; None if they lie in folders of parts."""
+    every = entries(Tree(root))
+    if every[0].part is not None:
+        return None
+    return splits.by_user(entry.user for entry in every)
 
 
 def _chosen(reading: Reading, files: Sequence[Entry]) -> list[Entry]:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from netllm_sims._fields import data_root, existing, natural, number, unknown, whole
+from netllm_sims._fields import data_root, existing, natural, number, unknown, whole, yes_or_no
+from netllm_sims.sources import Origin, Source, generated, of_files
 from netllm_sims.vp import _fields, parts, synthetic
 from netllm_sims.vp.frames import Frames, open_frames
 from netllm_sims.vp.loading import GAPS, Gaps
@@ -54,6 +55,9 @@ class Setting:
     """First part of the videos' ids: `Jin2022`, `Wu2017`, `synthetic`, or that of own data."""
     trajectories: Path | None = None
     """Own folder or zip of files `<video>/<user>.csv`; see `load_trajectories`."""
+    split: bool = True
+    """Whether the users of own trajectories without folders `train`, `valid`, `test` are divided
+    into these parts; else every part has all of them."""
     videos: tuple[str, ...] | None = None
     """Only these videos, as `video4`."""
     users: tuple[str, ...] | None = None
@@ -172,6 +176,40 @@ class Setting:
         return frames
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """The head movement and the frames that it is made of, with their digests."""
+        found = [self._movement()]
+        if self.frames is not None:
+            found.append(of_files("frames", self.frames, origin="own"))
+        return tuple(found)
+
+    def _movement(self) -> Source:
+        if self.synthetic:
+            return generated("head movement")
+        root = self.trajectories or parts.published_root(self.data or Path(), self.dataset)
+        assert root is not None  # `setting` has checked that it is there
+        origin: Origin = "published" if self.trajectories is None else "own"
+        return of_files("head movement", root, origin=origin, name=self.dataset)
+
+    @property
+    def divided(self) -> str | None:
+        """How the users of own data were divided, in a sentence; None where they were not."""
+        if self.trajectories is None or not self.split:
+            return None
+        users = parts.users_by_part(self.trajectories)
+        if users is None:
+            return None
+        if not users["train"]:
+            return (
+                f"{self.dataset} has fewer than three users, too few to divide: all of them test."
+            )
+        return (
+            f"{self.dataset} has no folders train, valid and test, so its users were divided: "
+            f"{len(users['train'])} train, {len(users['valid'])} validate, {len(users['test'])} "
+            "test. With split=false every part has all of them."
+        )
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """The parts that the setting has."""
         return ("test",) if self.name.startswith("unseen-") else PARTS
@@ -237,6 +275,7 @@ class Setting:
             gaps=self.gaps,
             videos=self.videos,
             users=self.users,
+            split=self.split,
         )
         if self.trajectories is not None:
             return parts.own(reading, part)
@@ -320,4 +359,5 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "fov_deg": _fields.angles,
     "gaps": _fields.gaps,
     "seed": natural,
+    "split": yes_or_no,
 }

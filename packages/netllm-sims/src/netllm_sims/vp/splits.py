@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-PARTS = ("train", "valid", "test")
+from netllm_sims.own import PARTS, divided
+
+__all__ = ["PARTS", "PUBLISHED", "Pairs", "by_user", "published"]
 
 
 class Pairs(NamedTuple):
@@ -59,11 +61,4 @@ def by_user(users: Iterable[str]) -> dict[str, list[str]]:
     `test`.
     """
     ordered = sorted(set(users), key=lambda user: hashlib.sha256(user.encode()).hexdigest())
-    if len(ordered) < 3:
-        return {"train": [], "valid": [], "test": ordered}
-    fifth = max(1, len(ordered) // 5)
-    return {
-        "test": ordered[:fifth],
-        "valid": ordered[fifth : 2 * fifth],
-        "train": ordered[2 * fifth :],
-    }
+    return divided(ordered)

@@ -1,6 +1,8 @@
 """Trajectories of heads and the windows cut from them."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,12 @@ class Trajectory:
                 f"{self.viewports_deg.shape} for times of shape {self.times_s.shape}."
             )
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of times and viewports: equal for recordings of equal content."""
+        content = self.times_s.tobytes() + self.viewports_deg.tobytes()
+        return hashlib.sha256(content).hexdigest()
+
     @property
     def id(self) -> str:
         """Video and user, as `Jin2022/video4/user83`."""
@@ -63,6 +71,8 @@ class Clip:
     """Viewports that follow."""
     time_s: Float[ndarray, "window"]
     """Seconds into the video of the last known viewport."""
+    contents: frozenset[str] = frozenset()
+    """Digest of the trajectory: who learned from it knows the windows."""
 
     def __len__(self) -> int:
         return len(self.time_s)
@@ -106,4 +116,5 @@ def cut(
         history_deg=np.ascontiguousarray(points[:, :history]),
         future_deg=np.ascontiguousarray(points[:, history:]),
         time_s=trajectory.times_s[starts - 1],
+        contents=frozenset({trajectory.digest}),
     )
