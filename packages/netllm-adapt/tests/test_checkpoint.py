@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -201,6 +202,37 @@ def test_a_part_that_is_not_installed_is_named(model: AdaptedModel, tmp_path: Pa
     edit(folder, head={"name": "absent", "config": {}})
     with pytest.raises(ValueError, match=r"needs the part 'absent' of 'netllm\.heads'"):
         AdaptedModel.from_pretrained(folder)
+
+
+class NotebookEncoder(LinearEncoder):
+    """As if it were defined in a notebook: no installed package names it."""
+
+
+class NotebookHead(LinearHead):
+    """The same."""
+
+
+@torch.no_grad()
+def test_parts_of_a_notebook_are_saved_and_given_along(model: AdaptedModel, tmp_path: Path) -> None:
+    model.encoder, model.head = NotebookEncoder(64), NotebookHead(64)
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match=r"from_pretrained\(FOLDER, parts=\[NotebookEncoder\]\)"):
+        AdaptedModel.from_pretrained(folder)
+    loaded = AdaptedModel.from_pretrained(folder, parts=[NotebookHead, NotebookEncoder])
+    assert type(loaded.encoder) is NotebookEncoder
+    assert torch.equal(loaded.hidden(BATCH), model.hidden(BATCH))
+    twin = type("NotebookHead", (LinearHead,), {})
+    with pytest.raises(ValueError, match="one class called NotebookHead, got 2"):
+        AdaptedModel.from_pretrained(folder, parts=[NotebookEncoder, NotebookHead, twin])
+
+
+def test_the_words_of_a_checkpoint_import_nothing(model: AdaptedModel, tmp_path: Path) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    for name in ("this:s", "this", "__main__:this", "../this"):
+        edit(folder, head={"name": name, "config": {}})
+        with pytest.raises(ValueError, match=r"needs the part '.+' of 'netllm\.heads'"):
+            AdaptedModel.from_pretrained(folder, parts=[NotebookEncoder])
+    assert "this" not in sys.modules
 
 
 @pytest.mark.parametrize(

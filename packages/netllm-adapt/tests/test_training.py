@@ -405,15 +405,27 @@ def test_figures_that_cannot_choose_are_refused(tmp_path: Path) -> None:
         fit(make_model(), EPISODES, recipe=recipe(), out=tmp_path / "c", metric="accuracy")
 
 
-def test_a_head_that_no_checkpoint_could_name_is_refused_before_it_learns(tmp_path: Path) -> None:
-    class Mine(LinearHead):
-        pass
-
+def test_a_head_with_the_name_of_another_is_refused_before_it_learns(tmp_path: Path) -> None:
+    mine = type("linear", (LinearHead,), {})
     model = make_model()
-    model.head = Mine(64)
-    with pytest.raises(ValueError, match=r"entry points, but none of 'netllm\.heads' leads to"):
+    model.head = mine(64)
+    with pytest.raises(ValueError, match=r"must not be called as an installed part"):
         fit(model, EPISODES, recipe=recipe(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_parts_that_no_package_brings_learn_and_come_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder, head = (
+        type(name, (kind,), {})
+        for name, kind in (("CellEncoder", LinearEncoder), ("CellHead", LinearHead))
+    )
+    model = make_model()
+    model.encoder, model.head = encoder(64), head(64)
+    best = fit(model, EPISODES, recipe=recipe(steps=2), out=tmp_path / "run")
+    assert (type(best.encoder), type(best.head)) == (encoder, head)
+    assert caplog.text.count("from_pretrained(FOLDER, parts=[CellEncoder, CellHead])") == 1
 
 
 def test_a_loss_of_another_shape_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -199,6 +199,7 @@ class Adapted(nn.Module):
         dtype: str | None = None,
         trainable: bool = False,
         device: str | torch.device = "cpu",
+        parts: Sequence[type[nn.Module]] = (),
     ) -> Self:
         """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`.
 
@@ -208,7 +209,7 @@ class Adapted(nn.Module):
         from netllm_adapt.checkpoint import load
 
         where = resolve_device(device)
-        model = load(Path(folder), dtype=dtype, trainable=trainable).to(where)
+        model = load(Path(folder), dtype=dtype, trainable=trainable, parts=parts).to(where)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold {cls.__name__}, got {type(model).__name__}.")
         return model

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder
 from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.model import AdaptedModel
+from netllm_adapt.parts import build_part, note_own, part_name
 from netllm_adapt.predictor import Predictor
 from netllm_adapt.reading import read_json
 
@@ -27,56 +28,11 @@ _THEN = "save again; a run of `netllm adapt` goes on with --resume"
 _KINDS: dict[str, type[Adapted]] = {"decisions": AdaptedModel, "predictions": Predictor}
 
 
-def _registered_name(part: nn.Module, group: str) -> str:
-    """The entry point that names the class of `part`.
-
-    Raises:
-        ValueError: if no entry point of `group` leads to it.
-    """
-    where = f"{type(part).__module__}:{type(part).__qualname__}"
-    for point in entry_points(group=group):
-        try:
-            found = point.load()
-        except (ImportError, AttributeError):
-            continue  # another package's fault, which is told when that part is asked for
-        if found is type(part):
-            return point.name
-    raise ValueError(
-        f"A checkpoint names its parts by entry points, but none of '{group}' leads to {where}. "
-        f'Add one to your pyproject.toml: [project.entry-points."{group}"] my-part = "{where}".'
-    )
-
-
-def _build(group: str, description: dict[str, Any], path: Path) -> nn.Module:
-    points = {point.name: point for point in entry_points(group=group)}
-    try:
-        name, arguments = description["name"], dict(description["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: each part must have a `name` of '{group}' and its `config`, got "
-            f"{description!r}. Take config.json as it was saved."
-        ) from error
-    if name not in points:
-        raise ValueError(
-            f"{path}: needs the part {name!r} of '{group}', installed are {sorted(points)}. "
-            "Install the package that brings it."
-        )
-    make = points[name].load()
-    try:
-        part: nn.Module = make(**arguments)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: the part {name!r} of '{group}' cannot be made from {arguments}: {error}. "
-            "Take config.json as it was saved, by the same version of the part's package."
-        ) from error
-    return part
-
-
 def describe(model: Adapted) -> dict[str, Any]:
     """What `config.json` says of a model.
 
     Raises:
-        ValueError: if encoder or head are known by no entry point.
+        ValueError: if encoder or head have the name of another installed part.
     """
     config: dict[str, Any] = {
         "version": VERSION,
@@ -88,7 +44,7 @@ def describe(model: Adapted) -> dict[str, Any]:
     for part in ("encoder", "head"):
         module = getattr(model, part)
         group = f"netllm.{part}s"
-        config[part] = {"name": _registered_name(module, group), "config": module.config()}
+        config[part] = {"name": part_name(module, group), "config": module.config()}
     return config
 
 
@@ -121,12 +77,13 @@ def save(model: Adapted, folder: Path) -> Path:
     says how to load them.
 
     Raises:
-        ValueError: if encoder or head are known by no entry point.
+        ValueError: if encoder or head have the name of another installed part.
         FileExistsError: if the folder holds something else than a checkpoint.
         OSError: if the folder cannot be written.
     """
     config = describe(model)
     check_place(folder)
+    note_own(model.encoder, model.head)
     with new_folder(folder.resolve(), then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):
@@ -186,13 +143,20 @@ def _fill(part: nn.Module, path: Path) -> None:
         ) from error
 
 
-def load(folder: Path, *, dtype: str | None = None, trainable: bool = False) -> Adapted:
+def load(
+    folder: Path,
+    *,
+    dtype: str | None = None,
+    trainable: bool = False,
+    parts: Sequence[type[nn.Module]] = (),
+) -> Adapted:
     """The model of a checkpoint folder, in eval mode.
 
     Args:
         folder: made by `save`.
         dtype: the backbone's type; the one it was adapted with if None.
         trainable: whether its adapter is to learn on.
+        parts: classes of encoders and heads that no installed package names, such as a notebook's.
 
     Raises:
         ValueError: naming the file, if it is no checkpoint, cut off, or for another backbone.
@@ -207,16 +171,16 @@ def load(folder: Path, *, dtype: str | None = None, trainable: bool = False) -> 
             f"{path}: `backbone` must be what `load_backbone` takes, got {config['backbone']!r}: "
             f"{error}"
         ) from error
-    parts: dict[str, Any] = {
-        p: _build(f"netllm.{p}s", config[p], path) for p in ("encoder", "head")
+    built: dict[str, Any] = {
+        p: build_part(f"netllm.{p}s", config[p], path, parts) for p in ("encoder", "head")
     }
-    for name, part in parts.items():
+    for name, part in built.items():
         _fill(part, folder / f"{name}.safetensors")
     kind = _KINDS[config["kind"]]
     backbone = _adapter(plain, folder, spec, trainable)
     fields = {name: config[name] for name in kind.fields}
     try:
-        model = kind(backbone=backbone, **parts, spec=spec, **fields)
+        model = kind(backbone=backbone, **built, spec=spec, **fields)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     return model.eval()

@@ -264,8 +264,8 @@ def fit(
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
         RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
         NotADirectoryError: if `out` is a file.
-        ValueError: for an empty pool, a folder that holds another run or something else, parts
-            that no entry point names, a `metric` that `validate` does not give, a recipe, a
+        ValueError: for an empty pool, a folder that holds another run or something else, a
+            part with the name of another, a `metric` that `validate` does not give, a recipe, a
             model, a pool or `inputs` that differ from those of the run that is resumed, or a
             `device` that is not here.
     """
@@ -346,7 +346,8 @@ def _fit(
         except BaseException:
             folder.withdraw()
             raise
-    best = type(model).from_pretrained(out / "best", device=where)
+    own = (type(model.encoder), type(model.head))
+    best = type(model).from_pretrained(out / "best", device=where, parts=own)
     if finish is not None and accelerator.is_main_process:
         finish(best)
         best.save_pretrained(out / "best")
