@@ -1,6 +1,8 @@
 import json
 import logging
+import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,16 +127,64 @@ def test_random_weights_are_the_seeds_and_leave_the_global_generator_alone():
     assert not np.allclose(first, other, atol=0.05)
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_weights_come_from_a_file(name, tmp_path):
+def test_weights_come_from_a_file(tmp_path):
     from safetensors.torch import save_file
 
     random = make(seed=3)
-    state = dict(random.model.state_dict())
-    save = save_file if name.endswith("safetensors") else torch.save
-    save(state, str(tmp_path / name))
+    save_file(dict(random.model.state_dict()), tmp_path / "weights.safetensors")
     frames = noise(2)
-    assert np.array_equal(make(weights=tmp_path / name)(frames), random(frames))
+    assert np.array_equal(make(weights=tmp_path / "weights.safetensors")(frames), random(frames))
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+def pickled(payload: Payload, path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": payload}))
+
+
+def saved(payload: Payload, path: Path) -> None:
+    torch.save({"state_dict": payload}, path)
+
+
+def saved_as_before(payload: Payload, path: Path) -> None:
+    torch.save({"state_dict": payload}, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "weights.npz", "weights"])
+@pytest.mark.parametrize("write", [pickled, saved, saved_as_before])
+def test_a_pickle_as_weights_is_refused_and_runs_nothing(name, write, tmp_path):
+    payload = Payload(tmp_path / "marker")
+    write(payload, tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: must hold weights.* no safetensors file"):
+        make(weights=tmp_path / name)(noise(1))
+    assert not payload.marker.exists()
+
+
+def test_weights_without_a_tensor_are_refused_and_no_hub_is_asked(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({}, tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match=r"none\.safetensors: must hold weights .* no weights"):
+        make(weights=tmp_path / "none.safetensors")(noise(1))
+
+
+@pytest.mark.parametrize("scheme", ["hf-hub:", "hf_hub:", "local-dir:", "file:", "", "../"])
+def test_a_model_is_one_that_timm_brings_and_never_a_place(scheme, tmp_path):
+    payload = Payload(tmp_path / "marker")
+    saved(payload, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text('{"architecture": "test_vit"}')
+    for weights in (None, "random"):
+        with pytest.raises(ValueError, match="must be a name that timm knows"):
+            make(model=f"{scheme}{tmp_path}", weights=weights)(noise(1))
+    assert not payload.marker.exists()
 
 
 def test_cached_frames_need_no_model(tmp_path):
@@ -229,9 +279,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
-    path = tmp_path / "other.pth"
-    torch.save({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"other\.pth: must hold weights of 'test_vit', got: "):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(
+        ValueError, match=r"other\.safetensors: must hold weights of 'test_vit', got: "
+    ):
         make(weights=path)(noise(1))
 
 

@@ -28,7 +28,7 @@ class FrameFeatures:
     Args:
         model: timm's name of a ViT, such as `vit_tiny_patch16_224` or
             `vit_small_patch14_dinov2.lvd142m`.
-        weights: None for those that timm names, from its hub; "random"; or a file of weights.
+        weights: None for those that timm names, from its hub; "random"; or a safetensors file.
         seed: Of random weights.
         block: Block whose tokens are taken, from 0, or from the end if negative; None for the
             last, with the model's final norm.

@@ -18,8 +18,8 @@ def vit(
 
     Args:
         name: timm's name of a ViT, with or without the tag of its weights.
-        weights: None for those that timm names; "random"; or a file that timm reads
-            (safetensors, or a state dict of `torch.save`).
+        weights: None for those that timm names, from its hub; "random"; or a safetensors file. No
+            other kind is read, and none by timm: its loader takes pickles, which can run code.
         seed: Of random weights; the global generator is left as it was.
         image_size: Height and width in pixels; position embeddings are resampled to it.
 
@@ -31,7 +31,8 @@ def vit(
         OSError: If timm's weights cannot be had.
     """
     timm = needed("timm")
-    if ":" not in name and not timm.is_model(name):
+    # "hf-hub:" and "local-dir:" would lead timm to other people's files.
+    if ":" in name or "/" in name or not timm.is_model(name):
         known = timm.list_models("*vit*")
         near = difflib.get_close_matches(name.partition(".")[0], known, n=3) or known[:3]
         raise ValueError(
@@ -42,9 +43,9 @@ def vit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            source = {} if weights in (None, RANDOM) else _from_file(name, str(weights))
+            source = {} if weights == RANDOM else _pretrained(name, weights)
             model: nn.Module = timm.create_model(
-                name, pretrained=weights != RANDOM, num_classes=0, img_size=image_size, **source
+                name, pretrained=bool(source), num_classes=0, img_size=image_size, **source
             )
         except Exception as error:  # a dozen libraries' own, down to the network's
             raise _explained(error, name, weights) from error
@@ -82,14 +83,45 @@ def needed(module: str) -> Any:
         ) from error
 
 
-def _from_file(name: str, weights: str) -> dict[str, Any]:
-    # timm's own `file` lets a file pass that fits in no key, once the classifier is left out.
+def _pretrained(name: str, weights: str | Path | None) -> dict[str, Any]:
+    """What makes timm fill a model with weights that were read here."""
     models = importlib.import_module("timm.models")
-    state = models.load_state_dict(str(existing(Path(weights))))
-    classifier = models.get_pretrained_cfg(name, allow_unregistered=True).classifier or ()
+    config = models.get_pretrained_cfg(name, allow_unregistered=True)
+    file = _from_hub(config) if weights is None else existing(Path(weights))
+    state = _read(file)
+    # timm's own `file` lets a file pass that fits in no key, once the classifier is left out.
+    classifier = config.classifier or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in heads}
+    if not state:
+        raise ValueError("no weights")  # timm would take an empty state for none, and ask its hub
     return {"pretrained_cfg_overlay": {"state_dict": state, "num_classes": 0, "source": "file"}}
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    safetensors = needed("safetensors")
+    try:
+        state: dict[str, torch.Tensor] = needed("safetensors.torch").load_file(file)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"no safetensors file ({error}). Other kinds, such as .pth, can run code and are not "
+            "read: load it where you trust it, then safetensors.torch.save_file(state, FILE)"
+        ) from error
+    return state
+
+
+def _from_hub(config: Any) -> Path:
+    """The safetensors file that timm registers for a model, downloaded unless it is cached."""
+    if not config.hf_hub_id or config.custom_load == "hf":
+        raise OSError("it registers no safetensors file for them")
+    hub = needed("huggingface_hub")
+    name = config.hf_hub_filename or "model.safetensors"
+    return Path(hub.hf_hub_download(config.hf_hub_id, str(Path(name).with_suffix(".safetensors"))))
 
 
 def _explained(error: Exception, name: str, weights: str | Path | None) -> Exception:
