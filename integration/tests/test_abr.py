@@ -1,17 +1,20 @@
 """The task from end to end, on the tiny backbone and generated traces."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import netllm
 import numpy as np
 import pytest
 from netllm.abr import ABR, fields
 from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
+from netllm_adapt.locks import locked
 from netllm_adapt.lora import has_int8
 from netllm_sims.abr import setting
 
@@ -109,7 +112,9 @@ def test_a_pool_grows_only_when_asked_to(netllm, tmp_path):
     assert len(Pool(tmp_path / "pool")) == 4
 
 
-def test_a_collection_that_was_cut_off_goes_on_and_is_never_collected_twice(netllm, tmp_path):
+def test_a_collection_that_was_cut_off_goes_on_and_is_never_collected_twice(
+    netllm, tmp_path, caplog
+):
     out, whole = tmp_path / "pool", tmp_path / "whole"
     command = ("rl-collect", "abr", "--policy", "own_policies:dice", "--setting", "synthetic")
     command += ("--episodes", "300", "--epsilon", "0.5")
@@ -124,13 +129,51 @@ def test_a_collection_that_was_cut_off_goes_on_and_is_never_collected_twice(netl
     pool = Pool(out)
     assert all(map(same, pool, Pool(whole)))
     assert (len(pool), len(pool.provenance["collections"])) == (300, 1)
-    code, _, err = netllm(*command, "--out", out, "--append")
-    assert (code, "holds 300 of the 300 episodes" in err, "--seed" in err) == (2, True, True)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    code, said, err = netllm(*command, "--out", out, "--append")
+    assert (code, "pool: 300 episodes, " in said) == (0, True)
+    assert "holds all 300 episodes of this collection already" in caplog.text
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
     (out / "shard-00000.parquet").unlink()
     code, _, err = netllm(*command, "--out", out, "--append")
     assert (code, "holds 44 of the 300 episodes" in err) == (2, True)
     assert netllm(*command, "--out", out, "--append", "--seed", "1")[0] == 0
     assert Pool(out).collected == [44, 300]
+    (out / "_provenance.json").unlink()
+    code, _, err = netllm(*command, "--out", out, "--append")
+    assert (code, "but 344 from shard-00001.parquet on do not" in err) == (2, True), err
+
+
+def test_a_collection_that_has_only_said_that_it_begins_goes_on(netllm, tmp_path):
+    out, whole = tmp_path / "pool", tmp_path / "whole"
+    command = ("rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "2")
+    assert netllm(*command, "--out", whole)[0] == 0
+    out.mkdir()
+    shutil.copy(whole / "_provenance.json", out)
+    code, _, err = netllm(*command, "--out", out)
+    assert (code, "is not empty" in err) == (2, True)
+    assert netllm(*command, "--out", out, "--append")[0] == 0
+    assert Pool(out).collected == [2]
+    shutil.rmtree(out)
+    out.mkdir()
+    shutil.copy(whole / "_provenance.json", out)
+    assert netllm(*command, "--out", out, "--append", "--seed", "1")[0] == 0
+    assert netllm(*command, "--out", out, "--append")[0] == 0
+    assert Pool(out).collected == [0, 2, 2]
+
+
+def test_two_collections_at_once_do_not_mix(netllm, tmp_path):
+    out = tmp_path / "pool"
+    command = ("rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "2")
+    with ThreadPoolExecutor(1) as other, locked(out):
+        code, _, err = other.submit(netllm, *command, "--out", out, "--append").result()
+        assert (code, f"{out}: must have one writer" in err, f"process {os.getpid()}" in err) == (
+            1,
+            True,
+            True,
+        )
+    assert not out.exists()
+    assert netllm(*command, "--out", out, "--append")[0] == 0
 
 
 def test_adapting_keeps_the_best_checkpoint_and_what_it_was_made_of(run):

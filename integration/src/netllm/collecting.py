@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from netllm import registry
 from netllm.contender import Contender, weights_of
+from netllm.continuing import held_of
 from netllm.testing import as_names, check_jobs, stream
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter
 
     from netllm.protocol import Policy, Task
+
+_log = logging.getLogger(__name__)
 
 
 def rl_collect(
@@ -63,7 +66,7 @@ def rl_collect(
             differ where a policy draws its choices, or by `epsilon`. Each is relabelled.
         seed: of episodes, policies and random actions.
         append: add to the pool that is there; if it was cut off in the middle of a collection with
-            the same arguments, go on with that.
+            the same arguments, go on with that; if it holds all of it, nothing is done.
         jobs: pieces of the collection that run at once, each in a process of its own; -1 for one
             per core. The pool does not depend on it.
         data: folder of real data; NETLLM_DATA if None.
@@ -72,9 +75,11 @@ def rl_collect(
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
-            for episodes that the pool to append to holds already.
+            for episodes that the pool to append to holds in part and cannot go on with.
+        BlockingIOError: if somebody else is writing the pool.
     """
-    from netllm_adapt import Pool, PoolWriter
+    from netllm_adapt import Pool
+    from netllm_adapt.locks import locked
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
@@ -94,19 +99,39 @@ def rl_collect(
     facts |= {"data": "synthetic" if place.synthetic else "real", "episodes": len(drawn)}
     if checkpoint:
         facts["weights"] = [weights_of(task, name) for name in as_names(checkpoint)]
-    size = found.shard
-    done = _done(Path(out), {"setting": setting, **facts}, drawn, size) if append else 0
+    with locked(Path(out)):
+        _collect(Path(out), turns, {"setting": setting, **facts}, drawn, append, seed, jobs)
+    return Pool(Path(out))
+
+
+def _collect(
+    out: Path,
+    turns: _Turns,
+    facts: Mapping[str, Any],
+    drawn: Sequence[Any],
+    append: bool,
+    seed: int,
+    jobs: int,
+) -> None:
+    """Write what the pool does not hold yet."""
+    from netllm_adapt import PoolWriter
+
+    _check_place(out, append)  # once more: another may have written it meanwhile
+    size = registry.task(turns.task).shard
+    held = held_of(out, facts, drawn, size) if append else None
+    if held == len(drawn):
+        _log.warning("%s holds all %s episodes of this collection already.", out, f"{held:,}")
+        return
     pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
     new = PoolWriter(
         out,
-        task=task,
-        setting=setting,
-        provenance=facts,
-        continues=done > 0,
+        task=turns.task,
+        setting=facts["setting"],
+        provenance={name: value for name, value in facts.items() if name != "setting"},
+        continues=held is not None,
         shard_episodes=size,
     )
-    _write(new, turns, pieces, done, seed=seed, jobs=jobs)
-    return Pool(Path(out))
+    _write(new, turns, pieces, (held or 0) // size, seed=seed, jobs=jobs)
 
 
 def _unsupervised(task: str) -> Task:
@@ -137,43 +162,19 @@ def _check(
         )
     if best_of < 1:
         raise ValueError(f"`best_of` must be at least 1, got {best_of}.")
+    _check_place(out, append)
+
+
+def _check_place(out: Path, append: bool) -> None:
+    """Nothing, if a collection may be written there."""
+    from netllm_adapt.locks import lock_names
+
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, got the file {out}. Choose another.")
-    if not append and out.is_dir() and any(out.iterdir()):
+    if not append and out.is_dir() and {entry.name for entry in out.iterdir()} - lock_names():
         raise ValueError(
             f"{out} is not empty. Choose another folder, or add to the pool with append."
         )
-
-
-def _done(out: Path, facts: Mapping[str, Any], drawn: Sequence[Any], size: int) -> int:
-    """How many pieces of a collection a pool has, which was cut off in the middle of it.
-
-    Raises:
-        ValueError: if it has the last one too, or something else than the first ones at its end.
-    """
-    from netllm_adapt import Pool
-
-    if not out.is_dir() or not any(out.glob("shard-*")):
-        return 0
-    pool = Pool(out)
-    collections = pool.provenance.get("collections", [])
-    wanted = json.loads(json.dumps(facts, default=str))
-    for place, (one, held) in enumerate(zip(collections, pool.collected, strict=True), 1):
-        if any(name not in one or one[name] != value for name, value in wanted.items()):
-            continue
-        first = len(pool) - held
-        if (
-            place < len(collections)
-            or held >= len(drawn)
-            or held % size
-            or any(pool[first + i].id != drawn[i].id for i in range(held))
-        ):
-            raise ValueError(
-                f"{out} holds {held:,} of the {len(drawn):,} episodes of this collection "
-                "already, and nothing can be added to it. Give another --seed for new episodes."
-            )
-        return held // size
-    return 0
 
 
 def _write(

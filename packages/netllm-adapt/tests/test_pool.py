@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from netllm_adapt.pool import Episode, Pool, PoolWriter
+from netllm_adapt.pool import Episode, Pool, PoolWriter, collections_of
 
 TYPES = ["bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "float64"]
 
@@ -213,6 +214,48 @@ def test_a_killed_writer_leaves_a_readable_pool(tmp_path: Path) -> None:
     assert len(Pool(tmp_path)) == 1
     assert len(write_pool(tmp_path, [make_episode(1)])) == 2
     assert names(tmp_path) == ["_provenance.json", "shard-00000.parquet", "shard-00001.parquet"]
+
+
+def test_a_pool_being_written_has_no_second_writer_and_any_reader(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    refused = []
+
+    def second() -> None:
+        try:
+            write_pool(tmp_path, [make_episode(9)])
+        except BlockingIOError as error:
+            refused.append(str(error))
+
+    with PoolWriter(tmp_path, task="abr", setting="default", provenance={}) as writer:
+        thread = Thread(target=second)
+        thread.start()
+        thread.join()
+        writer.add(make_episode(1))
+        assert len(Pool(tmp_path)) == 1
+        assert len(pq.read_table(tmp_path)) == 1
+    assert "must have one writer at a time" in refused[0]
+    assert [one.id for one in Pool(tmp_path)] == ["trace-0", "trace-1"]
+    assert names(tmp_path) == ["_provenance.json", "shard-00000.parquet", "shard-00001.parquet"]
+
+
+def test_every_shard_is_told_of_before_it_is_there(tmp_path: Path) -> None:
+    seen = []
+    replace = os.replace
+
+    def watched(source: Any, target: Any) -> None:
+        replace(source, target)
+        seen.append(sum(held for _, held in collections_of(tmp_path)))  # raises for nobody's
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", watched)
+        write_pool(tmp_path, [make_episode(0), make_episode(1)], shard_episodes=1)
+    assert seen == [0, 1, 2]
+
+
+def test_a_provenance_that_could_not_be_read_again_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`provenance` must say .* `\$\.episodes`"):
+        write_pool(tmp_path / "pool", [], provenance={"episodes": "many"})
+    assert names(tmp_path) == []
 
 
 FILL_THE_DISK = """
@@ -425,10 +468,14 @@ def test_a_provenance_that_is_not_ready_for_json_is_refused_before_collecting(
 @pytest.mark.parametrize(
     ("held", "says"),
     [
-        ("[]", ":1: must hold a JSON object, but: Expected `object`, got `array`"),
-        ('{"collections": 5}', ": `collections` must be a list of .*, got 5"),
-        ('{"collections": [5]}', ": `collections` must be a list of .*, got .5."),
-        ('{"collections": [{}]}', ": `collections` must be .* `setting` each"),
+        ("[]", ":1: must hold a JSON object, "),
+        ('{"collections": 5}', ": `collections` must be a list of .* Expected `array`, got `int`"),
+        ('{"collections": [5]}', r": `collections` must be a list of .* at `\$\.collections"),
+        ('{"collections": [{}]}', ": `collections` must be .* required field `setting`"),
+        (
+            '{"collections": [{"setting": "a", "first_shard": "../x"}]}',
+            r": .* at `\$\.collections\[.*\]\.first_shard`",
+        ),
     ],
 )
 def test_a_damaged_provenance_is_named_before_anything_is_added(

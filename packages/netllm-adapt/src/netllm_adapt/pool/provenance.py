@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from netllm_adapt.reading import read_json
 
 # Readers of Parquet folders (pandas, pyarrow) pass over names that begin with an underscore.
 PROVENANCE = "_provenance.json"
+
+
+class Collection(msgspec.Struct):
+    """What is said of a collection; it may say more."""
+
+    setting: Any
+    first_shard: Annotated[str, msgspec.Meta(pattern=r"^(shard-\d+\.parquet)?$")] = ""
+    episodes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """How many are planned."""
+    policies: list[str] = []
+    relabel: str | None = None
+    overrides: dict[str, Any] = {}
+    data: str = ""
+
+
+class _Provenance(msgspec.Struct):
+    collections: list[Collection]
+    task: str = ""
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -24,16 +45,27 @@ def read_provenance(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     about = read_json(path)
-    collections = about.get("collections")
-    if not (
-        isinstance(collections, list)
-        and all(isinstance(one, dict) and "setting" in one for one in collections)
-    ):
+    try:
+        msgspec.convert(about, _Provenance)
+    except msgspec.ValidationError as error:
         raise ValueError(
-            f"{path}: `collections` must be a list of objects with a `setting` each, got "
-            f"{collections!r}. Restore the file, or move it away: the episodes stay usable."
-        )
+            f"{path}: `collections` must be a list of what is known of each collection, but: "
+            f"{error}. Restore the file, or move it away: the episodes stay usable."
+        ) from error
     return about
+
+
+def check_collection(facts: Mapping[str, Any]) -> None:
+    """Refuse what could not be read again.
+
+    Raises:
+        ValueError: if it is not ready for JSON, or a field that is known has another type.
+    """
+    as_json("`setting` and `provenance`", facts)
+    try:
+        msgspec.convert(facts, Collection)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"`provenance` must say what is known, but: {error}.") from error
 
 
 def environment() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -14,7 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from netllm_adapt.episodes import OBSERVED, Episode
 from netllm_adapt.pool.provenance import PROVENANCE, read_provenance
-from netllm_adapt.pool.shard import SHARDS, VERSION, Field, decode, open_shard, shards_of
+from netllm_adapt.pool.shard import SHARDS, VERSION, Field, Shard, decode, open_shard, shards_of
 
 
 class Pool(Sequence[Episode]):
@@ -91,12 +91,7 @@ class Pool(Sequence[Episode]):
     @property
     def collected(self) -> list[int]:
         """Episodes that are there of each collection of the provenance."""
-        firsts = [one.get("first_shard", "") for one in self.provenance.get("collections", [])]
-        held = [0] * len(firsts)
-        for shard in self._shards:
-            if number := bisect_right(firsts, shard.path.name):
-                held[number - 1] += shard.footer.num_rows
-        return held
+        return _held(self.provenance, self._shards)
 
     def info(self) -> dict[str, Any]:
         """What the pool holds, ready for JSON; rewards and returns in the reward's unit."""
@@ -136,6 +131,38 @@ class Pool(Sequence[Episode]):
             labels=values.get("labels"),
             meta=json.loads(values["meta"]),
         )
+
+
+def collections_of(folder: Path) -> list[tuple[dict[str, Any], int]]:
+    """What is said of each collection in a pool's folder, and how many of its episodes are there.
+
+    Also where none is: a collection is told of before its first shard is written.
+
+    Raises:
+        ValueError: naming the file, if one is damaged, or if the episodes of a shard belong to no
+            collection.
+    """
+    about = read_provenance(folder / PROVENANCE)
+    shards = [open_shard(path) for path in shards_of(folder)]
+    held = _held(about, shards)
+    lost = sum(shard.footer.num_rows for shard in shards) - sum(held)
+    if lost:
+        raise ValueError(
+            f"{folder}: every episode must belong to a collection of {PROVENANCE}, but {lost:,} "
+            f"from {shards[0].path.name} on do not: that file was moved away, or an earlier "
+            f"version was killed between the two. Choose another folder; or delete the shards "
+            "that it does not name, and collect their episodes again."
+        )
+    return list(zip(about.get("collections", []), held, strict=True))
+
+
+def _held(about: Mapping[str, Any], shards: Sequence[Shard]) -> list[int]:
+    firsts = [one.get("first_shard", "") for one in about.get("collections", [])]
+    held = [0] * len(firsts)
+    for shard in shards:
+        if number := bisect_right(firsts, shard.path.name):
+            held[number - 1] += shard.footer.num_rows
+    return held
 
 
 def _per_policy(rows: list[tuple[str, int, float]]) -> dict[str, Any]:

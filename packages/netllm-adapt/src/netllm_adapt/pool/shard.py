@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from netllm_adapt.files import new_file
 from netllm_adapt.ragged import Ragged
 
 VERSION = 2
@@ -202,15 +201,10 @@ def _decode_array(steps: pa.Array, field: Field) -> np.ndarray:
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """Write a shard, which appears when it is complete and on the disk.
-
-    Raises:
-        OSError: If it cannot be written; what was there before stays.
-    """
-    with new_file(path, then=MISSING) as work:
-        pq.write_table(
-            table, work, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
-        )
+    """Write a table as a shard."""
+    pq.write_table(
+        table, path, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
+    )
 
 
 def _encode_arrays(arrays: Sequence[np.ndarray | Ragged], field: Field) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,14 @@ import numpy as np
 
 from netllm_adapt.episodes import Episode, arrays_of, check_steps
 from netllm_adapt.files import new_file
-from netllm_adapt.pool.provenance import PROVENANCE, as_json, environment, read_provenance
+from netllm_adapt.locks import locked
+from netllm_adapt.pool.provenance import (
+    PROVENANCE,
+    as_json,
+    check_collection,
+    environment,
+    read_provenance,
+)
 from netllm_adapt.pool.shard import (
     MISSING,
     SHARDS,
@@ -30,7 +38,10 @@ class PoolWriter:
 
     Shards appear whole or not at all, so a pool stays readable whatever stops its writer; when an
     exception ends the block, the episodes since the last shard are dropped. A pool that is there
-    already is continued, by one writer at a time.
+    already is continued. Until the block ends nobody else writes it (`locks.locked`).
+
+    A collection's provenance is there before its first shard, so that every episode belongs to
+    one, and how many are missing is known.
 
     Args:
         path: Folder of the pool; made if it is missing.
@@ -45,6 +56,7 @@ class PoolWriter:
     Raises:
         ValueError: If the folder holds something else than a pool, a pool of another task or one
             whose provenance is damaged; if `setting` or `provenance` is not ready for JSON.
+        BlockingIOError: If somebody else is writing it.
     """
 
     def __init__(
@@ -63,20 +75,31 @@ class PoolWriter:
         self._task = task
         self._shard_episodes = shard_episodes
         self._collection = {"setting": setting, **provenance, **environment()}
-        as_json("`setting` and `provenance`", self._collection)
+        check_collection(self._collection)
         self._recorded = continues
         self._rows: list[dict[str, Any]] = []
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = ExitStack()
+        self._lock.enter_context(locked(self.path))
+        try:
+            self._schema = self._open(continues)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self, continues: bool) -> Schema | None:
+        """The schema of the pool that is there, made ready to be continued."""
         _check_folder(self.path)
         about = read_provenance(self.path / PROVENANCE)
         if continues and not about.get("collections"):
             raise ValueError(f"{self.path}: there must be a collection to continue, got none.")
+        for half in self.path.glob(f".{SHARDS}.partial"):
+            half.unlink()  # a killed writer's
         shards = shards_of(self.path)
-        self._schema = open_shard(shards[0]).schema if shards else None
-        if self._schema is not None:
-            self._schema.check(
-                Schema(task, self._schema.fields), where="new episodes", pool=str(self.path)
-            )
+        if not shards:
+            return None
+        schema = open_shard(shards[0]).schema
+        schema.check(Schema(self._task, schema.fields), where="new episodes", pool=str(self.path))
+        return schema
 
     def __enter__(self) -> Self:
         return self
@@ -87,8 +110,9 @@ class PoolWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._rows:
-            self._flush()
+        with self._lock:
+            if kind is None and self._rows:
+                self._flush()
 
     def add(self, episode: Episode) -> None:
         """Add one episode; every `shard_episodes` of them are written.
@@ -112,13 +136,11 @@ class PoolWriter:
         number = int(shards[-1].stem.removeprefix("shard-")) + 1 if shards else 0
         path = self.path / f"shard-{number:05d}.parquet"
         rows, self._rows = self._rows, []
-        write(encode(rows, self._schema), path)
-        if not self._recorded:
-            try:
+        with new_file(path, then=MISSING) as work:
+            write(encode(rows, self._schema), work)
+            if not self._recorded:
+                # Before the shard is there: without it, it would be nobody's and collected twice.
                 self._record(path.name)
-            except BaseException:
-                path.unlink()  # it would be nobody's, and be collected once more
-                raise
 
     def _record(self, first_shard: str) -> None:
         path = self.path / PROVENANCE
