@@ -1,4 +1,8 @@
+import gzip
 import hashlib
+import os
+import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +13,10 @@ def write(folder, text, name="trace"):
     file = folder / name
     file.write_text(text)
     return file
+
+
+def rows(step_s, mbps):
+    return "".join(f"{i * step_s} {mbps}\n" for i in range(21))
 
 
 def test_two_columns_are_seconds_and_mbps(tmp_path):
@@ -128,10 +136,104 @@ def test_a_trace_may_begin_a_while_after_its_start(tmp_path, text):
 
 
 def test_a_binary_file_is_no_trace(tmp_path):
-    file = tmp_path / "trace.gz"
-    file.write_bytes(b"\x1f\x8b\x08\xff\xfe")
-    with pytest.raises(ValueError, match=r"trace.gz:1: .*text file"):
+    file = tmp_path / "trace"
+    file.write_bytes(b"0 1\n\x8b\x08\xff\xfe")
+    with pytest.raises(ValueError, match=r"trace:2: .*text file in UTF-8"):
         load_trace(file)
+    file.write_bytes(b"\x1f\x8b\x08\xff\xfe")
+    with pytest.raises(ValueError, match=r"trace: the packing breaks"):
+        load_trace(file)
+
+
+def test_a_packed_trace_is_the_same_trace(tmp_path):
+    text = "time_s,bandwidth_mbps\n0,1.5\n2,0.25\n"
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode()))
+    packed = load_trace(tmp_path / "a.csv.gz")
+    assert packed.digest == load_trace(write(tmp_path, text)).digest
+
+
+def test_a_trace_of_more_than_the_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("NETLLM_READ_LIMIT", "1MB")
+    file = tmp_path / "trace.gz"
+    file.write_bytes(gzip.compress(b"0 1\n" * 500_000))
+    with pytest.raises(ValueError, match=r"trace.gz: at most 1 MB .*NETLLM_READ_LIMIT"):
+        load_trace(file)
+
+
+def test_a_pipe_is_refused_by_its_name_in_a_folder_too(tmp_path):
+    write(tmp_path, "0 1\n1 2\n")
+    os.mkfifo(tmp_path / "pipe")
+    for load, path in [(load_trace, tmp_path / "pipe"), (load_traces, tmp_path)]:
+        with pytest.raises(ValueError, match="pipe: must be a regular file, got a named pipe"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("0 1\n5 1e308\n", 2),
+        ("0 1\n1e308 2\n", 2),
+        ("time_ms,bandwidth_bps\n0,1\n1,1e16\n", 3),
+    ],
+)
+def test_numbers_without_meaning_are_refused(tmp_path, text, line):
+    file = write(tmp_path, text)
+    with pytest.raises(ValueError, match=rf"trace:{line}: .*at most 1e\+15"):
+        load_trace(file)
+
+
+def test_numbers_without_meaning_are_refused_in_memory():
+    with pytest.raises(ValueError, match=r"point 1: .*at most 1e\+15, got 1 s and 1e\+308 Mbit/s"):
+        Trace("t", np.array([0.0, 1]), np.array([1.0, 1e308]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (rows(1, 1850), "median bandwidth is 1,850 Mbit/s, expected at most 200 .*kbit/s"),
+        ("time bandwidth\n" + rows(1, 1850), "median bandwidth is 1,850 Mbit/s"),
+        ("time_s bandwidth_kbps\n" + rows(1, 2), "never exceeds 2 kbit/s, expected at least 20"),
+        (rows(1000, 2), "time between points is 1,000 s, expected at most 100 s. .*`time_ms"),
+        ("time_ms mbps\n" + rows(1, 2), "whole trace lasts 0.02 s, expected at least 1 s"),
+        ("".join(f"{i}\n" for i in range(1, 300)), "whole trace lasts 0.299 s"),
+    ],
+)
+def test_other_units_are_told(tmp_path, caplog, text, message):
+    file = write(tmp_path, text)
+    load_trace(file)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(f"{file}: ")
+    assert re.search(message, record.getMessage())
+
+
+def test_units_that_a_header_names_are_believed(tmp_path, caplog):
+    load_trace(write(tmp_path, "time_s bandwidth_mbps\n" + rows(1, 1850)))
+    load_trace(write(tmp_path, rows(5, 100)))
+    assert not caplog.records
+
+
+def test_a_folder_in_other_units_is_told_once(tmp_path, caplog):
+    for name in "abc":
+        write(tmp_path, rows(1, 1850 if name != "a" else 2), name)
+    load_traces(tmp_path)
+    load_traces(tmp_path)
+    (record,) = caplog.records
+    first = re.escape(str(tmp_path / "b"))
+    assert re.search(f"in 2 of 3 files, first in {first}, the median", record.getMessage())
+
+
+def test_long_traces_are_read_in_little_memory(tmp_path):
+    points = 200_000
+    file = write(tmp_path, "".join(f"{i / 10} {1 + i % 7}.50000000\n" for i in range(points)))
+    tracemalloc.start()
+    try:
+        assert load_trace(file).period_s == (points - 1) / 10
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # 8 bytes for each of time, bandwidth and line; lists of Python's numbers took 290 per point
+    assert peak < 80 * points + 16_000_000
 
 
 def test_a_moment_without_bandwidth_is_legal():

@@ -1,3 +1,6 @@
+import os
+import re
+
 import numpy as np
 import pytest
 from netllm_sims.abr import LADDER_KBPS, Video, load_video
@@ -29,10 +32,23 @@ def test_files_of_different_length_are_named(tmp_path):
     assert str(caught.value).startswith(f"{tmp_path / 'video_size_1'}:3: ")
 
 
-@pytest.mark.parametrize("wrong", ["big", "0", "-4", "nan", "inf", "1e300", "1 2"])
-def test_a_bad_size_is_named_with_its_line(tmp_path, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("big", "sizes of chunks must be numbers, got 'big'"),
+        ("0", r"number of bytes > 0 and at most 1e\+09, got 0"),
+        ("-4", "number of bytes > 0 .*got -4"),
+        ("1e9999", "finite"),
+        ("nan", "finite"),
+        ("inf", "finite"),
+        ("1e300", r"at most 1e\+15"),
+        ("1e10", "number of bytes > 0 .*got 1e+"),
+        ("1 2", r"must hold 1 columns, got '1 2'. Write one number of bytes > 0"),
+    ],
+)
+def test_a_bad_size_is_named_with_its_line(tmp_path, wrong, message):
     write(tmp_path, [[1, 2], [4, wrong]])
-    with pytest.raises(ValueError, match="number of bytes > 0") as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         load_video(tmp_path, rates_kbps=(300, 750))
     assert str(caught.value).startswith(f"{tmp_path / 'video_size_1'}:2: ")
 
@@ -45,9 +61,59 @@ def test_an_empty_size_file_is_named(tmp_path):
 
 def test_a_binary_size_file_is_named(tmp_path):
     write(tmp_path, [[1, 2]])
-    (tmp_path / "video_size_1").write_bytes(b"\x1f\x8b\x08\xff\xfe")
+    (tmp_path / "video_size_1").write_bytes(b"\x8b\x08\xff\xfe")
     with pytest.raises(ValueError, match=r"video_size_1:1: .*must be a text file"):
         load_video(tmp_path)
+
+
+def ladder(folder, factors, rates=LADDER_KBPS):
+    """Ten chunks of 4 s per level, of `factors` times the bytes of its rate."""
+    return write(folder, [[rate * 500 * f] * 10 for rate, f in zip(rates, factors, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (8, "have 8 times the bytes of its rates, expected 0.56 to 1.8 times. Are the sizes bits?"),
+        (1e-3, "0.001 times .*Are the sizes kilobytes"),
+        (8e-3, "0.008 times .*Are the sizes kilobits"),
+        (0.5, "0.5 times the bytes .*`chunk_s` a chunk's length"),
+    ],
+)
+def test_sizes_in_other_units_are_told(tmp_path, caplog, factor, message):
+    load_video(ladder(tmp_path, [factor] * 6))
+    (record,) = caplog.records
+    assert re.search(message, record.getMessage())
+    assert record.getMessage().startswith(f"{tmp_path}: its chunks of 4 s")
+
+
+def test_a_ladder_that_does_not_fit_is_told(tmp_path, caplog):
+    rates = (300, 750, 1200, 1850, 2850, 6000)
+    load_video(ladder(tmp_path, [1] * 6, rates), rates_kbps=(300, 750, 1200, 1850, 2850, 15_000))
+    (record,) = caplog.records
+    assert (
+        "level 5 has 6,000 kbit/s in the mean, expected about its rate of 15,000" in record.message
+    )
+    assert "The files hold 300, 750, 1,200, 1,850, 2,850, 6,000 kbit/s" in record.message
+
+
+def test_levels_that_do_not_rise_are_told(tmp_path, caplog):
+    load_video(ladder(tmp_path, [1, 0.6, 1], (300, 450, 900)), rates_kbps=(300, 450, 900))
+    (record,) = caplog.records
+    assert "level 1 has 270 kbit/s in the mean" in record.message
+
+
+def test_published_videos_raise_no_doubt(real_data, caplog):
+    for name in ("video1", "video2"):
+        load_video(real_data / "abr" / "videos" / name)
+    assert not caplog.records
+
+
+def test_a_pipe_is_no_size_file(tmp_path):
+    write(tmp_path, [[1, 2]])
+    os.mkfifo(tmp_path / "video_size_1")
+    with pytest.raises(ValueError, match="video_size_1: must be a regular file, got a named pipe"):
+        load_video(tmp_path, rates_kbps=(300, 750))
 
 
 def test_a_mark_of_byte_order_and_leading_zeros_are_of_no_matter(tmp_path):

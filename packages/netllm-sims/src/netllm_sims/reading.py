@@ -24,7 +24,7 @@ MOST_LINE_MB = 64
 
 _MB = 1_000_000
 _UNITS = {"MB": _MB, "GB": 1_000 * _MB}
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 18
 _XZ_BYTES = 256 << 20
 _MARK = b"\xef\xbb\xbf"

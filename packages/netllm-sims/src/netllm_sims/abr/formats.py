@@ -1,13 +1,18 @@
 """The file formats of bandwidth traces, told apart by content."""
 
-import csv
 import re
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
+
+from netllm_sims import reading
+from netllm_sims.arrays import Layout, cells, read_table
+from netllm_sims.reading import Block
 
 _PACKET_MEGABITS = 1500 * 8e-6
 _TIME = {"time": 1.0, "timestamp": 1.0, "time_s": 1.0, "timestamp_s": 1.0}
@@ -19,6 +24,7 @@ _BANDWIDTH |= {"throughput" + unit: factor for unit, factor in _UNITS.items()}
 
 _LATE_S = 3600.0
 _MOST_BINS = 10_000_000
+_QUOTED = rb'(?m)^[ \t]*"([^"\n]*)"[ \t]*$'
 
 Line = tuple[int, str]
 
@@ -28,7 +34,11 @@ class Points(NamedTuple):
 
     time_s: Float[ndarray, "point"]
     bandwidth_mbps: Float[ndarray, "point"]
-    lines: list[int]
+    lines: Int[ndarray, "point"]
+    says_time: bool
+    """Whether the file itself says the unit of its times."""
+    says_bandwidth: bool
+    """Whether the file itself says the unit of its bandwidths."""
 
 
 class Columns(NamedTuple):
@@ -40,41 +50,36 @@ class Columns(NamedTuple):
     separator: str | None = None
     seconds: float = 1.0
     mbps: float = 1.0
+    says_time: bool = False
+    says_bandwidth: bool = False
 
 
 def parse(path: Path, *, bin_s: float) -> Points:
-    """Points of the trace file `path`, not yet checked for meaning.
+    """Points of the trace file `path`, perhaps packed, not yet checked for meaning.
 
     Args:
         path: The file.
         bin_s: Width of the bins into which Mahimahi's packets are counted, in s.
 
     Raises:
-        ValueError: A line cannot be read, or the file is empty; names file, line and remedy.
+        ValueError: No regular file or more of it than `reading` admits, a line that cannot be read,
+            or an empty file; names file, line and remedy.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"{path}:1: a trace must be a text file, got other bytes. Unpack or export it as text."
-        ) from None
-    numbered = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
-    lines = [(number, line) for number, line in numbered if line and not line.startswith("#")]
-    if not lines:
-        raise ValueError(
-            f"{path}:1: a trace file must hold at least two points, got an empty file. Remove it."
-        )
-    if re.fullmatch('"[^"]*"', lines[0][1]):  # as some spreadsheets quote lines as a whole
-        lines = [(number, re.sub('^"([^"]*)"$', r"\1", line)) for number, line in lines]
-    first = lines[0][1]
-    bare = re.sub('"[^"]*"', "", first)
-    separator = next((mark for mark in ",;\t" if mark in bare), None)
-    names = [_name(cell) for cell in _cells(first, separator)]
-    if separator in (",", ";") or any(name in _TIME or name in _BANDWIDTH for name in names):
-        return _table(path, lines[1:], _header(path, lines[0], names, separator))
-    if re.fullmatch(r"[+-]?\d+", first):
-        return _packets(path, lines, bin_s)
-    return _table(path, lines, Columns(time=0, bandwidth=1, width=2))
+    with reading.opened(path) as stream:
+        blocks = reading.blocks(stream, path)
+        line, rest = _first(path, blocks)
+        if re.fullmatch('"[^"]*"', line[1]):  # as some spreadsheets quote lines as a whole
+            line = line[0], line[1].strip('"')
+            rest = (Block(n, re.sub(_QUOTED, rb"\1", content)) for n, content in rest)
+        bare = re.sub('"[^"]*"', "", line[1])
+        separator = next((mark for mark in ",;\t" if mark in bare), None)
+        names = [_name(cell) for cell in cells(line[1], separator)]
+        if separator in (",", ";") or any(name in _TIME or name in _BANDWIDTH for name in names):
+            columns = _header(path, line, names, separator)
+            return _table(path, _without_first(rest), columns)
+        if re.fullmatch(r"[+-]?\d+", line[1]):
+            return _packets(path, rest, bin_s)
+        return _table(path, rest, Columns(time=0, bandwidth=1, width=2))
 
 
 def lateness(first_s: float, last_s: float) -> str | None:
@@ -90,13 +95,6 @@ def lateness(first_s: float, last_s: float) -> str | None:
     )
 
 
-def _cells(line: str, separator: str | None) -> list[str]:
-    """The cells of a line; a separator within quotes is text."""
-    if separator is None or len(line) > csv.field_size_limit():
-        return line.split(separator)
-    return next(csv.reader([line], delimiter=separator))
-
-
 def _name(cell: str) -> str:
     return cell.strip().strip('"').lower()
 
@@ -107,50 +105,66 @@ def _header(path: Path, line: Line, names: list[str], separator: str | None) -> 
     if time is None or bandwidth is None:
         raise ValueError(
             f"{path}:{line[0]}: the header must name a time column ({', '.join(_TIME)}) and a "
-            f"bandwidth column ({', '.join(_BANDWIDTH)}), got {line[1]!r}. "
+            f"bandwidth column ({', '.join(_BANDWIDTH)}), got {line[1]!r:.200}. "
             "Add or correct it, e.g. `time_s,bandwidth_mbps`."
         )
     seconds, mbps = _TIME[names[time]], _BANDWIDTH[names[bandwidth]]
-    return Columns(time, bandwidth, len(names), separator, seconds, mbps)
+    says = "_" in names[time], names[bandwidth].endswith("bps")
+    return Columns(time, bandwidth, len(names), separator, seconds, mbps, *says)
 
 
-def _table(path: Path, lines: list[Line], columns: Columns) -> Points:
-    time_s, bandwidth_mbps = [], []
-    for number, line in lines:
-        quoted = '"' in line
-        cells = _cells(line, columns.separator) if quoted else line.split(columns.separator)
-        if len(cells) != columns.width:
-            raise ValueError(
-                f"{path}:{number}: the line must hold {columns.width} columns, got {line!r}. "
-                "Write time in s and bandwidth in Mbit/s, or give the file a header."
-            )
-        try:
-            time_s.append(float(cells[columns.time].strip('" ')))
-            bandwidth_mbps.append(float(cells[columns.bandwidth].strip('" ')))
-        except ValueError:
-            raise ValueError(
-                f"{path}:{number}: time and bandwidth must be numbers, got {line!r}. "
-                "Correct or remove the line."
-            ) from None
-    return Points(
-        np.array(time_s) * columns.seconds,
-        np.array(bandwidth_mbps) * columns.mbps,
-        [number for number, _ in lines],
+def _first(path: Path, blocks: Iterator[Block]) -> tuple[Line, Iterator[Block]]:
+    """The first line that is no comment, with its number, and the blocks from it on."""
+    for block in blocks:
+        content = reading.text(block.content, path, line=block.line)
+        start = 0
+        for number, line in enumerate(content.split("\n"), block.line):
+            if line.strip() and not line.strip().startswith("#"):
+                rest = Block(number, content[start:].encode())
+                return (number, line.strip()), chain([rest], blocks)
+            start += len(line) + 1
+    raise ValueError(
+        f"{path}:1: a trace file must hold at least two points, got an empty file. Remove it."
     )
 
 
-def _packets(path: Path, lines: list[Line], bin_s: float) -> Points:
+def _without_first(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The blocks without their first line."""
+    first = next(blocks)
+    yield Block(first.line + 1, first.content.partition(b"\n")[2])
+    yield from blocks
+
+
+def _table(path: Path, blocks: Iterator[Block], columns: Columns) -> Points:
+    layout = Layout(
+        width=columns.width,
+        places=(columns.time, columns.bandwidth),
+        separator=columns.separator,
+        what="time and bandwidth",
+        remedy="Write time in s and bandwidth in Mbit/s, or give the file a header.",
+    )
+    values, lines = read_table(blocks, path, layout)
+    return Points(
+        values[:, 0] * columns.seconds,
+        values[:, 1] * columns.mbps,
+        lines,
+        columns.says_time,
+        columns.says_bandwidth,
+    )
+
+
+def _packets(path: Path, blocks: Iterator[Block], bin_s: float) -> Points:
     if not bin_s > 0:
         raise ValueError(f"`bin_s` must be > 0 s, got {bin_s}.")
-    times_ms = _milliseconds(path, lines)
+    times_ms, lines = _milliseconds(path, blocks)
     period_s = times_ms[-1] / 1000
     bins = max(1, round(min(period_s / bin_s, _MOST_BINS + 1)))
     late = lateness(times_ms[0] / 1000, period_s)
     if late is not None:
-        raise ValueError(f"{path}:{lines[0][0]}: {late}")
+        raise ValueError(f"{path}:{lines[0]}: {late}")
     if bins > _MOST_BINS:
         raise ValueError(
-            f"{path}:{lines[-1][0]}: a trace of {period_s:.10g} s must have at most "
+            f"{path}:{lines[-1]}: a trace of {period_s:.10g} s must have at most "
             f"{_MOST_BINS:,} bins, got more with `bin_s` of {bin_s:g} s. Correct the time or "
             "widen the bins."
         )
@@ -162,27 +176,43 @@ def _packets(path: Path, lines: list[Line], bin_s: float) -> Points:
     return Points(
         np.linspace(0.0, period_s, bins + 1),
         np.concatenate([mbps[:1], mbps]),
-        [lines[i][0] for i in ends],
+        lines[ends],
+        says_time=True,
+        says_bandwidth=True,
     )
 
 
-def _milliseconds(path: Path, lines: list[Line]) -> Float[ndarray, "packet"]:
-    times_ms: list[int] = []
-    for number, line in lines:
-        if not re.fullmatch(r"\d{1,15}", line):
-            raise ValueError(
-                f"{path}:{number}: a Mahimahi trace must hold one whole millisecond >= 0 per line, "
-                f"of at most 15 digits, got {line[:40]!r}. Correct or remove the line."
-            )
-        if times_ms and int(line) < times_ms[-1]:
-            raise ValueError(
-                f"{path}:{number}: time must not run back, got {line} ms after {times_ms[-1]} ms. "
-                "Sort by time."
-            )
-        times_ms.append(int(line))
+def _milliseconds(
+    path: Path, blocks: Iterator[Block]
+) -> tuple[Float[ndarray, "packet"], Int[ndarray, "packet"]]:
+    layout = Layout(width=1, places=(0,), what="milliseconds")
+    values, lines = read_table(_whole(path, blocks), path, layout)
+    times_ms = values[:, 0]
+    back = np.flatnonzero(np.diff(times_ms) < 0)
+    if len(back):
+        i = int(back[0])
+        raise ValueError(
+            f"{path}:{lines[i + 1]}: time must not run back, got {times_ms[i + 1]:.0f} ms after "
+            f"{times_ms[i]:.0f} ms. Sort by time."
+        )
     if times_ms[-1] == 0:
         raise ValueError(
-            f"{path}:{lines[-1][0]}: the last line of a Mahimahi trace is its period and must be "
+            f"{path}:{lines[-1]}: the last line of a Mahimahi trace is its period and must be "
             "> 0 ms, got 0. Record for longer."
         )
-    return np.array(times_ms, dtype=np.float64)
+    return times_ms, lines
+
+
+def _whole(path: Path, blocks: Iterator[Block]) -> Iterator[Block]:
+    """The blocks, checked to hold whole numbers only; raises at the first line that is none."""
+    for block in blocks:
+        if block.content.translate(None, b"0123456789\n") or re.search(rb"\d{16}", block.content):
+            content = reading.text(block.content, path, line=block.line)
+            for number, line in enumerate(map(str.strip, content.split("\n")), block.line):
+                if line and not line.startswith("#") and not re.fullmatch(r"[0-9]{1,15}", line):
+                    raise ValueError(
+                        f"{path}:{number}: a Mahimahi trace must hold one whole millisecond >= 0 "
+                        f"per line, of at most 15 digits, got {line[:40]!r}. Correct or remove the "
+                        "line."
+                    )
+        yield block

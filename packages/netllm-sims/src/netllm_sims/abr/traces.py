@@ -1,6 +1,7 @@
 """Bandwidth traces: what they are and how they are read."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.abr.formats import lateness, parse
+from netllm_sims import _doubts
+from netllm_sims._doubts import Doubt
+from netllm_sims.abr.formats import Points, lateness, parse
+from netllm_sims.arrays import MOST
 
 _LEAST_MEGABITS = 8e-6
 _LEAST_MBPS = 1e-6
+_MOST_MBPS = 200
+_MOST_SAID_MBPS = 10_000
+_LEAST_PEAK_MBPS = 0.02
+_MOST_STEP_S = 100.0
+_LEAST_PERIOD_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +78,8 @@ def first_fault(
         )
     finite = np.isfinite(time_s) & np.isfinite(bandwidth_mbps)
     back = np.diff(time_s, prepend=0.0) < 0
-    wrong = np.flatnonzero(~finite | back | (bandwidth_mbps < 0))
+    large = (time_s > MOST) | (bandwidth_mbps > MOST)
+    wrong = np.flatnonzero(~finite | back | large | (bandwidth_mbps < 0))
     if len(wrong):
         i = int(wrong[0])
         if not finite[i]:
@@ -79,6 +89,11 @@ def first_fault(
             return (
                 i,
                 f"time must not run back, got {time_s[i]:g} s after {before:g} s. Sort by time.",
+            )
+        if large[i]:
+            return i, (
+                f"time and bandwidth must be at most {MOST:g}, got {time_s[i]:g} s and "
+                f"{bandwidth_mbps[i]:g} Mbit/s. Correct or remove the line."
             )
         return (
             i,
@@ -112,7 +127,9 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
       (`bandwidth` or `throughput`, with `_mbps`, `_kbps` or `_bps`; Mbit/s without), in any order,
       others ignored.
 
-    Times count from the trace's start. Blank lines and lines starting with `#` are skipped.
+    Times count from the trace's start. Blank lines and lines starting with `#` are skipped. The
+    file may be packed by gzip, bzip2 or xz. Numbers that look like another unit are told by a
+    warning of the logger `netllm_sims._doubts`.
 
     Args:
         path: The file; its name becomes the trace's id.
@@ -122,15 +139,51 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
         ValueError: The content is no trace; the message names file, line and remedy.
         FileNotFoundError: There is no such file.
     """
-    path = Path(path)
+    trace, doubts = _load(Path(path), bin_s)
+    _doubts.tell(path, doubts)
+    return trace
+
+
+def _load(path: Path, bin_s: float) -> tuple[Trace, list[Doubt]]:
     points = parse(path, bin_s=bin_s)
     fault = first_fault(points.time_s, points.bandwidth_mbps)
     if fault is not None:
         point, message = fault
-        lines = points.lines or [1]
+        lines = points.lines if len(points.lines) else [1]
         where = f"{lines[0]}-{lines[-1]}" if point is None else lines[point]
         raise ValueError(f"{path}:{where}: {message}")
-    return Trace(path.name, points.time_s, points.bandwidth_mbps)
+    return Trace(path.name, points.time_s, points.bandwidth_mbps), list(_odd(points))
+
+
+def _odd(points: Points) -> Iterator[Doubt]:
+    """What looks like another unit; a file that says its units is believed further."""
+    usual, most = float(np.median(points.bandwidth_mbps)), float(points.bandwidth_mbps.max())
+    if usual > (_MOST_SAID_MBPS if points.says_bandwidth else _MOST_MBPS):
+        yield Doubt(
+            f"the median bandwidth is {usual:,.0f} Mbit/s",
+            f"at most {_MOST_MBPS:,} Mbit/s where the file does not name the unit",
+            "If these are kbit/s, name the columns in a first line `time_s bandwidth_kbps` "
+            "(`_mbps` if they are right).",
+        )
+    if most < _LEAST_PEAK_MBPS:
+        yield Doubt(
+            f"the bandwidth never exceeds {most * 1e3:.3g} kbit/s",
+            f"at least {_LEAST_PEAK_MBPS * 1e3:g} kbit/s at some time",
+            "Correct the unit that the header names, or write the bandwidth in Mbit/s.",
+        )
+    step_s = float(np.median(np.diff(points.time_s)))
+    if step_s > _MOST_STEP_S:
+        yield Doubt(
+            f"the median time between points is {step_s:,.0f} s",
+            f"at most {_MOST_STEP_S:g} s",
+            "If the times are ms, name the columns in a first line `time_ms bandwidth_mbps`.",
+        )
+    if points.time_s[-1] < _LEAST_PERIOD_S:
+        yield Doubt(
+            f"the whole trace lasts {points.time_s[-1]:.3g} s",
+            f"at least {_LEAST_PERIOD_S:g} s",
+            "Times must be s, or ms in a column `time_ms` and in Mahimahi's files.",
+        )
 
 
 def load_traces(folder: str | Path, *, bin_s: float = 1.0) -> list[Trace]:
@@ -146,7 +199,13 @@ def load_traces(folder: str | Path, *, bin_s: float = 1.0) -> list[Trace]:
             f"{folder}: there is no such folder of traces. Correct the path; the published ones "
             "come with `netllm data fetch abr`."
         )
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    # a pipe or a link to nothing is no folder: it is refused by its name, not passed over
+    files = sorted(p for p in folder.iterdir() if not (p.is_dir() or p.name.startswith(".")))
     if not files:
         raise ValueError(f"{folder}: a folder of traces must hold at least one file, got none.")
-    return [load_trace(file, bin_s=bin_s) for file in files]
+    loaded = [_load(file, bin_s) for file in files]
+    odd = [
+        (file, doubt) for file, (_, doubts) in zip(files, loaded, strict=True) for doubt in doubts
+    ]
+    _doubts.tell_all(folder, odd, of=len(files))
+    return [trace for trace, _ in loaded]

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
@@ -11,12 +12,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from netllm_sims import reading
+from netllm_sims._doubts import Doubt, tell
+from netllm_sims.arrays import Layout, read_table
+
 LADDER_KBPS = (300.0, 750.0, 1200.0, 1850.0, 2850.0, 4300.0)
 """Ladder of Pensieve, GENET and NetLLM."""
 CHUNKS = 48
 """Chunks played per session, as there."""
 _MOST_BYTES = 1e9
 _MOST_S = 86_400.0
+_MOST_RATIO = 1.8
+_GUESSES = {"bits": 8.0, "kilobits": 8e-3, "kilobytes": 1e-3, "megabytes": 1e-6}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,7 +103,8 @@ def load_video(
 ) -> Video:
     """Video from files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
 
-    Their numbers may have leading zeros.
+    Their numbers may have leading zeros. Sizes that look like another unit, and a ladder that does
+    not fit them, are told by a warning of the logger `netllm_sims._doubts`.
 
     Args:
         folder: The folder; its name becomes the video's.
@@ -116,7 +124,9 @@ def load_video(
             "ones come with `netllm data fetch abr`."
         )
     files = sorted(
-        (int(p.name[11:]), p) for p in folder.iterdir() if re.fullmatch(r"video_size_\d+", p.name)
+        (int(p.name[11:]), p)
+        for p in folder.iterdir()
+        if re.fullmatch(r"video_size_[0-9]{1,9}", p.name)
     )
     numbers = [number for number, _ in files]
     if not numbers or numbers != list(range(len(numbers))):
@@ -138,7 +148,7 @@ def load_video(
             f"{folder}: there must be one size file per rate, got {len(columns)} files for the "
             f"rates {list(rates_kbps)} kbit/s. Set `rates_kbps` to the ladder of this video."
         )
-    return Video(
+    video = Video(
         name=folder.name,
         rates_kbps=rates_kbps,
         sizes_bytes=np.array(columns).T,
@@ -146,30 +156,53 @@ def load_video(
         chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
         folder=folder,
     )
+    tell(folder, list(_odd(video)))
+    return video
 
 
-def _read_sizes(file: Path) -> list[float]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+def _read_sizes(file: Path) -> Float[ndarray, "chunk"]:
+    layout = Layout(
+        width=1,
+        places=(0,),
+        what="sizes of chunks",
+        remedy=f"Write one number of bytes > 0 and at most {_MOST_BYTES:g} per line.",
+    )
+    with reading.opened(file) as stream:
+        values, lines = read_table(reading.blocks(stream, file), file, layout)
+    sizes = values[:, 0]
+    wrong = np.flatnonzero(~((sizes > 0) & (sizes <= _MOST_BYTES)))
+    if len(wrong):
         raise ValueError(
-            f"{file}:1: a size file must be a text file, got other bytes. Unpack it, or write one "
-            "size per line."
-        ) from None
-    sizes = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            size = float(line)
-        except ValueError:
-            size = float("nan")
-        if not 0 < size <= _MOST_BYTES:
-            raise ValueError(
-                f"{file}:{number}: a chunk's size must be a number of bytes > 0 and at most "
-                f"{_MOST_BYTES:g}, got {line.strip()!r}. Correct the line."
-            )
-        sizes.append(size)
-    if not sizes:
+            f"{file}:{lines[wrong[0]]}: a chunk's size must be a number of bytes > 0 and at most "
+            f"{_MOST_BYTES:g}, got {sizes[wrong[0]]:g}. Correct the line."
+        )
+    if not len(sizes):
         raise ValueError(f"{file}:1: a size file must hold one size per chunk, got an empty file.")
     return sizes
+
+
+def _odd(video: Video) -> Iterator[Doubt]:
+    """What looks like other units, another length of chunks or another ladder."""
+    mean_kbps = video.sizes_bytes.mean(axis=0) * 8e-3 / video.chunk_s
+    ratios = mean_kbps / np.array(video.rates_kbps)
+    usual = float(np.median(ratios))
+    if not 1 / _MOST_RATIO <= usual <= _MOST_RATIO:
+        guess = next((what for what, r in _GUESSES.items() if r / 1.6 < usual < r * 1.6), None)
+        yield Doubt(
+            f"its chunks of {video.chunk_s:g} s have {usual:.3g} times the bytes of its rates",
+            f"{1 / _MOST_RATIO:.2g} to {_MOST_RATIO:g} times",
+            (f"Are the sizes {guess}? " if guess else "")
+            + "Sizes must be bytes, `rates_kbps` the ladder in kbit/s, `chunk_s` a chunk's length.",
+        )
+    off = np.flatnonzero(np.maximum(ratios / usual, usual / ratios) > _MOST_RATIO)
+    falls = np.flatnonzero(np.diff(mean_kbps) <= 0)
+    if len(off) or len(falls):
+        level = int(off[0]) if len(off) else int(falls[0]) + 1
+        shown = ", ".join(f"{rate:,.0f}" for rate in mean_kbps)
+        yield Doubt(
+            f"its ladder does not fit: level {level} has {mean_kbps[level]:,.0f} kbit/s in the "
+            "mean",
+            f"about its rate of {video.rates_kbps[level]:,.0f} kbit/s, and more than the level "
+            "below",
+            f"The files hold {shown} kbit/s: set `rates_kbps` to the ladder of this video.",
+        )
