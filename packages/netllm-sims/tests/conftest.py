@@ -1,6 +1,8 @@
 import os
+import re
 import sys
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import hypothesis
@@ -115,5 +117,53 @@ def play():
             simulator.step(np.full(len(sessions), level))
             seen.append({name: value.copy() for name, value in simulator.observation.items()})
         return {name: np.stack([one[name] for one in seen], axis=1) for name in seen[0]}
+
+    return run
+
+
+NUMBERS = [b"NaN", b"1e308", b"1e400", b"9" * 5_000, b"-1", b"", b"null", b"[" * 200_000, b"x"]
+
+
+def damages(content: bytes, count: int):
+    """Seeded damages of a file: bits, lines, numbers, its end, its encoding."""
+    for seed in range(count):
+        random = Random(seed)
+        at = random.randrange(len(content))
+        lines = content.splitlines(keepends=True)
+        line = random.randrange(len(lines))
+        numbers = [*re.finditer(rb"-?\d+(\.\d+)?", content)]
+        start, end = random.choice(numbers).span() if numbers else (at, at)
+        yield random.choice(
+            (
+                content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[at + 1 :],
+                content[:at],
+                content[:at] + random.choice((b"\xff", b"\0", b'"')) + content[at:],
+                b"".join(lines[:line] + lines[line + 1 :]),
+                b"".join(lines[: line + 1] + lines[line:]),
+                content[:start] + random.choice(NUMBERS) + content[end:],
+                content[:start] + random.choice(NUMBERS) + content[end:],
+            )
+        )
+
+
+@pytest.fixture
+def survivors():
+    """Function that damages a file again and again, and gives what was loaded nevertheless.
+
+    All else must be refused by a short message that names the file.
+    """
+
+    def run(file: Path, load, count: int = 60) -> list:
+        content, results, messages = file.read_bytes(), [], []
+        for damaged in damages(content, count):
+            file.write_bytes(damaged)
+            try:
+                results.append(load())
+            except (ValueError, OSError) as error:
+                messages.append(str(error))
+        file.write_bytes(content)
+        assert messages, "nothing was refused"
+        assert [one for one in messages if file.name not in one or len(one) > 2_000] == []
+        return results
 
     return run

@@ -1,6 +1,5 @@
 """Training, validation and test parts of the settings, without a trace in two of them."""
 
-import json
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from netllm_sims import own as folders
 from netllm_sims.abr.generate import genet_trace, markov_trace
+from netllm_sims.abr.pointers import read_starts
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.traces import Trace, load_traces
 
@@ -37,15 +37,9 @@ def _published(folder: Path, name: str) -> tuple[Session, ...]:
             f"there. `netllm data fetch abr --data {folder.parents[1]}` makes it from the "
             "published traces; own traces (`--set traces=FOLDER`) need none."
         )
-    pointers = json.loads(file.read_text())["ptrs"]
-    if len(pointers) != len(traces):
-        raise ValueError(
-            f"{file}: there must be one start pointer per trace, got {len(pointers)} for the "
-            f"{len(traces)} files of {folder / name}. Restore the published folder."
-        )
+    starts_s = read_starts(file, traces)
     return tuple(
-        Session(trace.id, trace, float(trace.time_s[pointer - 1]))
-        for trace, pointer in zip(traces, pointers, strict=True)
+        Session(trace.id, trace, start_s) for trace, start_s in zip(traces, starts_s, strict=True)
     )
 
 
