@@ -268,13 +268,13 @@ def test_a_compiled_policy_travels_between_processes(setting):
 
 def test_the_environment_passes_gymnasiums_check():
     env = gymnasium.make("netllm/CJS-v0", setting="synthetic", num_jobs=10, num_executors=8)
-    check_env(env.unwrapped)
+    check_env(env.unwrapped, skip_render_check=True)
 
 
 def test_the_environment_runs_whole_episodes(setting):
     env = gymnasium.make("netllm/CJS-v0", setting=setting, part="test")
     seen, info = env.reset(seed=1, options={"episode": 2})
-    assert info == {"episode": "668"}
+    assert info == {"episode_id": "668"}
     total_ms, done, policy = 0.0, False, Fair()
     while not done:
         simulator = env.unwrapped.simulator

@@ -18,8 +18,9 @@ def make(**arguments):
 def test_the_environment_passes_gymnasiums_checker():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(make().unwrapped)
-        check_env(make(part="test", latency_s=0.2, delay_noise=0.1).unwrapped)
+        check_env(make().unwrapped, skip_render_check=True)
+        other = make(part="test", latency_s=0.2, delay_noise=0.1).unwrapped
+        check_env(other, skip_render_check=True)
 
 
 def test_an_episode_is_that_of_the_simulator():
@@ -32,7 +33,7 @@ def test_an_episode_is_that_of_the_simulator():
     assert info == {"session": one.id}
     for step in range(47):
         for name, value in expected.items():
-            np.testing.assert_array_equal(seen[name], value[0])
+            np.testing.assert_array_equal(np.ravel(seen[name]), np.ravel(value[0]))
         expected, reward, _ = simulator.step(np.array([step % 6]))
         seen, got, terminated, truncated, info = env.step(step % 6)
         assert got == reward[0]
@@ -140,7 +141,7 @@ def test_the_vector_environment_plays_its_sessions_as_the_simulator_does():
     env = batch(scale=(0.6, 1.6), scale_share=1.0)
     seen, _ = env.reset()
     simulator = Simulator(env.setting, env.sessions)
-    np.testing.assert_array_equal(simulator.reset()["reward"], seen["reward"])
+    np.testing.assert_array_equal(simulator.reset()["reward"], seen["reward"][:, 0])
     for _ in range(10):
         _, reward, _, _, infos = env.step(np.array([0, 1, 2, 3]))
         np.testing.assert_array_equal(simulator.step(np.array([0, 1, 2, 3]))[1], reward)
@@ -159,9 +160,9 @@ def test_sessions_end_together_and_fresh_ones_begin_in_the_same_step():
     assert terminated.all()
     assert not truncated.any()
     assert infos["_final_obs"].all()
-    np.testing.assert_array_equal(infos["final_obs"]["reward"], reward)
-    np.testing.assert_array_equal(infos["final_obs"]["chunks_left"], np.zeros(4))
-    np.testing.assert_array_equal(seen["chunks_left"], np.full(4, 4))
+    np.testing.assert_array_equal(infos["final_obs"]["reward"][:, 0], reward)
+    np.testing.assert_array_equal(infos["final_obs"]["chunks_left"], np.zeros((4, 1)))
+    np.testing.assert_array_equal(seen["chunks_left"], np.full((4, 1), 4))
     np.testing.assert_array_equal(seen["level"], np.zeros(4))
     assert [one.trace.id for one in env.sessions] != before
 

@@ -1,8 +1,9 @@
 """Networking environments, traces, metrics and settings: streaming, viewports and job scheduling.
 
 `netllm_sims.abr` is adaptive bitrate streaming, `netllm_sims.vp` viewport prediction,
-`netllm_sims.cjs` cluster job scheduling. Importing this package makes `netllm/ABR-v0` and
-`netllm/CJS-v0` known to gymnasium.
+`netllm_sims.cjs` cluster job scheduling. Importing this package makes `netllm/ABR-v0`,
+`netllm/VP-v0`, `netllm/CJS-v0` and `netllm/CJSTable-v0` known to gymnasium;
+`gymnasium.make("netllm_sims:netllm/ABR-v0")` imports it.
 """
 
 import gymnasium
@@ -12,4 +13,6 @@ gymnasium.register(
     entry_point="netllm_sims.abr:Env",
     vector_entry_point="netllm_sims.abr:VectorEnv",
 )
+gymnasium.register(id="netllm/VP-v0", entry_point="netllm_sims.vp:Env")
 gymnasium.register(id="netllm/CJS-v0", entry_point="netllm_sims.cjs:Env")
+gymnasium.register(id="netllm/CJSTable-v0", entry_point="netllm_sims.cjs:TableEnv")

@@ -1,4 +1,4 @@
-"""Cluster job scheduling: jobs as graphs, the simulator, its settings and environment."""
+"""Cluster job scheduling: jobs as graphs, the simulator, its settings and environments."""
 
 from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
 from netllm_sims.cjs.durations import Replay, Sampled
@@ -12,6 +12,7 @@ from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation,
 from netllm_sims.cjs.rollout import Policy, Rollout, rollout
 from netllm_sims.cjs.settings import Setting, setting, settings
 from netllm_sims.cjs.simulator import Simulator
+from netllm_sims.cjs.table_env import TableEnv
 from netllm_sims.cjs.tpch import load_tpch, sequence
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Sampled",
     "Setting",
     "Simulator",
+    "TableEnv",
     "Waves",
     "Workload",
     "build",

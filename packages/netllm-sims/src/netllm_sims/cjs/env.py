@@ -1,27 +1,22 @@
 """Gymnasium environment: one episode of cluster job scheduling at a time."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from netllm_sims.cjs.durations import Sampled
-from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs._running import Running
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
-from netllm_sims.cjs.parts import DRAWN, check, seeds
 from netllm_sims.cjs.settings import Setting
-from netllm_sims.cjs.settings import setting as named
-from netllm_sims.cjs.simulator import Simulator
 
 _ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
-_MANY = 2**31 - 1
 
 
 def observation_space(setting: Setting) -> spaces.Dict:
     """Space of an observation; the numbers of jobs, stages and edges vary from step to step."""
+    jobs, executors = setting.num_jobs, setting.num_executors
+    stages = max(dag.stages for dag in setting.catalogue.dags)
 
     def rows(*width: int, low: float = 0.0, high: float = _ANY, dtype: Any = np.float32) -> Any:
         return spaces.Sequence(spaces.Box(low, high, width, dtype), stack=True)
@@ -30,30 +25,32 @@ def observation_space(setting: Setting) -> spaces.Dict:
         return spaces.Sequence(spaces.Discrete(count), stack=True)
 
     def number(high: int, low: int = 0) -> spaces.Box:
-        return spaces.Box(low, high, (), np.int64)
+        return spaces.Box(low, high, (1,), np.int64)
 
-    executors = setting.num_executors
+    def time() -> spaces.Box:
+        return spaces.Box(0, np.finfo(np.float64).max, (1,), np.float64)
+
     return spaces.Dict(
         {
             "stages": rows(len(STAGE_COLUMNS), low=-_ANY),
             "jobs": rows(len(JOB_COLUMNS)),
-            "edges": rows(2, high=_MANY, dtype=np.int64),
+            "edges": rows(2, high=jobs * stages - 1, dtype=np.int64),
             "schedulable": labels(2),
             "frontier": labels(2),
-            "stage_job": labels(_MANY),
-            "stage_id": labels(_MANY),
-            "job_id": labels(_MANY),
+            "stage_job": labels(jobs),
+            "stage_id": labels(stages),
+            "job_id": labels(jobs),
             "committable": number(executors),
             "executors": number(executors),
-            "source_job": number(_MANY, low=-1),
-            "time_ms": spaces.Box(0, np.finfo(np.float64).max, (), np.float64),
-            "job_ms": spaces.Box(0, np.finfo(np.float64).max, (), np.float64),
-            "can_wait": spaces.Box(0, 1, (), np.int8),
+            "source_job": number(jobs - 1, low=-1),
+            "time_ms": time(),
+            "job_ms": time(),
+            "can_wait": spaces.Box(0, 1, (1,), np.int8),
         }
     )
 
 
-class Env(gymnasium.Env[Observation, dict[str, Any]]):
+class Env(Running):
     """Executors of a cluster are committed to the stages of jobs that arrive over time.
 
     ## Action
@@ -79,17 +76,17 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
     | `stage_job` | (stages,) | row of its job |
     | `stage_id` | (stages,) | number within its job |
     | `job_id` | (jobs,) | number in the sequence |
-    | `committable` | () | executors to be committed |
-    | `executors` | () | executors of the cluster |
-    | `source_job` | () | row of the job that releases them, -1 if none |
-    | `time_ms` | () | time since the start, float64 |
-    | `job_ms` | () | time that all jobs have spent in the cluster so far, float64 |
-    | `can_wait` | () | 0 where a stage must be chosen |
+    | `committable` | (1,) | executors to be committed |
+    | `executors` | (1,) | executors of the cluster |
+    | `source_job` | (1,) | row of the job that releases them, -1 if none |
+    | `time_ms` | (1,) | time since the start, float64 |
+    | `job_ms` | (1,) | time that all jobs have spent in the cluster so far, float64 |
+    | `can_wait` | (1,) | 0 where a stage must be chosen |
 
     ## Reward
     Minus the time in ms until the next decision, summed over the jobs that were active meanwhile; 0
     within a round. The sum over an episode is minus the sum of the job completion times. `info`
-    holds `episode`, and at the end `jct_s` (mean), `makespan_s` and `utilisation`.
+    holds `episode_id`, and at the end `jct_s` (mean), `makespan_s` and `utilisation`.
 
     ## Start
     `reset` draws a job sequence and the luck of its tasks: from all of `train`, or one of the fixed
@@ -99,16 +96,17 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
     ## End
     Terminates when all jobs are done; never truncates.
 
+    ## Picture
+    With `render_mode="rgb_array"` or `"human"`: a row per executor, a colour per job, over time.
+
     ## Arguments
-    `gymnasium.make("netllm/CJS-v0", setting="default", part="train", data=None, **overrides)`: a
-    setting's name or a `Setting`, the part, the data folder (NETLLM_DATA by default) and any field
-    of the setting.
+    `gymnasium.make("netllm_sims:netllm/CJS-v0", setting="default", part="train", data=None,
+    render_mode=None, **overrides)`: a setting's name or a `Setting`, the part, the data folder
+    (NETLLM_DATA by default), how it is shown, and any field of the setting.
 
     ## Versions
     v0: first release.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own declaration)
 
     def __init__(
         self,
@@ -116,59 +114,36 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
         setting: str | Setting = "default",
         part: str = "train",
         data: str | Path | None = None,
+        render_mode: str | None = None,
         **overrides: Any,
     ) -> None:
-        self.setting = _resolve(setting, data, overrides)
-        check(part)
-        self.part = part
-        self._fixed = seeds(part, None, 0)
-        self._simulator: Simulator | None = None
+        super().__init__(
+            setting=setting, part=part, data=data, render_mode=render_mode, **overrides
+        )
         self.observation_space = observation_space(self.setting)  # type: ignore[assignment]
-        self._offer(1, 1, 0)
-
-    @property
-    def simulator(self) -> Simulator:
-        """The running episode."""
-        if self._simulator is None:
-            raise RuntimeError("`reset` must come first.")
-        return self._simulator
+        self.action_space: spaces.Dict = spaces.Dict(
+            {"stage": spaces.Discrete(1), "executors": spaces.Discrete(1, start=1)}
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode; see the class for how it is chosen."""
         super().reset(seed=seed)
-        self._simulator = Simulator(self.setting, self._choose((options or {}).get("episode")))
-        return self._show(), {"episode": self.simulator.episode.id}
+        info = self._begin((options or {}).get("episode"), self.np_random)
+        return self._show(), info
 
     def step(self, action: dict[str, Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Commit executors and run to the next decision."""
         simulator = self.simulator
-        info: dict[str, Any] = {"episode": simulator.episode.id}
+        info: dict[str, Any] = {"episode_id": simulator.episode.id}
         try:
             reward_ms = simulator.step(int(action["stage"]), int(action["executors"]))
         except ValueError as fault:
             return self._show(), 0.0, False, False, {**info, "invalid": str(fault)}
         if simulator.done:
-            info["jct_s"] = float(simulator.jct_s.mean())
-            info["makespan_s"] = simulator.time_ms * 1e-3
-            info["utilisation"] = simulator.utilisation
+            info |= self._ended()
         return self._show(), reward_ms, simulator.done, False, info
-
-    def _choose(self, number: int | None) -> Episode:
-        if number is not None:
-            if not 0 <= number < len(self._fixed):
-                raise ValueError(
-                    f"`options['episode']` must lie between 0 and {len(self._fixed) - 1}, "
-                    f"got {number}."
-                )
-            return self.setting.episodes(self.part, seeds=[self._fixed[number]])[0]
-        if self.part == "train":
-            sequence = int(self.np_random.integers(*DRAWN["train"]))
-        else:
-            sequence = self._fixed[int(self.np_random.integers(len(self._fixed)))]
-        episode = self.setting.episodes(self.part, seeds=[sequence])[0]
-        return replace(episode, durations=Sampled(int(self.np_random.integers(2**31))))
 
     def _show(self) -> Observation:
         seen = self.simulator.observe()
@@ -180,29 +155,23 @@ class Env(gymnasium.Env[Observation, dict[str, Any]]):
             seen[name].view(np.int8) for name in ("schedulable", "frontier")
         )
         for name in ("committable", "executors", "source_job", "time_ms", "job_ms"):
-            shown[name] = seen[name].reshape(())
-        shown["can_wait"] = seen["can_wait"].astype(np.int8).reshape(())
+            shown[name] = seen[name].copy()
+        shown["can_wait"] = seen["can_wait"].astype(np.int8)
+        self._refresh()
         return shown
 
     def _offer(self, stages: int, executors: int, can_wait: int) -> None:
+        """Make the valid actions the action space; its random draws go on."""
         start = -1 if can_wait or not stages else 0
-        self.action_space = spaces.Dict(  # type: ignore[assignment]
+        last = self.action_space
+        self.action_space = spaces.Dict(
             {
-                "stage": spaces.Discrete(stages - start, start=start),
-                "executors": spaces.Discrete(max(1, executors), start=1),
+                "stage": spaces.Discrete(stages - start, seed=last["stage"].np_random, start=start),
+                "executors": spaces.Discrete(
+                    max(1, executors), seed=last["executors"].np_random, start=1
+                ),
             }
         )
 
 
 _ROWS = ("stages", "jobs", "edges", "stage_job", "stage_id", "job_id")
-
-
-def _resolve(setting: str | Setting, data: str | Path | None, overrides: dict[str, Any]) -> Setting:
-    if isinstance(setting, str):
-        return named(setting, data=data, **overrides)
-    if data is not None or overrides:
-        raise ValueError(
-            "`data` and overrides need a setting's name, got a Setting. Override when building it: "
-            "netllm_sims.cjs.setting(name, data=…, FIELD=…)."
-        )
-    return setting

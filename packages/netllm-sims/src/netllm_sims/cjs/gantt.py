@@ -15,12 +15,14 @@ def stretches(simulator: Simulator) -> Float[ndarray, "stretch 4"]:
     Raises:
         ValueError: The simulator keeps no log.
     """
-    log = simulator.task_log
-    if not len(log):
+    if not simulator.logs:
         raise ValueError(
             "The simulator must keep a log of started tasks, got none. Build it with `log=True` "
             "and run it."
         )
+    log = simulator.task_log
+    if not len(log):
+        return np.empty((0, 4))
     job = simulator.world.job_of[log[:, 3].astype(np.int64)]
     order = np.lexsort((log[:, 0], log[:, 2]))
     start_ms, executor, job = log[order, 0], log[order, 2], job[order]

@@ -1,6 +1,7 @@
-"""Viewport prediction: head movement, its settings, metrics, geometry and frames."""
+"""Viewport prediction: head movement, settings, metrics, geometry, frames, an environment."""
 
 from netllm_sims.vp import geometry, metrics
+from netllm_sims.vp.env import Env
 from netllm_sims.vp.frames import Frames, open_frames
 from netllm_sims.vp.geometry import unwrap_deg
 from netllm_sims.vp.loading import Gaps, load_trajectories
@@ -20,6 +21,7 @@ from netllm_sims.vp.trajectories import Clip, Trajectory, cut
 
 __all__ = [
     "Clip",
+    "Env",
     "Frames",
     "Gaps",
     "Policy",
