@@ -20,6 +20,7 @@ from netllm_adapt.lora import has_int8
 from netllm_adapt.pool import Episode
 from netllm_adapt.run import RunFolder, read_log
 from netllm_adapt.segments import collate, plan
+from netllm_adapt.state import read_state, write_state
 from netllm_adapt.training import order
 from peft import IA3Config, get_peft_model
 
@@ -154,7 +155,7 @@ def test_a_full_disk_names_the_file_of_the_run_and_says_to_resume(
     with room(15), pytest.raises(OSError, match=r"--resume: .*log\.jsonl"):
         folder.log({"step": 2, "loss": 1.0})
     assert read_log(tmp_path) == [{"step": 1}]
-    with room(1_000), pytest.raises(OSError, match=r"--resume: .*state\.pt"):
+    with room(1_000), pytest.raises(OSError, match=r"--resume: .*state\.safetensors"):
         folder.save_state({"step": 2, "weights": torch.ones(9_999)})
     state = folder.load_state()
     assert state is not None
@@ -457,10 +458,49 @@ def test_a_run_is_not_resumed_with_another_adapter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no state", "half"])
 def test_a_damaged_state_is_named(tmp_path: Path, content: bytes | str) -> None:
     fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
-    file = tmp_path / "run" / "state.pt"
+    file = tmp_path / "run" / "state.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(ValueError, match=r"state\.pt: must hold the state of a run"):
+    with pytest.raises(ValueError, match=r"state\.safetensors: must hold the state of a run"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
+
+
+def test_a_run_of_an_earlier_version_is_named_and_its_pickle_is_not_read(tmp_path: Path) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
+    marker = tmp_path / "marker"
+    (tmp_path / "run" / "state.safetensors").unlink()
+    torch.save({"step": Payload(marker)}, tmp_path / "run" / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt: .* is a pickle, .* with `--start`"):
+        fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
+    assert not marker.exists()
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.marker), "w")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"trained": {}}, "`trained` has other names"),
+        ({"schedule": {"base_lrs": [1.0]}}, "`schedule` has other names"),
+        ({"optimizer": {}}, "param_groups"),
+        ({"average": None}, "keys"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
+    file = tmp_path / "run" / "state.safetensors"
+    write_state(file, read_state(file) | changes)
+    with pytest.raises(ValueError, match=rf"state\.safetensors: must hold the state of .*{says}"):
         fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from netllm_adapt.files import new_file, writing
-from netllm_adapt.reading import read_json
+from netllm_adapt.reading import decode_json, read_bounded, read_json
+from netllm_adapt.state import read_state, write_state
 
 _THEN = "run the command again with --resume"
-_SETTINGS = "settings.json"
+_SETTINGS, _STATE = "settings.json", "state.safetensors"
+_LONGEST_LOG = 1 << 30
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -105,6 +104,11 @@ class RunFolder:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         self._curves = _curves(path / "tensorboard") if tensorboard else None
 
+    @property
+    def state(self) -> Path:
+        """The file that the run is resumed from."""
+        return self.path / _STATE
+
     def withdraw(self) -> None:
         """Leave the folder to another run, if this one failed before it logged anything."""
         if self._writes and _names(self.path) == {_SETTINGS}:
@@ -139,30 +143,35 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what the run can be resumed from."""
-        # By way of memory: of a full disk torch would say "unexpected pos".
-        content = io.BytesIO()
-        torch.save(dict(state), content)
-        with new_file(self.path / "state.pt", then=_THEN) as work:
-            work.write_bytes(content.getbuffer())
+        with new_file(self.state, then=_THEN) as work:
+            write_state(work, state)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last kept state, or None; the log forgets what came after it."""
-        path = self.path / "state.pt"
+        """The last kept state, or None; the log forgets what came after it.
+
+        Raises:
+            ValueError: naming the file, if it is damaged or an earlier version's.
+        """
+        path = self.state
         if not path.exists():
+            self._refuse_earlier()
             if self._writes:
                 (self.path / "log.jsonl").unlink(missing_ok=True)
             return None
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            step = int(state["step"])
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, UnpicklingError) as error:
-            raise ValueError(
-                f"{path}: must hold the state of a run, but reading it failed: {error}. Begin "
-                "another run: choose another `--out`."
-            ) from error
+        state = read_state(path)
+        if type(state.get("step")) is not int:
+            raise ValueError(f"{path}: must have the run's `step`, got {state.get('step')!r}.")
         if self._writes:
-            self._forget_after(step)
+            self._forget_after(state["step"])
         return state
+
+    def _refuse_earlier(self) -> None:
+        earlier = self.path / "state.pt"
+        if earlier.exists():
+            raise ValueError(
+                f"{earlier}: a state of netllm-adapt before its first release is a pickle, which "
+                "is not read. Begin another run from the last checkpoint, with `--start`."
+            )
 
     def _forget_after(self, step: int) -> None:
         kept = [json.dumps(line) + "\n" for line in read_log(self.path) if line["step"] <= step]
@@ -181,16 +190,18 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
         ValueError: naming file and line, if another one is damaged.
     """
     path = Path(run) / "log.jsonl"
-    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    raw = read_bounded(path, _LONGEST_LOG).split(b"\n")
     lines = []
-    for number, text in enumerate(texts, 1):
+    for number, text in enumerate(raw, 1):
+        if not text and number == len(raw):
+            break
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            if number < len(texts):
-                raise ValueError(
-                    f"{path}:{number}: not valid JSON ({error.msg}). Delete that line."
-                ) from error
+            lines.append(decode_json(text, dict[str, Any], name=str(path), line=number))
+            if type(lines[-1].get("step")) is not int:
+                raise ValueError(f"{path}:{number}: must have a whole number as its `step`.")
+        except ValueError as error:
+            if number < len(raw):
+                raise ValueError(f"{error} Or delete that line.") from error
     return lines
 
 

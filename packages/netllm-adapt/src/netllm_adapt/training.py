@@ -179,13 +179,28 @@ class _Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self.step = state["step"]
-        self.model.load_state_dict(state["trained"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.average.values = {n: v.to(self.device) for n, v in state["average"].items()}
-        self.folder.best = state["best"]
+        """Continue where `state` was taken.
+
+        Raises:
+            ValueError: if it is not of such a run.
+        """
+        try:
+            for part, own in (("trained", trained(self.model)), ("average", self.average.values)):
+                if state[part].keys() != own.keys():
+                    raise ValueError(f"`{part}` has other names")
+            if state["schedule"].keys() != self.schedule.state_dict().keys():
+                raise ValueError("`schedule` has other names")
+            self.step = state["step"]
+            self.model.load_state_dict(state["trained"], strict=False)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.average.values = {n: v.to(self.device) for n, v in state["average"].items()}
+            self.folder.best = state["best"]
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.folder.state}: must hold the state of this run, but {error}. Begin another "
+                "run: choose another `--out`."
+            ) from error
 
 
 def _validate(
@@ -241,7 +256,7 @@ def fit(
     """Adapt `model` to a pool, and return the checkpoint that validated best.
 
     Writes to `out`: `settings.json`, `log.jsonl` (a line per `log_every` steps and per validation),
-    `state.pt` (to resume from), and the checkpoints `last` and `best`.
+    `state.safetensors` (to resume from), and the checkpoints `last` and `best`.
 
     Args:
         model: from `AdaptedModel(...)`; trained in place.
