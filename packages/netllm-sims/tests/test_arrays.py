@@ -65,6 +65,13 @@ def test_the_width_is_minded_where_a_column_is_text():
         read(b"1,a,b\n2,a,\xff\n", layout)
 
 
+@pytest.mark.parametrize("line", ['3,"200', '3,200"', '3,""200"', '"3,200', '3,2"0"0', '"3,2"'])
+def test_quotes_stand_around_a_number_and_are_closed(line):
+    layout = Layout(width=2, places=(0, 1), separator=",")
+    with pytest.raises(ValueError, match=r"f:2: .*(quotes must be closed|numbers|2 columns)"):
+        read(f"1,2\n{line}\n".encode(), layout)
+
+
 def test_memory_follows_the_numbers_not_the_text():
     rows = 200_000
     content = b"".join(b"%d.25 %d.125000000000\n" % (i, i % 7) for i in range(rows))

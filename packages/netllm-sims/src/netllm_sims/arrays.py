@@ -103,13 +103,18 @@ def _slow(block: Block, where: object, layout: Layout) -> Table:
         row = line.strip()
         if not row or row.startswith("#"):
             continue
+        if row.count('"') % 2:
+            raise ValueError(
+                f"{where}:{number}: quotes must be closed, got {row[:80]!r}. Correct or remove the "
+                "line."
+            )
         found = cells(row, layout.separator)
         if len(found) != layout.width:
             raise ValueError(
                 f"{where}:{number}: the line must hold {layout.width} columns, got {row[:80]!r}. "
                 f"{layout.remedy}"
             )
-        wanted = [found[place].strip('" \t') for place in layout.places]
+        wanted = [_bare(found[place]) for place in layout.places]
         try:
             if any("_" in cell or not cell.isascii() for cell in wanted):
                 raise ValueError
@@ -137,7 +142,16 @@ def _check(table: Table, block: Block, where: object, layout: Layout) -> None:
 
 
 def cells(line: str, separator: str | None) -> Sequence[str]:
-    """The cells of a line; a separator within quotes is text."""
+    """The cells of a line; a separator within quotes is text, where all quotes are closed."""
     if separator is None or '"' not in line or len(line) > csv.field_size_limit():
         return line.split(separator)
-    return next(csv.reader([line], delimiter=separator))
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True))
+    except csv.Error:
+        return line.split(separator)
+
+
+def _bare(cell: str) -> str:
+    """The cell without blanks and one pair of quotes around it."""
+    cell = cell.strip()
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell

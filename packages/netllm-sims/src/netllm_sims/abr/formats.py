@@ -102,7 +102,7 @@ def _name(cell: str) -> str:
 def _header(path: Path, line: Line, names: list[str], separator: str | None) -> Columns:
     time = next((i for i, name in enumerate(names) if name in _TIME), None)
     bandwidth = next((i for i, name in enumerate(names) if name in _BANDWIDTH), None)
-    if time is None or bandwidth is None:
+    if time is None or bandwidth is None or line[1].count('"') % 2:
         raise ValueError(
             f"{path}:{line[0]}: the header must name a time column ({', '.join(_TIME)}) and a "
             f"bandwidth column ({', '.join(_BANDWIDTH)}), got {line[1]!r:.200}. "
