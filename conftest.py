@@ -1,8 +1,13 @@
 """What holds for the tests of every package."""
 
 import os
-from collections.abc import Callable, Iterator
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -30,3 +35,69 @@ def room() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limited
+
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run the Python blocks of a README in order, as if pasted into one session.
+
+    It stands in an empty folder, without real data. Gives the session's names.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NETLLM_DATA", raising=False)
+
+    def run(readme: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """Blocks that hold one of the words of `without` are left out."""
+        text = readme.read_text(encoding="utf-8")
+        names: dict[str, Any] = {"__name__": "__main__"}
+        for block in _BLOCK.finditer(text):
+            language, code = block.groups()
+            if language == "python" and not any(word in code for word in without):
+                before = "\n" * text.count("\n", 0, block.start(2))  # so that errors name the line
+                exec(compile(before + code, str(readme), "exec"), names)
+        return names
+
+    return run
+
+
+@pytest.fixture
+def installs() -> Callable[[Path], list[list[str]]]:
+    """What the `pip install` lines of a README's blocks name, if a clone can install it.
+
+    Nothing is on a package index: a line names folders, with all siblings that they need.
+    """
+    root = Path(__file__).parent
+    folders = [*root.glob("packages/*"), root / "integration"]
+    projects = {f: tomllib.loads((f / "pyproject.toml").read_text())["project"] for f in folders}
+    named = {project["name"]: folder for folder, project in projects.items()}
+
+    def siblings(folder: Path) -> set[Path]:
+        names = {re.split(r"[\[<>=]", need)[0] for need in projects[folder]["dependencies"]}
+        direct = {named[name] for name in names & named.keys()}
+        return direct.union(*map(siblings, direct))
+
+    def check(line: str) -> list[str]:
+        given = [word for word in shlex.split(line.split("pip install")[1], comments=True)]
+        places = [word for word in given if word.startswith("./")]
+        assert not [w for w in given if w.startswith("netllm")], f"no index has it: {line}"
+        chosen = set()
+        for place in places:
+            path, _, extras = place.rstrip("]").partition("[")
+            assert (root / path) in projects, f"{path} is no package: {line}"
+            assert not extras or f'"{place}"' in line, f"shells need quotes: {line}"
+            known = projects[root / path].get("optional-dependencies", {})
+            assert set(filter(None, extras.split(","))) <= known.keys(), f"no such extra: {line}"
+            chosen.add(root / path)
+        missing = set().union(*map(siblings, chosen)) - chosen
+        assert not missing, f"{line} needs {sorted(folder.name for folder in missing)} too"
+        return places
+
+    def read(readme: Path) -> list[list[str]]:
+        blocks = [code for _, code in _BLOCK.findall(readme.read_text(encoding="utf-8"))]
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        return [check(line) for line in lines if "pip install" in line]
+
+    return read
