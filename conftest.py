@@ -80,7 +80,7 @@ def installs() -> Callable[[Path], list[list[str]]]:
         return direct.union(*map(siblings, direct))
 
     def check(line: str) -> list[str]:
-        given = [word for word in shlex.split(line.split("pip install")[1], comments=True)]
+        given = shlex.split(line.split("pip install")[1], comments=True)
         places = [word for word in given if word.startswith("./")]
         assert not [w for w in given if w.startswith("netllm")], f"no index has it: {line}"
         chosen = set()

@@ -40,9 +40,9 @@ _ALONE = {
 
 def subjects() -> Mapping[str, Subject]:
     """All loaders by name."""
-    from mutating import files, folders, weights
+    from mutating import files, folders, jobs, weights
 
-    return {**files.SUBJECTS, **weights.SUBJECTS, **folders.SUBJECTS}
+    return {**files.SUBJECTS, **jobs.SUBJECTS, **weights.SUBJECTS, **folders.SUBJECTS}
 
 
 def main() -> int:

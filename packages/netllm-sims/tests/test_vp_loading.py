@@ -1,3 +1,4 @@
+import os
 import zipfile
 from itertools import product
 
@@ -119,20 +120,24 @@ BAD = {
     "time,yaw,pitch,yaw\n0,1,2,3\n": ":1: the header must name yaw once, got time,yaw,pitch,yaw",
     "time,t,yaw,pitch\n0,0,1,2\n": ":1: the header must name the time once, got time,t,yaw,pitch",
     "yaw,pitch\n0,1\n": ":1: the header must name `time`",
-    "": ":1: .* got an empty file",
+    "": ":1: .*at least one point, got none",
     "time,yaw,pitch": ":1: .*at least one point, got none",
-    "time,yaw,pitch\n0,1,2\n0.2,nan,2\n": ":3: .*finite numbers, got NaN",
-    "time,yaw,pitch\n0,1,2\n\n0.2,inf,2\n": ":4: .*finite numbers, got NaN or infinity",
-    "time,yaw,pitch\n0,1,2\n0.2,east,2\n": ":3: .*must be finite numbers, got '0.2,east,2'",
-    "time,yaw,pitch\n0,1,2\n0.2,1_0,2\n": ":3: .*must be finite numbers",
+    "time,yaw,pitch\n0,1,2\n0.2,nan,2\n": ":3: .*finite numbers, .*, got '0.2,nan,2'",
+    "time,yaw,pitch\n0,1,2\n\n0.2,inf,2\n": ":4: .*finite numbers, .*, got '0.2,inf,2'",
+    "time,yaw,pitch\n0,1,2\n0.2,east,2\n": ":3: .*must be numbers, got '0.2,east,2'",
+    "time,yaw,pitch\n0,1,2\n0.2,1_0,2\n": ":3: .*must be numbers",
     "time,yaw,pitch\n0,1,2\n0.2,1\n": ":3: the line must hold 3 columns, got '0.2,1'",
     "time,yaw,pitch\n0,1\n0.2,1,4,4\n": ":2: the line must hold 3 columns, got '0,1'",
     "time,yaw,pitch\n0,1,2\n0.2,1,2\n0.1,1,2\n": ":4: time must increase .*0.1 s after 0.2 s",
     "time,yaw,pitch\n0,1,2\n0.2,1,91\n": r":3: pitch must lie in \[-90, 90\] degrees, got 91",
+    'time,yaw,pitch\n0,1,2\n0.2,"1,2\n': ":3: quotes must be closed on their line",
     "0,1,2\n": r":1: a file without a header must hold 4 columns",
     "time,qx,qy,qz,qw\n0,0,0,0,1\n0.2,0,0,0.1,1\n": ":3: a quaternion must be of length 1",
     "time,x,y,z\n0,0,0,0\n": ":2: a vector must be of length 1 within 0.001, got 0",
 }
+
+
+BAD["time,yaw,pitch\n0,1,2\n1e308,1,2\n"] = ":3: .*at most 1e.15 in magnitude, got '1e308,1,2'"
 
 
 @pytest.mark.parametrize(("text", "message"), BAD.items())
@@ -203,16 +208,16 @@ def test_a_damaged_zip_is_an_error_naming_the_file(root, tmp_path):
     content = bytearray(whole)
     content[60:400] = bytes(340)
     archive.write_bytes(content)
-    with pytest.raises(ValueError, match=r"mine\.zip/a/u0\.csv: the zip archive is damaged here"):
+    with pytest.raises(ValueError, match=r"mine\.zip/a/u0\.csv: the packing breaks after"):
         load_trajectories(archive)
     locked = bytearray(whole)
     for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         locked[whole.index(header) + flags] |= 1  # says that it is encrypted
     archive.write_bytes(locked)
-    with pytest.raises(ValueError, match=r"mine\.zip: the zip archive cannot be read: .*encrypted"):
+    with pytest.raises(ValueError, match=r"mine\.zip/a/u0\.csv: .* must not be encrypted"):
         load_trajectories(archive)
     archive.write_bytes(content[:200])
-    with pytest.raises(ValueError, match=r"mine\.zip: must be a folder or a whole zip archive"):
+    with pytest.raises(ValueError, match=r"mine\.zip: must be a whole zip archive"):
         load_trajectories(archive)
 
 
@@ -257,3 +262,94 @@ def test_two_users_are_all_test(root):
     assert len(config.clips("test")) == 6
     with pytest.raises(ValueError, match="Fewer than three users are all test"):
         config.clips("train")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(root):
+    people(root, videos="a", users=1)
+    os.mkfifo(root / "a" / "u1.csv")
+    with pytest.raises(ValueError, match=r"u1\.csv: must be a regular file, got a named pipe"):
+        load_trajectories(root)
+    os.mkfifo(root.parent / "pipe.zip")
+    with pytest.raises(ValueError, match=r"pipe\.zip: must be a regular file"):
+        load_trajectories(root.parent / "pipe.zip")
+
+
+def test_what_is_larger_than_the_limit_is_refused_with_the_way_to_raise_it(
+    root, tmp_path, monkeypatch
+):
+    people(root, videos="a", users=1)
+    archive = tmp_path / "mine.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(root / "a" / "u0.csv", "a/u0.csv")
+    for data in (root, archive):
+        monkeypatch.setenv("NETLLM_READ_LIMIT", "0.002MB")
+        with pytest.raises(ValueError, match="environment variable NETLLM_READ_LIMIT"):
+            load_trajectories(data)
+        monkeypatch.setenv("NETLLM_READ_LIMIT", "1MB")
+        assert len(only(data).times_s) == 120
+
+
+def test_a_zip_that_swells_is_refused_before_it_is_read(tmp_path):
+    archive = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a/u.csv", b"0.2,0,0,0\n" * 2_000_000)
+    with pytest.raises(ValueError, match=r"bomb\.zip: must unpack to at most 100 times its size"):
+        load_trajectories(archive)
+
+
+def test_recordings_that_would_never_fit_into_memory_are_refused(root):
+    write(root / "v" / "u.csv", "time,yaw,pitch", [[0, 1, 1e12], [0, 1, 2], [0, 1, 2]])
+    with pytest.raises(ValueError, match=r"u\.csv:4: .*at most 10,000,000 points .* got 1e\+12 s"):
+        load_trajectories(root, gaps="interpolate")
+
+
+def told(caplog):
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+def test_radians_are_told_from_degrees(root, caplog):
+    write(root / "v" / "a.csv", "time,roll,pitch,yaw", [TIMES_S, np.deg2rad(path())])
+    write(root / "v" / "b.csv", "time,roll,pitch,yaw", [TIMES_S, np.deg2rad(path(seed=3))])
+    load_trajectories(root)
+    assert "no angle of 2 recordings is larger than 3.1" in told(caplog)
+    assert "expected degrees: yaw from -180 to 180" in told(caplog)
+
+
+def test_small_angles_are_believed_where_the_file_says_degrees_or_one_head_moves(root, caplog):
+    small = [TIMES_S, np.deg2rad(path())]
+    write(root / "v" / "a.csv", "time,roll_deg,pitch_deg,yaw_deg", small)
+    load_trajectories(root)
+    write(root / "v" / "a.csv", "time,roll,pitch,yaw", small)
+    write(root / "v" / "b.csv", "time,roll,pitch,yaw", [TIMES_S, path()])
+    load_trajectories(root)
+    assert told(caplog) == ""
+
+
+@pytest.mark.parametrize(
+    ("header", "times", "message"),
+    [
+        ("time", TIMES_S * 1e3, "median time between points is 200 s, expected at most 5 s"),
+        ("time_ms", TIMES_S, "median time between points is 0.0002 s, expected at least 0.001 s"),
+        ("time", TIMES_S + 1.7e9, "first time is 1,700,000,000 s, expected seconds into the video"),
+    ],
+)
+def test_times_of_another_unit_are_told(root, caplog, header, times, message):
+    write(root / "v" / "u.csv", f"{header},roll,pitch,yaw", [times, path()])
+    load_trajectories(root, gaps="keep", rate_hz=1 / np.median(np.diff(times)))
+    assert message in told(caplog)
+
+
+def test_a_damaged_recording_is_refused_by_name(root, survivors):
+    file = write(root / "v" / "u.csv", "time,roll,pitch,yaw", [TIMES_S[:20], path(20)])
+    for loaded in survivors(file, lambda: load_trajectories(root, gaps="keep")):
+        assert all(np.isfinite(one.viewports_deg).all() for one in loaded)
+
+
+def test_a_damaged_archive_is_refused_by_name(root, tmp_path, survivors):
+    write(root / "v" / "u.csv", "time,roll,pitch,yaw", [TIMES_S[:20], path(20)])
+    archive = tmp_path / "mine.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(root / "v" / "u.csv", "v/u.csv")
+    content = only(root).viewports_deg
+    for (loaded,) in survivors(archive, lambda: load_trajectories(archive)):
+        np.testing.assert_array_equal(loaded.viewports_deg, content)

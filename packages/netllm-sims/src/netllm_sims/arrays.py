@@ -1,7 +1,8 @@
 """Columns of numbers in a user's text files, read by NumPy's own parser block by block."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,36 @@ def read_table(blocks: Iterable[Block], where: object, layout: Layout) -> Table:
     return Table(np.concatenate(values), np.concatenate(lines))
 
 
+def first_line(
+    blocks: Iterator[Block], where: object, *, empty: str
+) -> tuple[tuple[int, str], Iterator[Block]]:
+    """The first line that is neither blank nor a comment, with its number, and the blocks from it.
+
+    Args:
+        blocks: The lines.
+        where: The file, for errors.
+        empty: The error's sentences where there is no such line.
+
+    Raises:
+        ValueError: There is none, or it is not in UTF-8.
+    """
+    for block in blocks:
+        start = 0
+        for number, line in enumerate(block.content.split(b"\n"), block.line):
+            if line.strip() and not line.strip().startswith(b"#"):
+                rest = Block(number, block.content[start:])
+                return (number, text(line, where, line=number).strip()), chain([rest], blocks)
+            start += len(line) + 1
+    raise ValueError(f"{where}:1: {empty}")
+
+
+def without_first(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The blocks without their first line, a header."""
+    first = next(blocks)
+    yield Block(first.line + 1, first.content.partition(b"\n")[2])
+    yield from blocks
+
+
 def _fast(block: Block, where: object, layout: Layout) -> Table | None:
     """The table of a block in which each line is a row of bare numbers; None: it may not be."""
     content = block.content
@@ -109,6 +140,11 @@ def _slow(block: Block, where: object, layout: Layout) -> Table:
                 "line."
             )
         found = cells(row, layout.separator)
+        if row.count('"') % 2:
+            raise ValueError(
+                f"{where}:{number}: quotes must be closed on their line, got {row[:80]!r}. Correct "
+                "or remove the line."
+            )
         if len(found) != layout.width:
             raise ValueError(
                 f"{where}:{number}: the line must hold {layout.width} columns, got {row[:80]!r}. "

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from netllm_sims import reading
-from netllm_sims.arrays import Layout, cells, read_table
+from netllm_sims.arrays import Layout, cells, first_line, read_table, without_first
 from netllm_sims.reading import Block
 
 _PACKET_MEGABITS = 1500 * 8e-6
@@ -24,6 +23,7 @@ _BANDWIDTH |= {"throughput" + unit: factor for unit, factor in _UNITS.items()}
 
 _LATE_S = 3600.0
 _MOST_BINS = 10_000_000
+_EMPTY = "a trace file must hold at least two points, got an empty file. Remove it."
 _QUOTED = rb'(?m)^[ \t]*"([^"\n]*)"[ \t]*$'
 
 Line = tuple[int, str]
@@ -67,7 +67,7 @@ def parse(path: Path, *, bin_s: float) -> Points:
     """
     with reading.opened(path) as stream:
         blocks = reading.blocks(stream, path)
-        line, rest = _first(path, blocks)
+        line, rest = first_line(blocks, path, empty=_EMPTY)
         if re.fullmatch('"[^"]*"', line[1]):  # as some spreadsheets quote lines as a whole
             line = line[0], line[1].strip('"')
             rest = (Block(n, re.sub(_QUOTED, rb"\1", content)) for n, content in rest)
@@ -76,7 +76,7 @@ def parse(path: Path, *, bin_s: float) -> Points:
         names = [_name(cell) for cell in cells(line[1], separator)]
         if separator in (",", ";") or any(name in _TIME or name in _BANDWIDTH for name in names):
             columns = _header(path, line, names, separator)
-            return _table(path, _without_first(rest), columns)
+            return _table(path, without_first(rest), columns)
         if re.fullmatch(r"[+-]?\d+", line[1]):
             return _packets(path, rest, bin_s)
         return _table(path, rest, Columns(time=0, bandwidth=1, width=2))
@@ -111,28 +111,6 @@ def _header(path: Path, line: Line, names: list[str], separator: str | None) -> 
     seconds, mbps = _TIME[names[time]], _BANDWIDTH[names[bandwidth]]
     says = "_" in names[time], names[bandwidth].endswith("bps")
     return Columns(time, bandwidth, len(names), separator, seconds, mbps, *says)
-
-
-def _first(path: Path, blocks: Iterator[Block]) -> tuple[Line, Iterator[Block]]:
-    """The first line that is no comment, with its number, and the blocks from it on."""
-    for block in blocks:
-        content = reading.text(block.content, path, line=block.line)
-        start = 0
-        for number, line in enumerate(content.split("\n"), block.line):
-            if line.strip() and not line.strip().startswith("#"):
-                rest = Block(number, content[start:].encode())
-                return (number, line.strip()), chain([rest], blocks)
-            start += len(line) + 1
-    raise ValueError(
-        f"{path}:1: a trace file must hold at least two points, got an empty file. Remove it."
-    )
-
-
-def _without_first(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The blocks without their first line."""
-    first = next(blocks)
-    yield Block(first.line + 1, first.content.partition(b"\n")[2])
-    yield from blocks
 
 
 def _table(path: Path, blocks: Iterator[Block], columns: Columns) -> Points:

@@ -1,6 +1,6 @@
 """The file formats of trajectories, told apart by their header."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from netllm_sims.arrays import Layout, first_line, read_table, without_first
+from netllm_sims.reading import Block
 from netllm_sims.vp import geometry
 
 _TIME = {"time": 1.0, "time_s": 1.0, "timestamp": 1.0, "timestamp_s": 1.0, "t": 1.0}
@@ -22,6 +24,10 @@ class Points(NamedTuple):
     times_s: Float[ndarray, "time"]
     viewports_deg: Float[ndarray, "time 3"]
     lines: Int[ndarray, "time"]
+    says_time: bool = True
+    """Whether the file itself says the unit of its times."""
+    most_deg: float | None = None
+    """Largest magnitude of an angle as written, where the file does not say its unit."""
 
 
 class Format(NamedTuple):
@@ -41,7 +47,7 @@ _FORMATS = (
 )
 
 
-def parse(path: Path, content: bytes) -> Points:
+def parse(path: Path, blocks: Iterator[Block]) -> Points:
     """Points of a trajectory file, its numbers checked but not the order of its times.
 
     The header tells what the columns are, in any order and with others between them:
@@ -55,118 +61,79 @@ def parse(path: Path, content: bytes) -> Points:
     `time` is in s, `time_ms` in ms. Angles may end with `_deg`, quaternions may be `x,y,z,w`.
 
     Args:
-        path: Where the content came from, for messages.
-        content: The file's bytes.
+        path: Where the lines came from, for messages.
+        blocks: The file's lines.
 
     Raises:
         ValueError: A line that cannot be read, with file, line and remedy.
     """
-    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    header, first = _header(path, content)
-    time, seconds, form, places = _columns(path, header, first)
-    values, lines = _table(path, content, len(header), first, [time, *places])
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        line = lines[np.flatnonzero(~finite)[0]]
-        raise ValueError(f"{path}:{line}: {_NUMBERS}, got NaN or infinity. {_REMEDY}")
-    return Points(values[:, 0] * seconds, _viewports(path, form, values[:, 1:], lines), lines)
-
-
-_NUMBERS = "time and angles must be finite numbers"
-_REMEDY = "Correct or remove the line."
-
-
-def _header(path: Path, content: bytes) -> tuple[list[str], int]:
-    """Names of the columns and the number of lines up to and with the header."""
-    for number, line in enumerate(content.split(b"\n"), 1):
-        text = line.strip()
-        if not text or text.startswith(b"#"):
-            continue
-        cells = [cell.strip(b' "').decode(errors="replace").lower() for cell in text.split(b",")]
-        try:
-            float(cells[0])
-        except ValueError:
-            return cells, number
-        if len(cells) != len(_PUBLISHED):
+    (number, first), rest = first_line(blocks, path, empty=_EMPTY)
+    header = [cell.strip(' "').lower() for cell in first.split(",")]
+    if _is_number(header[0]):
+        if len(header) != len(_PUBLISHED):
             raise ValueError(
                 f"{path}:{number}: a file without a header must hold {len(_PUBLISHED)} columns "
-                f"({','.join(_PUBLISHED)}), got {len(cells)}. Name the columns in the first line."
+                f"({','.join(_PUBLISHED)}), got {len(header)}. Name the columns in the first line."
             )
-        return list(_PUBLISHED), number - 1
-    raise ValueError(f"{path}:1: a trajectory must hold at least one point, got an empty file.")
+        header = list(_PUBLISHED)
+    else:
+        rest = without_first(rest)
+    time, form, places = _columns(path, header, number)
+    layout = Layout(len(header), (time, *places), separator=",", what="time and angles")
+    values, lines = read_table(rest, path, layout)
+    if not len(lines):
+        raise ValueError(f"{path}:{number}: {_EMPTY}")
+    return Points(
+        values[:, 0] * _TIME[header[time]],
+        _viewports(path, form, values[:, 1:], lines),
+        lines,
+        says_time="_" in header[time],
+        most_deg=None if form.unit or _says_degrees(header, places) else _most(values[:, 1:]),
+    )
 
 
-def _columns(path: Path, header: list[str], line: int) -> tuple[int, float, Format, list[int]]:
+_EMPTY = "a trajectory must hold at least one point, got none."
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _says_degrees(header: list[str], places: list[int]) -> bool:
+    return any(header[place].endswith("_deg") for place in places)
+
+
+def _most(angles_deg: Float[ndarray, "time angle"]) -> float:
+    return float(np.abs(angles_deg).max())
+
+
+def _columns(path: Path, header: list[str], line: int) -> tuple[int, Format, list[int]]:
     names = [name.removesuffix("_deg") for name in header]
+    told = f"{','.join(header):.200}"
     if "w" in names:
         names = [f"q{name}" if name in "xyzw" else name for name in names]
     times = [i for i, name in enumerate(names) if name in _TIME]
     if len(times) > 1:
         raise ValueError(
-            f"{path}:{max(line, 1)}: the header must name the time once, got {','.join(header)}. "
+            f"{path}:{line}: the header must name the time once, got {told}. "
             "Rename or remove the column that is not meant."
         )
-    time = times[0] if times else None
     for form in _FORMATS:
-        if time is not None and set(form.columns) <= set(names):
+        if times and set(form.columns) <= set(names):
             if twice := [name for name in form.columns if names.count(name) > 1]:
                 raise ValueError(
-                    f"{path}:{max(line, 1)}: the header must name {twice[0]} once, got "
-                    f"{','.join(header)}. Rename or remove the column that is not meant."
+                    f"{path}:{line}: the header must name {twice[0]} once, got {told}. "
+                    "Rename or remove the column that is not meant."
                 )
-            return time, _TIME[names[time]], form, [names.index(name) for name in form.columns]
+            return times[0], form, [names.index(name) for name in form.columns]
     raise ValueError(
-        f"{path}:{max(line, 1)}: the header must name `time` and one of "
-        f"{'; '.join(','.join(form.columns) for form in _FORMATS)}, got {','.join(header)}."
+        f"{path}:{line}: the header must name `time` and one of "
+        f"{'; '.join(','.join(form.columns) for form in _FORMATS)}, got {told}."
     )
-
-
-def _table(
-    path: Path, content: bytes, width: int, skip: int, places: list[int]
-) -> tuple[Float[ndarray, "row place"], Int[ndarray, "row"]]:
-    """The numbers at some places of the columns below the header, and the line of each row."""
-    content = content if content.endswith(b"\n") else content + b"\n"
-    body = content.split(b"\n", skip)[skip]
-    codes = np.frombuffer(body, np.uint8)
-    ends = codes[(codes == ord(",")) | (codes == ord("\n"))]
-    regular = np.tile(
-        np.array([ord(",")] * (width - 1) + [ord("\n")], np.uint8), len(ends) // width
-    )
-    if np.array_equal(ends, regular) and b"_" not in body:
-        try:
-            cells = np.array(body.replace(b"\n", b",")[:-1].split(b","), dtype=np.float64)
-        except ValueError:  # blank lines of one column, comments, words
-            pass
-        else:
-            rows = cells.reshape(-1, width)
-            return rows[:, places], np.arange(skip + 1, skip + 1 + len(rows))
-    return _line_by_line(path, body, width, skip, places)
-
-
-def _line_by_line(
-    path: Path, body: bytes, width: int, skip: int, places: list[int]
-) -> tuple[Float[ndarray, "row place"], Int[ndarray, "row"]]:
-    """As `_table`, but skips blank lines and comments, and says what is wrong where."""
-    rows, lines = [], []
-    for number, line in enumerate(body.split(b"\n"), skip + 1):
-        text = line.strip().decode(errors="replace")
-        if not text or text.startswith("#"):
-            continue
-        cells = [cell.strip(' "') for cell in text.split(",")]
-        if len(cells) != width:
-            raise ValueError(
-                f"{path}:{number}: the line must hold {width} columns, got {text[:80]!r}. {_REMEDY}"
-            )
-        try:
-            rows.append([float(cells[place].replace("_", "?")) for place in places])
-        except ValueError:
-            raise ValueError(f"{path}:{number}: {_NUMBERS}, got {text[:80]!r}. {_REMEDY}") from None
-        lines.append(number)
-    if not rows:
-        raise ValueError(
-            f"{path}:{max(skip, 1)}: a trajectory must hold at least one point, got none."
-        )
-    return np.array(rows), np.array(lines)
 
 
 def _viewports(

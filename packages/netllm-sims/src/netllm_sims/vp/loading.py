@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from netllm_sims import _doubts
+from netllm_sims._doubts import Doubt
 from netllm_sims._fields import unknown
+from netllm_sims.vp._odd import odd_angles, odd_times
 from netllm_sims.vp.formats import Points, parse
 from netllm_sims.vp.resampling import resample
 from netllm_sims.vp.splits import PARTS
@@ -21,6 +24,7 @@ GAPS: tuple[Gaps, ...] = ("error", "split", "interpolate", "keep")
 PUBLISHED_HZ = 5.0
 GAP_S = 1.0
 _RATE_TOLERANCE = 0.1
+_MOST_POINTS = 10_000_000
 
 
 class Entry(NamedTuple):
@@ -109,7 +113,8 @@ def read(
     A file whose median step is within 10 % of 1/`rate_hz` keeps its points, another one is
     resampled (`resampling.resample`). Where more than a second lies between two points, `error`
     stops, `split` cuts no window over the gap, `interpolate` fills it along the shortest turn,
-    `keep` takes the points as they come.
+    `keep` takes the points as they come. Numbers that look like another unit are told by a warning
+    of the logger `netllm_sims._doubts`.
 
     Args:
         tree: Where the files lie.
@@ -122,11 +127,16 @@ def read(
             Wu2017's 864 have gaps of 1 to 39 s, and in 9 of Wu2017's time runs back.
     """
     chosen = list(chosen)
-    loaded = []
-    for entry, (path, content) in zip(
+    loaded: list[Trajectory] = []
+    odd: list[tuple[object, Doubt]] = []
+    most_deg: list[float] = []
+    # a zip is open while this loop runs, so files come one by one
+    for entry, (path, blocks) in zip(
         chosen, tree.read([entry.name for entry in chosen]), strict=True
     ):
-        points = parse(path, content)
+        points = parse(path, blocks)
+        odd += [(path, doubt) for doubt in odd_times(points)]
+        most_deg += [] if points.most_deg is None else [points.most_deg]
         if as_published and gaps == "keep" and rate_hz == PUBLISHED_HZ:
             times_s, viewports_deg = points.times_s, points.viewports_deg
             breaks: list[int] = []
@@ -134,6 +144,9 @@ def read(
             times_s, viewports_deg, breaks = _steady(path, points, rate_hz, gaps)
         video = f"{dataset}/{entry.video}"
         loaded.append(Trajectory(video, entry.user, times_s, viewports_deg, path, tuple(breaks)))
+    if not as_published:
+        _doubts.tell(tree.root, list(odd_angles(most_deg)))
+        _doubts.tell_all(tree.root, odd, of=len(chosen))
     return loaded
 
 
@@ -157,11 +170,13 @@ def _steady(
         raise ValueError(
             f"{path}:{lines[i]}: between two points there must be at most {GAP_S:g} s, got "
             f"{steps_s[i - 1]:g} s. Choose gaps='split' to cut no window over the gap, "
-            "'interpolate' to fill it, or 'keep' to ignore it."
+            "'interpolate' to fill it, or 'keep' to ignore it. Times in ms belong into a column "
+            "`time_ms`."
         )
     at_rate = len(steps_s) == 0 or abs(np.median(steps_s) * rate_hz - 1) <= _RATE_TOLERANCE
     if at_rate and not (len(holes) and gaps == "interpolate"):
         return times_s, points.viewports_deg, holes.tolist() if gaps == "split" else []
+    _check_span(path, points, rate_hz)
     borders = [0, *(holes.tolist() if gaps == "split" else []), len(times_s)]
     pieces = [
         resample(times_s[begin:end], points.viewports_deg[begin:end], rate_hz=rate_hz)
@@ -169,3 +184,14 @@ def _steady(
     ]
     breaks = np.cumsum([len(times) for times, _ in pieces])[:-1].tolist()
     return np.concatenate([t for t, _ in pieces]), np.concatenate([v for _, v in pieces]), breaks
+
+
+def _check_span(path: Path, points: Points, rate_hz: float) -> None:
+    """Raise unless the points between the first time and the last fit into memory."""
+    span_s = points.times_s[-1] - points.times_s[0]
+    if span_s * rate_hz > _MOST_POINTS:
+        raise ValueError(
+            f"{path}:{points.lines[-1]}: a trajectory must have at most {_MOST_POINTS:,} points at "
+            f"{rate_hz:g} Hz, got {span_s:g} s. Correct the times; those in ms belong into a "
+            "column `time_ms`."
+        )
