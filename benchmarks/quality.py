@@ -22,9 +22,11 @@ from typing import Any
 
 from _readme import put
 from netllm import registry, test
+from netllm.comparing import compare
+from netllm.intervals import Estimate
 from netllm.plots import save
-from netllm.report import Report, Result, compare, saved_results
-from netllm.table import show
+from netllm.report import Report, Result, saved_results
+from netllm.table import digits, show, signed
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,8 @@ def table(task: str, document: dict[str, Any]) -> str:
     counts: dict[str, int] = {}
     for one in document["results"]:
         value = one["metrics"][metric.key]
-        low, high = value["ci95"]
         row = cells.setdefault(Path(one["checkpoint"] or one["policy"]).name, {})
-        row[one["setting"]] = f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
+        row[one["setting"]] = digits(Estimate(**value))
         counts[one["setting"]] = len({episode["id"] for episode in one["episodes"]})
     settings = [setting for setting in CASES[task].settings if setting in counts]
     ranked = sorted(
@@ -132,10 +133,9 @@ def table(task: str, document: dict[str, Any]) -> str:
 def _comparisons(document: dict[str, Any]) -> Iterator[str]:
     for one in document["comparisons"]:
         if one["checkpoint"] == "pretrained" and one["subset"] == "all":
-            low, high = one["difference"]["ci95"]
             yield (
                 f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
-                f"({one['role']}) {one['difference']['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
+                f"({one['role']}) {signed(Estimate(**one['difference']))}"
             )
 
 

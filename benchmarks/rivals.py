@@ -1,4 +1,4 @@
-"""QoE of every ABR rival on the test sessions of the settings, with 95 % bootstrap intervals.
+"""QoE of every ABR rival on the test sessions of the settings, with 95 % intervals.
 
 python benchmarks/rivals.py [--setting NAME]... [--policy NAME]... [--quick] [--json FILE]
 

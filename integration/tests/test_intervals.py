@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from netllm.intervals import by_episode, difference, estimate, mean_of
+from netllm.intervals import by_episode, cluster_counts, difference, estimate, mean_of
+from scipy import stats
 
 
 def test_the_interval_of_many_normal_values_is_the_textbook_one():
@@ -16,8 +17,10 @@ def test_the_same_values_give_the_same_digits():
     assert estimate(values) == estimate(values)
 
 
-def test_one_value_has_no_interval():
-    assert estimate(np.array([4.0])).ci95 is None
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_fewer_than_five_values_have_no_interval(count):
+    assert estimate(np.arange(count, dtype=float)).ci95 is None
+    assert estimate(np.arange(5, dtype=float)).ci95 is not None
 
 
 def test_equal_values_have_an_interval_without_width():
@@ -25,7 +28,55 @@ def test_equal_values_have_an_interval_without_width():
 
 
 def test_values_that_differ_by_rounding_only_are_equal():
-    assert estimate(np.array([0.1 + 0.2, 0.3, 0.3])).ci95 == pytest.approx((0.3, 0.3))
+    values = np.array([0.1 + 0.2, 0.3, 0.3, 0.3, 0.3])
+    assert estimate(values).ci95 == pytest.approx((0.3, 0.3))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0, 0, 0, 0, 1], [0] * 18 + [1, 1], [0] * 99 + [0.01], [0.5] * 19 + [0.6], [1e-300] * 9],
+)
+def test_ties_have_a_finite_interval_no_narrower_than_students(values):
+    found = estimate(np.array(values, dtype=float))
+    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
+    slack = 1e-12 * max(values)
+    assert found.mean - 10 * half - slack <= found.ci95[0] <= found.mean - half + slack
+    assert found.mean + half - slack <= found.ci95[1] <= found.mean + 10 * half + slack
+
+
+def test_values_of_one_cluster_are_one_observation():
+    means = np.random.default_rng(3).normal(size=8)
+    clusters = {"trace": [f"t{number // 6}" for number in range(48)]}
+    together = estimate(np.repeat(means, 6), None, clusters)
+    assert together.ci95 == pytest.approx(estimate(means).ci95)
+    apart = estimate(np.repeat(means, 6))
+    assert np.diff(together.ci95) > 2 * np.diff(apart.ci95)
+
+
+def test_fewer_than_five_clusters_have_no_interval():
+    values = np.random.default_rng(4).normal(size=40)
+    assert estimate(values, None, {"video": ["a", "b", "c", "d"] * 10}).ci95 is None
+    crossed = {"viewer": [str(number) for number in range(40)], "video": ["a", "b"] * 20}
+    assert estimate(values, None, crossed).ci95 is None
+
+
+def test_a_weight_counts_like_so_many_equal_values_of_one_cluster():
+    rng = np.random.default_rng(5)
+    values, weights = rng.normal(size=12), rng.integers(1, 9, size=12)
+    names = [f"e{number:02}" for number in range(12)]
+    weighed = estimate(values, weights.astype(float))
+    repeated = estimate(np.repeat(values, weights), None, {"e": list(np.repeat(names, weights))})
+    assert repeated.mean == pytest.approx(weighed.mean)
+    assert repeated.ci95 == pytest.approx(weighed.ci95)
+
+
+def test_rows_name_their_cluster_by_kind_or_by_a_string_or_not_at_all():
+    rows = [{"id": str(i), "qoe": float(i)} for i in range(10)]
+    assert cluster_counts(rows) == {"episode": 10}
+    named = [{**row, "cluster": {"trace": str(i % 5)}} for i, row in enumerate(rows)]
+    assert cluster_counts(named) == {"trace": 5}
+    assert cluster_counts([{**row, "cluster": "one"} for row in rows]) == {"cluster": 1}
+    assert mean_of(named, "qoe").ci95 != mean_of(rows, "qoe").ci95
 
 
 def test_an_episode_counts_once_however_many_seeds_it_had():
@@ -41,6 +92,8 @@ def test_a_difference_is_paired_by_episode():
     assert difference(ours, theirs, "qoe").ci95 == (0.5, 0.5)
 
 
-def test_a_difference_needs_common_episodes():
-    with pytest.raises(ValueError, match="common episodes"):
-        difference([{"id": "a", "qoe": 1.0}], [{"id": "b", "qoe": 1.0}], "qoe")
+@pytest.mark.parametrize("others", [["b"], ["a", "b"]])
+def test_a_difference_needs_the_same_episodes(others):
+    rows = [{"id": name, "qoe": 1.0} for name in others]
+    with pytest.raises(ValueError, match=r"same episodes on both sides.*'[ab]'"):
+        difference([{"id": "a", "qoe": 1.0}], rows, "qoe")

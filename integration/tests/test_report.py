@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from netllm.comparing import compare
 from netllm.protocol import Metric
-from netllm.report import Report, Result, compare, saved_results, subsets, summarise
+from netllm.report import Report, Result, saved_results, subsets, summarise
 from netllm.table import markdown, sentence, setting_table
 
 QOE = Metric("qoe", "QoE")
@@ -58,6 +60,27 @@ def test_the_table_says_plainly_when_the_rival_wins():
 def test_an_interval_that_holds_zero_decides_nothing():
     found = comparisons(result("ppo", 2.0), result("run", 2.01, checkpoint=True, wobble=0.5))
     assert found[0].verdict == "level"
+
+
+def test_fewer_than_five_episodes_give_no_verdict_and_the_table_says_why():
+    members = {"default": {"clean": frozenset({"e0", "e1", "e2"})}}
+    found = comparisons(result("ppo", 2.0), result("run", 2.5, checkpoint=True), members=members)
+    assert [(one.subset, one.verdict) for one in found] == [("all", "ahead"), ("clean", "none")]
+    assert found[1].clusters == {"episode": 3}
+    assert sentence(found[1], (QOE,)).plain == (
+        "default, clean: run stands beside ppo (best rival): QoE +0.500, "
+        "too little for a verdict: 3 episodes, and it takes at least 5."
+    )
+
+
+def test_contenders_of_different_episodes_are_refused():
+    short = result("run", 2.5, checkpoint=True)
+    short = replace(short, episodes=short.episodes[1:])
+    with pytest.raises(ValueError, match=r"same episodes of 'default', but run and ppo.*'e0'"):
+        comparisons(result("ppo", 2.0), short)
+    other = replace(short, episodes=[{**row, "seed": 1} for row in short.episodes])
+    with pytest.raises(ValueError, match="with seed"):
+        comparisons(result("ppo", 2.0), other)
 
 
 def test_less_is_better_where_the_metric_says_so():
@@ -164,8 +187,6 @@ def test_a_model_card_gets_the_table_in_markdown():
 
 
 def test_the_share_of_valid_answers_stands_in_table_and_document_where_it_is_counted(tmp_path):
-    from dataclasses import replace
-
     said = replace(result("said", 1.0), validity=0.0)
     results = [result("ppo", 2.0), said]
     table = setting_table("default", results, (QOE,))

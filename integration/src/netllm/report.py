@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from netllm.intervals import Estimate, difference, mean_of
-from netllm.protocol import Metric, Task
+from netllm.intervals import Estimate, cluster_counts, mean_of
+from netllm.protocol import Metric
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Subset:
     """How many of the episodes belong to it."""
     metrics: dict[str, Estimate]
     """Mean and interval by metric."""
+    clusters: dict[str, int] = field(default_factory=dict)
+    """By kind how many clusters these belong to; `episode` where each is its own."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ class Comparison:
     difference: Estimate
     """Checkpoint minus rival."""
     verdict: str
-    """`ahead`, `behind` or `level`: an interval that holds zero decides nothing."""
+    """`ahead`, `behind` or `level`: an interval that holds zero decides nothing. `none` where there
+    is no interval."""
+    clusters: dict[str, int] = field(default_factory=dict)
+    """By kind how many clusters the episodes belong to; `episode` where each is its own."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def saved_results(path: Path) -> list[Result]:
 
 def _read(document: Mapping[str, Any]) -> Result:
     parts = {
-        name: Subset(part["episodes"], _estimates(part["metrics"]))
+        name: Subset(part["episodes"], _estimates(part["metrics"]), part.get("clusters", {}))
         for name, part in document.get("subsets", {}).items()
     }
     facts = {"teachers": tuple(document.get("teachers", ())), "subsets": parts}
@@ -204,81 +209,6 @@ def subsets(
     for name, ids in members.items():
         part = [row for row in rows if row["id"] in ids]
         if part:
-            found[name] = Subset(len({row["id"] for row in part}), summarise(part, metrics))
+            count = len({row["id"] for row in part})
+            found[name] = Subset(count, summarise(part, metrics), cluster_counts(part))
     return found
-
-
-def compare(
-    results: Sequence[Result],
-    task: Task,
-    members: Mapping[str, Mapping[str, frozenset[str]]],
-) -> list[Comparison]:
-    """Every checkpoint against its best rival, the paper's, its teachers and other checkpoints.
-
-    Args:
-        results: what `test` found.
-        task: says which metric decides, which policies know the future and are no rivals, and which
-            rivals are the paper's.
-        members: per setting the named parts of the test set, as episode ids.
-    """
-    metric = task.metrics[0]
-    found = []
-    for setting, some in by_setting(results).items():
-        for ours in (result for result in some if result.checkpoint):
-            for role, rival in _rivals(ours, some, task):
-                everything = {"all": None, **members.get(setting, {})}
-                for subset, ids in everything.items():
-                    found += _compare(ours, rival, role, subset, ids, metric)
-    return found
-
-
-def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[str, Result]]:
-    rivals = [result for result in results if result.policy and result.policy not in task.bounds]
-    best = best_first(rivals, task.metrics[0])[:1]
-    teachers = [result for result in rivals if result.policy in ours.teachers]
-    published = [result for result in rivals if result.policy in task.published]
-    return [
-        *(("best rival", result) for result in best),
-        *(("teacher", result) for result in teachers),
-        *(("published", result) for result in published if result not in [*best, *teachers]),
-        *(
-            ("checkpoint", result)
-            for result in results
-            if result.checkpoint and result.checkpoint != ours.checkpoint
-        ),
-    ]
-
-
-def _compare(
-    ours: Result,
-    rival: Result,
-    role: str,
-    subset: str,
-    ids: frozenset[str] | None,
-    metric: Metric,
-) -> list[Comparison]:
-    rows, others = (
-        [row for row in result.episodes if ids is None or row["id"] in ids]
-        for result in (ours, rival)
-    )
-    if not rows:
-        return []
-    delta = difference(rows, others, metric.key)
-    return [
-        Comparison(
-            setting=ours.setting,
-            checkpoint=ours.label,
-            rival=rival.label,
-            role=role,
-            subset=subset,
-            metric=metric.key,
-            difference=delta,
-            verdict=_verdict(delta, metric),
-        )
-    ]
-
-
-def _verdict(delta: Estimate, metric: Metric) -> str:
-    if delta.ci95 is None or delta.ci95[0] <= 0 <= delta.ci95[1]:
-        return "level"
-    return "ahead" if (delta.mean > 0) == metric.higher_is_better else "behind"

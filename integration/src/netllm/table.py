@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,9 +11,15 @@ from rich.text import Text
 from netllm.intervals import Estimate
 from netllm.protocol import Metric
 from netllm.report import Comparison, Report, Result, best_first
+from netllm.studentised import LEAST
 
-_VERDICTS = {"ahead": "is ahead of", "behind": "LOSES to", "level": "is level with"}
-_STYLES = {"ahead": "green", "behind": "bold red", "level": "yellow"}
+_VERDICTS = {
+    "ahead": "is ahead of",
+    "behind": "LOSES to",
+    "level": "is level with",
+    "none": "stands beside",
+}
+_STYLES = {"ahead": "green", "behind": "bold red", "level": "yellow", "none": "dim"}
 
 
 def show(report: Report, console: Console | None = None) -> None:
@@ -90,12 +96,27 @@ def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
     """A comparison in words; says plainly when the rival wins."""
     label = next(metric.label for metric in metrics if metric.key == one.metric)
     where = one.setting if one.subset == "all" else f"{one.setting}, {one.subset}"
-    low, high = one.difference.ci95 or (float("nan"), float("nan"))
-    return Text(
-        f"{where}: {one.checkpoint} {_VERDICTS[one.verdict]} {one.rival} ({one.role}): {label} "
-        f"{one.difference.mean:+.3f} [{low:+.3f}, {high:+.3f}], paired by episode.",
-        style=_STYLES[one.verdict],
-    )
+    text = f"{where}: {one.checkpoint} {_VERDICTS[one.verdict]} {one.rival} ({one.role}): {label} "
+    return Text(f"{text}{signed(one.difference)}, {_pairing(one)}.", style=_STYLES[one.verdict])
+
+
+def signed(value: Estimate) -> str:
+    """A difference with its interval, to three places."""
+    if value.ci95 is None:
+        return f"{value.mean:+.3f}"
+    return f"{value.mean:+.3f} [{value.ci95[0]:+.3f}, {value.ci95[1]:+.3f}]"
+
+
+def _pairing(one: Comparison) -> str:
+    counts = counted(one.clusters)
+    if one.verdict == "none":
+        return f"too little for a verdict: {counts}, and it takes at least {LEAST}"
+    return f"paired by episode, over {counts}"
+
+
+def counted(clusters: Mapping[str, int]) -> str:
+    """How many there are of each kind, in words."""
+    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in clusters.items())
 
 
 def markdown(report: Report) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from netllm import registry
+from netllm.comparing import compare
 from netllm.contender import Contender
 from netllm.protocol import Outcome, Task, training_fields
 from netllm.provenance import generated, nameable, provenance
-from netllm.report import Report, Result, compare, subsets, summarise
+from netllm.report import Report, Result, subsets, summarise
 
 
 @dataclass(frozen=True)
