@@ -23,7 +23,7 @@ from typing import Any
 from _readme import put
 from netllm import registry, test
 from netllm.comparing import compare
-from netllm.intervals import Estimate
+from netllm.intervals import Estimate, extent
 from netllm.plots import save
 from netllm.report import Report, Result, saved_results
 from netllm.table import digits, show, signed
@@ -110,12 +110,12 @@ def table(task: str, document: dict[str, Any]) -> str:
     """The deciding metric of every policy, over so many episodes of every setting; comparisons."""
     metric = registry.task(task).metrics[0]
     cells: dict[str, dict[str, str]] = {}
-    counts: dict[str, int] = {}
+    counts: dict[str, str] = {}
     for one in document["results"]:
         value = one["metrics"][metric.key]
         row = cells.setdefault(Path(one["checkpoint"] or one["policy"]).name, {})
         row[one["setting"]] = digits(Estimate(**value))
-        counts[one["setting"]] = len({episode["id"] for episode in one["episodes"]})
+        counts[one["setting"]] = extent(one["episodes"])
     settings = [setting for setting in CASES[task].settings if setting in counts]
     ranked = sorted(
         cells,
@@ -125,7 +125,7 @@ def table(task: str, document: dict[str, Any]) -> str:
     rows = [
         f"| `{name}` | {' | '.join(cells[name].get(s, '-') for s in settings)} |" for name in ranked
     ]
-    titles = [f"{setting} ({counts[setting]})" for setting in settings]
+    titles = [f"{setting}: {counts[setting]}" for setting in settings]
     head = [f"| {metric.label} | {' | '.join(titles)} |", f"|---{'|---:' * len(settings)}|"]
     return "\n".join([*head, *rows, "", *_comparisons(document)])
 

@@ -14,6 +14,7 @@ al., SIGCOMM 2017).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from netllm.protocol import Draw, Metric, Outcome, Policy
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Episode, Pool, Recipe
-    from netllm_sims.abr import Session, Setting
+    from netllm_sims.abr import Session, Setting, Trace
     from torch import nn
 
 QOE = Metric("qoe", "QoE")
@@ -40,6 +41,11 @@ HISTORY = 6
 
 # Policies that have run in this process: the first run compiles, and would not tell their speed.
 _warm: set[type] = set()
+
+
+def _line(trace: Trace) -> str:
+    unit = re.search(r"(?:^|_)trace_(\d+)_http", trace.id)
+    return f"FCC unit {unit[1]}" if unit else trace.digest
 
 
 def fields(levels: int) -> dict[str, dict[str, Any]]:
@@ -118,6 +124,16 @@ class ABR:
         tags = dict.fromkeys(tag for session in episodes for tag in session.tags)
         parts = {tag: frozenset(x.id for x in episodes if tag in x.tags) for tag in tags}
         return {tag: ids for tag, ids in parts.items() if len(ids) < len(episodes)}
+
+    def clusters(
+        self, setting: Setting, episodes: Sequence[Session]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """The access line of each session: traces of one content, or of one unit of the FCC.
+
+        FCC traces are named by the unit that measured them (`trace_942154_http---www.ebay.com_0`);
+        the published 100 test traces are pieces of the recordings of 45 units.
+        """
+        return {session.id: {"line": _line(session.trace)} for session in episodes}
 
     def rollout(
         self, policy: Policy, setting: Setting, episodes: Sequence[Session], *, seed: int

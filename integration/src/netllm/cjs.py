@@ -125,6 +125,12 @@ class CJS:
         """None."""
         return {}
 
+    def clusters(
+        self, setting: Setting, episodes: Sequence[Jobs]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """The job sequence of each episode: one may be run with several draws of durations."""
+        return {episode.id: {"job sequence": str(episode.seed)} for episode in episodes}
+
     def rollout(
         self, policy: Policy, setting: Setting, episodes: Sequence[Jobs], *, seed: int
     ) -> Outcome:

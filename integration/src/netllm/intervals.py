@@ -101,6 +101,18 @@ def cluster_counts(rows: Rows) -> dict[str, int]:
     return {kind: len(set(names.values())) for kind, names in clusters_of(rows).items()}
 
 
+def counted(clusters: Mapping[str, int]) -> str:
+    """How many there are of each kind, in words."""
+    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in clusters.items())
+
+
+def extent(rows: Rows) -> str:
+    """How many episodes there are, and of how many clusters, in words."""
+    clusters = {kind: count for kind, count in cluster_counts(rows).items() if kind != EPISODE}
+    episodes = counted({EPISODE: len({row["id"] for row in rows})})
+    return f"{episodes} ({counted(clusters)})" if clusters else episodes
+
+
 def sample(rows: Rows, key: str) -> Sample:
     """A metric of every episode."""
     return _sample(by_episode(rows, key), rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netllm.intervals import by_episode
+from netllm.intervals import by_episode, extent
 from netllm.protocol import Draw, Metric
 from netllm.report import Report, Result, best_first
 
@@ -64,7 +64,7 @@ def bars(
     frame(ax, results)
     ax.set_xlim(low, high + 0.12 * (high - low))
     ax.set_yticks(range(len(ordered)), [short(result) for result in ordered])
-    ax.set_xlabel(f"mean {metric.label}, 95 % interval over {_count(results)} episodes")
+    ax.set_xlabel(f"mean {metric.label}, 95 % interval over {extent(results[0].episodes)}")
     ax.grid(visible=False, axis="y")
     return ax
 
@@ -116,10 +116,6 @@ def short(result: Result) -> str:
         return str(result.policy)
     path = Path(result.checkpoint)
     return path.parent.name if path.name in ("best", "last") else path.name
-
-
-def _count(results: Sequence[Result]) -> int:
-    return len({row["id"] for row in results[0].episodes})
 
 
 def _ends(result: Result, metric: Metric) -> tuple[float, float]:

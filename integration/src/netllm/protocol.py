@@ -61,6 +61,18 @@ def training_fields(setting: Any) -> frozenset[str]:
     return frozenset(getattr(setting, "training_fields", ()))
 
 
+def clusters(task: Any, setting: Any, episodes: Sequence[Any]) -> Mapping[str, Mapping[str, str]]:
+    """By episode its clusters, as the task's method `clusters(setting, episodes)` names them.
+
+    Episodes that share something random depend on each other: a trace, a viewer, a video. Each
+    belongs to a cluster of every kind, such as `{"e1": {"viewer": "user3", "video": "v7"}}`, and
+    intervals are about other clusters of these kinds. Without that method, or for an episode that
+    it leaves out, every episode is a cluster of its own.
+    """
+    named = getattr(task, "clusters", None)
+    return {} if named is None else named(setting, episodes)
+
+
 @dataclass(frozen=True)
 class Metric:
     """What is measured per episode."""
@@ -92,7 +104,11 @@ Draw = Callable[["Axes", "Sequence[Result]"], "Axes"]
 
 
 class Task(Protocol):
-    """One networking task."""
+    """One networking task.
+
+    It may name episodes that depend on each other by a method `clusters`; see the function of that
+    name in this module.
+    """
 
     name: str
     """`abr`, `cjs`, `vp` or a third party's."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from netllm.intervals import Estimate
+from netllm.intervals import Estimate, counted, extent
 from netllm.protocol import Metric
 from netllm.report import Comparison, Report, Result, best_first
 from netllm.studentised import LEAST
@@ -47,7 +47,7 @@ def setting_table(
 ) -> Table:
     """One setting's results, the best first."""
     parts = _parts(results)
-    title = f"{results[0].task} / {setting}, {_episodes(results)} episodes"
+    title = f"{results[0].task} / {setting}, {extent(results[0].episodes)}"
     table = Table(title=title, title_justify="left")
     table.add_column("policy", no_wrap=True)
     for heading in _headings(metrics, parts, results):
@@ -114,11 +114,6 @@ def _pairing(one: Comparison) -> str:
     return f"paired by episode, over {counts}"
 
 
-def counted(clusters: Mapping[str, int]) -> str:
-    """How many there are of each kind, in words."""
-    return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in clusters.items())
-
-
 def markdown(report: Report) -> str:
     """The report in Markdown, for model cards."""
     lines = []
@@ -126,7 +121,7 @@ def markdown(report: Report) -> str:
         parts = _parts(results)
         headings = ["policy", *_headings(report.metrics, parts, results)]
         lines += [
-            f"`{results[0].task}` / `{setting}`, {_episodes(results)} episodes\n",
+            f"`{results[0].task}` / `{setting}`, {extent(results[0].episodes)}\n",
             f"| {' | '.join(headings)} |",
             f"|---{'|---:' * (len(headings) - 1)}|",
         ]
@@ -146,10 +141,6 @@ def _counted(results: Sequence[Result]) -> bool:
 
 def _parts(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.subsets))
-
-
-def _episodes(results: Sequence[Result]) -> int:
-    return len({row["id"] for row in results[0].episodes})
 
 
 def _name(result: Result, bounds: frozenset[str]) -> str:

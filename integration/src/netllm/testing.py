@@ -14,7 +14,7 @@ import numpy as np
 from netllm import registry
 from netllm.comparing import compare
 from netllm.contender import Contender
-from netllm.protocol import Outcome, Task, training_fields
+from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import generated, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
 
@@ -108,14 +108,17 @@ def test(
     settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
     asked = _asked(seeds)
     entries, members, left_out = [], {}, {}
+    together: dict[str, Mapping[str, Mapping[str, str]]] = {}
     for one in settings:
         drawn = _drawn(found, one, part, episodes, asked)
-        members[one.name] = found.subsets(one, [x for some in drawn.values() for x in some])
+        every = [episode for some in drawn.values() for episode in some]
+        members[one.name] = found.subsets(one, every)
+        together[one.name] = clusters(found, one, every)
         some, reasons = _entries(contenders, one, drawn)
         entries += some
         if reasons:
             left_out[one.name] = reasons
-    results = _results(found, entries, members, jobs)
+    results = _results(found, entries, members, together, jobs)
     untested = frozenset().union(*map(training_fields, settings))
     notes = [
         *_notes(settings, results),
@@ -241,23 +244,37 @@ def _results(
     task: Task,
     entries: Sequence[_Entry],
     members: Mapping[str, Mapping[str, frozenset[str]]],
+    together: Mapping[str, Mapping[str, Mapping[str, str]]],
     jobs: int,
 ) -> list[Result]:
     """The lines of the report, from all their work done."""
     outcomes = iter(_run([work for entry in entries for work in entry.works], jobs))
-    return [
-        _result(task, entry, [next(outcomes) for _ in entry.works], members[entry.setting.name])
-        for entry in entries
-    ]
+    found = []
+    for entry in entries:
+        own = [next(outcomes) for _ in entry.works]
+        rows = _rows(own, together[entry.setting.name])
+        found.append(_result(task, entry, own, rows, members[entry.setting.name]))
+    return found
+
+
+def _rows(
+    outcomes: Sequence[Outcome], together: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """A row per episode and seed, with the clusters that the episode belongs to."""
+    rows = [dict(row) for outcome in outcomes for row in outcome.rows]
+    for row in rows:
+        if row["id"] in together:
+            row["cluster"] = dict(together[row["id"]])
+    return rows
 
 
 def _result(
     task: Task,
     entry: _Entry,
     outcomes: Sequence[Outcome],
+    rows: list[dict[str, Any]],
     members: Mapping[str, frozenset[str]],
 ) -> Result:
-    rows = [dict(row) for outcome in outcomes for row in outcome.rows]
     seconds = sum(outcome.seconds for outcome in outcomes)
     decisions = sum(outcome.decisions for outcome in outcomes)
     return Result(

@@ -107,6 +107,22 @@ class VP:
         """None."""
         return {}
 
+    def clusters(
+        self, setting: Setting, episodes: Sequence[Clip]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """The viewer and the video of each pair: both are drawn, and they cross each other.
+
+        What a video shows moves all of its viewers alike, and a viewer's habits show in all videos.
+        Resampling pairs, or viewers alone, would take the few test videos for all there are: where
+        viewers and videos differ by half as much as pairs do, and no model is better, a third and
+        a fifth of the verdicts on 6 videos and 21 viewers would be false (`test_coverage.py`
+        simulates it). So a setting with two videos has no verdict at all.
+        """
+        return {
+            clip.id: {"viewer": f"{clip.video.rpartition('/')[0]}/{clip.user}", "video": clip.video}
+            for clip in episodes
+        }
+
     def rollout(
         self, policy: Policy, setting: Setting, episodes: Sequence[Clip], *, seed: int
     ) -> Outcome:
