@@ -1,9 +1,9 @@
 """The GRU rival of viewport prediction, trained with several seeds: how much its error varies.
 
     python benchmarks/vp_gru_seeds.py [--quick] [--data DIR] [--seeds 0 1 2 3 4]
-                                      [--recipe FIELD=VALUE ...] [--name NAME] [--json FILE]
+                                      [--train FIELD=VALUE ...] [--name NAME] [--json FILE]
 
-Trains as `netllm train-baseline vp gru --seed N --recipe FIELD=VALUE ...` does and tests the four
+Trains as `netllm train-baseline vp gru --seed N --train FIELD=VALUE ...` does and tests the four
 published settings. The JSON file holds several recipes by name: a run adds its own to those that
 are there, or replaces the one of its name.
 """
@@ -72,12 +72,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one seed, few windows, `default`")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
-    parser.add_argument("--recipe", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--train", nargs="*", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--name", default="gru", help="of the recipe in the JSON file")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     try:
-        recipe = overrides(args.recipe, fixed=FIXED, option="--recipe")
+        recipe = overrides(args.train, fixed=FIXED, option="--train")
         recipes = measured_before(args.json)
     except ValueError as error:
         parser.error(str(error))

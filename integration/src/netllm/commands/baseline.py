@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from netllm import registry
-from netllm.commands.options import Assignments, Data, overrides
+from netllm.commands.answer import Answer
+from netllm.commands.options import (
+    Assignments,
+    Data,
+    Output,
+    RecipeFile,
+    TrainerFields,
+    overrides,
+)
 from netllm.provenance import command_line
 
 FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
@@ -24,11 +30,13 @@ def train_baseline(
     setting: str = "default",
     steps: int | None = None,
     seed: int = 0,
-    recipe: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = (),
+    train: TrainerFields = (),
     data: Data = None,
     set_: Assignments = (),
-) -> int:
-    """Train a learned rival, and write its weights.
+    recipe_file: RecipeFile = None,
+    output: Output = Output(),
+) -> Answer:
+    """Train a learned rival, and write its weights; FILE.toml beside them repeats it.
 
     Args:
         task: The task, such as abr.
@@ -37,9 +45,11 @@ def train_baseline(
         setting: Where it is trained.
         steps: Decisions to learn from; the trainer's own number unless given.
         seed: Of everything random.
-        recipe: Other fields of the trainer's recipe: FIELD=VALUE.
+        train: Other settings of the training: FIELD=VALUE; `netllm train-baseline TASK NAME --help`
+            lists them.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
+        recipe_file: A TOML file with these options; flags override it.
     """
     from pkgutil import resolve_name
 
@@ -47,14 +57,17 @@ def train_baseline(
     if name not in found.trainers:
         raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
     place = found.setting(setting, data=data, **overrides(set_))
-    fields = overrides(recipe, fixed=FIXED, option="--recipe")
+    fields = overrides(train, fixed=FIXED, option="--train")
     if out.suffix not in registry.WEIGHTS:
         raise ValueError(f"`--out` must end with {' or '.join(registry.WEIGHTS)}, got {out}.")
     if steps is not None and steps < 1:
         raise ValueError(f"`--steps` must be at least 1, got {steps}.")
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = command_line()
-    train = resolve_name(found.trainers[name])
-    train(place, out=out, seed=seed, command=command, **options, **fields)
-    print(f"Trained {name} on {setting}: {out}")
-    return 0
+    trainer = resolve_name(found.trainers[name])
+    trainer(place, out=out, seed=seed, command=command, **options, **fields)
+    return Answer(
+        {"task": task, "policy": name, "setting": setting, "weights": out},
+        f"Trained {name} on {setting}: {out}",
+        recipe=out.with_suffix(".toml"),
+    )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from netllm.commands.options import Data
+from netllm.commands.answer import Answer
+from netllm.commands.options import Data, Output
 from netllm.data import SOURCES, Finding, source
 from netllm.data import check as check_files
 from netllm.data import fetch as fetch_files
 
 
-def fetch(*task: str, data: Data = None) -> int:
+def fetch(*task: str, data: Data = None, output: Output = Output()) -> Answer:
     """Download the public data that is missing, and verify it.
 
     Args:
@@ -21,13 +23,14 @@ def fetch(*task: str, data: Data = None) -> int:
     """
     folder = data or _cache()
     findings = fetch_files(folder, task)
-    _show(folder, findings)
+    lines = list(_lines(folder, findings))
     if any(one.state == "good" for one in findings):
-        print(f"Use it with --data {folder} or NETLLM_DATA={folder}.")
-    return 1 if any(one.state == "differs" for one in findings) else 0
+        lines.append(f"Use it with --data {folder} or NETLLM_DATA={folder}.")
+    failed = any(one.state == "differs" for one in findings)
+    return Answer(_document(folder, findings), "\n".join(lines), code=int(failed))
 
 
-def check(*task: str, data: Data = None) -> int:
+def check(*task: str, data: Data = None, output: Output = Output()) -> Answer:
     """Verify a folder of data file by file; exit code 1 if something is missing or differs.
 
     Args:
@@ -36,8 +39,9 @@ def check(*task: str, data: Data = None) -> int:
     """
     folder = data or _cache()
     findings = check_files(folder, task)
-    _show(folder, findings)
-    return 0 if all(one.state == "good" for one in findings) else 1
+    failed = any(one.state != "good" for one in findings)
+    text = "\n".join(_lines(folder, findings))
+    return Answer(_document(folder, findings), text, code=int(failed))
 
 
 def _cache() -> Path:
@@ -46,25 +50,33 @@ def _cache() -> Path:
     return Path(pooch.os_cache("netllm")) / "data"
 
 
-def _show(folder: Path, findings: Sequence[Finding]) -> None:
-    print(f"{folder}:")
+def _document(folder: Path, findings: Sequence[Finding]) -> dict[str, object]:
+    return {
+        "folder": folder,
+        "sources": [asdict(one) for one in SOURCES],
+        "files": [asdict(one) for one in findings],
+    }
+
+
+def _lines(folder: Path, findings: Sequence[Finding]) -> Iterator[str]:
+    yield f"{folder}:"
     for one in SOURCES:
         some = [finding for finding in findings if source(finding.path) == one]
         if not some:
             continue
         counts = Counter(finding.state for finding in some)
         states = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-        print(f"  {one.prefix}  {states}: {one.title}\n    licence: {one.licence}")
+        yield f"  {one.prefix}  {states}: {one.title}\n    licence: {one.licence}"
         for finding in some:
             if finding.state == "differs":
-                print(f"    differs from its registered sha256: {finding.path}")
+                yield f"    differs from its registered sha256: {finding.path}"
         missing = [f for f in some if f.state == "missing" and f.address is None]
         for finding in missing:
             if finding.made_from:
-                print(
+                yield (
                     f"    made by `netllm data fetch` once {finding.made_from} is whole and "
                     f"unchanged: {finding.path}"
                 )
         converted = [finding.path for finding in missing if not finding.made_from]
         if converted:
-            print(f"    converted files, in no public source: {', '.join(converted)}")
+            yield f"    converted files, in no public source: {', '.join(converted)}"

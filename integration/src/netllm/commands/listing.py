@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import logging
+from typing import Any
 
 from netllm import registry
 from netllm.adapting import DEFAULT_BACKBONE
+from netllm.commands.answer import Answer
+from netllm.commands.options import Output
+
+_log = logging.getLogger(__name__)
 
 
-def show(*task: str) -> int:
+def show(*task: str, output: Output = Output()) -> Answer:
     """Installed tasks, their settings and policies, and the recipe for the default backbone.
 
     Args:
         task: Only these tasks.
     """
+    known: dict[str, dict[str, Any]] = {}
     for name in task or registry.tasks():
         try:
-            found = registry.task(name)
+            known[name] = _described(name)
         except ValueError as error:  # another package's fault hides no other task
             if task:
                 raise
-            print(f"{name}: {error}", file=sys.stderr)
-            continue
-        print(f"{name}: measured by {found.metrics[0].key}")
-        for setting, text in found.settings().items():
-            print(f"  setting {setting}: {text}")
-        print(f"  policies: {', '.join(registry.policies(name))}")
-        print(f"  train-baseline: {', '.join(found.trainers)}")
-        fields = dataclasses.asdict(found.recipe(DEFAULT_BACKBONE)).items()
-        print(f"  recipe: {', '.join(f'{key}={value}' for key, value in fields)}")
-    return 0
+            _log.warning("%s: %s", name, error)
+    return Answer({"tasks": known}, "\n".join(_text(*one) for one in known.items()))
+
+
+def _described(name: str) -> dict[str, Any]:
+    found = registry.task(name)
+    return {
+        "metric": found.metrics[0].key,
+        "settings": dict(found.settings()),
+        "policies": registry.policies(name),
+        "train-baseline": list(found.trainers),
+        "recipe": dataclasses.asdict(found.recipe(DEFAULT_BACKBONE)),
+    }
+
+
+def _text(name: str, about: dict[str, Any]) -> str:
+    recipe = (f"{key}={value}" for key, value in about["recipe"].items())
+    return "\n".join(
+        [
+            f"{name}: measured by {about['metric']}",
+            *(f"  setting {setting}: {text}" for setting, text in about["settings"].items()),
+            f"  policies: {', '.join(about['policies'])}",
+            f"  train-baseline: {', '.join(about['train-baseline'])}",
+            f"  recipe: {', '.join(recipe)}",
+        ]
+    )

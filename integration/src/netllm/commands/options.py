@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,8 +24,36 @@ Assignments = Annotated[
     tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=(), show_default=False)
 ]
 """`--set FIELD=VALUE`."""
+TrainerFields = Annotated[
+    tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
+]
+"""`--train FIELD=VALUE`."""
 Data = Annotated[Path | None, Parameter(env_var="NETLLM_DATA", show_env_var=True)]
 """Folder of real data."""
+RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+"""`--recipe FILE.toml`: options in a file, which flags override."""
+
+
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True)
+class Output:
+    """What every command prints, and where."""
+
+    json: Annotated[bool, Parameter(negative=())] = False
+    """Print one JSON document and nothing else to standard output."""
+    quiet: Annotated[bool, Parameter(negative=())] = False
+    """Nothing on standard error but errors: no progress, no warnings."""
+    verbose: Annotated[bool, Parameter(negative=())] = False
+    """Also what is merely good to know, on standard error."""
+
+    def __post_init__(self) -> None:
+        """Check that it is one way or the other.
+
+        Raises:
+            ValueError: if it is to be both quiet and verbose.
+        """
+        if self.quiet and self.verbose:
+            raise ValueError("A command is --quiet or --verbose, not both. Leave one out.")
 
 
 def overrides(

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
+from netllm.commands.answer import Answer
+from netllm.commands.options import Output
 
 if TYPE_CHECKING:
     from netllm_adapt import Pool
 
 
-def info(
-    path: Path, /, *, json_: Annotated[bool, Parameter(name="--json", negative=())] = False
-) -> int:
+def info(path: Path, /, *, output: Output = Output()) -> Answer:
     """What is in a pool: episodes, policies, returns, fields, provenance.
 
     Args:
         path: Folder of the pool.
-        json_: Print one JSON document instead.
     """
     from netllm_adapt import Pool
 
-    pool = Pool(path)
-    if json_:
-        print(json.dumps({**pool.info(), "provenance": pool.provenance}, indent=1))
-    else:
-        show_info(pool)
-    return 0
+    return described(Pool(path))
 
 
-def export(path: Path, out: Path, /) -> int:
+def export(path: Path, out: Path, /, *, output: Output = Output()) -> Answer:
     """Write a pool as one file: .parquet and .jsonl by episode, .csv by decision.
 
     Args:
@@ -43,12 +36,16 @@ def export(path: Path, out: Path, /) -> int:
 
     from netllm.pools import export as write
 
-    print(write(Pool(path), out))
-    return 0
+    written = write(Pool(path), out)
+    return Answer({"pool": path, "file": written}, str(written))
 
 
-def show_info(pool: Pool) -> None:
-    """Print what a pool says of itself."""
+def described(pool: Pool) -> Answer:
+    """What a pool says of itself."""
+    return Answer({**pool.info(), "provenance": pool.provenance}, partial(_show, pool))
+
+
+def _show(pool: Pool) -> None:
     about = pool.info()
     returns = about["return_percentiles"]
     collections = pool.provenance.get("collections", [])

@@ -5,21 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 from netllm.adapting import DEFAULT_BACKBONE
+from netllm.commands.answer import Answer
+from netllm.commands.options import Output, RecipeFile
 
 
 def quickstart(
-    *, out: Path = Path("runs/quickstart"), backbone: str = DEFAULT_BACKBONE, jobs: int = 1
-) -> int:
+    *,
+    out: Path = Path("runs/quickstart"),
+    backbone: str = DEFAULT_BACKBONE,
+    jobs: int = 1,
+    recipe_file: RecipeFile = None,
+    output: Output = Output(),
+) -> Answer:
     """Collect, adapt and test on synthetic traces, in some ten minutes on two cores.
 
     Args:
         out: Folder of everything it writes.
         backbone: The language model; pulled if it is not there yet.
         jobs: Pieces of the test that run at once.
+        recipe_file: A TOML file with these options; flags override it.
     """
     from netllm.quickstart import quickstart
     from netllm.table import show
 
-    show(quickstart(out=out, backbone=backbone, jobs=jobs))
-    print(f"{out} holds results.json, cdf.png, bars.png, the model card and the checkpoint.")
-    return 0
+    report = quickstart(out=out, backbone=backbone, jobs=jobs)
+
+    def told() -> None:
+        show(report)
+        print(f"{out} holds results.json, cdf.png, bars.png, the model card and the checkpoint.")
+
+    return Answer(report.document(), told, recipe=out / "recipe.toml")

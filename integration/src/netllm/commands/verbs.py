@@ -5,20 +5,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from cyclopts import App, ArgumentCollection, Parameter
-from cyclopts.config import Dict, Toml
+from cyclopts import App, Parameter
 from netllm_adapt.recipe import Recipe
 
 from netllm import registry
 from netllm.adapting import DEFAULT_BACKBONE
-from netllm.commands.options import Assignments, Data, Names, Seeds, overrides
-
-if TYPE_CHECKING:
-    from netllm.report import Report
+from netllm.commands.answer import Answer
+from netllm.commands.options import (
+    Assignments,
+    Data,
+    Names,
+    Output,
+    RecipeFile,
+    Seeds,
+    overrides,
+)
+from netllm.commands.recipes import read_recipe, read_task_recipe
 
 
 def rl_collect(
@@ -40,7 +45,9 @@ def rl_collect(
     jobs: int = 1,
     data: Data = None,
     set_: Assignments = (),
-) -> int:
+    recipe_file: RecipeFile = None,
+    output: Output = Output(),
+) -> Answer:
     """Let policies decide, and keep what happened in a pool.
 
     Args:
@@ -61,9 +68,10 @@ def rl_collect(
         jobs: Pieces of the collection that run at once; -1 for one per core. Changes no result.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
+        recipe_file: A TOML file with these options; flags override it.
     """
     from netllm.collecting import rl_collect
-    from netllm.commands.pool import show_info
+    from netllm.commands.pool import described
 
     pool = rl_collect(
         task,
@@ -83,28 +91,13 @@ def rl_collect(
         data=data,
         set=overrides(set_),
     )
-    show_info(pool)
-    return 0
-
-
-def _recipe_layers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Under the flags lies the TOML recipe, under that the task's own recipe."""
-    given = {argument.field_info.name: argument.tokens for argument in arguments}
-    if file := given.get("recipe_file"):
-        path = Path(file[0].value)
-        Toml(path, must_exist=True, use_commands_as_keys=False)(app, commands, arguments)
-    if task := given.get("task"):
-        backbone = given["backbone"][0].value if given.get("backbone") else DEFAULT_BACKBONE
-        best = dataclasses.asdict(registry.task(task[0].value).recipe(backbone))
-        usual = dataclasses.asdict(Recipe())
-        own = {name: value for name, value in best.items() if value != usual[name]}
-        layer = Dict(own, source=f"recipe of {task[0].value}", use_commands_as_keys=False)
-        layer(app, commands, arguments)
+    number = len(pool.provenance["collections"])
+    name = "recipe.toml" if number == 1 else f"recipe-{number}.toml"
+    return dataclasses.replace(described(pool), recipe=out / name)
 
 
 def adapt_command(
     task: str,
-    recipe_file: Path | None = None,
     /,
     *,
     out: Path,
@@ -117,15 +110,16 @@ def adapt_command(
     resume: Annotated[bool, Parameter(negative=())] = False,
     data: Data = None,
     set_: Assignments = (),
-    recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),  # noqa: B008
-) -> int:
+    recipe_file: RecipeFile = None,
+    recipe: Annotated[Recipe, Parameter(name="*", group="Recipe")] = Recipe(),
+    output: Output = Output(),
+) -> Answer:
     """Adapt a frozen language model to a task; keep the checkpoint that validates best (vp: last).
 
-    A task's own recipe, which `netllm list` shows, takes the place of the recipe's defaults below.
+    Every task has a recipe of its own: `netllm adapt TASK --help` shows it.
 
     Args:
         task: What is adapted to, such as abr.
-        recipe_file: A TOML file with fields of the recipe; flags override it.
         out: Folder of the run; must be new unless --resume.
         pool: What is learned from, made by `netllm rl-collect`.
         backbone: A name of `netllm backbone list`, a model id or a folder; random-NAME for random
@@ -138,11 +132,12 @@ def adapt_command(
         resume: Continue a run that was cut off.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
+        recipe_file: A TOML file with these options; flags override it.
         recipe: How the model is trained.
     """
     from netllm.adapting import adapt
 
-    adapt(
+    model = adapt(
         task,
         out=out,
         pool=pool,
@@ -157,13 +152,15 @@ def adapt_command(
         set=overrides(set_) if set_ else None,
     )
     kept = "best" if registry.task(task).chooses else "last"
-    print(
-        f"The {kept} checkpoint is {out / 'best'}. Test it: netllm test {task} --checkpoint {out}"
+    found = out / "best"
+    return Answer(
+        {"task": task, "kept": kept, "checkpoint": found, "about": model.task},
+        f"The {kept} checkpoint is {found}. Test it: netllm test {task} --checkpoint {out}",
+        recipe=out / "recipe.toml",
     )
-    return 0
 
 
-adapt = App(name="adapt", config=[_recipe_layers])
+adapt = App(name="adapt", config=[read_recipe, read_task_recipe])
 adapt.default(adapt_command)
 
 
@@ -181,8 +178,9 @@ def test(
     data: Data = None,
     set_: Assignments = (),
     out: Path | None = None,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
-) -> int:
+    recipe_file: RecipeFile = None,
+    output: Output = Output(),
+) -> Answer:
     """Compare policies and checkpoints on the same episodes, in pairs.
 
     Args:
@@ -199,8 +197,12 @@ def test(
         data: Folder of real data.
         set_: Override a field of the settings: FIELD=VALUE.
         out: Folder for results.json and plots.
-        json_: Print one JSON document instead of tables.
+        recipe_file: A TOML file with these options; flags override it.
     """
+    from functools import partial
+
+    from netllm.plots import save
+    from netllm.table import show
     from netllm.testing import test
 
     if out is not None:
@@ -217,25 +219,15 @@ def test(
         data=data,
         set=overrides(set_),
     )
-    _publish(report, task, out, json_)
-    return 0
+    answer = Answer(report.document(), partial(show, report))
+    if out is None:
+        return answer
+    report.save(out / "results.json")
+    save(report, registry.task(task).draws, out)
+    return dataclasses.replace(answer, recipe=out / "recipe.toml")
 
 
 def _check_folder(out: Path) -> None:
     """What stands in the way of results is said before hours of work."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`--out` must be a folder, got the file {out}.")
-
-
-def _publish(report: Report, task: str, out: Path | None, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report.document(), indent=1, allow_nan=False))
-    else:
-        from netllm.table import show
-
-        show(report)
-    if out is not None:
-        from netllm.plots import save
-
-        report.save(out / "results.json")
-        save(report, registry.task(task).draws, out)

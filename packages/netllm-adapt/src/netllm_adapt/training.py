@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+import tqdm
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt._memory import kept_memory
@@ -390,7 +390,7 @@ def _loop(
     recipe, folder = trainer.recipe, trainer.folder
     start, total = trainer.step, recipe.steps
     shown = None if trainer.accelerator.is_main_process else True
-    bar = tqdm(total=total, initial=start, unit="step", desc="adapt", disable=shown)
+    bar = tqdm.tqdm(total=total, initial=start, unit="step", desc="adapt", disable=shown)
     losses: list[float] = []
     begun = time.monotonic()
     while trainer.step < recipe.steps:

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import tqdm
 from netllm_sims.abr import Setting, rollout
 from netllm_sims.abr import setting as named_setting
-from tqdm import tqdm
 
 from netllm_baselines._best import keep_best
 from netllm_baselines._overrides import override
@@ -75,7 +75,7 @@ def _train(
     learner.standardise_from(training(setting, recipe=recipe, rng=rng))
     valid = validation(setting, recipe=recipe)
     best, started = -np.inf, time.perf_counter()
-    bar = tqdm(range(1, updates + 1), desc="ppo", unit="update", disable=None)
+    bar = tqdm.tqdm(range(1, updates + 1), desc="ppo", unit="update", disable=None)
     for update in bar:
         line = {"update": float(update)} | learner.update(training(setting, recipe=recipe, rng=rng))
         actor = None

@@ -7,9 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import tqdm
 from netllm_sims.cjs import Policy, Setting, rollout
 from netllm_sims.cjs import setting as named_setting
-from tqdm import tqdm
 
 from netllm_baselines._best import keep_best
 from netllm_baselines._overrides import override
@@ -93,7 +93,7 @@ def _train(
             yield line | {"seconds": time.perf_counter() - started}, None
         jct_s, weights = judge()
         yield {"update": 0.0, "valid_jct_s": jct_s}, weights
-    with tqdm(total=steps, desc="decima", unit="decision", disable=None) as bar:
+    with tqdm.tqdm(total=steps, desc="decima", unit="decision", disable=None) as bar:
         while done < steps:
             grown = min(1.0, 2 * done / steps)
             jobs = round(recipe.first_jobs + grown * (recipe.last_jobs - recipe.first_jobs))

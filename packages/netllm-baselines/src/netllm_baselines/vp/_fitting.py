@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tqdm
 from netllm_sims.vp import Setting
-from tqdm import tqdm
 
 from netllm_baselines._best import keep_best
 from netllm_baselines._threads import few_threads
@@ -66,7 +66,7 @@ def _epochs(
 ) -> Iterator[tuple[dict[str, float], Weights | None]]:
     """What to log after each epoch, and the parameters if they are to be kept."""
     best, started = np.inf, time.perf_counter()
-    bar = tqdm(range(1, recipe.epochs + 1), desc=meta["kind"], unit="epoch", disable=None)
+    bar = tqdm.tqdm(range(1, recipe.epochs + 1), desc=meta["kind"], unit="epoch", disable=None)
     for epoch in bar:
         line = {"epoch": epoch, "train_mae_deg": learner.epoch()}
         network, halves = learner.halved()

@@ -66,7 +66,7 @@ class TRACK(Learned):
         return "track-saliency" if self.saliency else "track"
 
     def _train(self) -> str:
-        return super()._train() + (" --recipe saliency=true" if self.saliency else "")
+        return super()._train() + (" --train saliency=true" if self.saliency else "")
 
     def _fitting(self, setting: Setting) -> int:
         if self.weights.meta["saliency"] != self.saliency:
