@@ -162,3 +162,23 @@ def test_the_package_runs_as_a_module():
     done = apart("--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == "0.1.0"
+
+
+@pytest.mark.parametrize("command", ["rl-collect", "adapt", "test"])
+def test_a_device_that_is_not_here_is_bad_usage(netllm, tmp_path, command):
+    needed = () if command == "test" else ("--out", tmp_path / "out")
+    asked = ("--checkpoint", "pretrained") if command != "adapt" else ()
+    code, _, err = netllm(command, "abr", *needed, *asked, "--device", "cuda:99")
+    assert code == 2
+    assert "cuda:99" in err
+
+
+def test_results_tell_the_device_on_which_a_checkpoint_decided(netllm):
+    words = ("--setting", "synthetic", "--episodes", "1", "--device", "cpu", "--json")
+    shipped = ("test", "abr", "--checkpoint", "pretrained", *words)
+    code, out, err = netllm(*shipped)
+    if code and "backbone pull" in err:
+        pytest.skip("needs the backbone: netllm backbone pull smollm2-135m")
+    assert json.loads(out)["provenance"]["device"] == "cpu"
+    _, out, _ = netllm("test", "abr", *SMALL, "--json")
+    assert "device" not in json.loads(out)["provenance"]

@@ -14,7 +14,7 @@ from netllm import registry
 from netllm.contender import checkpoint_folder, weights_of
 from netllm.intervals import mean_of
 from netllm.protocol import training_fields
-from netllm.provenance import command_line, generated, nameable, provenance
+from netllm.provenance import command_line, device_name, generated, nameable, provenance
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
@@ -79,10 +79,9 @@ def adapt(
             otherwise.
         NotADirectoryError: if `out` is a file.
     """
-    from netllm_adapt.device import resolve_device
     from netllm_adapt.run import check_out
 
-    resolve_device(device)  # what is not here is told before hours of work
+    where = device_name(device)  # what is not here is told before hours of work
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
     check_out(Path(out), resume=resume)
@@ -104,7 +103,7 @@ def adapt(
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
         model.target_return = targets[0]
-    model.task |= facts_of(found, place, collections, overrides)
+    model.task |= facts_of(found, place, collections, overrides) | {"device": where}
     count = found.validation if validation is None else validation
     validate = validator(found, place, count)
     metric = found.metrics[0]
@@ -380,7 +379,11 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_command() -> bool:
-    return Path(sys.argv[0]).name in ("netllm", "netllm.exe")
+    program = Path(sys.argv[0])
+    return program.name in ("netllm", "netllm.exe") or program.parts[-2:] == (
+        "netllm",
+        "__main__.py",
+    )
 
 
 def validator(task: Task, setting: Any, count: int | None) -> Callable[[Adapted], dict[str, float]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.contender import Contender, weights_of
 from netllm.continuing import held_of
+from netllm.provenance import device_name
 from netllm.testing import as_names, check_jobs, stream
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def rl_collect(
     facts |= {"data": "synthetic" if place.synthetic else "real", "episodes": len(drawn)}
     if checkpoint:
         facts["weights"] = [weights_of(task, name) for name in as_names(checkpoint)]
+        facts["device"] = device_name(device)
     with locked(Path(out)):
         _collect(Path(out), turns, {"setting": setting, **facts}, drawn, append, seed, jobs)
     return Pool(Path(out))
@@ -118,7 +120,8 @@ def _collect(
 
     _check_place(out, append)  # once more: another may have written it meanwhile
     size = registry.task(turns.task).shard
-    held = held_of(out, facts, drawn, size) if append else None
+    wanted = {name: value for name, value in facts.items() if name != "device"}  # it may move
+    held = held_of(out, wanted, drawn, size) if append else None
     if held == len(drawn):
         _log.warning("%s holds all %s episodes of this collection already.", out, f"{held:,}")
         return

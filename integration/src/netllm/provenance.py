@@ -37,6 +37,13 @@ def provenance(**facts: Any) -> dict[str, Any]:
     }
 
 
+def device_name(asked: str) -> str:
+    """Where models compute, such as `cuda`, when `asked` may be `auto`."""
+    from netllm_adapt.device import resolve_device
+
+    return str(resolve_device(asked))
+
+
 def command_line() -> str:
     """The command that runs, as what it makes may tell it: of absolute paths the name."""
     told = [

@@ -15,7 +15,7 @@ from netllm import registry
 from netllm.comparing import compare
 from netllm.contender import Contender
 from netllm.protocol import Outcome, Task, clusters, training_fields
-from netllm.provenance import generated, nameable, provenance
+from netllm.provenance import device_name, generated, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
 
 
@@ -127,6 +127,8 @@ def test(
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": nameable(set or {})}
     facts["left_out"] = left_out
+    if checkpoint:
+        facts["device"] = device_name(device)
     return Report(
         results=results,
         comparisons=compare(results, found, members),

@@ -43,6 +43,7 @@ def rl_collect(
     seed: int = 0,
     append: Annotated[bool, Parameter(negative=())] = False,
     jobs: int = 1,
+    device: str = "auto",
     data: Data = None,
     set_: Assignments = (),
     recipe_file: RecipeFile = None,
@@ -66,6 +67,7 @@ def rl_collect(
         seed: Seed of episodes, policies and random actions.
         append: Add to the pool that is there; go on with this collection if it was cut off.
         jobs: Pieces of the collection that run at once; -1 for one per core. Changes no result.
+        device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
         recipe_file: A TOML file with these options; flags override it.
@@ -88,12 +90,13 @@ def rl_collect(
         seed=seed,
         append=append,
         jobs=jobs,
+        device=device,
         data=data,
         set=overrides(set_),
     )
     number = len(pool.provenance["collections"])
-    name = "recipe.toml" if number == 1 else f"recipe-{number}.toml"
-    return dataclasses.replace(described(pool), recipe=out / name)
+    recipe = out / ("recipe.toml" if number == 1 else f"recipe-{number}.toml")
+    return dataclasses.replace(described(pool), recipe=None if recipe.exists() else recipe)
 
 
 def adapt_command(
@@ -108,6 +111,7 @@ def adapt_command(
     target_return: float | None = None,
     validation: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    device: str = "auto",
     data: Data = None,
     set_: Assignments = (),
     recipe_file: RecipeFile = None,
@@ -130,6 +134,7 @@ def adapt_command(
         validation: Episodes of the validation part to validate on, which choose the checkpoint,
             but for vp, which keeps the last; the task's usual number if not given.
         resume: Continue a run that was cut off.
+        device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
         recipe_file: A TOML file with these options; flags override it.
@@ -148,6 +153,7 @@ def adapt_command(
         target_return=target_return,
         validation=validation,
         resume=resume,
+        device=device,
         data=data,
         set=overrides(set_) if set_ else None,
     )
@@ -175,6 +181,7 @@ def test(
     seeds: Seeds = (),
     episodes: int | None = None,
     jobs: int = 1,
+    device: str = "auto",
     data: Data = None,
     set_: Assignments = (),
     out: Path | None = None,
@@ -194,6 +201,7 @@ def test(
         seeds: Seeds of random streams, and of episodes where the task draws them.
         episodes: Only the first so many episodes.
         jobs: Pieces of work at once, each in its own process; -1 for one per core.
+        device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
         data: Folder of real data.
         set_: Override a field of the settings: FIELD=VALUE.
         out: Folder for results.json and plots.
@@ -216,6 +224,7 @@ def test(
         seeds=seeds,
         episodes=episodes,
         jobs=jobs,
+        device=device,
         data=data,
         set=overrides(set_),
     )

@@ -151,9 +151,14 @@ class PoolWriter:
         self._recorded = True
 
 
+RECIPES = "recipe*.toml"
+"""What a pool was collected with, where a program keeps that beside it."""
+
+
 def _check_folder(folder: Path) -> None:
     for entry in folder.iterdir():
-        if not (entry.match(SHARDS) or entry.name == PROVENANCE or entry.name[0] == "."):
+        ours = entry.match(SHARDS) or entry.match(RECIPES) or entry.name == PROVENANCE
+        if not ours and entry.name[0] != ".":
             raise ValueError(
                 f"{folder}: must be a pool, empty or new, got a folder that holds {entry.name!r}. "
                 "Choose another folder."
