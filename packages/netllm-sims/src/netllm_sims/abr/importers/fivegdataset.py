@@ -1,0 +1,47 @@
+"""The 5G (and 4G) data sets of University College Cork, written by G-NetTrack Pro."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from netllm_sims.abr.importers._rows import number, rows
+from netllm_sims.abr.importers._series import Series, of_seconds
+
+_TIME = "%Y.%m.%d_%H.%M.%S"
+
+
+def traces(files: Iterable[Path]) -> Iterator[Series]:
+    """A series per CSV file.
+
+    `Timestamp` is like 2019.12.14_09.06.24, `DL_bitrate` the downlink in kbit/s up to then. Of rows
+    within one second the mean counts. What an app drew is no more than what the network could give:
+    the folders `Download` come nearest to it.
+
+    Raises:
+        ValueError: A row that is no such one, or time that runs back, with file and line.
+
+    Source: Raca, Leahy, Sreenan, Quinlan: Beyond throughput, the next generation: a 5G dataset with
+    channel and context metrics (MMSys 2020); github.com/uccmisl/5Gdataset.
+    """
+    for path in files:
+        points: list[tuple[float, list[float]]] = []
+        for line, (stamp, kbps) in rows(path, ("Timestamp", "DL_bitrate")):
+            try:
+                now_s = (datetime.strptime(stamp, _TIME) - datetime.min).total_seconds()
+            except ValueError:
+                raise ValueError(
+                    f"{path}:{line}: `Timestamp` must be like 2019.12.14_09.06.24, got "
+                    f"{stamp!r:.60}. Correct or remove the line."
+                ) from None
+            if points and now_s < points[-1][0]:
+                raise ValueError(
+                    f"{path}:{line}: time must not run back, got {stamp}. Sort the rows."
+                )
+            if not points or now_s > points[-1][0]:
+                points.append((now_s, []))
+            points[-1][1].append(number(path, line, "DL_bitrate", kbps, least=0) / 1e3)
+        at_s = [at_s for at_s, _ in points]
+        mbps = [float(np.mean(some)) for _, some in points]
+        yield of_seconds(path.name.split(".csv")[0], str(path), at_s, mbps)
