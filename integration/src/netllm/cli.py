@@ -68,6 +68,7 @@ _COMMANDS = [
     (_backbone, "list", "backbone:show", "Known language models, and which of them are cached."),
     (_pool, "info", "pool:info", "What is in a pool."),
     (_pool, "export", "pool:export", "Write a pool as one Parquet, CSV or JSON Lines file."),
+    (app, "import", "importing:import_", "Write public traces and videos in our formats."),
     (_data, "fetch", "data:fetch", "Download the public data and verify it."),
     (_data, "check", "data:check", "Verify a folder of data file by file."),
 ]

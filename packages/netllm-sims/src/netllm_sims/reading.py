@@ -209,7 +209,10 @@ def regular(path: Path) -> Iterator[BinaryIO]:
         ValueError: It is a pipe, a socket, a device or a folder.
         FileNotFoundError: There is no such file.
     """
-    mode = path.stat().st_mode  # before it is opened: opening a pipe waits for ever
+    try:
+        mode = path.stat().st_mode  # before it is opened: opening a pipe waits for ever
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file. Correct the path.") from None
     if stat.S_ISREG(mode):
         # a pipe that took the file's place since is opened without waiting, and refused
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
