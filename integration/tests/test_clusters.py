@@ -57,7 +57,7 @@ def test_a_task_that_names_no_clusters_is_served():
 
 @pytest.fixture(scope="module")
 def report():
-    return netllm.test("abr", policy=["bba", "bola"], setting="synthetic", episodes=6)
+    return netllm.test("abr", policy=["bba", "hindsight"], setting="synthetic", episodes=6)
 
 
 def test_tables_and_documents_tell_the_clusters(report):
@@ -65,6 +65,13 @@ def test_tables_and_documents_tell_the_clusters(report):
     assert len({row["cluster"]["line"] for row in rows}) == 6
     assert extent(rows) == "6 episodes (6 lines)"
     assert "6 episodes (6 lines)" in setting_table("s", report.results, report.metrics).title
+
+
+def test_hindsight_says_that_it_knows_the_future(report):
+    assert {one.policy: one.knows for one in report.results} == {
+        "bba": "",
+        "hindsight": "the future",
+    }
 
 
 def test_few_lines_give_no_interval_however_many_sessions():

@@ -179,6 +179,18 @@ def test_the_table_lists_the_best_first_and_marks_the_bound():
     assert str(table.columns[2].header) == "clean (3)"
 
 
+def test_what_a_policy_knows_beyond_the_observation_stands_beside_its_name():
+    seer = replace(result("rollout", 3.0), knows="job profiles")
+    run = result("run", 2.0, checkpoint=True, wobble=0.01)
+    table = setting_table("default", [seer, run], (QOE,))
+    assert str(next(iter(table.columns[0].cells))) == "rollout (knows job profiles)"
+    (found,) = comparisons(seer, run)
+    assert "LOSES to rollout (best rival, knows job profiles): QoE" in sentence(found, (QOE,)).plain
+    document = Report(results=[seer, run], comparisons=[found], provenance={}).document()
+    assert [one.get("knows") for one in document["results"]] == ["job profiles", None]
+    assert document["comparisons"][0]["knows"] == "job profiles"
+
+
 def test_a_model_card_gets_the_table_in_markdown():
     text = markdown(report())
     assert "| run | 2.750 [" in text

@@ -20,7 +20,7 @@ def test_without_data_the_others_are_tested_and_a_note_says_who_is_missing_and_w
     assert code == 0
     assert f"Note: genet is left out of default: {NO_DATA}\n" in out
     assert "Note: default has seeded generators" in out
-    assert all(name in out for name in ("bba", "mpc", "ppo", "hindsight (bound)"))
+    assert all(name in out for name in ("bba", "mpc", "ppo", "hindsight (bound, knows the future)"))
     assert "Set NETLLM_DATA" not in out
 
 

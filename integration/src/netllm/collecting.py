@@ -94,7 +94,7 @@ def rl_collect(
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
-        one.sequential(place)  # wrong names fail before the first episode
+        one.declared(place)  # wrong names fail before the first episode
     turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
     facts = {"part": part, **turns.facts(), "seed": seed, "overrides": dict(set or {})}
     facts |= {"data": "synthetic" if place.synthetic else "real", "episodes": len(drawn)}

@@ -99,6 +99,7 @@ def _compare(
             difference=delta,
             verdict=verdict_of(delta, metric),
             clusters=cluster_counts(rows),
+            knows=rival.knows,
         )
     ]
 

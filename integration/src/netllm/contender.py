@@ -19,6 +19,16 @@ SHIPPED = Path(__file__).with_name("checkpoints")
 
 
 @dataclass(frozen=True)
+class Declared:
+    """What a policy says of itself."""
+
+    sequential: bool = False
+    """Whether it asks to run alone, episode by episode."""
+    knows: str = ""
+    """What it knows beyond the observation."""
+
+
+@dataclass(frozen=True)
 class Contender:
     """A policy or a checkpoint, small enough to be sent to another process."""
 
@@ -48,15 +58,16 @@ class Contender:
         stamp = (folder / "config.json").stat().st_mtime_ns
         return task(self.task).policy(_model(folder, stamp, self.device), setting)
 
-    def sequential(self, setting: Any) -> bool:
-        """Whether it asks to run alone; wrong names fail here, and no model is loaded."""
+    def declared(self, setting: Any) -> Declared:
+        """What it says of itself; wrong names fail here, and no model is loaded."""
         if self.checkpoint is not None:
             from netllm_adapt.device import resolve_device
 
             self._folder()
             resolve_device(self.device)
-            return False
-        return bool(getattr(self.build(setting), "sequential", False))
+            return Declared()
+        built = self.build(setting)
+        return Declared(bool(getattr(built, "sequential", False)), getattr(built, "knows", ""))
 
     def teachers(self) -> tuple[str, ...]:
         """The policies that a checkpoint learned from, as it says itself."""

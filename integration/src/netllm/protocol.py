@@ -26,7 +26,8 @@ class Policy(Protocol):
     Observations and actions carry a leading batch axis. A policy whose numbers depend on state or a
     random stream carried across episodes sets `sequential = True` and is then rolled out alone. One
     that may fail to give a valid answer, and then puts another in its place, keeps the share of its
-    own that were valid since the last reset as `validity`; reports show it.
+    own that were valid since the last reset as `validity`; reports show it. One that decides by
+    more than the observation says what that is in a few words as `knows`; reports show that too.
     """
 
     def reset(self, seed: int) -> None:

@@ -48,6 +48,8 @@ class Result:
     """Decisions per second of that time."""
     sequential: bool = False
     """Whether it ran alone, episode by episode in file order, with one reset."""
+    knows: str = ""
+    """What it decides by beyond the observation, such as `the future`."""
     teachers: tuple[str, ...] = ()
     """Policies that a checkpoint learned from."""
     validity: float | None = None
@@ -84,6 +86,8 @@ class Comparison:
     is no interval."""
     clusters: dict[str, int] = field(default_factory=dict)
     """By kind how many clusters the episodes belong to; `episode` where each is its own."""
+    knows: str = ""
+    """What the rival decides by beyond the observation."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
 def _result(result: Result) -> dict[str, Any]:
     document = asdict(replace(result, place=None))
     del document["place"]
-    for key in ("sequential", "teachers", "subsets"):
+    for key in ("sequential", "knows", "teachers", "subsets"):
         if not document[key]:
             del document[key]
     if result.validity is None:

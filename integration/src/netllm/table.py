@@ -96,7 +96,8 @@ def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
     """A comparison in words; says plainly when the rival wins."""
     label = next(metric.label for metric in metrics if metric.key == one.metric)
     where = one.setting if one.subset == "all" else f"{one.setting}, {one.subset}"
-    text = f"{where}: {one.checkpoint} {_VERDICTS[one.verdict]} {one.rival} ({one.role}): {label} "
+    role = f"{one.role}, knows {one.knows}" if one.knows else one.role
+    text = f"{where}: {one.checkpoint} {_VERDICTS[one.verdict]} {one.rival} ({role}): {label} "
     return Text(f"{text}{signed(one.difference)}, {_pairing(one)}.", style=_STYLES[one.verdict])
 
 
@@ -144,4 +145,5 @@ def _parts(results: Sequence[Result]) -> list[str]:
 
 
 def _name(result: Result, bounds: frozenset[str]) -> str:
-    return f"{result.label} (bound)" if result.policy in bounds else result.label
+    marks = ["bound"] * (result.policy in bounds) + [f"knows {result.knows}"] * bool(result.knows)
+    return f"{result.label} ({', '.join(marks)})" if marks else result.label

@@ -13,7 +13,7 @@ import numpy as np
 
 from netllm import registry
 from netllm.comparing import compare
-from netllm.contender import Contender
+from netllm.contender import Contender, Declared
 from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import device_name, generated, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
@@ -51,7 +51,7 @@ class _Entry:
 
     contender: Contender
     setting: Any
-    sequential: bool
+    declared: Declared
     works: list[_Work]
 
 
@@ -197,13 +197,13 @@ def _entries(
     entries, left_out = [], {}
     for contender in contenders:
         try:
-            sequential = contender.sequential(setting)
+            declared = contender.declared(setting)
         except registry.Unbuildable as error:
             if not contender.optional:
                 raise
             left_out[contender.name] = error.reason
             continue
-        entries.append(_entry(contender, setting, drawn, sequential))
+        entries.append(_entry(contender, setting, drawn, declared))
     if not entries:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ValueError(
@@ -214,19 +214,19 @@ def _entries(
 
 
 def _entry(
-    contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]], sequential: bool
+    contender: Contender, setting: Any, drawn: Mapping[int, Sequence[Any]], declared: Declared
 ) -> _Entry:
     """A line of the report with its work."""
     chunk = registry.task(contender.task).chunk
     works = []
     for seed, episodes in drawn.items():
-        if sequential:
+        if declared.sequential:
             works.append(_Work(contender, setting, episodes, seed, seed))
             continue
         for index, first in enumerate(range(0, len(episodes), chunk)):
             piece = episodes[first : first + chunk]
             works.append(_Work(contender, setting, piece, seed, stream(seed, index)))
-    return _Entry(contender, setting, sequential, works)
+    return _Entry(contender, setting, declared, works)
 
 
 def stream(seed: int, index: int) -> int:
@@ -289,7 +289,8 @@ def _result(
         episodes=rows,
         seconds=seconds,
         decisions_per_s=decisions / seconds if seconds > 0 else 0.0,
-        sequential=entry.sequential,
+        sequential=entry.declared.sequential,
+        knows=entry.declared.knows,
         teachers=entry.contender.teachers(),
         validity=_validity(outcomes),
         place=entry.setting,

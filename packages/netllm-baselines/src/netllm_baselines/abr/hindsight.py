@@ -32,6 +32,8 @@ class Hindsight:
         beforehand.
     """
 
+    knows = "the future"
+
     def __init__(self, setting: "Setting", *, width: int = 200_000) -> None:
         if width < 1:
             raise ValueError(f"`width` must be >= 1, got {width}.")

@@ -48,6 +48,8 @@ class Rollout:
     Source: ours; policy improvement by rollouts, Tesauro & Galperin 1996.
     """
 
+    knows = "job profiles"
+
     def __init__(
         self,
         setting: "Setting",
