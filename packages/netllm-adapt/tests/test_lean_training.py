@@ -199,7 +199,6 @@ def test_a_token_that_attends_nothing_is_left_to_the_library() -> None:
     assert error(passed(model, mask), by_library(model, mask)) == 0
 
 
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
 def test_it_says_what_it_does_not_cover() -> None:
     model = llama()
     with torch.no_grad():
@@ -215,8 +214,6 @@ def test_it_says_what_it_does_not_cover() -> None:
     assert "drops out" in str(uncovered_training(model))
     model.config.attention_dropout = 0.0
     assert uncovered_training(model) is None
-    model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
-    assert "checkpointing" in str(uncovered_training(model))
 
 
 @pytest.mark.parametrize("name", ["tiny-random-opt", "tiny-random-gpt2"])

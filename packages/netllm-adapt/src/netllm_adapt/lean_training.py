@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +42,6 @@ def uncovered_training(backbone: nn.Module) -> str | None:
         return "no gradient is asked for"
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return "it is compiled or under autocast"
-    if any(getattr(m, "gradient_checkpointing", False) for m in backbone.modules()):
-        return "it saves memory by gradient checkpointing"
     if (reason := strange(backbone)) is not None:
         return reason
     plain: Any = plain_of(backbone)
@@ -82,10 +81,22 @@ def lean_training(
     for layer, norm in zip(plain.layers, following, strict=True):
         if layer is plain.layers[-1]:
             sight, total = last, last.asking(total.view(rows, -1, width)).reshape(-1, width)
-        seen = _attention(layer.self_attn, normed.view(rows, -1, width), sight)
-        total, normed = _norm(layer.post_attention_layernorm, total, seen.view(-1, width))
-        total, normed = _norm(norm, total, _mlp(layer.mlp, normed.view(rows, -1, width)))
+        block = partial(_block, layer, norm, sight, rows)
+        if layer.training and getattr(layer, "gradient_checkpointing", False):
+            total, normed = layer._gradient_checkpointing_func(block, total, normed)
+        else:
+            total, normed = block(total, normed)
     return normed.view(rows, -1, width)
+
+
+def _block(
+    layer: Any, norm: Any, sight: _Sight, rows: int, total: Tensor, normed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum after a block, and what the following norm makes of it."""
+    width = total.shape[1]
+    seen = _attention(layer.self_attn, normed.view(rows, -1, width), sight)
+    total, normed = _norm(layer.post_attention_layernorm, total, seen.view(-1, width))
+    return _norm(norm, total, _mlp(layer.mlp, normed.view(rows, -1, width)))
 
 
 class _Sight(NamedTuple):

@@ -60,6 +60,8 @@ class Recipe:
     """Keep the backbone's linear layers in `nf4` or `int8` (extra `quantised`)."""
     products: Literal["int8"] | None = None
     """Round products with frozen weights to `int8` while training: faster where CPUs have VNNI."""
+    gradient_checkpointing: bool = False
+    """Compute activations again for gradients instead of keeping them: less memory, more time."""
     window: int = 20
     """Steps that a token may look back, its own included."""
     segment: int = 384

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import tqdm
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt._memory import kept_memory
@@ -22,8 +22,9 @@ from netllm_adapt.adapted import Adapted
 from netllm_adapt.checkpoint import describe
 from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode, digest
-from netllm_adapt.lora import check_int8, int8_products
+from netllm_adapt.lora import int8_products
 from netllm_adapt.model import AdaptedModel
+from netllm_adapt.passes import check_passes, recomputing
 from netllm_adapt.predictor import Examples, Predictor
 from netllm_adapt.recipe import Recipe
 from netllm_adapt.run import Average, RunFolder, model_facts, trained
@@ -335,8 +336,7 @@ def _fit(
         raise ValueError(f"`metric` {metric!r} needs `validate`, which gives it.")
     accelerator = Accelerator(device_placement=False)
     where = learning_device(device, accelerator)
-    if recipe.products == "int8":
-        _check_products(model, where)
+    check_passes(model, recipe, where)
     settings = {
         "recipe": asdict(recipe),
         "spec": asdict(model.spec),
@@ -356,7 +356,8 @@ def _fit(
             trainer = _Trainer(model, rows, recipe, folder, accelerator, where)
             if (state := folder.load_state()) is not None:
                 trainer.restore(state)
-            with kept_memory():
+            again = recomputing(model) if recipe.gradient_checkpointing else nullcontext()
+            with kept_memory(), again:
                 _loop(trainer, validate, metric, sign)
         except BaseException:
             folder.withdraw()
@@ -368,20 +369,6 @@ def _fit(
         best.save_pretrained(out / "best")
     accelerator.wait_for_everyone()
     return best
-
-
-def _check_products(model: Adapted, device: torch.device) -> None:
-    """Nothing, if products with the backbone's frozen weights can be in int8.
-
-    Raises:
-        ValueError: If there are none, or not here.
-    """
-    layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
-    if all(layer.weight.requires_grad for layer in layers):
-        raise ValueError(
-            f"Recipe: `products` must be None for {model.spec.name!r}: no linear layer is frozen."
-        )
-    check_int8(device.type)
 
 
 def _loop(
