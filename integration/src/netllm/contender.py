@@ -102,10 +102,13 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
     Raises:
         ValueError: if there is none, or it is for another task.
     """
+    from netllm_adapt.files import recover
+
     folder = SHIPPED / task if name == "pretrained" else home / name
     if name == "pretrained" and not folder.is_dir():
         raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
     for place in (folder, folder / "best"):
+        recover(place)
         config = place / "config.json"
         if config.is_file():
             _check_task(task, config)

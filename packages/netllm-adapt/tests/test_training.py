@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +141,79 @@ def test_a_half_written_last_line_of_the_log_is_dropped(tmp_path: Path, half: st
     assert log.read_text() == whole
     for one, other in zip(again.parameters(), done.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_finished_run_has_nothing_left_to_resume(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def figures(model: AdaptedModel) -> dict[str, float]:
+        asked.append(model)
+        return {"qoe": 1.0}
+
+    def run(resume: bool) -> AdaptedModel:
+        options: Any = {"validate": figures, "metric": "qoe", "finish": asked.append}
+        return fit(
+            make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=resume, **options
+        )
+
+    asked: list[AdaptedModel] = []
+    done = run(resume=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    count = len(asked)
+    again = run(resume=True)
+    assert "has reached its end already" in caplog.text
+    assert len(asked) == count
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    for one, other in zip(again.parameters(), done.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_has_one_writer(tmp_path: Path) -> None:
+    def resume() -> str:
+        try:
+            fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)
+        except BlockingIOError as error:
+            return str(error)
+        return ""
+
+    def figures(model: AdaptedModel) -> dict[str, float]:
+        told.append(other.submit(resume).result())
+        return {"qoe": 1.0}
+
+    told: list[str] = []
+    with ThreadPoolExecutor(1) as other:
+        fit(
+            make_model(),
+            EPISODES,
+            recipe=recipe(steps=2),
+            out=tmp_path,
+            validate=figures,
+            metric="qoe",
+        )
+    assert f"{tmp_path}: must have one writer at a time, but process {os.getpid()}" in told[0]
+    assert [line["step"] for line in read_log(tmp_path)] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_run_that_was_killed_between_two_renames_is_resumed_and_read(
+    tmp_path: Path, name: str
+) -> None:
+    done = fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path)
+    (tmp_path / "finished.json").unlink()
+
+    def cut() -> None:
+        (tmp_path / name).rename(tmp_path / f".{name}.old")
+        (tmp_path / f".{name}.partial").mkdir()
+
+    cut()
+    runs = [fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=True)]
+    assert not [*tmp_path.glob(".*")]
+    cut()
+    runs.append(AdaptedModel.from_pretrained(tmp_path / name))
+    for again in runs:
+        for one, other in zip(again.parameters(), done.parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert (tmp_path / name).is_dir()
 
 
 def test_a_damaged_line_elsewhere_in_the_log_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from netllm_adapt.adapted import Adapted, BackboneSpec, embedding_width
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.card import model_card
-from netllm_adapt.files import new_folder
+from netllm_adapt.files import new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.parts import build_part, note_own, part_name
@@ -105,6 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: if `folder` is no checkpoint, or one from a newer version.
     """
+    recover(folder)
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(

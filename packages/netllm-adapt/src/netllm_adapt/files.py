@@ -39,7 +39,7 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
     with writing(target, work, then=then):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _clear(work, target, old)
+            clear(target)
             work.mkdir()
             yield work
             usual = _mode(work) & 0o666
@@ -53,8 +53,12 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
             raise
 
 
-def _clear(work: Path, target: Path, old: Path) -> None:
-    """Take away what a process left that was killed while it wrote."""
+def clear(target: Path) -> None:
+    """Take away what a process left that was killed while it replaced a folder.
+
+    For who has the folder's lock; who reads it, calls `recover`.
+    """
+    work, old = (target.with_name(f".{target.name}.{end}") for end in ("partial", "old"))
     if old.exists() and not target.exists():
         os.replace(old, target)
     for left in (work, old):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from torch import Tensor, nn
 
-from netllm_adapt.files import new_file, writing
+from netllm_adapt.files import clear, new_file, writing
+from netllm_adapt.locks import lock_names, locked
 from netllm_adapt.reading import decode_json, read_bounded, read_json
 from netllm_adapt.state import read_state, write_state
 
 _THEN = "run the command again with --resume"
-_SETTINGS, _STATE = "settings.json", "state.safetensors"
+_SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"
 _LONGEST_LOG = 1 << 30
 
 
@@ -35,6 +38,7 @@ def check_out(path: Path, *, resume: bool) -> None:
     Raises:
         NotADirectoryError: if it is a file.
         ValueError: if it holds something else than a run, or a run and `resume` is false.
+        BlockingIOError: if somebody else is writing it.
     """
     if not path.exists():
         return
@@ -50,11 +54,15 @@ def check_out(path: Path, *, resume: bool) -> None:
         )
     if names and not resume:
         raise ValueError(f"{path} already holds a run. `--resume` it, or choose another `--out`.")
+    if os.environ.get("RANK", "0") == "0":  # of several processes that share a run, one writes
+        with locked(path):
+            pass
 
 
 def _names(path: Path) -> set[str]:
     """What lies there, but for what a run leaves that ends before its first step."""
-    return {entry.name for entry in path.iterdir()} - {f".{_SETTINGS}.partial", "tensorboard"}
+    early = {f".{_SETTINGS}.partial", "tensorboard", *lock_names()}
+    return {entry.name for entry in path.iterdir()} - early
 
 
 def _holds_run(path: Path) -> bool:
@@ -63,7 +71,10 @@ def _holds_run(path: Path) -> bool:
 
 
 class RunFolder:
-    """The folder of a run: settings, log, resumable state.
+    """The folder of a run: settings, log, resumable state; a context manager.
+
+    Until the block ends nobody else writes it. A run that fails before it logged anything leaves
+    the folder to another.
 
     Args:
         path: the folder.
@@ -76,6 +87,7 @@ class RunFolder:
         NotADirectoryError: if `path` is a file.
         ValueError: if there is a run and `resume` is false, or one with other settings; if there
             is something else.
+        BlockingIOError: if somebody else is writing it.
         ModuleNotFoundError: if `tensorboard` is asked for but not installed.
     """
 
@@ -92,14 +104,28 @@ class RunFolder:
         self.best: float | None = None
         self._curves: Any = None
         self._writes = writes
+        self._lock = ExitStack()
         if not writes:
             return
-        settings = json.loads(json.dumps(settings, default=str))
         check_out(path, resume=resume)
+        self._lock.enter_context(locked(path))
+        try:
+            self._open(settings, resume, tensorboard)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self, settings: Mapping[str, Any], resume: bool, tensorboard: bool) -> None:
+        path = self.path
+        check_out(path, resume=resume)  # once more: another may have written it meanwhile
+        for name in ("best", "last"):
+            clear(path / name)
+        for half in filter(Path.is_file, path.glob(".*.partial")):
+            half.unlink(missing_ok=True)
+        settings = json.loads(json.dumps(settings, default=str))
         known = path / _SETTINGS
         if known.exists():
             self._check(read_json(known), settings)
-        path.mkdir(parents=True, exist_ok=True)
         with new_file(known, then=_THEN) as work:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         self._curves = _curves(path / "tensorboard") if tensorboard else None
@@ -109,10 +135,29 @@ class RunFolder:
         """The file that the run is resumed from."""
         return self.path / _STATE
 
-    def withdraw(self) -> None:
-        """Leave the folder to another run, if this one failed before it logged anything."""
-        if self._writes and _names(self.path) == {_SETTINGS}:
-            (self.path / _SETTINGS).unlink()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            if kind is not None and self._writes and _names(self.path) == {_SETTINGS}:
+                (self.path / _SETTINGS).unlink()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its end, and what it kept is there."""
+        return all((self.path / name).exists() for name in (_FINISHED, _STATE, "best"))
+
+    def finish(self) -> None:
+        """Note that nothing is left to do."""
+        if self._writes and not self.finished:
+            with new_file(self.path / _FINISHED, then=_THEN) as work:
+                work.write_text('{"finished": true}\n', encoding="utf-8")
 
     def _check(self, old: dict[str, Any], new: Mapping[str, Any]) -> None:
         # A run that an earlier version began lacks what that did not keep: nothing to compare.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,6 +31,7 @@ from netllm_adapt.recipe import Recipe
 from netllm_adapt.run import Average, RunFolder, model_facts, trained
 from netllm_adapt.segments import SegmentRows
 
+_log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Adapted)
 
 
@@ -269,8 +271,9 @@ def fit(
         metric: which of those figures decides.
         maximise: whether more of it is better.
         finish: changes the best checkpoint before it is kept for good, such as its target return.
-        resume: continue a run that was cut off; on CPU, with the same number of processes and
-            threads, its weights come out bit for bit as in an unbroken run.
+        resume: continue a run that was cut off, or give what a finished one kept; on CPU, with the
+            same number of processes and threads, its weights come out bit for bit as in an
+            unbroken run.
         inputs: what else the run depends on, such as where it validates, as JSON can hold it; kept
             in `settings.json`, with the pool's own digest.
         device: where it learns, and where the model that is returned lies; see `resolve_device`.
@@ -343,31 +346,30 @@ def _fit(
         "model": model_facts(model),
         "inputs": inputs,
     }
-    folder = RunFolder(
+    with RunFolder(
         out,
         settings,
         resume=resume,
         tensorboard=recipe.tensorboard,
         writes=accelerator.is_main_process,
-    )
-    accelerator.wait_for_everyone()
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        try:
+    ) as folder:
+        accelerator.wait_for_everyone()
+        if finished := folder.finished:
+            _log.warning("The run in %s has reached its end already.", out)
+        with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
             trainer = _Trainer(model, rows, recipe, folder, accelerator, where)
             if (state := folder.load_state()) is not None:
                 trainer.restore(state)
             again = recomputing(model) if recipe.gradient_checkpointing else nullcontext()
             with kept_memory(), again:
                 _loop(trainer, validate, metric, sign)
-        except BaseException:
-            folder.withdraw()
-            raise
-    own = (type(model.encoder), type(model.head))
-    best = type(model).from_pretrained(out / "best", device=where, parts=own)
-    if finish is not None and accelerator.is_main_process:
-        finish(best)
-        best.save_pretrained(out / "best")
-    accelerator.wait_for_everyone()
+        own = (type(model.encoder), type(model.head))
+        best = type(model).from_pretrained(out / "best", device=where, parts=own)
+        if not finished and finish is not None and accelerator.is_main_process:
+            finish(best)
+            best.save_pretrained(out / "best")
+        accelerator.wait_for_everyone()
+        folder.finish()
     return best
 
 
