@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from netllm.contender import Contender, weights_of
 from netllm.continuing import held_of
 from netllm.provenance import device_name
 from netllm.testing import as_names, check_jobs, stream
+from netllm.workers import results
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter
@@ -190,11 +192,10 @@ def _write(
     jobs: int,
 ) -> None:
     """Let the policies play the pieces that are not done, and write their episodes in order."""
-    from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    calls = (delayed(turns.run)(pieces[i], stream(seed, i)) for i in range(done, len(pieces)))
-    played = Parallel(n_jobs=jobs, return_as="generator")(calls)
+    calls = (partial(turns.run, pieces[i], stream(seed, i)) for i in range(done, len(pieces)))
+    played = results(calls, jobs=jobs)
     held, total = sum(map(len, pieces[:done])), sum(map(len, pieces))
     with (
         tqdm(total=total, initial=held, desc="collect", unit="episode", disable=None) as bar,

@@ -17,6 +17,7 @@ from netllm.contender import Contender, Declared
 from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import device_name, generated, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
+from netllm.workers import results
 
 
 @dataclass(frozen=True)
@@ -235,11 +236,10 @@ def stream(seed: int, index: int) -> int:
 
 
 def _run(works: Sequence[_Work], jobs: int) -> list[Outcome]:
-    from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    results = Parallel(n_jobs=jobs, return_as="generator")(delayed(work.run)() for work in works)
-    return list(tqdm(results, total=len(works), desc="test", unit="piece", disable=None))
+    outcomes = results((work.run for work in works), jobs=jobs)
+    return list(tqdm(outcomes, total=len(works), desc="test", unit="piece", disable=None))
 
 
 def _results(
