@@ -185,11 +185,11 @@ class Adapted(nn.Module):
         with self.own_adapter(len(rows.tokens)):
             return rows.through(self.backbone)
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(self, folder: str | Path, *, merged: bool = False) -> Path:
         """Write the checkpoint folder; see `netllm_adapt.checkpoint.save`."""
         from netllm_adapt.checkpoint import save
 
-        return save(self, Path(folder))
+        return save(self, Path(folder), merged=merged)
 
     @classmethod
     def from_pretrained(

@@ -25,7 +25,13 @@ def _cell(value: Any) -> Any:
     return ", ".join(f"{name}={one}" for name, one in value.items())
 
 
-def model_card(config: Mapping[str, Any]) -> str:
+def _where(merged: bool) -> str:
+    if merged:
+        return "They are folded\ninto the weights of the backbone, in the folder `backbone`."
+    return "The frozen backbone is\nnot in this folder; `config.json` says which it is."
+
+
+def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
     """A README in Markdown with the front matter that model hubs read.
 
     `config["task"]` may hold any facts of the run: task, setting, data, seed, metrics, command.
@@ -47,8 +53,7 @@ tags: [netllm, networking, {task.get("task", "decision-making")}]
 
 # {task.get("task", "Networking")} on {backbone["name"]}
 
-A networking model adapted with NetLLM: encoder, head and low-rank matrices. The frozen backbone is
-not in this folder; `config.json` says which it is.
+A networking model adapted with NetLLM: encoder, head and low-rank matrices. {_where(merged)}
 {how}{note}
 | fact | value |
 |---|---|

@@ -18,6 +18,7 @@ from netllm_adapt.backbone import is_scratch
 from netllm_adapt.card import model_card
 from netllm_adapt.files import new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
+from netllm_adapt.merged import FOLDER, load_merged, merges, save_merged
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.parts import build_part, note_own, part_name
 from netllm_adapt.predictor import Predictor
@@ -70,24 +71,30 @@ def _keys(file: Path) -> set[str]:
     return set(read_json(file)) if file.is_file() else set()
 
 
-def save(model: Adapted, folder: Path) -> Path:
+def save(model: Adapted, folder: Path, *, merged: bool = False) -> Path:
     """Write `model` to `folder`, which appears complete or not at all.
 
     The backbone's own weights are not in it, unless they were trained from scratch: `config.json`
-    says how to load them.
+    says how to load them. `merged` puts them into its folder `backbone`, with what the adapter adds
+    to them folded in, where `transformers.AutoModel` reads them too. A model that was read merged
+    has no adapter any more, and is saved so again.
 
     Raises:
-        ValueError: if encoder or head have the name of another installed part.
+        ValueError: if encoder or head have the name of another installed part, or it cannot be
+            merged.
         FileExistsError: if the folder holds something else than a checkpoint.
         OSError: if the folder cannot be written.
     """
     config = describe(model)
     check_place(folder)
+    folded = merges(model, merged)
     note_own(model.encoder, model.head)
     with new_folder(folder.resolve(), then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):
             parts.append("backbone")
+        elif folded:
+            save_merged(model, work)
         else:
             backbone: Any = model.backbone
             save_lora(backbone, work, name=model.adapter)
@@ -95,7 +102,7 @@ def save(model: Adapted, folder: Path) -> Path:
             state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
             save_file(state, work / f"{part}.safetensors")
         (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (work / "README.md").write_text(model_card(config), encoding="utf-8")
+        (work / "README.md").write_text(model_card(config, merged=folded), encoding="utf-8")
     return folder
 
 
@@ -166,7 +173,8 @@ def load(
     path = folder / "config.json"
     try:
         spec = BackboneSpec(**config["backbone"])
-        plain = spec.load(dtype=dtype or None)
+        merged = (folder / FOLDER).is_dir()
+        plain = load_merged(folder, dtype or spec.dtype) if merged else spec.load(dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: `backbone` must be what `load_backbone` takes, got {config['backbone']!r}: "
@@ -178,7 +186,12 @@ def load(
     for name, part in built.items():
         _fill(part, folder / f"{name}.safetensors")
     kind = _KINDS[config["kind"]]
-    backbone = _adapter(plain, folder, spec, trainable)
+    if merged and trainable:
+        raise ValueError(
+            f"{folder} holds a merged backbone, without an adapter that could learn on. Load the "
+            "checkpoint that it was made from, or leave `trainable` out."
+        )
+    backbone = plain if merged else _adapter(plain, folder, spec, trainable)
     fields = {name: config[name] for name in kind.fields}
     try:
         model = kind(backbone=backbone, **built, spec=spec, **fields)

@@ -1,0 +1,101 @@
+"""Backbones with the low-rank matrices folded into their weights, as plain transformers folders."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+
+from netllm_adapt.backbone import is_scratch
+from netllm_adapt.backbone._load import DTYPES, quiet
+from netllm_adapt.lora import active_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from netllm_adapt.adapted import Adapted
+
+FOLDER = "backbone"
+"""Where in a checkpoint's folder they lie."""
+
+
+def merges(model: Adapted, merged: bool) -> bool:
+    """Whether a model is to be saved merged: if asked for, or if it has no adapter any more.
+
+    Raises:
+        ValueError: if it is asked for, and packed weights or an adapter of another kind forbid it.
+    """
+    backbone: Any = model.backbone
+    if is_scratch(model.spec.name) or not (merged or not isinstance(backbone, PeftModel)):
+        return False
+    if model.spec.quantise is not None:
+        raise ValueError(
+            f"`merged` must be False: the backbone's weights are packed in {model.spec.quantise}, "
+            "and a sum would be rounded to the same bits. Save the adapter alone; it fits the "
+            "plain backbone too."
+        )
+    if isinstance(backbone, PeftModel) and not hasattr(backbone, "merge_and_unload"):
+        raise ValueError(
+            f"`merged` must be False: an adapter of the kind {type(backbone.active_peft_config)} "
+            "cannot be folded into weights."
+        )
+    return True
+
+
+def merged_backbone(model: Adapted) -> PreTrainedModel:
+    """A copy of the backbone whose weights hold what the model's own adapter adds.
+
+    The sum is rounded once, to the backbone's dtype: in bfloat16 answers may differ in the last
+    digits from those of the adapter beside the weights.
+    """
+    backbone: Any = model.backbone
+    if not isinstance(backbone, PeftModel):
+        return backbone  # type: ignore[no-any-return]
+    own = model.adapter or active_adapter(backbone)
+    twin: Any = copy.deepcopy(backbone)
+    twin.set_adapter(own)
+    plain: PreTrainedModel = twin.merge_and_unload(adapter_names=[own])
+    return plain
+
+
+def save_merged(model: Adapted, folder: Path) -> None:
+    """Write the merged backbone, as `transformers.AutoModel` reads it."""
+    with quiet():
+        merged_backbone(model).save_pretrained(folder / FOLDER)
+
+
+def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
+    """The merged backbone of a checkpoint, frozen; of the folder nothing but weights is read.
+
+    Raises:
+        ValueError: naming the folder, if it is damaged or needs code of its own.
+    """
+    from transformers import AutoModel
+
+    own: Any = AutoModel
+    place = folder / FOLDER
+    try:
+        with quiet():
+            model, found = own.from_pretrained(
+                str(place),
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise ValueError(
+            f"{place}: must be a transformers folder without code of its own, but reading it "
+            f"failed ({str(error).splitlines()[0]}). Copy the checkpoint again."
+        ) from error
+    if found["missing_keys"]:
+        raise ValueError(
+            f"{place}: must hold every weight of its model, it lacks "
+            f"{len(found['missing_keys'])}, first {min(found['missing_keys'])}. Copy it again."
+        )
+    plain: PreTrainedModel = model
+    return plain.requires_grad_(False).eval()
