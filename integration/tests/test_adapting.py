@@ -82,7 +82,9 @@ def test_a_pool_is_not_validated_in_another_world_unless_asked(netllm, tmp_path,
     assert adapted(netllm, pool, tmp_path / "run", "--data", real_data)[0] == 0
     assert "seeded generators" not in caplog.text
     assert adapted(netllm, pool, tmp_path / "other", "--setting", "synthetic")[0] == 0
-    assert "synthetic has seeded generators in place of real data" in caplog.text
+    assert (
+        "synthetic has seeded generators of traces and video in place of real data" in caplog.text
+    )
 
 
 def test_a_pool_of_generated_data_is_not_validated_on_real_data_unless_asked(

@@ -190,7 +190,7 @@ def test_json_is_one_document_of_the_documented_shape(netllm):
 
 def test_without_real_data_the_output_says_so(netllm):
     _, out, _ = netllm("test", "abr", "--policy", "own_policies:lowest", "--episodes", "2")
-    assert "default has seeded generators in place of real data" in out
+    assert "default has seeded generators of traces and video in place of real data" in out
 
 
 def test_a_sequential_policy_runs_alone_in_file_order_and_the_output_says_so(netllm):

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm import registry
+from netllm import registry, sources
 from netllm.contender import checkpoint_folder, weights_of
 from netllm.intervals import mean_of
 from netllm.protocol import training_fields
-from netllm.provenance import command_line, device_name, generated, nameable, provenance
+from netllm.provenance import command_line, device_name, nameable, provenance
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
@@ -94,8 +94,9 @@ def adapt(
         _check_overrides(place, collections)
         if setting is None:
             _check_world(place, collections)
-    if place.synthetic:
-        _log.warning("%s", generated(place.name))
+    _check_sources(place, collections, asked=set is not None or setting is not None)
+    for note in sources.notes(place):
+        _log.warning("%s", note)
     experience = found.experience(path, place, chosen)
     model: Any = (
         build_model(found, place, backbone, chosen) if start is None else _start(task, str(start))
@@ -103,13 +104,17 @@ def adapt(
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
         model.target_return = targets[0]
-    model.task |= facts_of(found, place, collections, overrides) | {"device": where}
     count = found.validation if validation is None else validation
+    identity = _identity(found, place, collections, count, model.task.get("identity", {}))
+    facts = facts_of(found, place, collections, overrides)
+    model.task |= facts | {"device": where, "identity": identity}
     validate = validator(found, place, count)
     metric = found.metrics[0]
     inputs = {
-        **{name: model.task[name] for name in ("setting", "data")},
-        "overrides": overrides,
+        "setting": model.task["setting"],
+        "data": sources.world(place),
+        "sources": {one.kind: str(one) for one in sources.sources(place)},
+        "overrides": nameable(overrides),
         "validation": count,
         "target return": target_return,
         "start": None if start is None else weights_of(task, str(start)),
@@ -251,9 +256,10 @@ def _check_world(place: Any, collections: Sequence[Mapping[str, Any]]) -> None:
     worlds = sorted({one["data"] for one in collections if "data" in one})
     if len(worlds) > 1:
         raise ValueError(
-            "The pool mixes real and synthetic data: say where to validate with --setting."
+            f"The pool mixes {' and '.join(worlds)} data: say where to validate with --setting."
         )
-    here = "synthetic" if place.synthetic else "real"
+    told = any("sources" in one for one in collections)
+    here = sources.world(place) if told else "synthetic" if place.synthetic else "real"
     if worlds and worlds != [here]:
         remedy = (
             "Give real data with --data DIR or NETLLM_DATA, or validate with --setting synthetic."
@@ -264,6 +270,55 @@ def _check_world(place: Any, collections: Sequence[Mapping[str, Any]]) -> None:
             f"The pool was collected on {worlds[0]} data in {place.name}, but would be validated "
             f"on {here} data. {remedy}"
         )
+
+
+def _check_sources(place: Any, collections: Sequence[Mapping[str, Any]], *, asked: bool) -> None:
+    """Compare the data to validate on with the pool's.
+
+    Raises:
+        ValueError: if they differ, though nobody `asked` for others.
+    """
+    before, _ = sources.joined(collections)
+    now = sources.sources(place)
+    same = {one.sha256 for one in before}
+    other = [pair for pair in sources.differences(before, now) if pair[1].sha256 not in same]
+    if not other:
+        return
+    told = f"The pool was collected on other data than it is validated on: {sources.told(other)}."
+    if not asked:
+        raise ValueError(
+            f"{told} Restore what it was collected on, or say where to validate: --set "
+            "FIELD=VALUE or --setting NAME."
+        )
+    _log.warning("%s", told)
+
+
+def _identity(
+    task: Task,
+    place: Any,
+    collections: Sequence[Mapping[str, Any]],
+    count: int | None,
+    before: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a checkpoint keeps of its data, so that a test can tell what it knows already.
+
+    Args:
+        task: what is adapted to.
+        place: where it is validated; of a supervised task, also what is learned from.
+        collections: of the pool that is learned from.
+        count: of the validation episodes.
+        before: the same of the checkpoint that is learned on from, if any.
+    """
+    made_of, learned = sources.joined(collections)
+    if task.supervised:
+        made_of = sources.sources(place)
+        learned = sources.contents(task.episodes(place, "train", count=None, seed=0))
+    valid = sources.contents(task.episodes(place, "valid", count=count, seed=VALIDATION_SEED))
+    return {
+        "sources": sources.kept(made_of or sources.sources(place)),
+        "learned": sorted({*learned, *before.get("learned", ())}),
+        "validated": sorted({*valid, *before.get("validated", ())}),
+    }
 
 
 def _start(task: str, name: str) -> Adapted:
@@ -357,7 +412,8 @@ def facts_of(
         "task": task.name,
         "setting": setting.name,
         "overrides": nameable(overrides),
-        "data": "synthetic" if setting.synthetic else "real",
+        "data": sources.described(setting),
+        **({"own data": own} if (own := sources.own(setting)) else {}),
         "teachers": list(dict.fromkeys(teachers)),
         "collected by": list(dict.fromkeys(drivers)),
         "pool": "; ".join(_summary(one) for one in collections),

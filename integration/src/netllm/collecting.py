@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm import registry
+from netllm import registry, sources
 from netllm.contender import Contender, weights_of
-from netllm.continuing import held_of
+from netllm.continuing import held_of, warn_of_other_data
 from netllm.provenance import device_name
 from netllm.testing import as_names, check_jobs, stream
 from netllm.workers import results
@@ -78,7 +78,8 @@ def rl_collect(
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
-            for episodes that the pool to append to holds in part and cannot go on with.
+            for episodes that the pool to append to holds in part and cannot go on with, or has
+            of other data under the same names.
         BlockingIOError: if somebody else is writing the pool.
     """
     from netllm_adapt import Pool
@@ -99,10 +100,12 @@ def rl_collect(
         one.declared(place)  # wrong names fail before the first episode
     turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
     facts = {"part": part, **turns.facts(), "seed": seed, "overrides": dict(set or {})}
-    facts |= {"data": "synthetic" if place.synthetic else "real", "episodes": len(drawn)}
+    facts |= {"data": sources.world(place), "episodes": len(drawn), **sources.facts(place, drawn)}
     if checkpoint:
         facts["weights"] = [weights_of(task, name) for name in as_names(checkpoint)]
         facts["device"] = device_name(device)
+    for note in sources.notes(place):
+        _log.warning("%s", note)
     with locked(Path(out)):
         _collect(Path(out), turns, {"setting": setting, **facts}, drawn, append, seed, jobs)
     return Pool(Path(out))
@@ -127,6 +130,8 @@ def _collect(
     if held == len(drawn):
         _log.warning("%s holds all %s episodes of this collection already.", out, f"{held:,}")
         return
+    if append:
+        warn_of_other_data(out, facts)
     pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
     new = PoolWriter(
         out,

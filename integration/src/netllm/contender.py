@@ -77,6 +77,10 @@ class Contender:
         """The fields of its setting that a checkpoint was adapted with, as it says itself."""
         return dict(self._facts().get("overrides", {}))
 
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint's data were, and digests of what it learned from and validated on."""
+        return dict(self._facts().get("identity", {}))
+
     def _facts(self) -> dict[str, Any]:
         if self.checkpoint is None:
             return {}

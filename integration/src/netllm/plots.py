@@ -135,7 +135,7 @@ def _limits(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def frame(ax: Axes, results: Sequence[Result]) -> None:
     """What all plots share: the title, two spines, a faint grid."""
-    ax.set_title(f"{results[0].task} / {results[0].setting}", loc="left", fontsize="medium")
+    ax.set_title(results[0].where, loc="left", fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=True, alpha=0.25)
     ax.set_axisbelow(True)

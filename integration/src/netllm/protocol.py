@@ -43,7 +43,9 @@ class Setting(Protocol):
     """One environment configuration of a task.
 
     It may name the fields that change what is trained on, and nothing that is tested, in
-    `training_fields`.
+    `training_fields`; the data that it is made of in `sources` (`netllm_sims.sources.Source`); and
+    in `divided` how a person's own data became parts. Its episodes may have `contents`, digests
+    of what they show: who has learned from one of them is marked where it is tested on it.
     """
 
     @property

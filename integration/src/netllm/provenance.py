@@ -58,14 +58,6 @@ def _last(piece: str) -> str:
     return Path(piece).name or piece if hidden else piece
 
 
-def generated(setting: str) -> str:
-    """The note that a setting has no real data."""
-    return (
-        f"{setting} has seeded generators in place of real data. "
-        "Where there is some, give it with --data DIR or NETLLM_DATA."
-    )
-
-
 def nameable(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Overridden fields of a setting as a checkpoint may tell them: of folders and files the name.
 

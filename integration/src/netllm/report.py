@@ -54,6 +54,10 @@ class Result:
     """Policies that a checkpoint learned from."""
     validity: float | None = None
     """Share of its answers that were valid, where it counts them."""
+    data: str = ""
+    """A person's own data that it was tested on, by name, with files and digest."""
+    learned: int = 0
+    """How many of its episodes show what a checkpoint learned from: it knows them."""
     place: Any = field(default=None, repr=False, compare=False)
     """The setting itself, for plots that show it; not saved, so None in what was read."""
 
@@ -61,6 +65,13 @@ class Result:
     def label(self) -> str:
         """What tables and legends call it."""
         return self.policy or str(self.checkpoint)
+
+    @property
+    def where(self) -> str:
+        """Task, setting and own data, as titles have them: own data in place of a plain setting."""
+        if self.data and self.setting in ("default", "synthetic"):
+            return f"{self.task} / {self.data}"
+        return f"{self.task} / {self.setting}" + (f", {self.data}" if self.data else "")
 
 
 @dataclass(frozen=True)
@@ -190,7 +201,7 @@ def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
 def _result(result: Result) -> dict[str, Any]:
     document = asdict(replace(result, place=None))
     del document["place"]
-    for key in ("sequential", "knows", "teachers", "subsets"):
+    for key in ("sequential", "knows", "teachers", "subsets", "data", "learned"):
         if not document[key]:
             del document[key]
     if result.validity is None:

@@ -47,7 +47,8 @@ def setting_table(
 ) -> Table:
     """One setting's results, the best first."""
     parts = _parts(results)
-    title = f"{results[0].task} / {setting}, {extent(results[0].episodes)}"
+    where = results[0].where if results[0].data else f"{results[0].task} / {setting}"
+    title = f"{where}, {extent(results[0].episodes)}"
     table = Table(title=title, title_justify="left")
     table.add_column("policy", no_wrap=True)
     for heading in _headings(metrics, parts, results):
@@ -118,11 +119,11 @@ def _pairing(one: Comparison) -> str:
 def markdown(report: Report) -> str:
     """The report in Markdown, for model cards."""
     lines = []
-    for setting, results in report.settings().items():
+    for results in report.settings().values():
         parts = _parts(results)
         headings = ["policy", *_headings(report.metrics, parts, results)]
         lines += [
-            f"`{results[0].task}` / `{setting}`, {extent(results[0].episodes)}\n",
+            f"{_marked(results[0])}, {extent(results[0].episodes)}\n",
             f"| {' | '.join(headings)} |",
             f"|---{'|---:' * (len(headings) - 1)}|",
         ]
@@ -146,4 +147,10 @@ def _parts(results: Sequence[Result]) -> list[str]:
 
 def _name(result: Result, bounds: frozenset[str]) -> str:
     marks = ["bound"] * (result.policy in bounds) + [f"knows {result.knows}"] * bool(result.knows)
+    marks += [f"learned from {result.learned} of them"] * bool(result.learned)
     return f"{result.label} ({', '.join(marks)})" if marks else result.label
+
+
+def _marked(result: Result) -> str:
+    """Where it was tested, in Markdown."""
+    return " / ".join(f"`{part}`" for part in result.where.split(" / ", 1))

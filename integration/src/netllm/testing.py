@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from netllm import registry
+from netllm import registry, sources
 from netllm.comparing import compare
 from netllm.contender import Contender, Declared
+from netllm.overlaps import known, overlaps
 from netllm.protocol import Outcome, Task, clusters, training_fields
-from netllm.provenance import device_name, generated, nameable, provenance
+from netllm.provenance import device_name, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
 from netllm.workers import results
 
@@ -54,6 +55,11 @@ class _Entry:
     setting: Any
     declared: Declared
     works: list[_Work]
+
+    @property
+    def episodes(self) -> list[Any]:
+        """All its episodes."""
+        return [episode for work in self.works for episode in work.episodes]
 
 
 def test(
@@ -123,11 +129,13 @@ def test(
     untested = frozenset().union(*map(training_fields, settings))
     notes = [
         *_notes(settings, results),
+        *overlaps(entries),
         *_elsewhere(contenders, nameable(set or {}), untested),
     ]
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
     facts = {"task": task, "part": part, "seeds": numbers, "overrides": nameable(set or {})}
     facts["left_out"] = left_out
+    facts["sources"] = {one.name: sources.kept(sources.sources(one)) for one in settings}
     if checkpoint:
         facts["device"] = device_name(device)
     return Report(
@@ -293,6 +301,8 @@ def _result(
         knows=entry.declared.knows,
         teachers=entry.contender.teachers(),
         validity=_validity(outcomes),
+        data=sources.own(entry.setting),
+        learned=known(entry.contender, entry.episodes),
         place=entry.setting,
     )
 
@@ -307,13 +317,12 @@ def _validity(outcomes: Sequence[Outcome]) -> float | None:
 
 
 def _data(settings: Sequence[Any]) -> dict[str, str]:
-    return {one.name: "synthetic" if one.synthetic else "real" for one in settings}
+    return {one.name: sources.world(one) for one in settings}
 
 
 def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
     for one in settings:
-        if one.synthetic:
-            yield generated(one.name)
+        yield from sources.notes(one)
     for name in dict.fromkeys(result.label for result in results if result.sequential):
         yield (
             f"{name} carries state or a random stream from episode to episode: it ran alone, "

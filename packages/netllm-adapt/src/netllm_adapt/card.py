@@ -34,13 +34,16 @@ def _where(merged: bool) -> str:
 def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
     """A README in Markdown with the front matter that model hubs read.
 
-    `config["task"]` may hold any facts of the run: task, setting, data, seed, metrics, command.
+    `config["task"]` may hold any facts of the run: task, setting, data, seed, metrics, command; its
+    `own data`, if there are any, are in the title, its `identity` is left out.
     """
     backbone, task = config["backbone"], dict(config["task"])
     command = task.pop("command", None)
-    own = {label: config[name] for name, label in _OWN.items() if name in config}
+    task.pop("identity", None)  # digests for programs
+    own = f" / {data}" if (data := task.pop("own data", None)) else ""
+    facts = {label: config[name] for name, label in _OWN.items() if name in config}
     if quantise := backbone.get("quantise"):
-        own["frozen weights"] = f"in {quantise}, by netllm-adapt[quantised]"
+        facts["frozen weights"] = f"in {quantise}, by netllm-adapt[quantised]"
     known = find(backbone["name"])
     weights = known.weights if known else None
     note = f"\nThe backbone was {weights.precision}; {weights.licence}.\n" if weights else ""
@@ -51,12 +54,12 @@ base_model: {backbone["name"]}
 tags: [netllm, networking, {task.get("task", "decision-making")}]
 ---
 
-# {task.get("task", "Networking")} on {backbone["name"]}
+# {task.get("task", "Networking")}{own} on {backbone["name"]}
 
 A networking model adapted with NetLLM: encoder, head and low-rank matrices. {_where(merged)}
 {how}{note}
 | fact | value |
 |---|---|
 | layers kept | {backbone["layers"] or "all"} |
-{_rows(own | task)}
+{_rows(facts | task)}
 """

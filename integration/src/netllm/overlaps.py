@@ -1,0 +1,68 @@
+"""Whether a test shows what a checkpoint knows already, and on which data it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+from netllm import sources
+from netllm.contender import Contender
+
+
+class Line(Protocol):
+    """One contender in one setting."""
+
+    @property
+    def contender(self) -> Contender:
+        """Who is tested."""
+        ...
+
+    @property
+    def setting(self) -> Any:
+        """Where."""
+        ...
+
+    @property
+    def episodes(self) -> Sequence[Any]:
+        """On what."""
+        ...
+
+
+def known(contender: Contender, episodes: Iterable[Any]) -> int:
+    """How many of the episodes show what a checkpoint learned from, as far as it tells."""
+    return _shown(contender.identity().get("learned", ()), episodes)
+
+
+def _shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
+    digests = frozenset(digests)
+    if not digests:
+        return 0
+    each = {episode.id: episode for episode in episodes}.values()
+    return sum(not digests.isdisjoint(sources.contents([episode])) for episode in each)
+
+
+def overlaps(lines: Iterable[Line]) -> Iterator[str]:
+    """Notes on checkpoints that know what they are tested on, or whose data have changed since."""
+    for line in lines:
+        identity = line.contender.identity()
+        if not identity:
+            continue
+        count = len({episode.id for episode in line.episodes})
+        where = f"{line.contender.checkpoint} in {line.setting.name}"
+        for verb, key in (("trained", "learned"), ("chosen", "validated")):
+            if shown := _shown(identity.get(key, ()), line.episodes):
+                yield (
+                    f"{where}: it was {verb} on the content of {shown} of the {count} episodes, so "
+                    "its figures are not those of unseen data."
+                )
+        yield from _changed(where, identity, line.setting)
+
+
+def _changed(where: str, identity: dict[str, Any], setting: Any) -> Iterator[str]:
+    """That sources of the same name have other content."""
+    now = sources.sources(setting)
+    names: Collection[str] = {one.name for one in now}
+    before = [one for one in sources.read(identity.get("sources")) if one.name in names]
+    pairs = [pair for pair in sources.differences(before, now) if pair[0].name == pair[1].name]
+    if pairs:
+        yield f"{where}: it was adapted on other data by the same name: {sources.told(pairs)}."
