@@ -39,10 +39,6 @@ HISTORY = 6
 """Past and coming chunks that an observation shows."""
 
 
-# Policies that have run in this process: the first run compiles, and would not tell their speed.
-_warm: set[type] = set()
-
-
 def _line(trace: Trace) -> str:
     unit = re.search(r"(?:^|_)trace_(\d+)_http", trace.id)
     return f"FCC unit {unit[1]}" if unit else trace.digest
@@ -141,9 +137,6 @@ class ABR:
         """QoE and its parts, each the mean over an episode's decisions."""
         from netllm_sims.abr import rollout
 
-        if type(policy) not in _warm:
-            rollout(policy, setting, episodes[:1], seed=seed)
-            _warm.add(type(policy))
         done = rollout(policy, setting, episodes, seed=seed)
         columns = {
             "qoe": done.qoe,

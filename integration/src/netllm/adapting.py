@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry, sources
 from netllm.contender import checkpoint_folder, weights_of
 from netllm.intervals import mean_of
+from netllm.probing import check_folder
 from netllm.protocol import training_fields
 from netllm.provenance import command_line, device_name, nameable, provenance
 
@@ -78,6 +79,7 @@ def adapt(
             worlds, an `out` that holds something else, or a run to resume that was begun
             otherwise.
         NotADirectoryError: if `out` is a file.
+        OSError: if `out` cannot be written, before anything is loaded.
     """
     from netllm_adapt.run import check_out
 
@@ -85,6 +87,7 @@ def adapt(
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
     check_out(Path(out), resume=resume)
+    check_folder(Path(out))
     _check_target(found, target_return)
     path = _pool_path(found, pool)
     collections = _collections(task, path)

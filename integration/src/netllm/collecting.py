@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry, sources
 from netllm.contender import Contender, weights_of
 from netllm.continuing import held_of, warn_of_other_data
+from netllm.probing import check_folder
 from netllm.provenance import device_name
 from netllm.testing import as_names, check_jobs, stream
 from netllm.workers import results
@@ -80,6 +81,7 @@ def rl_collect(
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
             for episodes that the pool to append to holds in part and cannot go on with, or has
             of other data under the same names.
+        OSError: if the pool's folder cannot be written, before the first episode.
         BlockingIOError: if somebody else is writing the pool.
     """
     from netllm_adapt import Pool
@@ -173,6 +175,7 @@ def _check(
     if best_of < 1:
         raise ValueError(f"`best_of` must be at least 1, got {best_of}.")
     _check_place(out, append)
+    check_folder(out)
 
 
 def _check_place(out: Path, append: bool) -> None:

@@ -45,7 +45,7 @@ class Result:
     seconds: float
     """Wall time of policy and environment, summed over parallel runs."""
     decisions_per_s: float
-    """Decisions per second of that time."""
+    """Decisions per second of that time, which begins after a throw-away episode."""
     sequential: bool = False
     """Whether it ran alone, episode by episode in file order, with one reset."""
     knows: str = ""

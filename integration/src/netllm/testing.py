@@ -18,6 +18,7 @@ from netllm.overlaps import known, overlaps
 from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import device_name, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
+from netllm.warming import warm_up
 from netllm.workers import results
 
 
@@ -40,6 +41,7 @@ class _Work:
 
     def _run(self) -> Outcome:
         task = registry.task(self.contender.task)
+        warm_up(self.contender, self.setting, self.episodes, seed=self.stream)
         policy = self.contender.build(self.setting)
         outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
         rows = [{"seed": self.seed, **row} for row in outcome.rows]

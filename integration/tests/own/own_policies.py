@@ -2,6 +2,9 @@
 
 import numpy as np
 
+BUILT, READY = [], set()
+"""Policies that compile, and the levels for which one has."""
+
 
 class Level:
     """Always the same level."""
@@ -30,6 +33,35 @@ class Carrying(Dice):
     """A die whose numbers depend on the order of episodes."""
 
     sequential = True
+
+
+class Compiled(Level):
+    """Compiles at its first question in a process; every one that was built is remembered."""
+
+    def __init__(self, level):
+        super().__init__(level)
+        self.compiled = self.asked = 0
+        BUILT.append(self)
+
+    def act(self, observation):
+        self.asked += 1
+        if self.level not in READY:
+            self.compiled += 1
+            READY.add(self.level)
+        return super().act(observation)
+
+
+class Counting(Level):
+    """One level more with each question since it was built, whatever the episode."""
+
+    sequential = True
+
+    def __init__(self):
+        super().__init__(-1)
+
+    def act(self, observation):
+        self.level = (self.level + 1) % 6
+        return super().act(observation)
 
 
 class Stubborn:
@@ -71,6 +103,18 @@ def dice(setting):
 
 def carrying(setting):
     return Carrying()
+
+
+def compiled_low(setting):
+    return Compiled(0)
+
+
+def compiled_high(setting):
+    return Compiled(5)
+
+
+def counting(setting):
+    return Counting()
 
 
 def stubborn(setting):

@@ -15,6 +15,7 @@ from netllm.commands.options import (
     TrainerFields,
     overrides,
 )
+from netllm.probing import check_file
 from netllm.provenance import command_line
 
 FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
@@ -62,6 +63,7 @@ def train_baseline(
         raise ValueError(f"`--out` must end with {' or '.join(registry.WEIGHTS)}, got {out}.")
     if steps is not None and steps < 1:
         raise ValueError(f"`--steps` must be at least 1, got {steps}.")
+    check_file(out)
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = command_line()
     trainer = resolve_name(found.trainers[name])

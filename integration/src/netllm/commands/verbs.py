@@ -24,6 +24,7 @@ from netllm.commands.options import (
     overrides,
 )
 from netllm.commands.recipes import read_recipe, read_task_recipe
+from netllm.probing import check_folder
 
 
 def rl_collect(
@@ -240,3 +241,4 @@ def _check_folder(out: Path) -> None:
     """What stands in the way of results is said before hours of work."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`--out` must be a folder, got the file {out}.")
+    check_folder(out, files=("results.json",))
