@@ -6,11 +6,12 @@ import csv
 import gzip
 import io
 import json
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from mutating.files import NUMBER, text_of, written
-from mutating.judging import Subject, Wrong
+from mutating.judging import Subject, Untold, Wrong
 
 
 def _events() -> list[dict[str, Any]]:
@@ -137,7 +138,7 @@ def _batch_says(path: Path) -> Any:
     told = []
     for rows in jobs.values():
         spans = [(float(row[5] or 0), float(row[6] or 0)) for row in rows]
-        if all(r[4] == "Terminated" for r in rows) and all(0 < s <= e for s, e in spans):
+        if all(r[4] == "Terminated" for r in rows) and all(0 < s <= e < inf for s, e in spans):
             number = {_own(r[0])[0]: k for k, r in enumerate(rows) if _own(r[0])}
             edges = {(number[p], k) for k, r in enumerate(rows) for p in _own(r[0])[1:]}
             lasted = sorted({(e - s) * 1e3 for s, e in spans})
@@ -183,7 +184,7 @@ def _profile(entry: Any) -> Any:
     for stage in entry["stages"]:
         lists = [dict(map(tuple, stage[n])) for n in ("first_wave", "rest_wave", "fresh_durations")]
         if len({tuple(one) for one in lists}) != 1:
-            raise Wrong("the numbers of executors of a stage differ")
+            raise Untold("some lists stand in for others")
         first, rest, _ = lists
         key = next(iter(first))
         tasks.append(len(first[key]) + len(rest[key]))

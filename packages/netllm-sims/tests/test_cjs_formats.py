@@ -111,7 +111,11 @@ def test_a_parent_that_is_named_twice_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("events", "tail", "message"),
     [
-        ([job((0, 1, []))], '\n{"Event": "SparkListenerTask', r"app-1, line 2: .* it was cut"),
+        (
+            [job((0, 1, []))],
+            '\n{"Event": "SparkListenerTask',
+            r"app-1:2: must be JSON, .* it was cut",
+        ),
         ([[1, 2]], "\n", r"app-1, line 1: must be a JSON object with the field `Event`"),
         ([{"Event": "SparkListenerJobStart", "Job ID": 0}], "\n", r"line 1: .* `Stage Infos`"),
         ([job((0, 1, [])), {**task(0, 0, 1), "Task Info": {}}], "\n", r"line 2: .*`Launch Time`"),
@@ -131,7 +135,7 @@ def test_a_parent_that_is_named_twice_is_one(tmp_path):
         ([job((0, 1, ["1"]))], "\n", r"line 1: `Parent IDs` must be a list of whole .*'1'"),
         ([job(([1], 1, []))], "\n", r"line 1: `Stage ID` must be a whole number >= 0, got \[1\]"),
         ([task(0, None, 1)], "\n", r"line 1: `Launch Time` must be a whole number >= 0, got None"),
-        ([task(0, float("nan"), 1)], "\n", r"line 1: `Launch Time` must be .*, got nan"),
+        ([task(0, float("nan"), 1)], "\n", r"app-1:1: numbers must be finite .*, got 'NaN'"),
         ([task([1], 0, 1)], "\n", r"line 1: `Stage ID` must be a whole number >= 0, got \[1\]"),
         ([{"Event": ["a"]}], "\n", r"line 1: `Event` must be text, got \['a'\]"),
         (
@@ -198,7 +202,7 @@ def test_a_gzipped_log_is_read_and_other_compression_says_what_to_do(tmp_path):
     file.write_bytes(packed)
     assert len(load_spark(file)) == 1
     file.write_bytes(packed[:-20])
-    with pytest.raises(ValueError, match="app-1: ends or breaks after line"):
+    with pytest.raises(ValueError, match="app-1: the packing breaks after"):
         load_spark(file)
     for start, codec in ((b"\x28\xb5\x2f\xfd\0", "zstd"), (b"LZ4Block\x16", "lz4")):
         file.write_bytes(start)
@@ -385,3 +389,120 @@ def test_a_folder_that_lacks_files_says_so(tmp_path):
         load_dags(tmp_path)
     with pytest.raises(FileNotFoundError):
         load_dags(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([*whole(), *[task(0, 0, 1)] * 50], r"line 54: at most 50 finished tasks .*READ_LIMIT=1MB"),
+        ([*whole(), *whole(1, 1)], r"line 5: at most 2 stages and jobs of a log"),
+        ([job((0, 9, [])), task(0, 0, 1), task(0, 0, 1, "2")], r"line 3: at most 1 executors"),
+        ([{"Event": "x", "more": "y" * 30_000}], r"READ_LIMIT"),
+    ],
+)
+def test_a_log_that_would_not_fit_is_refused_with_the_way_to_raise_the_limit(
+    tmp_path, monkeypatch, events, message
+):
+    log = spark(tmp_path, *events)
+    monkeypatch.setenv("NETLLM_READ_LIMIT", "0.02MB")
+    with pytest.raises(ValueError, match=rf"app-1.*{message}"):
+        load_spark(log)
+    log.write_bytes(gzip.compress(log.read_bytes()))
+    with pytest.raises(ValueError, match=rf"app-1.*{message}"):
+        load_spark(log)
+
+
+def test_a_trace_that_would_not_fit_is_refused_with_the_way_to_raise_the_limit(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "batch_task.csv"
+    file.write_text("".join(f"M1,1,j_{k},1,Terminated,{90 + k},95,1,1\n" for k in range(12)))
+    monkeypatch.setenv("NETLLM_READ_LIMIT", "0.02MB")
+    with pytest.raises(ValueError, match=r"csv, line 11: at most 10 rows .* NETLLM_READ_LIMIT=1MB"):
+        load_alibaba(file)
+
+
+def test_many_tasks_at_once_take_no_longer_than_many_in_turn(tmp_path):
+    """Each of so many cores was once looked at for each task: 10^10 steps."""
+    events = [job((0, 100_000, [])), *(task(0, 5, 6) for _ in range(100_000)), *whole(1, 1)]
+    (dag, _) = load_spark(spark(tmp_path, *events, completed(0), ended(0)))
+    assert len(dag.durations_ms) == 100_000
+    assert dag.cells[0, 0, -1].tolist() == [0, 100_000, 0]  # all fresh, on cores of their own
+
+
+def test_a_stage_that_runs_before_its_job_starts_is_refused(tmp_path):
+    start, *rest = whole()
+    for early in (task(0, 0, 1), completed(0)):
+        with pytest.raises(ValueError, match=r"line 2: job 0 must start before its stage 0 runs"):
+            load_spark(spark(tmp_path, early, start, *rest))
+
+
+def test_a_pipe_among_logs_is_refused_and_not_waited_for(tmp_path):
+    spark(tmp_path, *whole())
+    os.mkfifo(tmp_path / "app-2")
+    for place in (tmp_path, tmp_path / "app-2"):
+        with pytest.raises(ValueError, match=r"app-2: must be a regular file, got a named pipe"):
+            load_dags(place)
+
+
+def test_times_of_another_unit_are_told(tmp_path, caplog):
+    start, _, *rest = whole()
+    load_spark(spark(tmp_path, start, task(0, 1_700_000_000, 1_700_000_060), *rest))
+    assert "first task is launched at 1700000000, expected milliseconds" in caplog.text
+    file = tmp_path / "batch_task.csv"
+    file.write_text(ALIBABA.replace("100,130", "100000,130000000").replace("130,140", "5,9000000"))
+    load_alibaba(file)
+    assert "half of the tasks last" in caplog.text
+    assert "expected times in seconds" in caplog.text
+
+
+def test_a_log_of_milliseconds_and_a_trace_of_seconds_are_believed(tmp_path, caplog):
+    start, _, *rest = whole()
+    launched = 1_700_000_000_000
+    load_spark(spark(tmp_path, start, task(0, launched, launched + 60), *rest))
+    file = tmp_path / "batch_task.csv"
+    file.write_text(ALIBABA)
+    load_alibaba(file)
+    assert "expected" not in caplog.text
+
+
+def test_a_damaged_log_is_refused_by_name(tmp_path, survivors):
+    file = spark(tmp_path, *whole(), *whole(1, 1))
+    for dags in survivors(file, lambda: load_spark(file)):
+        assert all(dag.tasks.tolist() == [1] for dag in dags)
+
+
+def test_a_damaged_trace_is_refused_by_name(tmp_path, survivors):
+    file = tmp_path / "batch_task.csv"
+    file.write_text(ALIBABA)
+    for loaded in survivors(file, lambda: load_alibaba(file).jobs):
+        assert all(np.isfinite(job.dag.durations_ms).all() for job in loaded)
+
+
+def test_damaged_profiles_are_refused_by_name(tmp_path, survivors):
+    from netllm_sims.cjs.tpch import QUERIES, SIZES, load_tpch
+
+    stage = {name: [[5, [9, 8]]] for name in ("fresh_durations", "first_wave", "rest_wave")}
+    entry = {"edges": [], "stages": [stage]}
+    sizes = {size: {str(q): entry for q in range(1, QUERIES + 1)} for size in SIZES}
+    file = tmp_path / "tpch.json.gz"  # packed or not is told by content
+    file.write_text(json.dumps(sizes, indent=0))
+
+    def load():
+        load_tpch.cache_clear()
+        return load_tpch(file).dags
+
+    assert {len(dags) for dags in survivors(file, load, 20)} <= {len(SIZES) * QUERIES}
+
+
+def test_durations_without_their_matrix_are_refused(tmp_path):
+    np.save(tmp_path / "adj_mat_1.npy", np.zeros((1, 1)))
+    np.save(tmp_path / "task_duration_1.npy", np.zeros(1))
+    np.save(tmp_path / "task_duration_2.npy", np.zeros(1))
+    with pytest.raises(ValueError, match=r"task_duration_2\.npy: there must be adj_mat_2\.npy"):
+        load_upstream(tmp_path)
+    (tmp_path / "task_duration_2.npy").unlink()
+    (tmp_path / "task_duration_1.npy").unlink()
+    os.mkfifo(tmp_path / "task_duration_1.npy")
+    with pytest.raises(ValueError, match=r"task_duration_1\.npy: .*a named pipe"):
+        load_upstream(tmp_path)

@@ -1,15 +1,16 @@
-"""Events of Spark's event logs, with where they stand."""
+"""Events of Spark's event logs, read line by line, with where they stand."""
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Annotated, Any, NamedTuple, cast
+
+import msgspec
+
+from netllm_sims import reading
+from netllm_sims.json_reading import parse_json
 
 _ROLLED = re.compile(r"events_(\d+)_.*?(\.compact)?")
-_GZIP = b"\x1f\x8b"
 _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"LZ4Block": "lz4",
@@ -32,6 +33,75 @@ _TYPES: dict[str, tuple[type, str]] = {
     "Stage Info": (dict, "an object"),
     "Task Info": (dict, "an object"),
 }
+_Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class _Named(msgspec.Struct):
+    event: str = msgspec.field(name="Event")
+
+
+class TaskInfo(msgspec.Struct):
+    """When and where a task ran."""
+
+    launch_ms: _Natural = msgspec.field(name="Launch Time")
+    finish_ms: _Natural = msgspec.field(name="Finish Time")
+    executor: str = msgspec.field(name="Executor ID")
+    failed: bool = msgspec.field(name="Failed", default=False)
+    killed: bool = msgspec.field(name="Killed", default=False)
+
+
+class TaskEnd(msgspec.Struct):
+    """What is read of `SparkListenerTaskEnd`, by far the most frequent event."""
+
+    stage: _Natural = msgspec.field(name="Stage ID")
+    info: TaskInfo = msgspec.field(name="Task Info")
+
+
+_NAMED, _TASK_END = msgspec.json.Decoder(_Named), msgspec.json.Decoder(TaskEnd)
+_UNREAD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Line(NamedTuple):
+    """A line of a log."""
+
+    file: Path
+    number: int
+    event: str
+    """Kind of the event."""
+    content: bytes
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return f"{self.file}, line {self.number}"
+
+    def fields(self) -> dict[str, Any]:
+        """All that the line holds.
+
+        Raises:
+            ValueError: It is no JSON, or nested too deep, or with numbers that are none.
+        """
+        event = parse_json(self.content, self.file, line=self.number)
+        return cast(dict[str, Any], event)
+
+    def task_end(self) -> TaskEnd:
+        """The line as the end of a task.
+
+        Raises:
+            ValueError: A field is missing or of another type, with file and line.
+        """
+        try:
+            return _TASK_END.decode(self.content)
+        except _UNREAD:
+            return self._task_end()
+
+    def _task_end(self) -> TaskEnd:
+        event, where = self.fields(), self.where
+        number, info = (get(where, event, name) for name in ("Stage ID", "Task Info"))
+        names = "Launch Time", "Finish Time", "Executor ID"
+        launch_ms, finish_ms, executor = (get(where, info, name) for name in names)
+        failed, killed = (bool(info.get(name)) for name in ("Failed", "Killed"))
+        return TaskEnd(number, TaskInfo(launch_ms, finish_ms, executor, failed, killed))
 
 
 def is_rolled(folder: Path) -> bool:
@@ -39,15 +109,18 @@ def is_rolled(folder: Path) -> bool:
     return folder.is_dir() and any(_ROLLED.fullmatch(file.name) for file in folder.iterdir())
 
 
-def events(log: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """File and line, and the event there, of a file or of the files of a rolled log in turn.
+def lines(log: Path) -> Iterator[Line]:
+    """The lines of a file, or of the files of a rolled log in turn, one in memory at a time.
 
     Raises:
-        ValueError: A file of the log is missing or compressed other than by gzip, or a line is no
-            JSON object with the field `Event`.
+        ValueError: A file of the log is missing, compressed otherwise than by gzip, bzip2 or xz, or
+            larger than `reading` admits, or a line is no JSON object with the field `Event`.
     """
     for file in _files(log) if log.is_dir() else [log]:
-        yield from _events(file)
+        _check_codec(file)
+        with reading.opened(file) as stream:
+            for number, content in reading.lines(stream, file):
+                yield Line(file, number, _kind(file, number, content), content)
 
 
 def get(where: str, record: object, name: str) -> Any:
@@ -62,7 +135,7 @@ def get(where: str, record: object, name: str) -> Any:
         ValueError: There is no such field, or it is of another type; with file and line.
     """
     if not isinstance(record, dict) or name not in record:
-        got = ", ".join(record) if isinstance(record, dict) else repr(record)
+        got = f"{', '.join(record):.200}" if isinstance(record, dict) else f"{record!r:.60}"
         raise ValueError(
             f"{where}: must hold the field `{name}`, as Spark 2.0 and later write it, got {got}."
         )
@@ -104,32 +177,28 @@ def _files(folder: Path) -> list[Path]:
     return [found[place] for place in kept]
 
 
-def _events(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with _open(file) as stream:
-        line = 0
-        try:
-            for line, raw in enumerate(stream, start=1):
-                yield f"{file}, line {line}", _event(f"{file}, line {line}", raw)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as fault:
-            raise ValueError(f"{file}: ends or breaks after line {line}: {fault}.") from fault
-
-
-def _event(where: str, raw: bytes) -> dict[str, Any]:
+def _kind(file: Path, number: int, content: bytes) -> str:
+    """The kind of the event in a line, which is not looked at further."""
     try:
-        event = json.loads(raw)
-        event["Event"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        cut = "" if raw.endswith(b"\n") else " The log ends within this line: it was cut."
+        return _NAMED.decode(content).event
+    except _UNREAD:
+        pass
+    where = f"{file}, line {number}"
+    cut = "" if content.endswith(b"\n") else " The log ends within this line: it was cut."
+    try:
+        event = parse_json(content, file, line=number)
+    except ValueError as fault:
+        raise ValueError(f"{fault}{cut}") from None
+    if not isinstance(event, dict) or "Event" not in event:
         raise ValueError(
             f"{where}: must be a JSON object with the field `Event`, got "
-            f"{raw[:60].decode(errors='replace')!r}.{cut}"
-        ) from None
-    get(where, event, "Event")
-    return cast(dict[str, Any], event)
+            f"{content[:60].decode(errors='replace')!r}.{cut}"
+        )
+    return str(get(where, event, "Event"))
 
 
-def _open(file: Path) -> BinaryIO:
-    with file.open("rb") as stream:
+def _check_codec(file: Path) -> None:
+    with reading.regular(file) as stream:
         start = stream.read(8)
     for magic, codec in _PACKED.items():
         if start.startswith(magic):
@@ -137,4 +206,3 @@ def _open(file: Path) -> BinaryIO:
                 f"{file}: must be plain or gzipped text, got a log compressed by {codec}. "
                 "Decompress it, or write logs with spark.eventLog.compress=false."
             )
-    return cast(BinaryIO, gzip.open(file)) if start.startswith(_GZIP) else file.open("rb")

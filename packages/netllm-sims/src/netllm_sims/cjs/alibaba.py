@@ -1,13 +1,18 @@
 """Jobs of Alibaba's cluster-trace-v2018, whose task names encode the graph."""
 
 import csv
+import io
 import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from statistics import median
 
+from netllm_sims import _doubts, reading
+from netllm_sims._doubts import Doubt
+from netllm_sims.cjs._room import Room
 from netllm_sims.cjs.dag import MOST_TASKS, Cycle, Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Job, Workload
 
@@ -27,7 +32,11 @@ _COLUMNS = (
 _NAME = re.compile(r"[A-Za-z]+(\d+)((?:_\d+)*)(?:_Stg\d+)?")
 
 
-@dataclass(frozen=True)
+_ROW_BYTES = 2_000
+_MOST_USUAL_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     line: int
     task: str
@@ -53,7 +62,8 @@ def load_alibaba(file: str | Path) -> Workload:
         file: The CSV.
 
     Raises:
-        ValueError: A line that is no such row, a parent that the job lacks, two tasks of a job with
+        ValueError: More rows than the limit of `reading` admits, a line that is no such row, a
+            parent that the job lacks, two tasks of a job with
             one number, tasks that wait for one another, or no complete job; with file and line.
 
     Source: Alibaba cluster-trace-v2018, schema of `batch_task`.
@@ -61,11 +71,14 @@ def load_alibaba(file: str | Path) -> Workload:
     file = Path(file)
     jobs: dict[str, list[_Row]] = {}
     broken: dict[str, _Row] = {}
-    for row in _rows(file):
+    room = Room("rows of a trace", _ROW_BYTES)
+    for count, row in enumerate(_rows(file), 1):
+        room.check(f"{file}, line {row.line}", count)
         jobs.setdefault(row.job, []).append(row)
         if row.fault:
             broken.setdefault(row.job, row)
     some = _count(list(broken.values()))
+    _doubts.tell(file, list(_odd([row for rows in jobs.values() for row in rows if not row.fault])))
     complete = [rows for job, rows in jobs.items() if job not in broken]
     starts = [(min(row.start_s for row in rows), rows) for rows in complete]
     if not starts:
@@ -76,6 +89,17 @@ def load_alibaba(file: str | Path) -> Workload:
     if broken:
         _log.warning("%s: %d of %d jobs were left out: %s.", file, len(broken), len(jobs), some)
     return Workload(whole)
+
+
+def _odd(rows: list[_Row]) -> Iterator[Doubt]:
+    """What looks like milliseconds in place of seconds."""
+    usual_s = median(row.end_s - row.start_s for row in rows) if rows else 0.0
+    if usual_s > _MOST_USUAL_S:
+        yield Doubt(
+            f"half of the tasks last {usual_s:,.0f} s or more",
+            "times in seconds, and tasks shorter than a day",
+            "If start_time and end_time are ms, divide them by 1,000.",
+        )
 
 
 def _count(broken: list[_Row]) -> str:
@@ -89,8 +113,8 @@ def _count(broken: list[_Row]) -> str:
 
 def _rows(file: Path) -> Iterator[_Row]:
     """The rows; a mark of their encoding and a header are passed over."""
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream)
+    with reading.opened(file) as stream:
+        reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
         try:
             for number, cells in enumerate(reader):
                 if cells and not (number == 0 and cells[0] == _COLUMNS[0]):
@@ -147,8 +171,8 @@ def _stages(file: Path, rows: list[_Row], names: list[re.Match[str] | None]) -> 
         first = rows[stage_of.setdefault(_number(name[1]), stage)]
         if first is not row:
             raise ValueError(
-                f"{file}, line {row.line}: task `{row.task}` of job `{row.job}` must have a number "
-                f"of its own, but `{first.task}` in line {first.line} has it."
+                f"{file}, line {row.line}: task `{row.task:.60}` of job `{row.job:.60}` must have "
+                f"a number of its own, but `{first.task:.60}` in line {first.line} has it."
             )
     return stage_of
 
@@ -162,7 +186,7 @@ def _dag(file: Path, rows: list[_Row]) -> Dag:
         for parent in parents:
             if parent not in stage_of:
                 raise ValueError(
-                    f"{file}, line {row.line}: task `{row.task:.60}` of job `{row.job}` names "
+                    f"{file}, line {row.line}: task `{row.task:.60}` of job `{row.job:.60}` names "
                     f"the parent {parent:.60}, which the job lacks."
                 )
             edges.append((stage_of[parent], stage))
@@ -172,8 +196,8 @@ def _dag(file: Path, rows: list[_Row]) -> Dag:
             return build(rows[0].job, waves, dict.fromkeys(edges))
         except Cycle as fault:
             circle = [rows[stage] for stage in fault.stages]
-    some = ", ".join(f"`{row.task}` (line {row.line})" for row in circle[:10])
+    some = ", ".join(f"`{row.task:.60}` (line {row.line})" for row in circle[:10])
     raise ValueError(
-        f"{file}, line {circle[0].line}: the tasks of job `{rows[0].job}` must form no cycle, but "
-        f"{some} wait for one another."
+        f"{file}, line {circle[0].line}: the tasks of job `{rows[0].job:.60}` must form no cycle, "
+        f"but {some} wait for one another."
     )

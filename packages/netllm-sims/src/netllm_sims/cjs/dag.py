@@ -1,6 +1,7 @@
 """Jobs as directed acyclic graphs of stages, on flat arrays."""
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def build(name: str, stages: Sequence[Waves], edges: Iterable[Sequence[int]]) ->
             an edge is no pair of whole numbers, or `Dag` finds a fault.
     """
     pairs = np.array([_pair(name, edge) for edge in edges], np.int64).reshape(-1, 2)
-    flat: list[float] = []
+    flat = array("d")
     cells = np.zeros((len(stages), 3, len(LEVELS), 3), np.int64)
     rough = np.zeros(len(stages))
     for number, waves in enumerate(stages):
@@ -207,7 +208,7 @@ def _pair(name: str, edge: Iterable[float]) -> tuple[float, ...]:
     pair = tuple(edge)
     if len(pair) != 2 or not all(_is_whole(stage) and abs(stage) < 2**63 for stage in pair):
         raise ValueError(
-            f"Edge {pair} of `{name}` must be a pair of whole numbers (parent, child)."
+            f"Edge {pair!s:.80} of `{name}` must be a pair of whole numbers (parent, child)."
         )
     return pair
 
@@ -224,26 +225,26 @@ def of(origin: str | Path) -> Iterator[None]:
     try:
         yield
     except ValueError as fault:
-        raise ValueError(f"{origin}: {fault}") from fault
+        raise ValueError(f"{origin}: {fault!s:.1000}") from fault
 
 
 def _mean(name: str, number: int, waves: Waves) -> float:
     values = [
-        value
+        np.asarray(some, np.float64)
         for lists in (waves.fresh, waves.first, waves.rest)
         for some in lists.values()
-        for value in some
+        if len(some)
     ]
     if not values:
         raise ValueError(
             f"Stage {number} of `{name}` must have at least one known duration, got none."
         )
-    return float(np.mean(values))
+    return float(np.mean(np.concatenate(values)))
 
 
-def _place(flat: list[float], values: Sequence[float]) -> tuple[int, int]:
+def _place(flat: "array[float]", values: Sequence[float]) -> tuple[int, int]:
     start = len(flat)
-    flat.extend(float(value) for value in values)
+    flat.extend(values)
     return start, len(values)
 
 

@@ -26,14 +26,14 @@ def load_dags(path: str | Path) -> list[Dag]:
         ValueError: It holds nothing that can be read.
     """
     path = Path(path)
-    if path.is_file():
+    if not path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
         if path.name.endswith(".json.gz"):
             return list(load_tpch(path).dags)
         if path.suffix == ".csv":
             return [job.dag for job in load_alibaba(path).jobs]
         return load_spark(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
     if any(path.glob("adj_mat_*.npy")) or any(path.glob("*/adj_mat_*.npy")):
         return load_upstream(path)
     logs = [path] if is_rolled(path) else [log for log in sorted(path.iterdir()) if _is_log(log)]
@@ -45,4 +45,5 @@ def load_dags(path: str | Path) -> list[Dag]:
 def _is_log(path: Path) -> bool:
     if path.name.startswith((".", "appstatus_")):
         return False
-    return path.is_file() or is_rolled(path)
+    # a pipe or a link to nothing is no folder: it is refused by its name, not passed over
+    return not path.is_dir() or is_rolled(path)

@@ -1,8 +1,5 @@
 """The published TPC-H profiles, and sequences of jobs drawn from them."""
 
-import gzip
-import json
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,22 +10,19 @@ import numpy as np
 
 from netllm_sims.cjs.dag import Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
+from netllm_sims.json_reading import read_json
 
 SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")
 QUERIES = 22
 MEAN_INTERARRIVAL_MS = 1 / 4e-5
 
 _DAMAGES = (
-    EOFError,
-    gzip.BadGzipFile,
-    zlib.error,
-    UnicodeDecodeError,
-    json.JSONDecodeError,
+    AttributeError,
     KeyError,
     TypeError,
     StopIteration,
 )
-"""What reading raises, from the packing to the profiles, where a file is not what it should be."""
+"""What reading raises where the JSON of a file is not what it should be."""
 
 
 @cache
@@ -45,8 +39,7 @@ def load_tpch(file: Path) -> Catalogue:
     Source: profiles of decima-sim, as NetLLM's spark_sched_sim prepares them.
     """
     try:
-        with gzip.open(file, "rt", encoding="utf-8") as stream:
-            sizes = json.load(stream)
+        sizes = read_json(file)
         with of(file):
             return Catalogue(
                 [_profile(size, query, sizes[size][str(query)]) for size, query in _names()]

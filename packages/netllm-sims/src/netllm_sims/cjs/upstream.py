@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.lib import format as npy
 
+from netllm_sims import reading
 from netllm_sims.cjs.dag import Dag, build, of
 from netllm_sims.cjs.tpch import prepare
 
@@ -43,6 +44,11 @@ def load_upstream(folder: str | Path) -> list[Dag]:
     files = sorted([*folder.glob("adj_mat_*.npy"), *folder.glob("*/adj_mat_*.npy")], key=_order)
     if not files:
         raise ValueError(f"{folder}: must hold files adj_mat_*.npy, got none.")
+    others = [*folder.glob("task_duration_*.npy"), *folder.glob("*/task_duration_*.npy")]
+    for other in others:
+        matrix = other.with_name(other.name.replace("task_duration_", "adj_mat_"))
+        if matrix not in files:
+            raise ValueError(f"{other}: there must be {matrix.name} beside it, got none.")
     return [_profile(file) for file in files]
 
 
@@ -85,7 +91,7 @@ def _what(value: object) -> str:
 
 def _load(file: Path) -> Any:
     try:
-        with file.open("rb") as stream:
+        with reading.regular(file) as stream:
             return _read(stream)
     except FileNotFoundError:
         raise ValueError(f"{file}: there is no such file beside the other one.") from None
