@@ -55,6 +55,7 @@ def test_testing_policies_loads_no_torch():
         ("quickstart",),
         ("train-baseline",),
         ("list",),
+        ("completion",),
         ("backbone", "pull"),
         ("backbone", "list"),
         ("pool", "info"),

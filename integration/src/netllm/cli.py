@@ -64,6 +64,7 @@ _COMMANDS = [
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in ten minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
     (app, "list", "listing:show", "Installed tasks, their settings and policies."),
+    (app, "completion", "completion:completion", "A script that completes commands in a shell."),
     (_backbone, "pull", "backbone:pull", "Get a language model and keep it in the cache."),
     (_backbone, "list", "backbone:show", "Known language models, and which of them are cached."),
     (_pool, "info", "pool:info", "What is in a pool."),
@@ -95,7 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     """The exit code of a command."""
     command, bound, _ = app.parse_args(words)
-    if (command.__module__ or "").partition(".")[0] == "cyclopts":  # --help and --version
+    if command == app.help_print:
+        from netllm.commands.help import show_help
+
+        show_help(app, bound.arguments["tokens"])
+        return 0
+    if (command.__module__ or "").partition(".")[0] == "cyclopts":  # --version
         command(*bound.args, **bound.kwargs)
         return 0
     from netllm.commands.logs import told

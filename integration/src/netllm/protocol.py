@@ -46,6 +46,9 @@ class Setting(Protocol):
     `training_fields`; the data that it is made of in `sources` (`netllm_sims.sources.Source`); and
     in `divided` how a person's own data became parts. Its episodes may have `contents`, digests
     of what they show: who has learned from one of them is marked where it is tested on it.
+
+    If it is a dataclass, `netllm COMMAND TASK --help` lists its fields with the docstrings under
+    them; `netllm.fields` knows of `fixed_fields` and `inner_fields`.
     """
 
     @property

@@ -57,6 +57,8 @@ class Setting:
 
     training_fields: ClassVar[frozenset[str]] = frozenset({"alter"})
     """Fields that change what is trained on, and nothing that is tested."""
+    inner_fields: ClassVar[dict[str, tuple[str, ...]]] = {"video": _VIDEO_FIELDS}
+    """Fields of the video that `setting` overrides too."""
 
     name: str
     """Name of the setting that it began as."""
@@ -65,7 +67,8 @@ class Setting:
     synthetic: bool = False
     """Whether seeded generators stand in for real traces and video."""
     video: Video
-    """The video played."""
+    """The video played: `video1` or `video2` of the data, `synthetic`, or a folder of files
+    `video_size_0` and so on."""
     traces: Path | None = None
     """Own folder of traces: flat, or with subfolders `train`, `valid`, `test`."""
     split: bool = True

@@ -73,7 +73,7 @@ class Setting:
     """Durations between two known numbers of executors: `reference` takes the nearer one less
     often the nearer it is, as every published number does; `correct` more often."""
     luck: int = 0
-    """Of the tasks' durations."""
+    """Seed of the tasks' durations."""
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():

@@ -44,6 +44,8 @@ class Setting:
 
     training_fields: ClassVar[frozenset[str]] = frozenset({"train_stride"})
     """Fields that change what is trained on, and nothing that is tested."""
+    fixed_fields: ClassVar[frozenset[str]] = frozenset({"dataset"})
+    """Fields that follow from others."""
 
     name: str
     """Name of the setting that it began as."""
@@ -85,7 +87,7 @@ class Setting:
     """Yaw of a video's front, which viewers come back to. The two published data sets were recorded
     with it at opposite sides, 90 and -90, so a predictor that learned one needs to know."""
     seed: int = 0
-    """Of the synthetic generator."""
+    """Seed of the synthetic generator."""
     frames: Path | None = None
     """Own folder of equirectangular frames: `<video>/000001.png` and so on, or `<video>.mp4`."""
     frames_hz: float | None = None

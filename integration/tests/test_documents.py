@@ -1,0 +1,89 @@
+"""Every command line of the documents is one that the program understands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownCommandError
+from netllm import registry
+from netllm.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    file
+    for pattern in ("*.md", "packages/*/README.md", "integration/*.md", "examples/*/*.md")
+    for file in [*ROOT.glob(pattern), *ROOT.glob(f"docs/**/{pattern}")]
+    if file.name != "CHANGELOG.md"
+)
+EXAMPLES = ("aimd", "delay", "unseen-swing")
+"""Policies and a setting of the example's task."""
+SHELLS = ("", "sh", "bash", "console", "shell", "text")
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.M | re.S)
+MENTION = re.compile(r"`(netllm [^`]+)`")
+
+
+def blocks(text):
+    """The commands of the document's shell blocks."""
+    for language, block in FENCE.findall(text):
+        if language.strip() in SHELLS:
+            yield from commands(block.replace("\\\n", " "))
+
+
+def mentions(text):
+    """The commands within the document's sentences and tables."""
+    for mention in MENTION.findall(FENCE.sub("", text)):
+        yield from commands(" ".join(mention.split()))
+
+
+def commands(text):
+    """The words of every line that is a command."""
+    for line in text.splitlines():
+        if re.match(r"(\$ )?netllm ", line) and "…" not in line:
+            words = shlex.split(line.removeprefix("$ "), comments=True)[1:]
+            # The example's task is not installed; its commands have the options of any other.
+            yield ["abr" if word == "congestion" else word for word in words]
+
+
+def cases(find):
+    found = {
+        (str(file.relative_to(ROOT)), tuple(words))
+        for file in DOCUMENTS
+        for words in find(file.read_text(encoding="utf-8"))
+    }
+    return [pytest.param(*one, id=f"{one[0]}: {' '.join(one[1])}") for one in sorted(found)]
+
+
+@pytest.mark.parametrize(("file", "words"), cases(blocks))
+def test_a_command_to_be_pasted_has_only_options_and_names_that_there_are(file, words):
+    _, bound, _ = app.parse_args(list(words))
+    task = bound.arguments.get("task")
+    if isinstance(task, str) and task in registry.tasks():
+        for name in bound.arguments.get("policy", ()):
+            assert ":" in name or name in [*registry.policies(task), *EXAMPLES]
+        setting = bound.arguments.get("setting", ())
+        for name in (setting,) if isinstance(setting, str) else setting:
+            assert name in [*registry.task(task).settings(), *EXAMPLES]
+
+
+@pytest.mark.parametrize(("file", "words"), cases(mentions))
+def test_a_command_that_is_mentioned_has_only_options_that_there_are(file, words):
+    try:
+        app.parse_args(list(words))
+    except MissingArgumentError:
+        pass  # a sentence names the options that it is about
+    except CoercionError as error:
+        if error.token is None or not error.token.value.isupper():
+            raise  # else a placeholder
+
+
+def test_documents_are_there_to_be_checked():
+    assert len(cases(blocks)) > 20
+    assert len(cases(mentions)) > 10
+
+
+def test_a_command_that_there_is_not_is_found():
+    (words,) = blocks("```\nnetllm adpt abr \\\n  --out x\n```\n")
+    assert words == ["adpt", "abr", "--out", "x"]
+    with pytest.raises(UnknownCommandError):
+        app.parse_args(words)
