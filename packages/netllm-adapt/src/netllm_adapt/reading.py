@@ -87,3 +87,20 @@ def _lines(content: bytes | str, error: Exception) -> int:
     _, found, told = str(error).rpartition("(byte ")
     raw = content.encode() if isinstance(content, str) else content
     return raw.count(b"\n", 0, int(told.rstrip(")"))) if found else 0
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """The shapes of the tensors in a safetensors file, by name; its header alone is read.
+
+    Raises:
+        ValueError: naming the file, if it is none, cut off, or not there.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{path}: must be a whole safetensors file, but: {error}. Copy it again."
+        ) from error

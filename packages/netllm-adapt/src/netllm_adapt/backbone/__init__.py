@@ -5,6 +5,7 @@ from netllm_adapt.backbone._catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone._load import load_backbone, load_tokenizer
 from netllm_adapt.backbone._pull import pull
 from netllm_adapt.backbone._scratch import is_scratch
+from netllm_adapt.backbone._trust import check_trusted
 
 __all__ = [
     "Backbone",
@@ -12,6 +13,7 @@ __all__ = [
     "Weights",
     "backbones",
     "cache_folder",
+    "check_trusted",
     "is_scratch",
     "load_backbone",
     "load_tokenizer",

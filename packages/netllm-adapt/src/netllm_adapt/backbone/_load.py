@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ from netllm_adapt.backbone._cache import backbone_folder, is_cached
 from netllm_adapt.backbone._catalogue import find, nearest
 from netllm_adapt.backbone._quantise import check_quantise, quantise_linears
 from netllm_adapt.backbone._scratch import is_scratch, scratch
+from netllm_adapt.backbone._trust import FILES, RANDOM, check_model_folder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-RANDOM = "random-"
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -44,7 +44,7 @@ def load_backbone(
 
     Args:
         name: A known backbone (see ``backbones()``), the id of a model on the hub, or a folder
-            written by transformers. ``random-NAME`` has the same configuration and random weights
+            written by transformers, as safetensors; nothing of them is run. ``random-NAME`` has the same configuration and random weights
             from transformers' own initialisation; for a known backbone it needs no download.
         layers: Keep only the first so many blocks; None keeps all.
         dtype: Of the weights.
@@ -95,8 +95,10 @@ def load_tokenizer(
     name = name.removeprefix(RANDOM)
     known = find(name)
     if known is None:
+        folder = _found(name, FILES)
+        check_model_folder(folder, weights=False)
         with _explained(name):
-            return AutoTokenizer.from_pretrained(name)
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if known.weights is None:
         raise FileNotFoundError(f"Backbone {name!r} has random weights and so no tokenizer.")
     return AutoTokenizer.from_pretrained(_pulled(name, cache))
@@ -148,8 +150,22 @@ def _config(name: str, cache: str | os.PathLike[str] | None) -> "PretrainedConfi
     known = find(name)
     if known is not None:
         return config_of(known.config)
+    folder = _found(name, ("config.json",))
+    check_model_folder(folder, weights=bool([*folder.glob("*.safetensors")]))
     with _explained(name):
-        return AutoConfig.from_pretrained(name)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def _found(name: str, files: Sequence[str]) -> Path:
+    """The folder of a model that is not in the catalogue: given as one, or fetched from the hub."""
+    from huggingface_hub import snapshot_download
+
+    with _explained(name):
+        given = Path(name).is_dir()
+        folder = Path(name if given else snapshot_download(name, allow_patterns=list(files)))
+        if not (folder / "config.json").is_file():
+            raise OSError(f"{folder} has no config.json.")
+    return folder
 
 
 def _named(
@@ -157,15 +173,22 @@ def _named(
 ) -> "PreTrainedModel":
     known = find(name)
     if known is None:
+        folder = str(_found(name, FILES))
+        if not [*Path(folder).glob("*.safetensors")]:
+            raise FileNotFoundError(
+                f"{folder}: must hold weights as safetensors, has none; other kinds can run code. "
+                "Where you trust them, load and save them with transformers."
+            )
+        check_model_folder(Path(folder))
         with _explained(name):
-            model, missing = _headless(name, dtype=dtype)
+            model, missing = _headless(folder, dtype=dtype)
     elif known.weights is None:
         return _random(config_of(known.config), dtype, seed)
     else:
         folder = str(_pulled(name, cache))
         config = config_of(known.config)
         with _damaged(name, folder):
-            model, missing = _headless(folder, dtype=dtype, config=config, local_files_only=True)
+            model, missing = _headless(folder, dtype=dtype, config=config)
     if missing:
         raise ValueError(
             f"{name} must hold every weight of its model, it lacks {len(missing)}, first "
@@ -184,7 +207,12 @@ def _headless(source: str, **options: Any) -> tuple["PreTrainedModel", list[str]
 
     bare: Any = AutoModel
     with_head: Any = AutoModelForCausalLM
-    options["output_loading_info"] = True
+    options |= {
+        "output_loading_info": True,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
     with quiet():
         model, found = bare.from_pretrained(source, **options)
         if found["missing_keys"]:
