@@ -14,6 +14,7 @@ import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
 from netllm_adapt.segments import Segment, collate
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaModel
 
 Room = Callable[[int], AbstractContextManager[None]]
@@ -51,6 +52,7 @@ def test_a_saved_model_answers_as_before(model: AdaptedModel, tmp_path: Path) ->
         "adapter_config.json",
         "adapter_model.safetensors",
         "config.json",
+        "digests.json",
         "encoder.safetensors",
         "head.safetensors",
     ]
@@ -125,6 +127,7 @@ def test_a_first_save_that_fails_leaves_nothing(
 
 
 def edit(folder: Path, **changes: object) -> None:
+    (folder / "digests.json").unlink(missing_ok=True)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -161,12 +164,12 @@ def test_a_backbone_of_another_width_is_refused(
         segment=24,
     )
     folder = model.save_pretrained(tmp_path / "checkpoint")
-    AdaptedModel.from_pretrained(folder)
+    AdaptedModel.from_pretrained(folder, trust_backbone=True)
     shutil.rmtree(backbone)
     save_llama(backbone, width)
     told = r"adapter_model\.safetensors must fit the backbone; was it made for another one\?"
     with pytest.raises(ValueError, match=told):
-        AdaptedModel.from_pretrained(folder)
+        AdaptedModel.from_pretrained(folder, trust_backbone=True)
 
 
 def test_a_checkpoint_from_the_future_says_upgrade(model: AdaptedModel, tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_a_file_cut_off_is_named(model: AdaptedModel, tmp_path: Path) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
     path = folder / "head.safetensors"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"head\.safetensors: cannot be loaded"):
+    with pytest.raises(ValueError, match=r"head\.safetensors: must have [0-9,]+ bytes"):
         AdaptedModel.from_pretrained(folder)
 
 
@@ -238,17 +241,24 @@ def test_the_words_of_a_checkpoint_import_nothing(model: AdaptedModel, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"backbone": {"name": "tiny-random-llama", "depth": 2}}, "`backbone` must be .*'depth'"),
-        ({"backbone": None}, "`backbone` must be what `load_backbone` takes, got None"),
-        ({"backbone": {"name": "tiny-random-llama", "layers": "2"}}, "`backbone` must be .*'2'"),
-        ({"encoder": None}, "each part must have a `name` of 'netllm.encoders'.* got None"),
-        ({"head": {"name": "linear"}}, "each part must have a `name` of 'netllm.heads' and its"),
+        ({"backbone": {"name": "tiny-random-llama", "depth": 2}}, "unknown field `depth`"),
+        ({"backbone": None}, r"`object`, got `null` - at `\$\.backbone`"),
+        ({"backbone": {"name": "tiny-random-llama", "layers": "2"}}, r"at `\$\.backbone\.layers`"),
+        ({"encoder": None}, r"got `null` - at `\$\.encoder`"),
+        ({"head": {"name": "linear"}}, r"required field `config` - at `\$\.head`"),
         (
             {"encoder": {"name": "linear", "config": {"width": 64, "depth": 1}}},
             "the part 'linear' of 'netllm.encoders' cannot be made from .*'depth'",
         ),
-        ({"window": "4"}, "not supported between"),
-        ({"window": 0}, "`window` must be at least 1 step"),
+        ({"window": "4"}, r"at `\$\.window`"),
+        ({"window": 0}, r"`int` >= 1 - at `\$\.window`"),
+        ({"window": 10**30}, "Expected `int` <= 16777216"),
+        ({"segment": None}, "lacks `segment`"),
+        ({"attached": ["../secret.safetensors"]}, r"at `\$\.attached"),
+        ({"attached": ["head.safetensors"]}, "which is a part's own"),
+        ({"backbone": {"name": "/somewhere/llm"}}, "is none that is known here.*--trust-backbone"),
+        ({"backbone": {"name": "somebody/model"}}, "is none that is known here.*--trust-backbone"),
+        ({"backbone": {"name": "tiny-random-llama", "layers": 9}}, "`layers` must be from 1 to 4"),
     ],
 )
 def test_a_damaged_configuration_names_the_file(
@@ -256,13 +266,13 @@ def test_a_damaged_configuration_names_the_file(
 ) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
     edit(folder, **changes)
-    with pytest.raises(ValueError, match=rf"checkpoint.config\.json: .*{says}"):
+    with pytest.raises(ValueError, match=rf"checkpoint.config\.json:(1:)? .*{says}"):
         AdaptedModel.from_pretrained(folder)
 
 
 def test_a_configuration_that_is_no_object_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json:1: must hold a JSON object"):
+    with pytest.raises(ValueError, match=r"config\.json:1: must hold a checkpoint's"):
         AdaptedModel.from_pretrained(tmp_path)
 
 
@@ -271,6 +281,107 @@ def test_a_damaged_configuration_of_the_adapter_names_the_file(
     model: AdaptedModel, tmp_path: Path, content: bytes
 ) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder)
     (folder / "adapter_config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"adapter_config\.json must be as PEFT writes it"):
+    with pytest.raises(ValueError, match=r"adapter_config\.json:1: (not valid JSON|must hold)"):
         AdaptedModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "encoder.safetensors",
+        "head.safetensors",
+    ],
+)
+def test_one_changed_bit_of_a_checkpoint_is_named(
+    model: AdaptedModel, tmp_path: Path, name: str
+) -> None:
+    path = model.save_pretrained(tmp_path / "checkpoint") / name
+    whole = path.read_bytes()
+    for place in (len(whole) // 2, len(whole) - 2):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=rf"{name}: ?"):
+            AdaptedModel.from_pretrained(path.parent)
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"{name}: must be there|has no {name}"):
+        AdaptedModel.from_pretrained(path.parent)
+
+
+def test_a_card_may_be_written_anew_and_an_earlier_checkpoint_has_no_digests(
+    model: AdaptedModel, tmp_path: Path
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    (folder / "README.md").write_text("mine")
+    AdaptedModel.from_pretrained(folder)
+    (folder / "digests.json").unlink()
+    assert AdaptedModel.from_pretrained(folder).window == 4
+
+
+@pytest.mark.parametrize("width", [10**9, 10**12, 10**30, 0, -1, 63, 2.5, "64", None, [64], {}])
+def test_a_part_larger_than_its_weights_takes_no_memory(
+    model: AdaptedModel, tmp_path: Path, width: object
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder, encoder={"name": "linear", "config": {"width": width}})
+    told = r"encoder\.safetensors: its weights must be|config\.json: .*'linear' .* cannot be made|"
+    with pytest.raises(ValueError, match=rf"{told}config\.json: The encoder must have"):
+        AdaptedModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"r": 10**9}, r"at `\$\.r`"),
+        ({"r": 100_000}, "ranks must be at most 64"),
+        ({"rank_pattern": {"q_proj": 100_000}}, "ranks must be at most 64"),
+        ({"megatron_config": {}, "megatron_core": "antigravity"}, "`megatron_config`"),
+        ({"layer_replication": [[0, 1000000]]}, "`layer_replication`"),
+        ({"lora_alpha": "much"}, r"at `\$\.lora_alpha`"),
+        ({"peft_type": "NONSENSE"}, "must be as PEFT writes it"),
+        ({"target_modules": {"q_proj": 1}}, r"at `\$\.target_modules`"),
+    ],
+)
+def test_an_adapters_configuration_names_no_code_and_takes_no_memory(
+    model: AdaptedModel, tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=rf"adapter_config\.json.*{says}"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_what_an_adapter_says_of_other_models_is_not_followed(
+    model: AdaptedModel, tmp_path: Path
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    edit(folder)
+    path = folder / "adapter_config.json"
+    elsewhere = {
+        "auto_mapping": {"parent_library": "antigravity", "base_model_class": "Model"},
+        "base_model_name_or_path": "somebody/model",
+        "revision": "0" * 40,
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | elsewhere))
+    assert "antigravity" not in sys.modules
+    assert AdaptedModel.from_pretrained(folder).window == 4
+    assert "antigravity" not in sys.modules
+
+
+def test_files_attached_to_a_model_travel_with_its_checkpoint(
+    model: AdaptedModel, tmp_path: Path
+) -> None:
+    save_file({"a": torch.arange(3)}, tmp_path / "mine.safetensors")
+    model.attached = {"frames.safetensors": tmp_path / "mine.safetensors"}
+    first = AdaptedModel.from_pretrained(model.save_pretrained(tmp_path / "one"))
+    (tmp_path / "mine.safetensors").unlink()
+    again = AdaptedModel.from_pretrained(first.save_pretrained(tmp_path / "one"))
+    assert again.attached == {"frames.safetensors": tmp_path / "one" / "frames.safetensors"}
+    assert load_file(again.attached["frames.safetensors"])["a"].tolist() == [0, 1, 2]

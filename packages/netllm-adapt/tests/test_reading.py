@@ -46,7 +46,7 @@ def test_what_is_no_json_object_names_file_and_line(
 def test_a_schema_names_the_field(tmp_path: Path) -> None:
     path = tmp_path / "point.json"
     path.write_text('{"x": 1, "y": "far"}')
-    with pytest.raises(ValueError, match=r"point\.json:1: must hold A place .* at `\$\.y`"):
+    with pytest.raises(ValueError, match=r"point\.json:1: must hold a place .* at `\$\.y`"):
         read_json(path, Point)
     path.write_text('{"x": 1}')
     assert read_json(path, Point) == Point(1.0, 0.0)

@@ -140,6 +140,8 @@ class Adapted(nn.Module):
         self.head: Any = head
         self.spec = spec
         self.task = dict(task or {})
+        self.attached: dict[str, Path] = {}
+        """Other safetensors files that its checkpoint carries along, by their names there."""
         check_attention(backbone)
         self._check_widths()
 
@@ -200,6 +202,7 @@ class Adapted(nn.Module):
         trainable: bool = False,
         device: str | torch.device = "cpu",
         parts: Sequence[type[nn.Module]] = (),
+        trust_backbone: bool = False,
     ) -> Self:
         """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`.
 
@@ -209,7 +212,13 @@ class Adapted(nn.Module):
         from netllm_adapt.checkpoint import load
 
         where = resolve_device(device)
-        model = load(Path(folder), dtype=dtype, trainable=trainable, parts=parts).to(where)
+        model = load(
+            Path(folder),
+            dtype=dtype,
+            trainable=trainable,
+            parts=parts,
+            trust_backbone=trust_backbone,
+        ).to(where)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold {cls.__name__}, got {type(model).__name__}.")
         return model

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netllm_adapt.adapted import Adapted, BackboneSpec, embedding_width
-from netllm_adapt.backbone import is_scratch
+from netllm_adapt.backbone import check_trusted, is_scratch
 from netllm_adapt.card import model_card
+from netllm_adapt.config import VERSION, read_config
+from netllm_adapt.digests import check_digests, write_digests
 from netllm_adapt.files import new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.merged import FOLDER, load_merged, merges, save_merged
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.parts import build_part, note_own, part_name
 from netllm_adapt.predictor import Predictor
-from netllm_adapt.reading import read_json
+from netllm_adapt.reading import read_json, tensor_shapes
 
-VERSION = 1
 _THEN = "save again; a run of `netllm adapt` goes on with --resume"
+_COPY = "Copy the folder again. If you changed it yourself, delete digests.json."
 _KINDS: dict[str, type[Adapted]] = {"decisions": AdaptedModel, "predictions": Predictor}
 
 
@@ -46,6 +50,8 @@ def describe(model: Adapted) -> dict[str, Any]:
         module = getattr(model, part)
         group = f"netllm.{part}s"
         config[part] = {"name": part_name(module, group), "config": module.config()}
+    if model.attached:
+        config["attached"] = sorted(model.attached)
     return config
 
 
@@ -101,36 +107,12 @@ def save(model: Adapted, folder: Path, *, merged: bool = False) -> Path:
         for part in parts:
             state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
             save_file(state, work / f"{part}.safetensors")
+        for name, file in model.attached.items():
+            shutil.copyfile(file, work / name)
         (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (work / "README.md").write_text(model_card(config, merged=folded), encoding="utf-8")
+        write_digests(work, but=("README.md",))
     return folder
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's `config.json`.
-
-    Raises:
-        ValueError: if `folder` is no checkpoint, or one from a newer version.
-    """
-    recover(folder)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
-        )
-    config = read_json(path)
-    if config.get("version", 0) > VERSION:
-        raise ValueError(
-            f"{path}: written by a newer netllm-adapt (format {config['version']}, this one reads "
-            f"up to {VERSION}). Upgrade with `pip install -U netllm-adapt`."
-        )
-    config.setdefault("kind", "decisions")
-    if config["kind"] not in _KINDS:
-        raise ValueError(f"{path}: `kind` must be one of {[*_KINDS]}, got {config['kind']!r}.")
-    missing = {"backbone", "encoder", "head", *_KINDS[config["kind"]].fields} - set(config)
-    if missing:
-        raise ValueError(f"{path}: lacks {sorted(missing)}. Was it written by `netllm adapt`?")
-    return config
 
 
 def _fill(part: nn.Module, path: Path) -> None:
@@ -157,6 +139,7 @@ def load(
     dtype: str | None = None,
     trainable: bool = False,
     parts: Sequence[type[nn.Module]] = (),
+    trust_backbone: bool = False,
 ) -> Adapted:
     """The model of a checkpoint folder, in eval mode.
 
@@ -165,39 +148,56 @@ def load(
         dtype: the backbone's type; the one it was adapted with if None.
         trainable: whether its adapter is to learn on.
         parts: classes of encoders and heads that no installed package names, such as a notebook's.
+        trust_backbone: whether its backbone may be one of a folder or a hub, which is fetched.
 
     Raises:
-        ValueError: naming the file, if it is no checkpoint, cut off, or for another backbone.
+        ValueError: naming the file, if it is no checkpoint, damaged, for another backbone, or its
+            backbone is not known and not trusted.
     """
+    recover(folder)
     config = read_config(folder)
+    check_digests(folder, again=_COPY)
     path = folder / "config.json"
+    merged = (folder / FOLDER).is_dir()
+    check_trusted(config.backbone.name, trust=trust_backbone or merged, told_by=path)
+    spec = BackboneSpec(**msgspec.structs.asdict(config.backbone))
+    if is_scratch(spec.name):
+        _check_scratch(spec.name, folder / "backbone.safetensors", path)
     try:
-        spec = BackboneSpec(**config["backbone"])
-        merged = (folder / FOLDER).is_dir()
         plain = load_merged(folder, dtype or spec.dtype) if merged else spec.load(dtype=dtype)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: `backbone` must be what `load_backbone` takes, got {config['backbone']!r}: "
-            f"{error}"
-        ) from error
-    built: dict[str, Any] = {
-        p: build_part(f"netllm.{p}s", config[p], path, parts) for p in ("encoder", "head")
-    }
-    for name, part in built.items():
-        _fill(part, folder / f"{name}.safetensors")
-    kind = _KINDS[config["kind"]]
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: `backbone` {spec} cannot be loaded: {error}") from error
+    built: dict[str, Any] = {}
+    for name in ("encoder", "head"):
+        weights = folder / f"{name}.safetensors"
+        built[name] = build_part(f"netllm.{name}s", getattr(config, name), path, weights, parts)
+        _fill(built[name], weights)
+    kind = _KINDS[config.kind]
     if merged and trainable:
         raise ValueError(
             f"{folder} holds a merged backbone, without an adapter that could learn on. Load the "
             "checkpoint that it was made from, or leave `trainable` out."
         )
     backbone = plain if merged else _adapter(plain, folder, spec, trainable)
-    fields = {name: config[name] for name in kind.fields}
+    fields = {name: getattr(config, name) for name in kind.fields}
     try:
         model = kind(backbone=backbone, **built, spec=spec, **fields)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+    model.attached = {name: folder.resolve() / name for name in config.attached}
     return model.eval()
+
+
+def _check_scratch(name: str, weights: Path, path: Path) -> None:
+    """Refuse a larger network than its weights, before it takes memory."""
+    shapes = tensor_shapes(weights)
+    blocks = {key.split(".")[1] for key in shapes if key.startswith("layers.")}
+    held = f"scratch-{shapes.get('norm.weight', [0])[0]}x{len(blocks)}"
+    if name != held:
+        raise ValueError(
+            f"{path}: `backbone` must be {held!r}, as the weights in {weights} are, got "
+            f"{name!r:.80}. Take all files from one checkpoint."
+        )
 
 
 def _adapter(plain: Any, folder: Path, spec: BackboneSpec, trainable: bool) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -45,10 +45,10 @@ def write_digests(folder: Path, *, but: Iterable[str] = (), stamped: bool = Fals
         stamped: keep when each was last written too, for `check_digests(quick=True)`.
     """
     files = {
-        path.name: Digest(
+        path.relative_to(folder).as_posix(): Digest(
             sha256(path), path.stat().st_size, path.stat().st_mtime_ns if stamped else None
         )
-        for path in sorted(folder.iterdir())
+        for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in {FILE, *but} and not path.name.startswith(".")
     }
     content = msgspec.json.format(msgspec.json.encode(Digests(files)), indent=2)
@@ -71,7 +71,7 @@ def check_digests(folder: Path, *, again: str, quick: bool = False) -> bool:
     if not kept.is_file():
         return False
     for name, known in read_json(kept, Digests).files.items():
-        if Path(name).name != name:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"{kept}: must name files of its folder, got {name!r}. {again}")
         _check(folder / name, known, again, quick)
     return True

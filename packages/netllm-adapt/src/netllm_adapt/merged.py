@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.backbone._load import DTYPES, quiet
+from netllm_adapt.backbone._trust import check_model_folder
 from netllm_adapt.lora import active_adapter
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
 
     own: Any = AutoModel
     place = folder / FOLDER
+    check_model_folder(place)
     try:
         with quiet():
             model, found = own.from_pretrained(

@@ -6,15 +6,34 @@ What a checkpoint says is only looked up: it imports nothing but entry points.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from netllm_adapt.config import Part
+from netllm_adapt.reading import tensor_shapes
 
 _log = logging.getLogger(__name__)
+_SPARE = 4
+"""Parts may make parameters anew before they keep them."""
+_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What constructors make of arguments that are none of theirs."""
 GROUPS = ("netllm.encoders", "netllm.heads")
 
 
@@ -69,29 +88,74 @@ def _registered(part: nn.Module, group: str) -> str | None:
 
 
 def build_part(
-    group: str, description: Mapping[str, Any], path: Path, classes: Sequence[type[nn.Module]]
+    group: str, described: Part, path: Path, weights: Path, classes: Sequence[type[nn.Module]]
 ) -> nn.Module:
     """A part as a checkpoint describes it: of these classes, else of an installed package.
 
+    It is first made without memory, and made only if its weights are those in the file.
+
+    Args:
+        group: of its entry point.
+        described: by the checkpoint.
+        path: where, for errors.
+        weights: the file of its weights.
+        classes: of one's own.
+
     Raises:
-        ValueError: naming the file, if there is none of that name or it cannot be made so.
+        ValueError: naming the file, if there is none of that name, it cannot be made so, or its
+            weights are others.
     """
+    make = partial(_found(described.name, group, path, classes), **described.config)
+    shapes = tensor_shapes(weights)
     try:
-        name, arguments = description["name"], dict(description["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        with _bounded(shapes):
+            with suppress(NotImplementedError, RuntimeError), torch.device("meta"):
+                _check_shapes(make(), shapes)
+            part: nn.Module = make()
+    except _Others as error:
         raise ValueError(
-            f"{path}: each part must have a `name` of '{group}' and its `config`, got "
-            f"{description!r}. Take config.json as it was saved."
+            f"{weights}: its weights must be as config.json beside it says, got others: {error}. "
+            "Take all files of the folder from one checkpoint, config.json as it was saved; for "
+            "another backbone, adapt anew: `netllm adapt --backbone`."
         ) from error
-    make = _found(str(name), group, path, classes)
-    try:
-        part: nn.Module = make(**arguments)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except _FAULTS as error:
         raise ValueError(
-            f"{path}: the part {name!r} of '{group}' cannot be made from {arguments}: {error}. "
-            "Take config.json as it was saved, by the same version of the part's package."
+            f"{path}: the part {described.name!r} of '{group}' cannot be made from "
+            f"{described.config!s:.300}: {error}. Take config.json as it was saved, by the same "
+            "version of the part's package."
         ) from error
     return part
+
+
+class _Others(Exception):
+    """The weights that a part needs are not those of its file."""
+
+
+@contextmanager
+def _bounded(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
+    """A block in which no module may get more parameters than a file has tensors, several times."""
+    most = _SPARE * len(shapes) + 64
+    made = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal made
+        made += 1
+        if made > most:
+            raise _Others(f"more than {most} parameters for {len(shapes)} tensors")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check_shapes(part: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
+    wanted = {name: list(value.shape) for name, value in part.state_dict().items()}
+    for name in sorted({*wanted, *shapes}):
+        if wanted.get(name) != shapes.get(name):
+            told = {key: one.get(name, "none") for key, one in (("w", wanted), ("s", shapes))}
+            raise _Others(f"{name} must be {told['w']}, is {told['s']}")
 
 
 def _found(name: str, group: str, path: Path, classes: Sequence[type[nn.Module]]) -> Any:

@@ -79,7 +79,10 @@ def decode_json(content: bytes | str, kind: Any, *, name: str, line: int = 1) ->
 
 def _told(kind: Any) -> str:
     described = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__doc__
-    return described.splitlines()[0].rstrip(".") if described else "a JSON object"
+    if not described:
+        return "a JSON object"
+    first = described.splitlines()[0].rstrip(".")
+    return first[:1].lower() + first[1:]
 
 
 def _lines(content: bytes | str, error: Exception) -> int:

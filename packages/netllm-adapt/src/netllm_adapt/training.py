@@ -364,7 +364,9 @@ def _fit(
             with kept_memory(), again:
                 _loop(trainer, validate, metric, sign)
         own = (type(model.encoder), type(model.head))
-        best = type(model).from_pretrained(out / "best", device=where, parts=own)
+        best = type(model).from_pretrained(
+            out / "best", device=where, parts=own, trust_backbone=True
+        )
         if not finished and finish is not None and accelerator.is_main_process:
             finish(best)
             best.save_pretrained(out / "best")

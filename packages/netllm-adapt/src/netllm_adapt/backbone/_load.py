@@ -44,8 +44,9 @@ def load_backbone(
 
     Args:
         name: A known backbone (see ``backbones()``), the id of a model on the hub, or a folder
-            written by transformers, as safetensors; nothing of them is run. ``random-NAME`` has the same configuration and random weights
-            from transformers' own initialisation; for a known backbone it needs no download.
+            written by transformers, as safetensors; nothing of them is run. ``random-NAME`` has the
+            same configuration and random weights from transformers' own initialisation; for a known
+            backbone it needs no download.
         layers: Keep only the first so many blocks; None keeps all.
         dtype: Of the weights.
         seed: Of random weights; global random streams are left as they were.

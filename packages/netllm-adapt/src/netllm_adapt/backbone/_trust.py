@@ -44,8 +44,8 @@ def check_model_folder(folder: Path, *, weights: bool = True) -> None:
     """
     if (folder / "adapter_config.json").exists():
         raise ValueError(
-            f"{folder / 'adapter_config.json'}: a backbone's folder must hold a whole model, and no "
-            "adapter, which would lead to another one. Merge it into its model first."
+            f"{folder / 'adapter_config.json'}: a backbone's folder must hold a whole model, and "
+            "no adapter, which would lead to another one. Merge it into its model first."
         )
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file():

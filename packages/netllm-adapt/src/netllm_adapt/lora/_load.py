@@ -11,8 +11,12 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from netllm_adapt.lora._add import add_another, check_name
+from netllm_adapt.lora._config import read_adapter
 from netllm_adapt.lora._fuse import check_fusible, fuse_layers
 from netllm_adapt.lora._layer import calm, entitle, plain_of, use_our_layer
+
+_FAULTS = (AttributeError, LookupError, RuntimeError, TypeError, UserWarning, ValueError, re.error)
+"""What PEFT makes of values that are none of its own."""
 
 
 def load_lora(
@@ -49,7 +53,7 @@ def load_lora(
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder / file} must exist: PEFT writes it with an adapter.")
-    config = _read_config(folder)
+    config = read_adapter(folder)
     if isinstance(config, LoraConfig):
         use_our_layer(config)
     try:
@@ -72,25 +76,12 @@ def load_lora(
                 )
                 _check_places(model, adapted, name)
                 entitle(model)
-    except (RuntimeError, UserWarning, ValueError) as error:
+    except _FAULTS as error:
         raise ValueError(
             f"{folder / 'adapter_model.safetensors'} must fit the backbone; was it made for "
             f"another one? {textwrap.shorten(str(error), 300)}"
         ) from error
     return fuse_layers(model) if fuse else model
-
-
-def _read_config(folder: Path) -> PeftConfig:
-    try:
-        config: PeftConfig = PeftConfig.from_pretrained(str(folder))
-        if config.peft_type is None:
-            raise ValueError("it has no `peft_type`")
-        return config
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{folder / 'adapter_config.json'} must be as PEFT writes it "
-            f"({type(error).__name__}: {textwrap.shorten(str(error), 300)}). Copy it again."
-        ) from error
 
 
 def _load_another(

@@ -1,0 +1,86 @@
+"""The schema of a checkpoint's `config.json`: what it may say, and nothing else decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from netllm_adapt.reading import decode_json, read_bounded
+
+VERSION = 1
+MOST_BYTES = 4_194_304
+OWN_FILES = {f"{name}.safetensors" for name in ("encoder", "head", "backbone", "adapter_model")}
+
+Count = Annotated[int, Meta(ge=1, le=1 << 24)]
+Seed = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.safetensors$")]
+
+
+class Backbone(msgspec.Struct, forbid_unknown_fields=True):
+    """What `load_backbone` takes."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    layers: Count | None = None
+    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    seed: Seed = 0
+    quantise: Literal["nf4", "int8"] | None = None
+
+
+class Part(msgspec.Struct, forbid_unknown_fields=True):
+    """A part's `name`, of an installed package, and its `config`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    config: dict[str, Any]
+
+
+class Config(msgspec.Struct):
+    """A checkpoint's configuration, as `save_pretrained` writes it."""
+
+    backbone: Backbone
+    encoder: Part
+    head: Part
+    task: dict[str, Any]
+    version: Annotated[int, Meta(ge=0)] = VERSION
+    kind: Literal["decisions", "predictions"] = "decisions"
+    width: Count | None = None
+    window: Count | None = None
+    segment: Count | None = None
+    target_return: float | None = None
+    attached: Annotated[list[FileName], Meta(max_length=16)] = []
+
+
+class _Version(msgspec.Struct):
+    """A checkpoint's configuration, as `save_pretrained` writes it."""
+
+    version: int = 0
+
+
+def read_config(folder: Path) -> Config:
+    """The checkpoint's `config.json`.
+
+    Raises:
+        ValueError: naming file and field, if `folder` is no checkpoint, or a newer version's.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise ValueError(
+            f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
+        )
+    content = read_bounded(path, MOST_BYTES)
+    version = decode_json(content, _Version, name=str(path)).version
+    if version > VERSION:
+        raise ValueError(
+            f"{path}: written by a newer netllm-adapt (format {version}, this one reads up to "
+            f"{VERSION}). Upgrade with `pip install -U netllm-adapt`."
+        )
+    config: Config = decode_json(content, Config, name=str(path))
+    if config.kind == "decisions":
+        for name in ("window", "segment", "target_return"):
+            if getattr(config, name) is None:
+                raise ValueError(f"{path}: lacks `{name}`. Was it written by `netllm adapt`?")
+    if taken := OWN_FILES.intersection(config.attached):
+        raise ValueError(f"{path}: `attached` must not name {min(taken)!r}, which is a part's own.")
+    return config
