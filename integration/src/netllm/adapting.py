@@ -46,6 +46,7 @@ def adapt(
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
+    trust_backbone: bool = False,
     **changes: Any,
 ) -> Adapted:
     """Adapt a language model to a task, and return the checkpoint that is kept.
@@ -72,6 +73,8 @@ def adapt(
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override; the pool's own overrides if None.
         device: where it learns and validates: `auto`, `cpu`, `cuda` or `mps`.
+        trust_backbone: whether a checkpoint's backbone may be one of a folder or a hub, which is
+            fetched; without it only known ones are loaded.
         changes: fields of the recipe to replace, such as `steps=100`.
 
     Raises:
@@ -102,7 +105,9 @@ def adapt(
         _log.warning("%s", note)
     experience = found.experience(path, place, chosen)
     model: Any = (
-        build_model(found, place, backbone, chosen) if start is None else _start(task, str(start))
+        build_model(found, place, backbone, chosen)
+        if start is None
+        else _start(task, str(start), trust_backbone)
     )
     targets = found.target_returns(experience) if target_return is None else [target_return]
     if targets:
@@ -324,11 +329,12 @@ def _identity(
     }
 
 
-def _start(task: str, name: str) -> Adapted:
+def _start(task: str, name: str, trust_backbone: bool) -> Adapted:
     """A checkpoint's model, ready to learn on."""
     from netllm_adapt import Adapted
 
-    model = Adapted.from_pretrained(checkpoint_folder(task, name, home=Path.cwd()), trainable=True)
+    folder = checkpoint_folder(task, name, home=Path.cwd())
+    model = Adapted.from_pretrained(folder, trainable=True, trust_backbone=trust_backbone)
     model.task["started from"] = name
     return model
 

@@ -44,6 +44,7 @@ def rl_collect(
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
+    trust_backbone: bool = False,
 ) -> Pool:
     """Collect a pool of episodes, and open it.
 
@@ -76,6 +77,8 @@ def rl_collect(
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the setting to override.
         device: where the models of checkpoints decide: `auto`, `cpu`, `cuda` or `mps`.
+        trust_backbone: whether a checkpoint's backbone may be one of a folder or a hub, which is
+            fetched; without it only known ones are loaded.
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
@@ -89,7 +92,10 @@ def rl_collect(
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
-        *(Contender(task, checkpoint=name, device=device) for name in as_names(checkpoint)),
+        *(
+            Contender(task, checkpoint=name, device=device, trust_backbone=trust_backbone)
+            for name in as_names(checkpoint)
+        ),
     ]
     _check(drivers, Path(out), episodes, epsilon, best_of, append)
     check_jobs(jobs)

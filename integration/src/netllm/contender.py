@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +39,8 @@ class Contender:
     """A run's folder, a checkpoint's folder, or `pretrained`."""
     device: str = "cpu"
     """Where a checkpoint's model decides: auto, cpu, cuda or mps."""
+    trust_backbone: bool = False
+    """Whether a checkpoint's backbone may be one of a folder or a hub, which is fetched."""
     optional: bool = False
     """Whether it is left out, with a note, where it cannot be built; else that is an error."""
     home: Path = field(default_factory=Path.cwd)
@@ -56,7 +57,9 @@ class Contender:
             return policy(self.task, self.policy, setting, home=self.home)
         folder = self._folder()
         stamp = (folder / "config.json").stat().st_mtime_ns
-        return task(self.task).policy(_model(folder, stamp, self.device), setting)
+        return task(self.task).policy(
+            _model(folder, stamp, self.device, self.trust_backbone), setting
+        )
 
     def declared(self, setting: Any) -> Declared:
         """What it says of itself; wrong names fail here, and no model is loaded."""
@@ -84,20 +87,20 @@ class Contender:
     def _facts(self) -> dict[str, Any]:
         if self.checkpoint is None:
             return {}
-        config = self._folder() / "config.json"
-        facts: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")).get("task", {})
-        return facts
+        from netllm_adapt.config import read_config
+
+        return read_config(self._folder()).task
 
     def _folder(self) -> Path:
         return checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, stamp: int, device: str) -> Adapted:
+def _model(folder: Path, stamp: int, device: str, trust_backbone: bool) -> Adapted:
     """A checkpoint's model; `stamp` tells a rewritten checkpoint from the one kept."""
     from netllm_adapt import Adapted
 
-    return Adapted.from_pretrained(folder, device=device)
+    return Adapted.from_pretrained(folder, device=device, trust_backbone=trust_backbone)
 
 
 def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
@@ -113,9 +116,8 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
         raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
     for place in (folder, folder / "best"):
         recover(place)
-        config = place / "config.json"
-        if config.is_file():
-            _check_task(task, config)
+        if (place / "config.json").is_file():
+            _check_task(task, place)
             return place
     raise ValueError(
         f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
@@ -131,9 +133,11 @@ def weights_of(task: str, name: str) -> str:
     return found.hexdigest()[:16]
 
 
-def _check_task(task: str, config: Path) -> None:
-    from netllm_adapt.reading import read_json
+def _check_task(task: str, folder: Path) -> None:
+    from netllm_adapt.config import read_config
 
-    found = read_json(config).get("task", {}).get("task", task)
+    found = read_config(folder).task.get("task", task)
     if found != task:
-        raise ValueError(f"{config}: the checkpoint was adapted to {found}, not to {task}.")
+        raise ValueError(
+            f"{folder / 'config.json'}: the checkpoint was adapted to {found}, not to {task}."
+        )

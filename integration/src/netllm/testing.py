@@ -78,6 +78,7 @@ def test(
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
+    trust_backbone: bool = False,
 ) -> Report:
     """Let policies and checkpoints decide in the same episodes, and compare them in pairs.
 
@@ -102,6 +103,8 @@ def test(
         data: folder of real data; NETLLM_DATA if None.
         set: fields of the settings to override.
         device: where the models of checkpoints decide: `auto`, `cpu`, `cuda` or `mps`.
+        trust_backbone: whether a checkpoint's backbone may be one of a folder or a hub, which is
+            fetched; without it only known ones are loaded.
 
     Raises:
         ValueError: for unknown names (with the nearest known ones) and values that cannot be, and
@@ -109,7 +112,7 @@ def test(
     """
     found = registry.task(task)
     contenders = _contenders(
-        found, as_names(policy), as_names(checkpoint), as_names(rivals), device
+        found, as_names(policy), as_names(checkpoint), as_names(rivals), device, trust_backbone
     )
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
@@ -174,7 +177,12 @@ def _asked(seeds: int | Sequence[int]) -> list[int]:
 
 
 def _contenders(
-    task: Task, policies: list[str], checkpoints: list[str], rivals: list[str], device: str
+    task: Task,
+    policies: list[str],
+    checkpoints: list[str],
+    rivals: list[str],
+    device: str,
+    trust_backbone: bool,
 ) -> list[Contender]:
     if not (policies or checkpoints or rivals):
         rivals = list(task.rivals)
@@ -182,7 +190,10 @@ def _contenders(
     return [
         *(Contender(task.name, policy=name) for name in policies),
         *(Contender(task.name, policy=name, optional=True) for name in others),
-        *(Contender(task.name, checkpoint=name, device=device) for name in checkpoints),
+        *(
+            Contender(task.name, checkpoint=name, device=device, trust_backbone=trust_backbone)
+            for name in checkpoints
+        ),
     ]
 
 

@@ -323,7 +323,7 @@ def test_a_card_may_be_written_anew_and_an_earlier_checkpoint_has_no_digests(
     assert AdaptedModel.from_pretrained(folder).window == 4
 
 
-@pytest.mark.parametrize("width", [10**9, 10**12, 10**30, 0, -1, 63, 2.5, "64", None, [64], {}])
+@pytest.mark.parametrize("width", [10**9, 10**12, 10**30, -1, 63, 2.5, "64", None, [64], {}])
 def test_a_part_larger_than_its_weights_takes_no_memory(
     model: AdaptedModel, tmp_path: Path, width: object
 ) -> None:
@@ -340,8 +340,8 @@ def test_a_part_larger_than_its_weights_takes_no_memory(
         ({"r": 10**9}, r"at `\$\.r`"),
         ({"r": 100_000}, "ranks must be at most 64"),
         ({"rank_pattern": {"q_proj": 100_000}}, "ranks must be at most 64"),
-        ({"megatron_config": {}, "megatron_core": "antigravity"}, "`megatron_config`"),
-        ({"layer_replication": [[0, 1000000]]}, "`layer_replication`"),
+        ({"megatron_config": {}, "megatron_core": "antigravity"}, r"at `\$\.megatron_config`"),
+        ({"layer_replication": [[0, 1000000]]}, r"at `\$\.layer_replication`"),
         ({"lora_alpha": "much"}, r"at `\$\.lora_alpha`"),
         ({"peft_type": "NONSENSE"}, "must be as PEFT writes it"),
         ({"target_modules": {"q_proj": 1}}, r"at `\$\.target_modules`"),

@@ -28,6 +28,8 @@ TrainerFields = Annotated[
     tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
 ]
 """`--train FIELD=VALUE`."""
+Trust = Annotated[bool, Parameter(name="--trust-backbone", negative=())]
+"""`--trust-backbone`: a checkpoint's backbone may be one of a folder or a hub."""
 Data = Annotated[Path | None, Parameter(env_var="NETLLM_DATA", show_env_var=True)]
 """Folder of real data."""
 RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]

@@ -21,6 +21,7 @@ from netllm.commands.options import (
     Output,
     RecipeFile,
     Seeds,
+    Trust,
     overrides,
 )
 from netllm.commands.recipes import read_recipe, read_task_recipe
@@ -45,6 +46,7 @@ def rl_collect(
     append: Annotated[bool, Parameter(negative=())] = False,
     jobs: int = 1,
     device: str = "auto",
+    trust_backbone: Trust = False,
     data: Data = None,
     set_: Assignments = (),
     recipe_file: RecipeFile = None,
@@ -69,6 +71,7 @@ def rl_collect(
         append: Add to the pool that is there; go on with this collection if it was cut off.
         jobs: Pieces of the collection that run at once; -1 for one per core. Changes no result.
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+        trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
         recipe_file: A TOML file with these options; flags override it.
@@ -92,6 +95,7 @@ def rl_collect(
         append=append,
         jobs=jobs,
         device=device,
+        trust_backbone=trust_backbone,
         data=data,
         set=overrides(set_),
     )
@@ -113,6 +117,7 @@ def adapt_command(
     validation: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     device: str = "auto",
+    trust_backbone: Trust = False,
     data: Data = None,
     set_: Assignments = (),
     recipe_file: RecipeFile = None,
@@ -136,6 +141,7 @@ def adapt_command(
             but for vp, which keeps the last; the task's usual number if not given.
         resume: Continue a run that was cut off.
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+        trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says.
         data: Folder of real data.
         set_: Override a field of the setting: FIELD=VALUE.
         recipe_file: A TOML file with these options; flags override it.
@@ -155,6 +161,7 @@ def adapt_command(
         validation=validation,
         resume=resume,
         device=device,
+        trust_backbone=trust_backbone,
         data=data,
         set=overrides(set_) if set_ else None,
     )
@@ -183,6 +190,7 @@ def test(
     episodes: int | None = None,
     jobs: int = 1,
     device: str = "auto",
+    trust_backbone: Trust = False,
     data: Data = None,
     set_: Assignments = (),
     out: Path | None = None,
@@ -203,6 +211,7 @@ def test(
         episodes: Only the first so many episodes.
         jobs: Pieces of work at once, each in its own process; -1 for one per core.
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+        trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says.
         data: Folder of real data.
         set_: Override a field of the settings: FIELD=VALUE.
         out: Folder for results.json and plots.
@@ -226,6 +235,7 @@ def test(
         episodes=episodes,
         jobs=jobs,
         device=device,
+        trust_backbone=trust_backbone,
         data=data,
         set=overrides(set_),
     )
