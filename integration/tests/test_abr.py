@@ -104,6 +104,13 @@ def test_another_seed_gives_another_pool(pool, tmp_path):
     assert not same(pool[0], other[0])
 
 
+def test_a_collection_records_how_episodes_end(pool):
+    for episode in pool:
+        assert (episode.ended, episode.reason) == ("terminated", "the video is over")
+        assert episode.final.keys() == episode.observations.keys()
+        assert episode.final["chunks_left"] == 0 < episode.observations["chunks_left"][-1]
+
+
 def test_a_pool_grows_only_when_asked_to(netllm, tmp_path):
     command = ("rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "2")
     assert netllm(*command, "--out", tmp_path / "pool")[0] == 0

@@ -36,6 +36,14 @@ def run(pool, tmp_path_factory):
     return out
 
 
+def test_a_collection_records_how_episodes_end(pool):
+    for episode in pool:
+        assert (episode.ended, episode.reason) == ("terminated", "all jobs are done")
+        assert episode.final.keys() == episode.observations.keys()
+        assert [len(episode.final[name]) for name in ("stages", "jobs", "edges")] == [0, 0, 0]
+        assert episode.final["reward"] == episode.rewards[-1]
+
+
 def test_columns_are_declared_in_the_simulators_order():
     assert tuple(STAGES) == (*cjs.STAGE_COLUMNS, "advised")
     assert tuple(JOBS) == cjs.JOB_COLUMNS

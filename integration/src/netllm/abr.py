@@ -188,6 +188,9 @@ class ABR:
                 rewards=done.rewards[i],
                 labels=None if done.labels is None else done.labels[i],
                 meta={"qoe": float(done.qoe[i])},
+                final={field: values[i] for field, values in done.final.items()},
+                ended="terminated",
+                reason="the video is over",
             )
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:

@@ -381,7 +381,21 @@ def _episode(done: Rollout, k: int, advice: Sequence[np.ndarray], name: str, see
         rewards=rewards,
         labels=_kept(done.labels[k]) if done.labels else None,
         meta={"jct_s": float(done.job_jct_s[k].mean()), "sequence": done.seeds[k]},
+        final=_final(done.final[k]) | {"reward": rewards[-1]},
+        ended="terminated",
+        reason="all jobs are done",
     )
+
+
+def _final(observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is seen when nothing is left to decide, and so nothing advised."""
+    from netllm_adapt import Ragged
+
+    fields = seen(observation, np.array([[-1, 0]]))
+    return {
+        name: value.values if isinstance(value, Ragged) else value[0]
+        for name, value in fields.items()
+    }
 
 
 def _kept(labels: np.ndarray) -> np.ndarray:

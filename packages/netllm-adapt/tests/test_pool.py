@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from netllm_adapt import Ragged
+from netllm_adapt.episodes import digest
 from netllm_adapt.pool import Episode, Pool, PoolWriter, collections_of
 
+OLD = Path(__file__).parent / "data" / "pool_version_2"
 TYPES = ["bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "float64"]
 
 
@@ -105,7 +109,7 @@ def test_every_type_and_shape_comes_back_bit_by_bit(tmp_path: Path, data: st.Dat
 
 
 def test_a_pool_of_version_2_still_reads() -> None:
-    pool = Pool(Path(__file__).parent / "data" / "pool_version_2")
+    pool = Pool(OLD)
     assert [(one.id, one.policy, one.seed, one.meta) for one in pool] == [
         ("trace-0", "bba", 7, {"qoe": 1.0}),
         ("trace-1", "bba", 7, {"qoe": 1.0}),
@@ -115,6 +119,79 @@ def test_a_pool_of_version_2_still_reads() -> None:
     assert last.observations["stages"].ptr.tolist() == [0, 2, 2, 6]
     assert (last.actions.tolist(), last.rewards.tolist()) == ([0, 1, 2], [0.5, 1.0, 1.5])
     assert pool.provenance["collections"][0]["policies"] == ["bba"]
+
+
+def ended(number: int, **changes: Any) -> Episode:
+    """An episode whose end is known."""
+    rng = np.random.default_rng(100 + number)
+    final = {"buffer_s": rng.random(), "sizes_mb": rng.random((3, 2), np.float32), "level": 3}
+    about = {"final": final, "ended": "truncated", "reason": "too long"}
+    return make_episode(number, **about | changes)
+
+
+def test_the_end_of_an_episode_comes_back_as_it_was(tmp_path: Path) -> None:
+    whole = [ended(0), ended(1, ended="terminated", reason="")]
+    pool = write_pool(tmp_path, whole)
+    for got, expected in zip(pool, whole, strict=True):
+        assert (got.ended, got.reason) == (expected.ended, expected.reason)
+        assert got.final is not None
+        assert expected.final is not None
+        assert got.final.keys() == expected.final.keys()
+        for name, value in expected.final.items():
+            one, other = np.asarray(got.final[name]), np.asarray(value)
+            assert (one.dtype, one.shape, one.tobytes()) == (
+                other.dtype,
+                other.shape,
+                other.tobytes(),
+            )
+    assert pool[0].observations.keys() == {"buffer_s", "sizes_mb", "level"}
+    assert digest(pool) == digest(whole) != digest([make_episode(0), make_episode(1)])
+
+
+@pytest.mark.parametrize("left", [0, 4])
+def test_any_number_of_values_may_be_seen_at_the_end(tmp_path: Path, left: int) -> None:
+    seen = {"stages": Ragged(np.arange(10).reshape(5, 2), np.array([0, 2, 2, 5]))}
+    last = {"stages": np.arange(2 * left).reshape(left, 2)}
+    steps = {"actions": np.zeros(3), "rewards": np.zeros(3), "labels": None}
+    got = write_pool(tmp_path, [make_episode(0, observations=seen, final=last, **steps)])[0]
+    assert got.final is not None
+    np.testing.assert_array_equal(got.final["stages"], last["stages"])
+    assert got.observations["stages"].ptr.tolist() == [0, 2, 2, 5]
+
+
+def test_an_episode_whose_end_is_not_known_says_so(tmp_path: Path) -> None:
+    for one in (write_pool(tmp_path, [make_episode(0)])[0], Pool(OLD)[0]):
+        assert (one.final, one.ended, one.reason) == (None, "", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ended": "crashed"}, "`ended` must be one of .*'terminated'.*, got 'crashed'"),
+        ({"final": {"level": 3}}, r"`final` must have the fields of .*'final\.buffer_s'"),
+        ({"final": {}}, "`final` must have the fields of"),
+        (
+            {"final": {"buffer_s": np.zeros(2), "sizes_mb": np.zeros((3, 2)), "level": 3}},
+            r"'final\.buffer_s' must be as one step of the field, float64\[step\], got",
+        ),
+    ],
+)
+def test_an_end_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        write_pool(tmp_path, [ended(0, **changes)])
+    assert names(tmp_path) == []
+
+
+def test_a_pool_of_an_earlier_version_is_continued_as_it_was_begun(tmp_path: Path) -> None:
+    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    seen = Pool(OLD)[0].observations
+    last = {"buffer_s": 1.0, "sizes_mb": np.ones(2, np.float32), "stages": np.zeros(2, np.int64)}
+    new = make_episode(0, 3, observations=seen, labels=np.zeros(3, np.int64), final=last)
+    pool = write_pool(tmp_path, [new])
+    assert [one.final for one in pool] == [None] * 3
+    assert pool[2].meta == new.meta
 
 
 def test_any_episode_is_reached_alone(tmp_path: Path) -> None:
@@ -332,11 +409,11 @@ def test_a_shard_of_a_newer_version_is_named(tmp_path: Path) -> None:
     write_pool(tmp_path, [make_episode(0)])
     shard = tmp_path / "shard-00000.parquet"
     table = pq.read_table(shard)
-    about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 3}
+    about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 4}
     pq.write_table(table.replace_schema_metadata({b"netllm.pool": json.dumps(about)}), shard)
     with pytest.raises(
         ValueError,
-        match=r"shard-00000\.parquet: must have version 2 or older, got version 3\. Run: .*upgrade",
+        match=r"shard-00000\.parquet: must have version 3 or older, got version 4\. Run: .*upgrade",
     ):
         Pool(tmp_path)
 
@@ -344,11 +421,34 @@ def test_a_shard_of_a_newer_version_is_named(tmp_path: Path) -> None:
 def test_a_shard_of_the_first_version_is_read(tmp_path: Path) -> None:
     write_pool(tmp_path, [make_episode(0)])
     shard = tmp_path / "shard-00000.parquet"
-    table = pq.read_table(shard)
+    table = pq.read_table(shard).drop_columns(["ended", "reason"])
     about = json.loads(table.schema.metadata[b"netllm.pool"]) | {"version": 1}
     about["fields"] = {name: field[:2] for name, field in about["fields"].items()}
     pq.write_table(table.replace_schema_metadata({b"netllm.pool": json.dumps(about)}), shard)
     assert_same(Pool(tmp_path)[0], make_episode(0))
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        (b"\xff", "metadata:1: "),
+        (b"[" * 100_000, "metadata:1: "),
+        (
+            b'{"version": 99999999999999999999999999, "task": "abr", "fields": {}}',
+            "version 3 or older",
+        ),
+        (b'{"version": 3, "task": 5, "fields": {}}', r"metadata:1: .*`\$\.task`"),
+        (b'{"version": 3, "task": "abr", "fields": {"actions": [5, []]}}', "metadata must tell"),
+        (b'{"version": 3, "task": "abr", "fields": {"actions": ["O", []]}}', "called 'O'"),
+        (b'{"version": 3, "task": "abr", "fields": {"actions": ["int8", [-1]]}}', "must tell"),
+    ],
+)
+def test_damaged_metadata_of_a_shard_is_named(tmp_path: Path, about: bytes, says: str) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    shard = tmp_path / "shard-00000.parquet"
+    pq.write_table(pq.read_table(shard).replace_schema_metadata({b"netllm.pool": about}), shard)
+    with pytest.raises(ValueError, match=rf"shard-00000\.parquet: .*{says}"):
+        Pool(tmp_path)
 
 
 def test_a_parquet_file_of_something_else_is_named(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from jaxtyping import Num, Shaped
 
 from netllm_adapt.ragged import Ragged
 
-OBSERVED = "observation."
-"""Begins the names of the columns that hold what was observed."""
+OBSERVED, FINAL = "observation.", "final."
+"""Begin the names of the columns that hold what was observed, and after the last action."""
+ENDS = ("", "terminated", "truncated")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,13 +36,21 @@ class Episode:
     `(step, answers)`; None to learn the actions."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Anything else that JSON can hold."""
+    final: Mapping[str, Shaped[np.ndarray, "..."]] | None = None
+    """What is seen after the last action, by the same fields, without the axis of steps; None if
+    that is not known."""
+    ended: str = ""
+    """`terminated` if the task itself ends there, `truncated` if it was cut off; empty if that is
+    not known."""
+    reason: str = ""
+    """Why it ended, in words."""
 
 
 def digest(episodes: Iterable[Episode]) -> str:
     """SHA-256 of all that the episodes hold, in hexadecimal: the same wherever they are kept."""
     found = hashlib.sha256()
     for episode in episodes:
-        arrays = arrays_of(episode)
+        arrays = arrays_of(episode) | final_of(episode)
         found.update(repr((episode.id, episode.policy, episode.seed, sorted(arrays))).encode())
         for _, value in sorted(arrays.items()):
             for part in value if isinstance(value, Ragged) else [value]:
@@ -85,3 +94,13 @@ def _steps(array: np.ndarray | Ragged) -> int:
         return len(array) if array.ndim else 0
     whole = array.ptr[0] == 0 and array.ptr[-1] == len(array.values)
     return len(array.ptr) - 1 if whole and (np.diff(array.ptr) >= 0).all() else 0
+
+
+def final_of(episode: Episode) -> dict[str, Any]:
+    """What is seen after the last action, by the names of its columns, as fields of one step."""
+    return {
+        FINAL + name: Ragged(np.asarray(value), np.array([0, len(value)]))
+        if isinstance(episode.observations.get(name), Ragged)
+        else np.asarray(value)[None]
+        for name, value in (episode.final or {}).items()
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +11,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from netllm_adapt.episodes import OBSERVED, Episode
+from netllm_adapt.episodes import FINAL, OBSERVED, Episode
 from netllm_adapt.pool.provenance import PROVENANCE, read_provenance
 from netllm_adapt.pool.shard import SHARDS, VERSION, Field, Shard, decode, open_shard, shards_of
+from netllm_adapt.ragged import Ragged
+from netllm_adapt.reading import decode_json
 
 
 class Pool(Sequence[Episode]):
@@ -129,8 +130,24 @@ class Pool(Sequence[Episode]):
             actions=values["actions"],
             rewards=values["rewards"],
             labels=values.get("labels"),
-            meta=json.loads(values["meta"]),
+            meta=decode_json(values["meta"], dict[str, Any], name=f"{self.path}: `meta`"),
+            final=self._final(values),
+            ended=values.get("ended", ""),
+            reason=values.get("reason", ""),
         )
+
+    def _final(self, values: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """The observation after the last action, if the pool keeps it."""
+        found = {
+            name: _last(values[FINAL + name]) for name in self.fields if FINAL + name in values
+        }
+        return found if len(found) == len(self.fields) else None
+
+
+def _last(value: np.ndarray | Ragged) -> np.ndarray:
+    """The only step of a field."""
+    only: np.ndarray = value.values if isinstance(value, Ragged) else value[0]
+    return only
 
 
 def collections_of(folder: Path) -> list[tuple[dict[str, Any], int]]:

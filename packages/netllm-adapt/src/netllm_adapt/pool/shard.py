@@ -6,16 +6,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from netllm_adapt.ragged import Ragged
+from netllm_adapt.reading import decode_json
 
-VERSION = 2
-"""Of the layout below (2: fields may be ragged); a reader refuses a newer one."""
+VERSION = 3
+"""Of the layout below (2: fields may be ragged; 3: final observation, and why an episode ended); a
+reader refuses a newer one."""
 
 ROWS_PER_GROUP = 16
 """Episodes that are decoded together: few, so that random access stays cheap."""
@@ -25,6 +28,11 @@ MISSING = "collect the missing episodes again"
 
 SHARDS = "shard-*.parquet"
 _KEY = b"netllm.pool"
+_TYPES = {
+    "bool",
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *(f"float{bits}" for bits in (16, 32, 64)),
+}
 _PLAIN = {
     "id": pa.string(),
     "policy": pa.string(),
@@ -32,6 +40,8 @@ _PLAIN = {
     "steps": pa.int64(),
     "meta": pa.string(),
 }
+_ENDING = {"ended": pa.string(), "reason": pa.string()}
+"""What version 3 added."""
 
 
 class Field(NamedTuple):
@@ -76,11 +86,18 @@ class Schema(NamedTuple):
 
     task: str
     fields: dict[str, Field]
+    version: int = VERSION
+    """A pool of an earlier version is continued as it was begun."""
+
+    @property
+    def plain(self) -> dict[str, pa.DataType]:
+        """Columns that hold one plain value per episode."""
+        return _PLAIN | _ENDING if self.version >= 3 else _PLAIN
 
     def arrow(self) -> pa.Schema:
         """The Arrow schema of a shard, with version, task, types and shapes in its metadata."""
-        about = {"version": VERSION, "task": self.task, "fields": self.fields}
-        columns = _PLAIN | {name: field.arrow() for name, field in self.fields.items()}
+        about = {"version": self.version, "task": self.task, "fields": self.fields}
+        columns = self.plain | {name: field.arrow() for name, field in self.fields.items()}
         return pa.schema(list(columns.items()), metadata={_KEY: json.dumps(about)})
 
     def check(self, got: Schema, *, where: str, pool: str) -> None:
@@ -142,22 +159,13 @@ def open_shard(path: Path) -> Shard:
     with _whole(path):
         footer = pq.read_metadata(path)
     arrow = footer.schema.to_arrow_schema()
-    about = json.loads((arrow.metadata or {}).get(_KEY, "null"))
-    if about is None:
+    told = (arrow.metadata or {}).get(_KEY)
+    if told is None:
         raise ValueError(
             f"{path}: must be a shard of a pool, got a Parquet file with the columns "
             f"{', '.join(arrow.names)}. Move it out of the pool's folder."
         )
-    if about["version"] > VERSION:
-        raise ValueError(
-            f"{path}: must have version {VERSION} or older, got version {about['version']}. "
-            "Run: python -m pip install --upgrade netllm-adapt"
-        )
-    fields = {
-        name: Field(dtype, tuple(shape), *ragged)
-        for name, (dtype, shape, *ragged) in about["fields"].items()
-    }
-    schema = Schema(about["task"], fields)
+    schema = _schema(path, told)
     got, expected = (dict(zip(s.names, s.types, strict=True)) for s in (arrow, schema.arrow()))
     if got != expected:
         raise ValueError(
@@ -168,13 +176,50 @@ def open_shard(path: Path) -> Shard:
     return Shard(path, footer, schema)
 
 
+class _About(msgspec.Struct):
+    """What a shard says of itself."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    task: str
+    fields: dict[str, tuple[Any, ...]]
+
+
+_FIELD = tuple[str, tuple[Annotated[int, msgspec.Meta(gt=0)], ...]]
+
+
+def _schema(path: Path, told: bytes) -> Schema:
+    """What a shard's metadata declares."""
+    about: _About = decode_json(told, _About, name=f"{path}: metadata")
+    if about.version > VERSION:
+        raise ValueError(
+            f"{path}: must have version {VERSION} or older, got version {about.version}. "
+            "Run: python -m pip install --upgrade netllm-adapt"
+        )
+    try:
+        fields = {name: _field(list(some)) for name, some in about.fields.items()}
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: metadata must tell type and shape of each field, but: {error}. Delete the "
+            "file, the other shards stay usable, and collect its episodes again."
+        ) from error
+    return Schema(about.task, fields, about.version)
+
+
+def _field(told: list[Any]) -> Field:
+    dtype, shape = msgspec.convert(told[:2], _FIELD)
+    ragged = msgspec.convert(told[2:] or [False], tuple[bool])[0]
+    if dtype not in _TYPES:
+        raise ValueError(f"no type of a field is called {dtype!r}")
+    return Field(dtype, shape, ragged)
+
+
 def encode(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
     """Rows of plain values and arrays as a table."""
     arrow = schema.arrow()
     columns = [
         _encode_arrays([row[name] for row in rows], schema.fields[name])
         if name in schema.fields
-        else pa.array([row[name] for row in rows], _PLAIN[name])
+        else pa.array([row[name] for row in rows], schema.plain[name])
         for name in arrow.names
     ]
     return pa.Table.from_arrays(columns, schema=arrow)
@@ -182,7 +227,7 @@ def encode(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
 
 def decode(batch: pa.RecordBatch, row: int, schema: Schema) -> dict[str, Any]:
     """One row's plain values and arrays, as they were written; the arrays are the caller's own."""
-    values = {name: batch.column(name)[row].as_py() for name in _PLAIN}
+    values = {name: batch.column(name)[row].as_py() for name in schema.plain}
     for name, field in schema.fields.items():
         steps = batch.column(name)[row].values
         if not field.ragged:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from netllm_adapt.episodes import Episode, arrays_of, check_steps
+from netllm_adapt.episodes import ENDS, FINAL, Episode, arrays_of, check_steps, final_of
 from netllm_adapt.files import new_file
 from netllm_adapt.locks import locked
 from netllm_adapt.pool.provenance import (
@@ -24,6 +24,7 @@ from netllm_adapt.pool.provenance import (
 from netllm_adapt.pool.shard import (
     MISSING,
     SHARDS,
+    VERSION,
     Field,
     Schema,
     encode,
@@ -31,6 +32,7 @@ from netllm_adapt.pool.shard import (
     shards_of,
     write,
 )
+from netllm_adapt.ragged import Ragged
 
 
 class PoolWriter:
@@ -38,7 +40,8 @@ class PoolWriter:
 
     Shards appear whole or not at all, so a pool stays readable whatever stops its writer; when an
     exception ends the block, the episodes since the last shard are dropped. A pool that is there
-    already is continued. Until the block ends nobody else writes it (`locks.locked`).
+    already is continued (one of an earlier version as it was begun, without what came later).
+    Until the block ends nobody else writes it (`locks.locked`).
 
     A collection's provenance is there before its first shard, so that every episode belongs to
     one, and how many are missing is known.
@@ -99,7 +102,7 @@ class PoolWriter:
             return None
         schema = open_shard(shards[0]).schema
         schema.check(Schema(self._task, schema.fields), where="new episodes", pool=str(self.path))
-        return schema
+        return schema._replace(version=max(schema.version, 2))
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +128,8 @@ class PoolWriter:
         schema = Schema(self._task, fields)
         if self._schema is None:
             self._schema = schema
+        if self._schema.version < VERSION:
+            schema = _as_before(schema)
         self._schema.check(schema, where=f"episode {episode.id!r}", pool=str(self.path))
         self._rows.append(row)
         if len(self._rows) == self._shard_episodes:
@@ -171,6 +176,7 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
     _check_names(episode, where)
     arrays = arrays_of(episode)
     steps = check_steps(episode)
+    arrays |= _checked_final(episode, where)
     fields = {}
     for name, array in arrays.items():
         try:
@@ -178,14 +184,43 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
         except ValueError as error:
             raise ValueError(f"{where}: {name!r} {error}") from error
     plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
+    plain |= {"ended": episode.ended, "reason": episode.reason}
     return plain | {"meta": as_json(f"{where}: `meta`", episode.meta)} | arrays, fields
 
 
 def _check_names(episode: Episode, where: str) -> None:
     """Refuse what a shard's columns cannot hold, before episodes wait beside it."""
-    for name in ("id", "policy"):
+    for name in ("id", "policy", "ended", "reason"):
         if not isinstance(value := getattr(episode, name), str):
             raise ValueError(f"{where}: `{name}` must be a string, got {value!r}.")
     seed = episode.seed
     if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**63):
         raise ValueError(f"{where}: `seed` must be a whole number of 64 bits, got {seed!r}.")
+    if episode.ended not in ENDS:
+        raise ValueError(f"{where}: `ended` must be one of {ENDS}, got {episode.ended!r}.")
+
+
+def _checked_final(episode: Episode, where: str) -> dict[str, Any]:
+    """The final observation's arrays, which must have the fields of the others."""
+    if episode.final is None:
+        return {}
+    final = final_of(episode)
+    steps = {FINAL + name: array for name, array in episode.observations.items()}
+    if differ := final.keys() ^ steps.keys():
+        raise ValueError(
+            f"{where}: `final` must have the fields of `observations`, not {sorted(differ)}."
+        )
+    for name, array in final.items():
+        expected = steps[name] if isinstance(steps[name], Ragged) else np.asarray(steps[name])
+        if Field.of(array) != Field.of(expected):
+            raise ValueError(
+                f"{where}: {name!r} must be as one step of the field, {Field.of(expected)}, got "
+                f"{Field.of(array)}."
+            )
+    return final
+
+
+def _as_before(schema: Schema) -> Schema:
+    """Without what version 3 added."""
+    fields = {name: some for name, some in schema.fields.items() if not name.startswith(FINAL)}
+    return schema._replace(fields=fields, version=2)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _Labeller = Callable[[Mapping[str, ndarray]], ndarray]
 _NEAR = 1e-3  # what probabilities in float16 may miss 1 by
+_FINAL = "final "
 _PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
 
 
@@ -59,6 +60,8 @@ class Rollout:
     """Wall time of policy and simulator together."""
     observations: dict[str, ndarray] = field(default_factory=dict)
     """What the policy saw, by field, (episode, step, …); empty unless recorded."""
+    final: dict[str, ndarray] = field(default_factory=dict)
+    """What is seen after the last decision, by field, (episode, …); empty unless recorded."""
     labels: Int[ndarray, "episode step"] | Float[ndarray, "episode step level"] | None = None
     """What the labelling policy would have chosen in each state, or with which probability."""
 
@@ -131,9 +134,12 @@ def rollout(
     seconds = time.perf_counter() - start
     joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
     labels = joined.pop("labels", None)
+    final = {name: joined.pop(_FINAL + name) for name in [*joined] if _FINAL + name in joined}
     parts = {name: joined.pop(name) for name in ("rewards", "actions", *_PARTS)}
     ids = [session.id for session in sessions]
-    return Rollout(ids=ids, seconds=seconds, observations=joined, labels=labels, **parts)
+    return Rollout(
+        ids=ids, seconds=seconds, observations=joined, final=final, labels=labels, **parts
+    )
 
 
 def _derive(seed: int, number: int) -> int:
@@ -168,7 +174,10 @@ def _play(
         done = bool(over[0])
         for name, value in {"rewards": reward, "actions": action.copy(), **simulator.parts}.items():
             steps.setdefault(name, []).append(value)
-    return {name: np.stack(values, axis=1) for name, values in steps.items()}
+    kept = {name: np.stack(values, axis=1) for name, values in steps.items()}
+    if record:
+        kept |= {_FINAL + name: value.copy() for name, value in observation.items()}
+    return kept
 
 
 def _check_labels(labels: ndarray, sessions: Sequence[Session], levels: int, *, soft: bool) -> None:

@@ -70,6 +70,8 @@ class Rollout:
     """Reward of each decision: minus the jobs' time until the next one."""
     observations: list[list[Observation]] = field(default_factory=list)
     """What the policy saw at each decision, a batch of one each."""
+    final: list[Observation] = field(default_factory=list)
+    """What is seen when all jobs are done."""
     labels: list[Int[ndarray, "_ 2"] | Float[ndarray, "_ answer 3"]] = field(default_factory=list)
     """What the labelling policy would have chosen there, or several answers with their weights."""
 
@@ -136,7 +138,7 @@ def rollout(
                     track.simulator.run(policy)
         else:
             _play(some, policy, label, soft, record)
-        tracks += [track.closed() for track in some]
+        tracks += [track.closed(record) for track in some]
     return _gather(tracks, episodes, time.perf_counter() - start, record, label is not None)
 
 
@@ -149,6 +151,7 @@ class _Track:
         self.actions: list[ndarray] = []
         self.rewards: list[float] = []
         self.observations: list[Observation] = []
+        self.final: list[Observation] = []
         self.labels: list[ndarray] = []
         self.facts: dict[str, ndarray | float] = {}
 
@@ -163,9 +166,11 @@ class _Track:
                 )
         self.labels.append(label)
 
-    def closed(self) -> "_Track":
+    def closed(self, record: bool) -> "_Track":
         """The track without its simulator, whose arrays are large."""
         simulator = self.simulator
+        if record:
+            self.final.append(simulator.observe())
         self.facts = {
             "jct": simulator.jct_s,
             "utilisation": simulator.utilisation,
@@ -223,5 +228,6 @@ def _gather(
         actions=[np.array(track.actions) for track in tracks] if record else [],
         rewards_ms=[np.array(track.rewards) for track in tracks] if record else [],
         observations=[track.observations for track in tracks] if record else [],
+        final=[one for track in tracks for one in track.final],
         labels=[np.array(track.labels) for track in tracks] if labelled else [],
     )
