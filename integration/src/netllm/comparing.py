@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from netllm.intervals import Estimate, cluster_counts, difference
+from netllm.intervals import Estimate
 from netllm.protocol import Metric, Task
 from netllm.report import Comparison, Result, best_first, by_setting
+from netllm.training_seeds import difference_over_seeds, families
 
 
 def compare(
@@ -16,7 +17,9 @@ def compare(
 ) -> list[Comparison]:
     """Every checkpoint against its best rival, the paper's, its teachers and other checkpoints.
 
-    A verdict needs an interval, so at least five episodes, or clusters of episodes.
+    A verdict needs an interval, so at least five episodes, or clusters of episodes. A recipe that
+    comes with several training seeds is compared as well, over seeds and episodes together, with
+    other recipes too: that verdict needs five seeds.
 
     Args:
         results: what `test` found.
@@ -31,12 +34,28 @@ def compare(
     found = []
     for setting, some in by_setting(results).items():
         check_same_episodes(some)
-        for ours in (result for result in some if result.checkpoint):
-            for role, rival in _rivals(ours, some, task):
-                everything = {"all": None, **members.get(setting, {})}
-                for subset, ids in everything.items():
-                    found += _compare(ours, rival, role, subset, ids, metric)
+        parts: dict[str, frozenset[str] | None] = {"all": None, **members.get(setting, {})}
+        pairs = [*_pairs(some, task)]
+        found += [
+            one
+            for ours, rival, role in pairs
+            for subset, ids in parts.items()
+            for one in _compare(ours, rival, role, subset, ids, metric)
+        ]
     return found
+
+
+def _pairs(
+    results: Sequence[Result], task: Task
+) -> Iterator[tuple[Sequence[Result], Sequence[Result], str]]:
+    """Who is compared with whom, and why: models one by one, and recipes with all their seeds."""
+    for ours in results:
+        if ours.checkpoint:
+            yield from (([ours], [rival], role) for role, rival in _rivals(ours, results, task))
+    recipes = families(results)
+    for members in recipes.values():
+        yield from ((members, [rival], role) for role, rival in _rivals(members[0], results, task))
+        yield from ((members, rival, "recipe") for rival in recipes.values() if rival != members)
 
 
 def check_same_episodes(results: Sequence[Result]) -> None:
@@ -68,40 +87,50 @@ def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[s
         *(
             ("checkpoint", result)
             for result in results
-            if result.checkpoint and result.checkpoint != ours.checkpoint
+            if result.checkpoint and result.checkpoint != ours.checkpoint and not result.recipe
         ),
     ]
 
 
 def _compare(
-    ours: Result,
-    rival: Result,
+    ours: Sequence[Result],
+    rival: Sequence[Result],
     role: str,
     subset: str,
     ids: frozenset[str] | None,
     metric: Metric,
 ) -> list[Comparison]:
     rows, others = (
-        [row for row in result.episodes if ids is None or row["id"] in ids]
-        for result in (ours, rival)
+        {
+            str(result.training_seed): [
+                row for row in result.episodes if ids is None or row["id"] in ids
+            ]
+            for result in side
+        }
+        for side in (ours, rival)
     )
-    if not rows:
+    if not all(rows.values()):
         return []
-    delta = difference(rows, others, metric.key)
+    sample = difference_over_seeds(rows, others, metric.key)
+    delta = sample.estimate()
     return [
         Comparison(
-            setting=ours.setting,
-            checkpoint=ours.label,
-            rival=rival.label,
+            setting=ours[0].setting,
+            checkpoint=_label(ours),
+            rival=_label(rival),
             role=role,
             subset=subset,
             metric=metric.key,
             difference=delta,
             verdict=verdict_of(delta, metric),
-            clusters=cluster_counts(rows),
-            knows=rival.knows,
+            clusters={kind: len({*names}) for kind, names in sample.clusters.items()},
+            knows=rival[0].knows,
         )
     ]
+
+
+def _label(side: Sequence[Result]) -> str:
+    return side[0].label if len(side) == 1 else side[0].recipe
 
 
 def verdict_of(delta: Estimate, metric: Metric) -> str:

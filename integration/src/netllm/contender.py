@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm.protocol import Policy
 from netllm.registry import policy, task
+from netllm.training_seeds import Lineage, found_checkpoints, lineages
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
@@ -41,6 +43,8 @@ class Contender:
     """Where a checkpoint's model decides: auto, cpu, cuda or mps."""
     trust_backbone: bool = False
     """Whether a checkpoint's backbone may be one of a folder or a hub, which is fetched."""
+    lineage: Lineage | None = None
+    """What a checkpoint says of its making."""
     optional: bool = False
     """Whether it is left out, with a note, where it cannot be built; else that is an error."""
     home: Path = field(default_factory=Path.cwd)
@@ -48,7 +52,9 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """The policy's name, or that of the checkpoint's folder."""
+        """The policy's name, or the checkpoint's nickname."""
+        if self.lineage is not None:
+            return self.lineage.nickname
         return self.policy or Path(str(self.checkpoint)).name
 
     def build(self, setting: Any) -> Policy:
@@ -93,6 +99,21 @@ class Contender:
 
     def _folder(self) -> Path:
         return checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
+
+
+def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Contender]:
+    """The checkpoints that are named, or that fit a pattern, with what each says of its making.
+
+    Raises:
+        ValueError: if there is no such checkpoint, or it is for another task.
+    """
+    from netllm_adapt.reading import read_json
+
+    home = Path.cwd()
+    found = found_checkpoints(names, home=home)
+    folders = [checkpoint_folder(task, name, home=home) for name in found]
+    lineage = lineages(found, [read_json(folder / "config.json") for folder in folders])
+    return [Contender(task, checkpoint=name, lineage=lineage[name], **options) for name in found]
 
 
 @lru_cache(maxsize=1)

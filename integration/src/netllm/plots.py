@@ -114,6 +114,8 @@ def short(result: Result) -> str:
     """What legends and axes call it."""
     if result.checkpoint is None:
         return str(result.policy)
+    if result.nickname:
+        return result.nickname
     path = Path(result.checkpoint)
     return path.parent.name if path.name in ("best", "last") else path.name
 

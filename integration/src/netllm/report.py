@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netllm.intervals import Estimate, cluster_counts, mean_of
 from netllm.protocol import Metric
+
+if TYPE_CHECKING:
+    from netllm.training_seeds import Trained
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,19 @@ class Result:
     """A person's own data that it was tested on, by name, with files and digest."""
     learned: int = 0
     """How many of its episodes show what a checkpoint learned from: it knows them."""
+    nickname: str = ""
+    """A short name for a checkpoint that no other one of the report has."""
+    recipe: str = ""
+    """What checkpoints are called together that differ in the training seed only."""
+    training_seed: int | None = None
+    """A checkpoint's training seed, where it is known."""
     place: Any = field(default=None, repr=False, compare=False)
     """The setting itself, for plots that show it; not saved, so None in what was read."""
 
     @property
     def label(self) -> str:
         """What tables and legends call it."""
-        return self.policy or str(self.checkpoint)
+        return self.policy or self.nickname or str(self.checkpoint)
 
     @property
     def where(self) -> str:
@@ -115,6 +124,8 @@ class Report:
     """What was measured, the one that decides first."""
     bounds: frozenset[str] = frozenset()
     """Policies that know the future."""
+    recipes: list[Trained] = field(default_factory=list)
+    """Recipes of which several training seeds were tested, over these seeds."""
 
     @property
     def notes(self) -> list[str]:
@@ -130,8 +141,10 @@ class Report:
 
     def document(self) -> dict[str, Any]:
         """The report as one JSON-able document."""
+        recipes = {"recipes": [asdict(one) for one in self.recipes]} if self.recipes else {}
         return {
             "results": [_result(result) for result in self.results],
+            **recipes,
             "comparisons": [asdict(one) for one in self.comparisons],
             "provenance": self.provenance,
         }
@@ -201,11 +214,13 @@ def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
 def _result(result: Result) -> dict[str, Any]:
     document = asdict(replace(result, place=None))
     del document["place"]
-    for key in ("sequential", "knows", "teachers", "subsets", "data", "learned"):
+    empty = ("sequential", "knows", "teachers", "subsets", "data", "learned", "nickname", "recipe")
+    for key in empty:
         if not document[key]:
             del document[key]
-    if result.validity is None:
-        del document["validity"]
+    for key in ("validity", "training_seed"):
+        if document[key] is None:
+            del document[key]
     return document
 
 

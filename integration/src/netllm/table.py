@@ -12,6 +12,7 @@ from netllm.intervals import Estimate, counted, extent
 from netllm.protocol import Metric
 from netllm.report import Comparison, Report, Result, best_first
 from netllm.studentised import LEAST
+from netllm.training_seeds import Trained
 
 _VERDICTS = {
     "ahead": "is ahead of",
@@ -27,6 +28,9 @@ def show(report: Report, console: Console | None = None) -> None:
     console = console or wide_console()
     for setting, results in report.settings().items():
         console.print(setting_table(setting, results, report.metrics, report.bounds))
+        for one in report.recipes:
+            if one.setting == setting:
+                console.print(over_seeds(one, report.metrics[0]), markup=False, highlight=False)
     for comparison in report.comparisons:
         console.print(sentence(comparison, report.metrics))
     for note in report.notes:
@@ -58,6 +62,18 @@ def setting_table(
         cells = _cells(result, metrics, parts, counted=_counted(results))
         table.add_row(Text(_name(result, bounds)), *cells, style=style)
     return table
+
+
+def over_seeds(one: Trained, metric: Metric) -> str:
+    """A recipe over its training seeds, in words."""
+    spread = one.metrics[metric.key]
+    least, most = min(spread.over_seeds), max(spread.over_seeds)
+    seeds = ", ".join(str(seed) for seed in one.seeds)
+    return (
+        f"{one.recipe} over {len(one.seeds)} training seeds ({seeds}): {metric.label} "
+        f"{digits(Estimate(spread.mean, spread.ci95))}, spread over seeds {spread.sd:.3f} "
+        f"({least:.3f} to {most:.3f})"
+    )
 
 
 def _headings(
@@ -119,7 +135,7 @@ def _pairing(one: Comparison) -> str:
 def markdown(report: Report) -> str:
     """The report in Markdown, for model cards."""
     lines = []
-    for results in report.settings().values():
+    for setting, results in report.settings().items():
         parts = _parts(results)
         headings = ["policy", *_headings(report.metrics, parts, results)]
         lines += [
@@ -131,6 +147,11 @@ def markdown(report: Report) -> str:
             cells = _cells(result, report.metrics, parts, counted=_counted(results))
             lines.append(f"| {' | '.join([_name(result, report.bounds), *cells])} |")
         lines.append("")
+        lines += [
+            f"- {over_seeds(one, report.metrics[0])}"
+            for one in report.recipes
+            if one.setting == setting
+        ]
     lines += [f"- {sentence(one, report.metrics).plain}" for one in report.comparisons]
     lines += [f"- Note: {note}" for note in report.notes]
     return "\n".join(lines)

@@ -13,11 +13,12 @@ import numpy as np
 
 from netllm import registry, sources
 from netllm.comparing import compare
-from netllm.contender import Contender, Declared
+from netllm.contender import Contender, Declared, of_checkpoints
 from netllm.overlaps import known, overlaps
 from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import device_name, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
+from netllm.training_seeds import Lineage, trained
 from netllm.warming import warm_up
 from netllm.workers import results
 
@@ -90,7 +91,8 @@ def test(
         task: `abr`, or another installed task.
         policy: names of policies, `NAME:FILE.npz` for one with weights of one's own, or
             `module:callable` for one's own code.
-        checkpoint: folders of runs or checkpoints, or `pretrained` for the shipped one.
+        checkpoint: folders of runs or checkpoints, patterns such as `runs/seed-*`, or `pretrained`
+            for the shipped one. Those of one recipe are also reported over their training seeds.
         rivals: policies that are left out, with a note, of settings that they cannot be built for
             (another ladder than that of their weights, no data folder); the task's usual ones if
             nothing is named.
@@ -149,6 +151,7 @@ def test(
         provenance=provenance(**facts, data=_data(settings), notes=notes),
         metrics=found.metrics,
         bounds=found.bounds,
+        recipes=trained(results, found.metrics),
     )
 
 
@@ -190,10 +193,7 @@ def _contenders(
     return [
         *(Contender(task.name, policy=name) for name in policies),
         *(Contender(task.name, policy=name, optional=True) for name in others),
-        *(
-            Contender(task.name, checkpoint=name, device=device, trust_backbone=trust_backbone)
-            for name in checkpoints
-        ),
+        *of_checkpoints(task.name, checkpoints, device=device, trust_backbone=trust_backbone),
     ]
 
 
@@ -300,6 +300,7 @@ def _result(
 ) -> Result:
     seconds = sum(outcome.seconds for outcome in outcomes)
     decisions = sum(outcome.decisions for outcome in outcomes)
+    lineage = entry.contender.lineage or Lineage("")
     return Result(
         task=task.name,
         setting=entry.setting.name,
@@ -316,6 +317,9 @@ def _result(
         validity=_validity(outcomes),
         data=sources.own(entry.setting),
         learned=known(entry.contender, entry.episodes),
+        nickname=lineage.nickname,
+        recipe=lineage.recipe,
+        training_seed=lineage.seed,
         place=entry.setting,
     )
 

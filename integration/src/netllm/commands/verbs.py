@@ -204,7 +204,9 @@ def test(
         policy: Names of policies, NAME:FILE.npz for one with weights of one's own, or
             module:callable. If neither these nor checkpoints are given, the usual rivals; one that
             cannot be built in a setting is left out with a note.
-        checkpoint: Folders of runs or checkpoints; `pretrained` is the one shipped with netllm.
+        checkpoint: Folders of runs or checkpoints, or patterns such as 'runs/seed-*';
+            `pretrained` is the one shipped with netllm. Those of one recipe are also reported over
+            their training seeds.
         setting: Where they decide.
         part: Part of the setting: train, valid or test.
         seeds: Seeds of random streams, and of episodes where the task draws them.
