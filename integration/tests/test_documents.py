@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def mentions(text):
 def commands(text):
     """The words of every line that is a command."""
     for line in text.splitlines():
-        if re.match(r"(\$ )?netllm ", line) and "…" not in line:
+        if re.match(r"(\$ )?netllm (?!COMMAND)", line) and "…" not in line:
             words = shlex.split(line.removeprefix("$ "), comments=True)[1:]
             # The example's task is not installed; its commands have the options of any other.
             yield ["abr" if word == "congestion" else word for word in words]
@@ -55,7 +56,14 @@ def cases(find):
 
 
 @pytest.mark.parametrize(("file", "words"), cases(blocks))
-def test_a_command_to_be_pasted_has_only_options_and_names_that_there_are(file, words):
+def test_a_command_to_be_pasted_has_only_options_and_names_that_there_are(
+    file, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if "--recipe" in words:
+        recipe = Path(words[words.index("--recipe") + 1])
+        recipe.parent.mkdir(parents=True)
+        recipe.touch()
     _, bound, _ = app.parse_args(list(words))
     task = bound.arguments.get("task")
     if isinstance(task, str) and task in registry.tasks():
@@ -75,6 +83,21 @@ def test_a_command_that_is_mentioned_has_only_options_that_there_are(file, words
     except CoercionError as error:
         if error.token is None or not error.token.value.isupper():
             raise  # else a placeholder
+
+
+def test_a_recipe_in_a_document_has_only_keys_that_there_are(tmp_path):
+    recipes = [
+        block
+        for file in DOCUMENTS
+        for language, block in FENCE.findall(file.read_text(encoding="utf-8"))
+        if language == "toml" and block.startswith("command")
+    ]
+    assert recipes
+    for number, recipe in enumerate(recipes):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(recipe)
+        command = tomllib.loads(recipe)["command"]
+        app.parse_args([command, "abr", "--recipe", str(file), "--out", "x"])
 
 
 def test_documents_are_there_to_be_checked():

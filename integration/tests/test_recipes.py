@@ -150,6 +150,8 @@ def test_the_recipe_wins_over_the_environment(netllm, tmp_path, monkeypatch):
         ("a = 1\na = 2\n", "line 2"),
         ("a = " + "[" * 9_000, "mine.toml: must be TOML"),
         ("a = '\x00'", "mine.toml: must be TOML"),
+        ("episodes = " + "9" * 5_000, "mine.toml: "),
+        ("#" * 1_000_001, "mine.toml: "),
     ],
     ids=lambda text: text[:30].encode("unicode_escape").decode(),
 )

@@ -111,7 +111,7 @@ def _run(words: Sequence[str]) -> int:
     output = bound.arguments.get("output", Output())
     with told(quiet=output.quiet, verbose=output.verbose):
         answer: Answer = command(*bound.args, **bound.kwargs)
-        if answer.recipe is not None:
+        if answer.recipe is not None and os.environ.get("RANK", "0") == "0":  # of several processes
             write_recipe(answer.recipe, _words(words), _arguments(bound))
         answer.publish(as_json=output.json)
     return answer.code

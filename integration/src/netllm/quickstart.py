@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,4 +117,4 @@ def _write_card(source: Path, card: Path, report: Report) -> None:
 
 
 def _say(stage: str, text: str) -> None:
-    print(f"[{stage}] {text}", file=sys.stderr)
+    logging.getLogger("netllm.steps").info("[%s] %s", stage, text)

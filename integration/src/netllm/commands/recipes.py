@@ -36,6 +36,8 @@ UNREPEATED = frozenset(
     {"out", "append", "resume", "jobs", "recipe", "json", "quiet", "verbose"},
 )
 """Options of one run alone, which change no result: no recipe holds them."""
+MOST_BYTES = 1_000_000
+"""A recipe that is longer is none."""
 _COMMAND = "command"
 
 
@@ -122,11 +124,16 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        from netllm_adapt.reading import read_bounded
+
         try:
-            self.text = path.read_text(encoding="utf-8")
+            self.text = read_bounded(path, MOST_BYTES).decode()
             self.content = tomllib.loads(self.text)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{path}: must be TOML, but {error}.") from error
+        except ValueError as error:  # Python's own limits, such as that of a number's digits
+            told = str(error)
+            raise ValueError(told if str(path) in told else f"{path}: {told}.") from error
 
     def line(self, key: str) -> int:
         """The line on which a key of the top level stands, or its table begins."""
