@@ -215,7 +215,8 @@ def regular(path: Path) -> Iterator[BinaryIO]:
         raise FileNotFoundError(f"{path}: there is no such file. Correct the path.") from None
     if stat.S_ISREG(mode):
         # a pipe that took the file's place since is opened without waiting, and refused
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(path, flags)
         with os.fdopen(handle, "rb") as file:
             mode = os.fstat(handle).st_mode
             if stat.S_ISREG(mode):
