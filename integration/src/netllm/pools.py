@@ -23,9 +23,11 @@ def export(pool: Pool, path: Path) -> Path:
 
     Raises:
         ValueError: for another suffix, or a file within the pool, which would become part of it.
+        BlockingIOError: if somebody else is writing it.
         OSError: if it cannot be written.
     """
     from netllm_adapt.files import new_file
+    from netllm_adapt.locks import locked
 
     writers: dict[str, Callable[[Pool, Path], None]] = {
         ".parquet": _parquet,
@@ -36,8 +38,7 @@ def export(pool: Pool, path: Path) -> Path:
         raise ValueError(f"{path} must end with one of {', '.join(writers)}.")
     if pool.path.resolve() in path.resolve().parents:
         raise ValueError(f"{path} must lie outside the pool, or it would become part of it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as work:
+    with locked(path, file=True), new_file(path) as work:
         writers[path.suffix](pool, work)
     return path
 

@@ -54,6 +54,8 @@ def train_baseline(
     """
     from pkgutil import resolve_name
 
+    from netllm_adapt.locks import locked
+
     found = registry.task(task)
     if name not in found.trainers:
         raise registry.unknown(f"trainable {task} baseline", name, found.trainers)
@@ -67,7 +69,8 @@ def train_baseline(
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = command_line()
     trainer = resolve_name(found.trainers[name])
-    trainer(place, out=out, seed=seed, command=command, **options, **fields)
+    with locked(out, file=True):
+        trainer(place, out=out, seed=seed, command=command, **options, **fields)
     return Answer(
         {"task": task, "policy": name, "setting": setting, "weights": out},
         f"Trained {name} on {setting}: {out}",

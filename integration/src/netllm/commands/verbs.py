@@ -219,33 +219,38 @@ def test(
         out: Folder for results.json and plots.
         recipe_file: A TOML file with these options; flags override it.
     """
+    from contextlib import ExitStack
     from functools import partial
+
+    from netllm_adapt.locks import locked
 
     from netllm.plots import save
     from netllm.table import show
     from netllm.testing import test
 
-    if out is not None:
-        _check_folder(out)
-    report = test(
-        task,
-        policy=policy,
-        checkpoint=checkpoint,
-        setting=setting,
-        part=part,
-        seeds=seeds,
-        episodes=episodes,
-        jobs=jobs,
-        device=device,
-        trust_backbone=trust_backbone,
-        data=data,
-        set=overrides(set_),
-    )
-    answer = Answer(report.document(), partial(show, report))
-    if out is None:
-        return answer
-    report.save(out / "results.json")
-    save(report, registry.task(task).draws, out)
+    with ExitStack() as alone:
+        if out is not None:
+            _check_folder(out)
+            alone.enter_context(locked(out))
+        report = test(
+            task,
+            policy=policy,
+            checkpoint=checkpoint,
+            setting=setting,
+            part=part,
+            seeds=seeds,
+            episodes=episodes,
+            jobs=jobs,
+            device=device,
+            trust_backbone=trust_backbone,
+            data=data,
+            set=overrides(set_),
+        )
+        answer = Answer(report.document(), partial(show, report))
+        if out is None:
+            return answer
+        report.save(out / "results.json")
+        save(report, registry.task(task).draws, out)
     return dataclasses.replace(answer, recipe=out / "recipe.toml")
 
 
