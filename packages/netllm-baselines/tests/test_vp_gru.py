@@ -201,14 +201,14 @@ def test_missing_and_foreign_weight_files_are_named(synthetic, tmp_path):
         GRU(synthetic, weights=tmp_path / "absent.npz")
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, a=np.zeros(3))
-    with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a gru"):
+    with pytest.raises(ValueError, match=r"foreign\.npz: must hold the weights of a gru"):
         GRU(synthetic, weights=foreign)
     with foreign.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a gru"):
+    with pytest.raises(ValueError, match=r"foreign\.npz: must hold the weights of a gru"):
         GRU(synthetic, weights=foreign)
     foreign.write_bytes(foreign.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"foreign\.npz must hold the weights of a gru"):
+    with pytest.raises(ValueError, match=r"foreign\.npz: must hold the weights of a gru"):
         GRU(synthetic, weights=foreign)
     replace(drawn(), meta={"kind": "track"}).save(foreign)
     with pytest.raises(ValueError, match=r"foreign\.npz.*they are of kind 'track'"):

@@ -2,26 +2,12 @@
 
 import io
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-
-DAMAGED = (
-    KeyError,
-    TypeError,
-    ValueError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    BadZipFile,
-    zlib.error,
-)
-"""What reading a `.npz` may raise that is damaged or something else."""
 
 
 def write(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines import _files
+from netllm_baselines import _weights
 from netllm_baselines.abr._memory import Observation, begins
 
 if TYPE_CHECKING:
@@ -26,6 +26,20 @@ BRANCHES = (
     "conv_chunksizes",
     "fc_remain",
 )
+_WHAT = "the weights of a GENET actor"
+_WEIGHTS = {
+    "fc_bitrate": (1, 128),
+    "fc_buffer": (1, 128),
+    "conv_throughput": (4, 1, 6, 128),
+    "conv_delay": (4, 1, 6, 128),
+    "conv_chunksizes": (4, 1, 6, 128),
+    "fc_remain": (1, 128),
+    "fc_hidden": (768, 128),
+    "fc_out": (128, 3),
+}
+_SHAPES = {f"actor.{name}.W": shape for name, shape in _WEIGHTS.items()} | {
+    f"actor.{name}.b": shape[-1:] for name, shape in _WEIGHTS.items()
+}
 
 
 class Genet:
@@ -165,21 +179,21 @@ def _find(setting: "Setting", name: str) -> Path:
 
 
 def _load(file: Path) -> dict[str, tuple[ndarray, ndarray]]:
-    if not file.is_file():
+    if not file.exists():
         known = sorted(path.stem for path in file.parent.glob("*.npz"))
         raise FileNotFoundError(
             f"{file}: there are no such weights; found there: {known or 'none'}. "
             "Set NETLLM_DATA to a folder that holds them, or pass `weights`; netllm test abr "
             "--policy genet:FILE.npz."
         )
-    layers = {}
+    arrays, _ = _weights.read_npz(file, _WHAT, facts=False)
+    actor = {name: one for name, one in arrays.items() if not name.startswith("critic.")}
     try:
-        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
-            for name in (*BRANCHES, "fc_hidden", "fc_out"):
-                weight, bias = arrays[f"actor.{name}.W"], arrays[f"actor.{name}.b"]
-                layers[name] = (weight[1, 0] if weight.ndim == 4 else weight, bias)
-    except _files.DAMAGED as error:
-        raise ValueError(
-            f"{file}: must hold the weights of a GENET actor, but reading it failed: {error}"
-        ) from error
+        _weights.check_shapes(actor, _SHAPES)
+    except ValueError as fault:
+        raise _weights.damaged(file, _WHAT, fault) from None
+    layers = {}
+    for name in (*BRANCHES, "fc_hidden", "fc_out"):
+        weight = arrays[f"actor.{name}.W"]
+        layers[name] = weight[1, 0] if weight.ndim == 4 else weight, arrays[f"actor.{name}.b"]
     return layers

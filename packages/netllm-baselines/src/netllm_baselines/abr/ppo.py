@@ -40,9 +40,11 @@ class PPO:
         self.actor = weights if isinstance(weights, Actor) else Actor.load(Path(weights))
         levels = len(setting.video.rates_kbps)
         if (self.actor.levels, len(self.actor.mean)) != (levels, width(levels)):
+            where = "" if isinstance(weights, Actor) else f"{weights}: "
             raise ValueError(
-                f"PPO's weights must fit the ladder: they choose among {self.actor.levels} rates, "
-                f"setting {setting.name!r} has {levels}. Train your own: "
+                f"{where}PPO's weights must fit the ladder: they choose among "
+                f"{self.actor.levels} rates by {len(self.actor.mean)} features, "
+                f"setting {setting.name!r} has {levels} and {width(levels)}. Train your own: "
                 "netllm train-baseline abr ppo --out FILE.npz, then pass weights=FILE.npz; "
                 "netllm test abr --policy ppo:FILE.npz."
             )

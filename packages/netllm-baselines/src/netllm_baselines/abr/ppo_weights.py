@@ -1,6 +1,7 @@
 """The file of a trained PPO actor, and its forward pass in NumPy."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from netllm_baselines import _files
+from netllm_baselines import _files, _weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +59,34 @@ class Actor:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else.
         """
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(
                 f"no PPO weights at {path}. Train some: netllm train-baseline abr ppo --out {path}"
             )
+        arrays, meta = _weights.read_npz(path, _WHAT)
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                layers = range(sum(name.startswith("matrix") for name in file.files))
-                return cls(
-                    mean=file["mean"],
-                    std=file["std"],
-                    matrices=tuple(file[f"matrix{i}"] for i in layers),
-                    biases=tuple(file[f"bias{i}"] for i in layers),
-                    meta=json.loads(str(file["meta"])),
-                )
-        except _files.DAMAGED as error:
-            raise ValueError(
-                f"{path} must hold the weights of a PPO actor (.npz written by "
-                f"`netllm train-baseline abr ppo`), but reading it failed: {error}"
-            ) from error
+            layers = range(sum(name.startswith("matrix") for name in arrays))
+            _weights.check_shapes(arrays, _shapes(arrays, len(layers)))
+            if not (arrays["std"] > 0).all():
+                raise ValueError("`std` must be > 0")
+        except (KeyError, IndexError, ValueError) as fault:
+            raise _weights.damaged(path, _WHAT, fault) from None
+        return cls(
+            mean=arrays["mean"],
+            std=arrays["std"],
+            matrices=tuple(arrays[f"matrix{i}"] for i in layers),
+            biases=tuple(arrays[f"bias{i}"] for i in layers),
+            meta=meta,
+        )
+
+
+_WHAT = "the weights of a PPO actor (.npz written by `netllm train-baseline abr ppo`)"
+
+
+def _shapes(arrays: Mapping[str, np.ndarray], layers: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all arrays, by how many outputs each layer has."""
+    widths = [arrays["matrix0"].shape[0], *(len(arrays[f"bias{i}"]) for i in range(layers))]
+    shapes: dict[str, tuple[int, ...]] = {"mean": (widths[0],), "std": (widths[0],)}
+    for i in range(layers):
+        shapes |= {f"matrix{i}": (widths[i], widths[i + 1]), f"bias{i}": (widths[i + 1],)}
+    return shapes

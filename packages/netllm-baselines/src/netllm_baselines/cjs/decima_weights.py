@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines import _files
+from netllm_baselines import _files, _weights
 
 PERCEPTRONS = (
     "encoder.node_encoder.mlp_prep",
@@ -96,21 +96,32 @@ class Weights:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else.
         """
+        from netllm_sims import reading
+        from netllm_sims.json_reading import parse_json
         from safetensors import SafetensorError, safe_open
 
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(
                 f"{path}: there are no such weights of Decima. Set NETLLM_DATA to a folder that "
                 "holds `cjs/weights/decima.safetensors`, or pass `weights`; netllm test cjs "
                 "--policy decima:FILE.safetensors."
             )
+        with reading.regular(path):
+            pass  # a pipe or device is refused before anything waits for it
         try:
             with safe_open(path, framework="numpy") as file:
-                meta = json.loads((file.metadata() or {}).get("meta", "{}"))
+                text = (file.metadata() or {}).get("meta", "{}")
                 names = file.keys()
-                return cls(arrays={name: file.get_tensor(name) for name in names}, meta=meta)
-        except (SafetensorError, ValueError, OSError) as error:
-            raise ValueError(f"{path} must hold the weights of Decima, but {error}") from error
+                arrays = {name: file.get_tensor(name) for name in names}
+            _weights.check_finite(arrays)
+            meta = parse_json(text.encode(), path)
+            if not isinstance(meta, dict):
+                raise ValueError(f"`meta` must be a JSON object, got {type(meta).__name__}")
+            return cls(arrays=arrays, meta=meta)
+        except (SafetensorError, ValueError, TypeError, AttributeError, OSError) as error:
+            raise ValueError(
+                f"{path}: must hold the weights of Decima, but {error!s:.500}"
+            ) from error
 
 
 def _widths(arrays: Mapping[str, ndarray], name: str) -> tuple[int, ...]:

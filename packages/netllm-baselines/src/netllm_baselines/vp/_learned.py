@@ -1,6 +1,7 @@
 """A learned viewport predictor as a policy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@contextmanager
+def _named(file: Path | None) -> Iterator[None]:
+    """Errors of weights that do not fit name the file that they came from."""
+    try:
+        yield
+    except ValueError as fault:
+        raise ValueError(f"{file}: {fault}" if file else str(fault)) from fault
+
+
 class Learned:
     """A trained network that answers the horizon it was trained for, and rolls on beyond.
 
@@ -30,17 +40,19 @@ class Learned:
     """Name of the shipped weights, if it is not the kind."""
 
     def __init__(self, setting: "Setting", weights: Path | str | Weights | None) -> None:
+        file: Path | None = None
         if not isinstance(weights, Weights):
             file = self._shipped(setting) if weights is None else Path(weights)
             weights = Weights.load(file, kind=self.kind, train=self._train())
         self.weights = weights
         self.horizon = setting.horizon
         self._setting = setting
-        self._points = self._fitting(setting)
+        with _named(file):
+            self._points = self._fitting(setting)
+            self._network = self._build()
         # weights know where the front lay when they were trained
         front_deg = self.weights.meta.get("front_deg", setting.front_deg)
         self._turn_deg = front_deg - setting.front_deg
-        self._network = self._build()
 
     @property
     def _name(self) -> str:
@@ -118,6 +130,6 @@ def load_into(make: Callable[[], Any], weights: Weights, *, kind: str) -> Any:
     except RuntimeError as error:
         raise ValueError(
             f"the arrays of the {kind} weights do not fit the network that their metadata "
-            f"describe: {error}"
+            f"describe: {error!s:.1000}"
         ) from error
     return network.eval().requires_grad_(False)

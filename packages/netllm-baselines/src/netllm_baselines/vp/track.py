@@ -69,6 +69,8 @@ class TRACK(Learned):
         return super()._train() + (" --train saliency=true" if self.saliency else "")
 
     def _fitting(self, setting: Setting) -> int:
+        if "saliency" not in self.weights.meta:
+            raise ValueError("the metadata of track weights must say `saliency`, got none.")
         if self.weights.meta["saliency"] != self.saliency:
             trained, asked = (
                 "with" if yes else "without" for yes in (not self.saliency, self.saliency)

@@ -1,15 +1,39 @@
 """The file of a trained viewport predictor: arrays in half precision, and how they were made."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy import ndarray
 
-from netllm_baselines import _files
+from netllm_baselines import _files, _weights
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+_Finite = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+
+
+class _Facts(msgspec.Struct):
+    """What must fit, as the metadata say it."""
+
+    history: _Count
+    horizon: _Count
+    rate_hz: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    hidden: _Count
+    saliency: bool = False
+    front_deg: _Finite = 0.0
+
+
+def _check_size(arrays: Mapping[str, ndarray], meta: Mapping[str, Any]) -> None:
+    """Raise ValueError if the network would be far larger than its arrays."""
+    numbers = sum(array.size for array in arrays.values())
+    for name in ("hidden", "horizon"):
+        if meta[name] > numbers or (name == "hidden" and meta[name] ** 2 > numbers):
+            raise ValueError(f"`{name}` is {meta[name]}, but there are {numbers} numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +63,19 @@ class Weights:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else, or the weights of another kind.
         """
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"no {kind} weights at {path}. Train some: {train}")
-        try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                meta = json.loads(str(file["meta"]))
-                arrays = {name: file[name] for name in file.files if name != "meta"}
-        except _files.DAMAGED as error:
+        what = f"the weights of a {kind} (written by `{train}`)"
+        arrays, meta = _weights.read_npz(path, what)
+        if meta.get("kind") != kind:
             raise ValueError(
-                f"{path} must hold the weights of a {kind} (written by `{train}`), "
-                f"but reading it failed: {error}"
-            ) from error
-        found = meta.get("kind") if isinstance(meta, dict) else None
-        if found != kind:
-            raise ValueError(
-                f"{path} must hold the weights of a {kind} (written by `{train}`), "
-                f"but they are of kind {found!r}."
+                f"{path}: must hold {what}, but they are of kind {meta.get('kind')!r:.80}."
             )
+        try:
+            msgspec.convert(meta, _Facts)
+            _check_size(arrays, meta)
+        except (msgspec.ValidationError, ValueError) as fault:
+            raise _weights.damaged(path, f"{what} and, in `meta`, what must fit", fault) from None
         return cls(arrays=arrays, meta=meta)
 
 
