@@ -61,6 +61,27 @@ def fields(levels: int) -> dict[str, dict[str, Any]]:
     }
 
 
+def check_ladder(rates: int | None, who: str, setting: Setting) -> None:
+    """Refuse a ladder of another length than a model or a pool knows.
+
+    Args:
+        rates: how many rates it knows; None if it does not tell.
+        who: whose they are, as the beginning of a sentence.
+        setting: with its own ladder.
+
+    Raises:
+        ValueError: with both ladders.
+    """
+    ladder = setting.video.rates_kbps
+    if rates is not None and rates != len(ladder):
+        told = ", ".join(f"{rate:g}" for rate in ladder)
+        raise ValueError(
+            f"{who} one of {rates} rates, but the ladder `rates_kbps` of setting {setting.name!r} "
+            f"has {len(ladder)} ({told} kbit/s). Set a ladder of {rates} rates, and a video that "
+            "has them, with --set rates_kbps=… video=…, or collect and adapt on this one."
+        )
+
+
 class ABR:
     """Adaptive bitrate streaming, as a `netllm.protocol.Task`."""
 
@@ -202,7 +223,10 @@ class ABR:
                 "adapt abr needs a pool: collect one with "
                 "`netllm rl-collect abr --policy ppo --out POOL` and give it as --pool POOL."
             )
-        return Pool(pool)
+        found = Pool(pool)
+        sizes = found.fields.get("sizes_mb")
+        check_ladder(sizes and sizes.shape[-1], f"{pool} was collected with", setting)
+        return found
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
         """One token per field of `fields`, one for the return-to-go."""
@@ -229,6 +253,7 @@ class ABR:
         """The model with its rolling cache of keys and values."""
         from netllm_adapt import Policy
 
+        check_ladder(model.head.config().get("answers"), "This model answers with", setting)
         return Policy(model)
 
     def recipe(self, backbone: str) -> Recipe:

@@ -238,6 +238,13 @@ def _place(
     return task.setting(name or own.get("setting", "default"), data=data, **overrides)
 
 
+def overrides_of(
+    task: str, pool: str | Path | None, set: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Fields of the setting that `adapt` overrides: those asked for, else the pool's own."""
+    return _overrides(set, _collections(task, None if pool is None else Path(pool)))
+
+
 def _overrides(
     set: Mapping[str, Any] | None, collections: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:

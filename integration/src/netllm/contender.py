@@ -86,6 +86,10 @@ class Contender:
         """The fields of its setting that a checkpoint was adapted with, as it says itself."""
         return dict(self._facts().get("overrides", {}))
 
+    def setting(self) -> str:
+        """The setting that a checkpoint was validated in, as it says itself."""
+        return str(self._facts().get("setting", "default"))
+
     def identity(self) -> dict[str, Any]:
         """What a checkpoint's data were, and digests of what it learned from and validated on."""
         return dict(self._facts().get("identity", {}))

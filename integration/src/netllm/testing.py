@@ -15,6 +15,7 @@ from netllm import registry, sources
 from netllm.comparing import compare
 from netllm.contender import Contender, Declared, of_checkpoints
 from netllm.overlaps import known, overlaps
+from netllm.own_world import world_of
 from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import device_name, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
@@ -71,7 +72,7 @@ def test(
     policy: str | Sequence[str] = (),
     checkpoint: str | Path | Sequence[str | Path] = (),
     rivals: str | Sequence[str] = (),
-    setting: str | Sequence[str] = "default",
+    setting: str | Sequence[str] = (),
     part: str = "test",
     seeds: int | Sequence[int] = (),
     episodes: int | None = None,
@@ -96,14 +97,15 @@ def test(
         rivals: policies that are left out, with a note, of settings that they cannot be built for
             (another ladder than that of their weights, no data folder); the task's usual ones if
             nothing is named.
-        setting: names of settings.
+        setting: names of settings. Where none is named, that which the checkpoints were adapted
+            in, with the overrides that they were adapted with; without checkpoints, `default`.
         part: part of the settings: `train`, `valid` or `test`.
         seeds: seeds of random streams, and of episodes where the task draws them; every contender
             runs once with each. Of cjs, job sequences. The task's own if empty.
         episodes: only the first so many episodes.
         jobs: pieces of work that run at once, each in a process of its own; -1 for one per core.
         data: folder of real data; NETLLM_DATA if None.
-        set: fields of the settings to override.
+        set: fields of the settings to override, over a checkpoint's own.
         device: where the models of checkpoints decide: `auto`, `cpu`, `cuda` or `mps`.
         trust_backbone: whether a checkpoint's backbone may be one of a folder or a hub, which is
             fetched; without it only known ones are loaded.
@@ -119,7 +121,13 @@ def test(
     if episodes is not None and episodes < 1:
         raise ValueError(f"`episodes` must be at least 1, got {episodes}.")
     check_jobs(jobs)
-    settings = [found.setting(name, data=data, **(set or {})) for name in as_names(setting)]
+    world = world_of(
+        contenders,
+        as_names(setting),
+        set or {},
+        lambda name, own: found.setting(name, data=data, **own),
+    )
+    settings = [found.setting(name, data=data, **world.overrides) for name in world.settings]
     asked = _asked(seeds)
     entries, members, left_out = [], {}, {}
     together: dict[str, Mapping[str, Mapping[str, str]]] = {}
@@ -137,10 +145,11 @@ def test(
     notes = [
         *_notes(settings, results),
         *overlaps(entries),
-        *_elsewhere(contenders, nameable(set or {}), untested),
+        *world.notes,
+        *_elsewhere(contenders, nameable(world.overrides), untested),
     ]
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
-    facts = {"task": task, "part": part, "seeds": numbers, "overrides": nameable(set or {})}
+    facts = {"task": task, "part": part, "seeds": numbers, "overrides": nameable(world.overrides)}
     facts["left_out"] = left_out
     facts["sources"] = {one.name: sources.kept(sources.sources(one)) for one in settings}
     if checkpoint:

@@ -147,8 +147,10 @@ def adapt_command(
         recipe_file: A TOML file with these options; flags override it.
         recipe: How the model is trained.
     """
-    from netllm.adapting import adapt
+    from netllm.adapting import adapt, overrides_of
+    from netllm.own_world import test_command
 
+    given = overrides(set_) if set_ else None
     model = adapt(
         task,
         out=out,
@@ -163,13 +165,14 @@ def adapt_command(
         device=device,
         trust_backbone=trust_backbone,
         data=data,
-        set=overrides(set_) if set_ else None,
+        set=given,
     )
     kept = "best" if registry.task(task).chooses else "last"
     found = out / "best"
+    again = test_command(task, out, overrides_of(task, pool, given), data)
     return Answer(
         {"task": task, "kept": kept, "checkpoint": found, "about": model.task},
-        f"The {kept} checkpoint is {found}. Test it: netllm test {task} --checkpoint {out}",
+        f"The {kept} checkpoint is {found}. Test it: {again}",
         recipe=out / "recipe.toml",
     )
 
@@ -184,7 +187,7 @@ def test(
     *,
     policy: Names = (),
     checkpoint: Names = (),
-    setting: Names = ("default",),
+    setting: Names = (),
     part: str = "test",
     seeds: Seeds = (),
     episodes: int | None = None,
@@ -207,7 +210,8 @@ def test(
         checkpoint: Folders of runs or checkpoints, or patterns such as 'runs/seed-*';
             `pretrained` is the one shipped with netllm. Those of one recipe are also reported over
             their training seeds.
-        setting: Where they decide.
+        setting: Where they decide; if not given, where the checkpoints were adapted, with their own
+            overrides, or else in default.
         part: Part of the setting: train, valid or test.
         seeds: Seeds of random streams, and of episodes where the task draws them.
         episodes: Only the first so many episodes.

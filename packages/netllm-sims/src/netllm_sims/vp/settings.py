@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from netllm_sims._fields import data_root, existing, natural, number, unknown, whole, yes_or_no
-from netllm_sims.sources import Origin, Source, generated, of_files
+from netllm_sims.sources import Source, generated, of_files
 from netllm_sims.vp import _fields, parts, synthetic
 from netllm_sims.vp.frames import Frames, open_frames
 from netllm_sims.vp.loading import GAPS, Gaps
@@ -190,8 +190,9 @@ class Setting:
             return generated("head movement")
         root = self.trajectories or parts.published_root(self.data or Path(), self.dataset)
         assert root is not None  # `setting` has checked that it is there
-        origin: Origin = "published" if self.trajectories is None else "own"
-        return of_files("head movement", root, origin=origin, name=self.dataset)
+        if self.trajectories is not None:
+            return of_files("head movement", root, origin="own")
+        return of_files("head movement", root, origin="published", name=self.dataset)
 
     @property
     def divided(self) -> str | None:
