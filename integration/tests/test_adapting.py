@@ -10,7 +10,7 @@ from typing import Any
 
 import netllm
 import pytest
-from netllm.adapting import choose_target
+from netllm.adapting import _is_command, choose_target
 from netllm.protocol import Metric
 from netllm.provenance import command_line
 
@@ -35,6 +35,17 @@ def test_a_command_is_told_without_where_files_lie(
     )
     told = "netllm adapt abr --pool pool --set traces=mine --backbone org/name https://a.b/c x=y"
     assert command_line() == f"{told} --out a/b"
+
+
+@pytest.mark.parametrize(
+    ("program", "known"),
+    [("bin/netllm", True), ("netllm/__main__.py", True), ("pytest/__main__.py", False)],
+)
+def test_a_checkpoint_tells_the_command_however_the_program_was_begun(
+    monkeypatch: pytest.MonkeyPatch, program: str, known: bool
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "adapt", "abr"])
+    assert _is_command() is known
 
 
 @pytest.mark.parametrize(
