@@ -1,0 +1,255 @@
+"""Pools as data sets of Minari, the collection of offline data of Gymnasium's field, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netllm_adapt.episodes import Episode
+from netllm_adapt.files import new_folder
+from netllm_adapt.locks import locked
+from netllm_adapt.pool.reader import Pool
+from netllm_adapt.pool.writer import PoolWriter
+from netllm_adapt.ragged import Ragged
+
+_OURS = "netllm"
+"""What Minari has no name for lies under this one in an episode's metadata."""
+
+
+def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0") -> Path:
+    """Write a pool as a data set of Minari, and return its folder.
+
+    Open it with `minari.MinariDataset(path)`. Numbers stay as they are, bit for bit. Labels are
+    `infos["label"]`; names, seeds and what else an episode tells are in its metadata.
+
+    Args:
+        pool: of fields that have one shape at every step, with final observations.
+        path: the folder; what is there already must be such a data set, and is replaced.
+        dataset_id: its name, as Minari writes them.
+
+    Raises:
+        ModuleNotFoundError: if Minari is not installed.
+        ValueError: if Minari cannot hold the pool; if the folder holds something else.
+        BlockingIOError: if somebody else is writing the folder.
+    """
+    _, storage_of, _ = _minari()
+    path = Path(path).resolve()
+    _check_place(path)
+    for name, field in pool.fields.items():
+        if field.ragged:
+            raise ValueError(
+                f"{pool.path}: Minari needs fields of one shape at every step, but {name!r} holds "
+                "any number of values. Read the pool with `netllm_adapt.Pool` or as Parquet."
+            )
+    with locked(path, file=True), new_folder(path) as work:
+        storage = storage_of.new(
+            work,
+            observation_space=_observation_space(pool),
+            action_space=_action_space(pool),
+            data_format="arrow",
+        )
+        policies = sorted({episode.policy for episode in pool})
+        storage.update_metadata(
+            {
+                "dataset_id": dataset_id,
+                "algorithm_name": ", ".join(policies),
+                "minari_version": version("minari"),
+            }
+        )
+        storage.update_episodes(_buffers(pool))
+        storage.update_episode_metadata([{_OURS: _told(episode)} for episode in pool])
+    return path
+
+
+def from_minari(path: str | Path, out: str | Path, *, task: str, setting: Any = "") -> Pool:
+    """Write a data set of Minari as a pool, and open it.
+
+    Args:
+        path: the data set's folder.
+        out: the pool's folder; must be new or empty.
+        task: the task that the pool is of.
+        setting: the environment's setting, as a pool keeps it.
+
+    Raises:
+        ModuleNotFoundError: if Minari is not installed.
+        ValueError: naming the folder, if it holds no data set, or one whose spaces a pool cannot
+            hold: a pool takes arrays, or a flat dictionary of them.
+        BlockingIOError: if somebody else is writing the pool.
+    """
+    path, out = Path(path), Path(out)
+    _, storage_of, _ = _minari()
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty. Choose another folder for the pool.")
+    try:
+        storage = storage_of.read(path)
+        about = storage.metadata
+    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: must be a data set of Minari, but {error!r}.") from error
+    name = str(about.get("dataset_id", path.name))
+    facts = {"source": f"Minari {name}", "episodes": int(about["total_episodes"])}
+    with PoolWriter(out, task=task, setting=setting, provenance=facts) as writer:
+        for episode in _episodes(storage, name, str(about.get("algorithm_name") or name)):
+            writer.add(episode)
+    return Pool(out)
+
+
+def _minari() -> tuple[Any, Any, Any]:
+    """Gymnasium's spaces, Minari's storage and its buffer of one episode."""
+    try:
+        from gymnasium import spaces
+        from minari.data_collector import EpisodeBuffer
+        from minari.dataset.minari_storage import MinariStorage
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"Data sets of Minari need it ({error}). Run: pip install 'netllm-adapt[minari]'"
+        ) from error
+    return spaces, MinariStorage, EpisodeBuffer
+
+
+def _check_place(path: Path) -> None:
+    """Nothing, if a data set may take the place of what is there."""
+    if not path.exists():
+        return
+    if not path.is_dir() or (any(path.iterdir()) and not (path / "metadata.json").is_file()):
+        raise ValueError(
+            f"{path}: must be new, empty or a data set of Minari, got something else, which would "
+            "be lost. Choose another folder."
+        )
+
+
+def _box(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    spaces, _, _ = _minari()
+    if dtype.kind == "b":
+        return spaces.Box(0, 1, shape, np.uint8)
+    if dtype.kind == "f":
+        return spaces.Box(-np.inf, np.inf, shape, dtype.type)
+    limits = np.iinfo(dtype)
+    return spaces.Box(limits.min, limits.max, shape, dtype.type)
+
+
+def _observation_space(pool: Pool) -> Any:
+    spaces, _, _ = _minari()
+    boxes = {name: _box(np.dtype(some.dtype), some.shape) for name, some in pool.fields.items()}
+    return spaces.Dict(boxes)
+
+
+def _action_space(pool: Pool) -> Any:
+    """`Discrete` for whole numbers from 0 on, as many as the labels or actions tell."""
+    spaces, _, _ = _minari()
+    first = pool[0]
+    if first.actions.dtype != np.int64 or first.actions.ndim > 1:
+        return _box(first.actions.dtype, first.actions.shape[1:])
+    lowest = min(int(episode.actions.min()) for episode in pool)
+    highest = max(int(episode.actions.max()) for episode in pool)
+    if lowest < 0:
+        return _box(first.actions.dtype, ())
+    answers = 0 if first.labels is None or first.labels.ndim < 2 else first.labels.shape[1]
+    return spaces.Discrete(max(highest + 1, answers))
+
+
+def _buffers(pool: Pool) -> Iterator[Any]:
+    _, _, buffer = _minari()
+    for number, episode in enumerate(pool):
+        if episode.final is None or not episode.ended:
+            raise ValueError(
+                f"{pool.path}: Minari needs the final observation and why an episode ended, but "
+                f"episode {episode.id!r} does not tell: an earlier version collected it. Collect "
+                "the pool again."
+            )
+        last = np.arange(len(episode.actions)) == len(episode.actions) - 1
+        yield buffer(
+            id=number,
+            seed=episode.seed,
+            observations={
+                name: _numbers(np.concatenate([steps, np.asarray(episode.final[name])[None]]))
+                for name, steps in _plain(episode).items()
+            },
+            actions=_numbers(episode.actions),
+            rewards=episode.rewards,
+            terminations=last & (episode.ended == "terminated"),
+            truncations=last & (episode.ended == "truncated"),
+            infos=_infos(episode),
+        )
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.uint8) if array.dtype == np.bool_ else array
+
+
+def _plain(episode: Episode) -> dict[str, np.ndarray]:
+    return {k: v for k, v in episode.observations.items() if not isinstance(v, Ragged)}
+
+
+def _infos(episode: Episode) -> dict[str, Any] | None:
+    """The labels, with a copy of the last one beside the final observation."""
+    if episode.labels is None:
+        return None
+    flat = _numbers(episode.labels.reshape(len(episode.labels), -1))
+    return {"label": np.concatenate([flat, flat[-1:]])}
+
+
+def _told(episode: Episode) -> dict[str, Any]:
+    """What Minari has no name for; types of arrays that it would not keep."""
+    labels = episode.labels
+    return {
+        "id": episode.id,
+        "policy": episode.policy,
+        "reason": episode.reason,
+        "meta": json.dumps(episode.meta),
+        "flags": [name for name, steps in _plain(episode).items() if steps.dtype == np.bool_],
+        "actions": episode.actions.dtype.name,
+        "labels": None if labels is None else [labels.dtype.name, list(labels.shape[1:])],
+    }
+
+
+def _episodes(storage: Any, name: str, policy: str) -> Iterator[Episode]:
+    numbers = range(storage.total_episodes)
+    metadata = storage.get_episode_metadata(numbers)
+    for number, held, about in zip(numbers, storage.get_episodes(numbers), metadata, strict=True):
+        told = about.get(_OURS, {})
+        steps = _arrays(storage, held["observations"], flags=told.get("flags", ()))
+        ends = {"terminated": held["terminations"], "truncated": held["truncations"]}
+        actions = held["actions"]
+        if isinstance(actions, dict | tuple):
+            raise ValueError(f"{storage.data_path}: a pool needs actions of one array.")
+        yield Episode(
+            id=str(told.get("id", f"{name}/{number}")),
+            policy=str(told.get("policy", policy)),
+            seed=int(about.get("seed") or 0),
+            observations={key: value[:-1] for key, value in steps.items()},
+            actions=np.asarray(actions).astype(told.get("actions", None), copy=False),
+            rewards=np.asarray(held["rewards"]),
+            labels=_labels(held, told.get("labels")),
+            meta=json.loads(told.get("meta", "{}")),
+            final={key: value[-1] for key, value in steps.items()},
+            ended=next((end for end, at_step in ends.items() if at_step[-1]), ""),
+            reason=str(told.get("reason", "")),
+        )
+
+
+def _arrays(storage: Any, observations: Any, *, flags: Any) -> dict[str, np.ndarray]:
+    named: Mapping[str, Any] = (
+        observations if isinstance(observations, dict) else {"observation": observations}
+    )
+    for name, value in named.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(
+                f"{storage.data_path}: a pool needs observations of one array, or a flat "
+                f"dictionary of arrays, but {name!r} is a {type(value).__name__}."
+            )
+    return {
+        name: value.astype(np.bool_) if name in flags else value for name, value in named.items()
+    }
+
+
+def _labels(held: Mapping[str, Any], told: Any) -> np.ndarray | None:
+    if not told:
+        return None
+    dtype, shape = told
+    flat: np.ndarray = held["infos"]["label"][:-1]
+    return flat.reshape(len(flat), *shape).astype(dtype, copy=False)
