@@ -327,7 +327,17 @@ def test_a_backbone_of_another_width_is_refused(run, netllm, tmp_path):
     config = json.loads((other / "config.json").read_text())
     config["backbone"]["name"] = str(tmp_path / "llm")
     (other / "config.json").write_text(json.dumps(config))
-    code, _, err = netllm("test", "abr", "--checkpoint", other, "--setting", "synthetic")
+    asked = ("test", "abr", "--checkpoint", other, "--setting", "synthetic")
+    code, _, err = netllm(*asked)
+    assert code == 2
+    assert "config.json: must have " in err
+    assert "digests.json" in err
+    (other / "digests.json").unlink()
+    code, _, err = netllm(*asked)
+    assert code == 2
+    assert "its backbone" in err
+    assert "--trust-backbone" in err
+    code, _, err = netllm(*asked, "--trust-backbone")
     assert code == 2
     assert "adapter_model.safetensors must fit the backbone; was it made for another one?" in err
 
@@ -414,6 +424,7 @@ def test_a_configuration_of_another_width_is_refused(run, netllm, tmp_path):
     config = json.loads(path.read_text())
     config["encoder"]["config"]["width"] = 32
     path.write_text(json.dumps(config))
+    (tmp_path / "other" / "digests.json").unlink()
     code, _, err = netllm(
         "test",
         "abr",
@@ -431,8 +442,10 @@ def test_a_configuration_of_another_width_is_refused(run, netllm, tmp_path):
 
 def test_a_checkpoint_of_another_task_is_refused(run, netllm, tmp_path):
     folder = tmp_path / "other"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"task": {"task": "vp"}}')
+    shutil.copytree(run / "best", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["task"]["task"] = "vp"
+    (folder / "config.json").write_text(json.dumps(config))
     code, _, err = netllm("test", "abr", "--checkpoint", folder)
     assert code == 2
     assert "adapted to vp, not to abr" in err

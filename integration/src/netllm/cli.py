@@ -66,6 +66,7 @@ _COMMANDS = [
     (app, "list", "listing:show", "Installed tasks, their settings and policies."),
     (app, "completion", "completion:completion", "A script that completes commands in a shell."),
     (_backbone, "pull", "backbone:pull", "Get a language model and keep it in the cache."),
+    (_backbone, "check", "backbone:check", "Compare pulled models with their digests."),
     (_backbone, "list", "backbone:show", "Known language models, and which of them are cached."),
     (_pool, "info", "pool:info", "What is in a pool."),
     (_pool, "export", "pool:export", "Write a pool as one Parquet, CSV or JSON Lines file."),

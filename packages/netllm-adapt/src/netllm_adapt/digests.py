@@ -77,6 +77,12 @@ def check_digests(folder: Path, *, again: str, quick: bool = False) -> bool:
     return True
 
 
+def written_since(folder: Path) -> bool:
+    """Whether a file was written, or copied, since its digest was: its time is another."""
+    files = read_json(folder / FILE, Digests).files
+    return any((folder / name).stat().st_mtime_ns != one.modified_ns for name, one in files.items())
+
+
 def _check(path: Path, known: Digest, again: str, quick: bool) -> None:
     if not path.is_file():
         raise ValueError(f"{path}: must be there, as {FILE} beside it says. {again}")

