@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netllm.facts import Facts, read_facts
 from netllm.protocol import Policy
 from netllm.registry import policy, task
 from netllm.training_seeds import Lineage, found_checkpoints, lineages
@@ -80,26 +81,22 @@ class Contender:
 
     def teachers(self) -> tuple[str, ...]:
         """The policies that a checkpoint learned from, as it says itself."""
-        return tuple(self._facts().get("teachers", ()))
+        return tuple(self._facts().teachers)
 
     def overrides(self) -> dict[str, Any]:
         """The fields of its setting that a checkpoint was adapted with, as it says itself."""
-        return dict(self._facts().get("overrides", {}))
+        return dict(self._facts().overrides)
 
     def setting(self) -> str:
         """The setting that a checkpoint was validated in, as it says itself."""
-        return str(self._facts().get("setting", "default"))
+        return self._facts().setting or "default"
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint's data were, and digests of what it learned from and validated on."""
-        return dict(self._facts().get("identity", {}))
+        return dict(self._facts().identity)
 
-    def _facts(self) -> dict[str, Any]:
-        if self.checkpoint is None:
-            return {}
-        from netllm_adapt.config import read_config
-
-        return read_config(self._folder()).task
+    def _facts(self) -> Facts:
+        return Facts() if self.checkpoint is None else read_facts(self._folder())
 
     def _folder(self) -> Path:
         return checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
@@ -159,9 +156,7 @@ def weights_of(task: str, name: str) -> str:
 
 
 def _check_task(task: str, folder: Path) -> None:
-    from netllm_adapt.config import read_config
-
-    found = read_config(folder).task.get("task", task)
+    found = read_facts(folder).task or task
     if found != task:
         raise ValueError(
             f"{folder / 'config.json'}: the checkpoint was adapted to {found}, not to {task}."

@@ -174,10 +174,11 @@ class VP:
         """A model that answers in one pass."""
         from netllm_adapt import Predictor
 
-        from netllm.vp_windows import frame_settings
+        from netllm.vp_windows import frame_settings, with_frames
 
+        model = Predictor(**parts)
         frames = frame_settings(recipe)
-        return Predictor(**parts, task={"frames": frames} if frames else {})
+        return model if frames is None else with_frames(model, frames)
 
     def policy(self, model: Predictor, setting: Setting) -> Policy:
         """The model, also beyond the horizon that it was trained for."""
@@ -236,14 +237,14 @@ class Extended:
     def __init__(self, model: Predictor, setting: Setting) -> None:
         from netllm_adapt import Forecast
 
-        from netllm.vp_windows import Sight
+        from netllm.vp_windows import Sight, frames_of
 
         check_rate(model, setting)
         check_history(model, setting)
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
         self._turn_deg = model.task.get("front_deg", setting.front_deg) - setting.front_deg
-        frames = model.task.get("frames")
+        frames = frames_of(model)
         self._sight = Sight(setting, frames, turn_deg=self._turn_deg) if frames else None
 
     def reset(self, seed: int) -> None:

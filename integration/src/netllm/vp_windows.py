@@ -7,15 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 from netllm_adapt import Examples
 from netllm_sims.vp.geometry import mirrored
 
+from netllm.facts import Frames as FrameSettings
+from netllm.facts import check_weights
+
 if TYPE_CHECKING:
-    from netllm_adapt import Recipe
+    from netllm_adapt import Predictor, Recipe
     from netllm_adapt.predictor import Batch
     from netllm_sims.vp import Clip, Frames, Setting
+
+FRAMES = "frames.safetensors"
+"""The file of a checkpoint with the weights of its vision model."""
 
 
 class Windows(Examples):
@@ -151,3 +158,37 @@ def frame_settings(recipe: Recipe) -> dict[str, Any] | None:
         "image_size": (64, 128),
         "grid": (4, 8),
     }
+
+
+def with_frames(model: Predictor, settings: Mapping[str, Any]) -> Predictor:
+    """The model with the settings of its vision model, whose own weights go into the checkpoint."""
+    weights = settings["weights"]
+    if weights in (None, "random"):
+        model.task["frames"] = dict(settings)
+        return model
+    model.task["frames"] = {**settings, "weights": FRAMES}
+    model.attached[FRAMES] = Path(weights).resolve()
+    return model
+
+
+def frames_of(model: Predictor) -> dict[str, Any] | None:
+    """The settings of a model's vision model; None if it sees no images.
+
+    Raises:
+        ValueError: if they are not what they must be, or name weights that the checkpoint lacks.
+    """
+    told = model.task.get("frames")
+    if not told:
+        return None
+    try:
+        frames = msgspec.convert(told, FrameSettings)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"The model's `task['frames']` must be as it was saved: {error}."
+        ) from error
+    check_weights(frames, model.attached, Path("config.json"))
+    return {**msgspec.structs.asdict(frames), "weights": _place(model, frames.weights)}
+
+
+def _place(model: Predictor, weights: str | None) -> str | Path | None:
+    return weights if weights is None else model.attached.get(weights, weights)

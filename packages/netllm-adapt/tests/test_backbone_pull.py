@@ -151,9 +151,7 @@ def _check_that_bits_are_watched(folder: Path, cache: Path) -> None:
         changed = bytearray(whole)
         changed[place] ^= 4
         weights.write_bytes(changed)
-        with pytest.raises(
-            ValueError, match=told
-        ):
+        with pytest.raises(ValueError, match=told):
             load_backbone("small", cache=cache)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))  # a disk's fault changes no time
     load_backbone("small", cache=cache)

@@ -71,7 +71,7 @@ class Recipe:
     image_model: str = "vit_tiny_patch16_224"
     """timm's name of the frozen vision model."""
     image_weights: str = ""
-    """Its weights: a file, `random` (by the seed), or empty for timm's own, from its hub."""
+    """Its weights: a safetensors file, `random` (by the seed), or empty for timm's own."""
     validate_every: int = 100
     """Steps between validations, at which the run can also be resumed."""
     log_every: int = 10
