@@ -20,8 +20,9 @@ def text_of(path: Path) -> str:
 
 
 def _told(path: Path) -> list[str]:
-    """The lines that are neither blank nor comments."""
-    lines = [line.strip() for line in text_of(path).replace("\r\n", "\n").split("\n")]
+    """The lines that are neither blank nor comments, whatever ends them."""
+    text = text_of(path).replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n")]
     return [line for line in lines if line and not line.startswith("#")]
 
 
