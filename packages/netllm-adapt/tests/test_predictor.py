@@ -17,6 +17,7 @@ from netllm_adapt import (
     Forecast,
     Predictor,
     Recipe,
+    SessionError,
     add_lora,
     fit_supervised,
     load_backbone,
@@ -113,6 +114,14 @@ def test_a_batch_may_grow_and_shrink() -> None:
 def test_a_backbone_beyond_the_lean_pass_is_named() -> None:
     with pytest.raises(ValueError, match="a GPT2Model"):
         Forecast(make_model("tiny-random-gpt2"), lean=True)
+
+
+def test_a_row_that_is_not_finite_is_named() -> None:
+    numbers = NUMBERS.copy()
+    numbers[7] = np.nan
+    with pytest.raises(SessionError, match=r"Session 7 .*`numbers` must hold finite") as error:
+        Forecast(make_model()).act({"numbers": numbers})
+    assert (error.value.row, error.value.field) == (7, "numbers")
 
 
 def test_fields_that_are_not_numbers_are_left_alone() -> None:

@@ -9,7 +9,15 @@ import pytest
 import torch
 import transformers
 from adapt_parts import LinearEncoder, LinearHead, make_episode
-from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, Policy, add_lora, load_backbone
+from netllm_adapt import (
+    AdaptedModel,
+    BackboneSpec,
+    DecisionStream,
+    Policy,
+    SessionError,
+    add_lora,
+    load_backbone,
+)
 from netllm_adapt.adapted import embedding_width
 from netllm_adapt.segments import Batch, Segment, collate, plan
 from torch import Tensor
@@ -268,6 +276,27 @@ def test_a_policy_names_what_does_not_go_on_from_before(
         policy.act(then)
     policy.reset(0)
     assert policy.act(first).shape == first["reward"].shape
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_one_session_that_is_not_finite_is_named_and_the_others_go_on(value: float) -> None:
+    policy = Policy(make_model("llama"))
+    policy.act(asked(3, [4, 5, 6]))
+    seen = asked(3, [4, 5, 6])
+    seen["x"] = seen["x"].astype(np.float64)
+    seen["x"][1, 0] = value
+    with pytest.raises(SessionError, match=r"Session 5 \(row 1 .*`x` must hold finite") as error:
+        policy.act(seen)
+    assert (error.value.session, error.value.row, error.value.field) == (5, 1, "x")
+    assert policy.act(asked(2, [4, 6])).shape == (2,)
+
+
+def test_what_is_earned_may_be_anything_before_the_first_action_only() -> None:
+    policy, seen = Policy(make_model("llama")), asked(2)
+    seen["reward"][1] = np.nan
+    policy.act(seen)
+    with pytest.raises(SessionError, match=r"Session 1 .*`reward`"):
+        policy.act(seen)
 
 
 def test_a_stream_has_an_episode() -> None:

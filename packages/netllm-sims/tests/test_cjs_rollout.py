@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from netllm_sims import cjs
+from netllm_sims.session_error import SessionError
 
 STAGE = {name: column for column, name in enumerate(cjs.STAGE_COLUMNS)}
 JOB = {name: column for column, name in enumerate(cjs.JOB_COLUMNS)}
@@ -360,3 +361,12 @@ def test_an_episode_is_the_same_in_another_process(setting):
     sent = pickle.loads(pickle.dumps(episodes))
     wanted = cjs.rollout(cjs.fair(), setting, episodes)
     assert cjs.rollout(cjs.fair(), setting, sent).jct_s.tolist() == wanted.jct_s.tolist()
+
+
+def test_a_policy_that_answers_one_episode_with_nan_names_it(setting):
+    episodes = setting.episodes("test", episodes=2)
+    broken = Fair()
+    broken.act = lambda observation: np.array([[0.0, 1.0], [np.nan, 1.0]])
+    with pytest.raises(SessionError, match="finite `action`") as error:
+        cjs.rollout(broken, setting, episodes)
+    assert (error.value.session, error.value.field) == (episodes[1].id, "action")

@@ -203,3 +203,20 @@ def test_bad_arguments_are_refused(small, constant):
         rollout(constant(0), small, sessions, batch=0)
     with pytest.raises(ValueError, match="1 for a sequential policy"):
         rollout(Recorder(sequential=True), small, sessions, batch=2)
+
+
+def test_a_policy_that_answers_one_session_with_nan_names_it(small):
+    from netllm_sims.session_error import SessionError
+
+    sessions = small.sessions("test", episodes=3)
+
+    class Broken:
+        def reset(self, seed):
+            pass
+
+        def act(self, observation):
+            return np.array([0.0, np.nan, 1.0])
+
+    with pytest.raises(SessionError, match="finite `level`, got nan") as error:
+        rollout(Broken(), small, sessions)
+    assert (error.value.session, error.value.field) == (sessions[1].id, "level")

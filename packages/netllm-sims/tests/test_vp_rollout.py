@@ -1,5 +1,9 @@
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from netllm_sims.session_error import SessionError
 from netllm_sims.vp import Clip, Policy, rollout, setting
 
 
@@ -67,7 +71,7 @@ def broken(held):
     [
         (lambda held: held[:, :19], r"Spy\.act must return viewports of shape \(9, 20, 3\) .*got"),
         (lambda held: held[0], r"got \(20, 3\). Was it made for another horizon"),
-        (broken, r"must return finite degrees, got nan in window 2, step 3"),
+        (broken, r"`answer` of Spy.act for clip .* must be finite degrees, got nan in window"),
         (lambda held: None, r"of shape \(9, 20, 3\)"),
         (lambda held: {"a": 1}, r"must return an array of shape \(9, 20, 3\) in degrees, got dict"),
     ],
@@ -82,3 +86,25 @@ def test_no_clips_and_no_batch_are_errors(clips, config):
         rollout(Spy(), config, [])
     with pytest.raises(ValueError, match="`batch` must be at least 1, got 0"):
         rollout(Spy(), config, clips, batch=0)
+
+
+def test_one_clip_that_is_not_finite_is_named(config, clips):
+    history = clips[2].history_deg.copy()
+    history[1, 4, 0] = np.nan
+    broken = [*clips[:2], replace(clips[2], history_deg=history)]
+    with pytest.raises(SessionError, match=r"`history_deg` of clip `d/v5/u`.*window 1") as error:
+        rollout(Spy(), config, broken)
+    assert (error.value.session, error.value.field) == ("d/v5/u", "history_deg")
+
+
+def test_one_answer_that_is_not_finite_is_named(config, clips):
+    def answer(held):
+        held = held.copy()
+        held[4] = np.inf
+        return held
+
+    with pytest.raises(SessionError) as error:
+        rollout(Spy(answer), config, clips)
+    assert (error.value.session, error.value.field) == ("d/v5/u", "answer")
+    again = pickle.loads(pickle.dumps(error.value))
+    assert (str(again), again.session) == (str(error.value), "d/v5/u")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from netllm_adapt.episodes import Episode
     from netllm_adapt.lora import add_lora, load_lora
     from netllm_adapt.model import AdaptedModel, Encoder, Head
+    from netllm_adapt.observations import SessionError
     from netllm_adapt.policy import Policy
     from netllm_adapt.pool import Pool, PoolWriter
     from netllm_adapt.predictor import Examples, Forecast, Predictor
@@ -40,6 +41,7 @@ _HOMES = {
     "Predictor": "predictor",
     "Ragged": "ragged",
     "Recipe": "recipe",
+    "SessionError": "observations",
     "Together": "together",
     "TogetherStream": "together",
     "add_lora": "lora",
@@ -68,6 +70,7 @@ __all__ = [
     "Predictor",
     "Ragged",
     "Recipe",
+    "SessionError",
     "Together",
     "TogetherStream",
     "add_lora",

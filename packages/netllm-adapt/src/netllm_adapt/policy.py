@@ -12,6 +12,7 @@ from torch import Tensor
 
 from netllm_adapt.layout import tensors
 from netllm_adapt.model import AdaptedModel
+from netllm_adapt.observations import check_finite
 from netllm_adapt.ragged import Ragged
 from netllm_adapt.stream import DecisionStream
 
@@ -49,6 +50,8 @@ class Policy:
         """The next action of every episode.
 
         Raises:
+            SessionError: if a number is not finite, naming session and field; nothing has changed
+                then, so that the other sessions can be asked about again.
             ValueError: if the observation has no `reward`, or is of other episodes than before.
         """
         if "reward" not in observation:
@@ -56,6 +59,7 @@ class Policy:
                 "The observation must have a field `reward`, what each episode's last action "
                 f"earned (anything at its first step), got {[*observation]}."
             )
+        check_finite(observation, unread=() if self._stream is not None else ("reward",))
         device = self._model.device
         fields: dict[str, Any] = {
             name: tensors(value).to(device) for name, value in observation.items()

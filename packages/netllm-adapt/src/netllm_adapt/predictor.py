@@ -15,6 +15,7 @@ from netllm_adapt.adapted import Adapted, Rows
 from netllm_adapt.arrays import as_tensor
 from netllm_adapt.lean import LeanPass, serves
 from netllm_adapt.lora import mixes
+from netllm_adapt.observations import check_finite
 
 
 class PredictorEncoder(Protocol):
@@ -173,7 +174,12 @@ class Forecast:
 
     @torch.inference_mode()
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The answer to every observation of a batch."""
+        """The answer to every observation of a batch.
+
+        Raises:
+            SessionError: if a number is not finite, naming its row and field.
+        """
+        check_finite(observation)
         model = self._model
         fields = {
             name: as_tensor(values).to(model.device)

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.simulator import Simulator
+from netllm_sims.session_error import check_answers
 
 if TYPE_CHECKING:
     from netllm_sims.abr.settings import Setting
@@ -102,6 +103,7 @@ def rollout(
             draws random numbers chooses differently under another batch size.
 
     Raises:
+        SessionError: A policy's answer to one session is NaN or infinite, with session and field.
         ValueError: `epsilon` outside [0, 1], no sessions, a batch that does not fit, or a level or
             label that is none: labels are levels as the actions are, or else probabilities >= 0 of
             every level that sum to 1.
@@ -163,6 +165,7 @@ def _play(
             for name, value in observation.items():
                 steps.setdefault(name, []).append(value.copy())
         action = np.asarray(policy.act(observation))
+        check_answers(action, [session.id for session in simulator.sessions], "level")
         if label is not None:
             labels = np.array(label(simulator.observation))
             _check_labels(labels, simulator.sessions, levels, soft=soft)

@@ -16,6 +16,7 @@ from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.heuristics import Heuristic
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
+from netllm_sims.session_error import check_answers
 
 if TYPE_CHECKING:
     from netllm_sims.cjs.settings import Setting
@@ -108,6 +109,7 @@ def rollout(
         log: Of how many of the first episodes `stretches` are kept.
 
     Raises:
+        SessionError: The policy's answer to one episode is NaN or infinite, with the episode.
         ValueError: No episodes, a batch that does not fit, or an invalid action or label, with its
             episode.
     """
@@ -193,7 +195,9 @@ def _play(
     running = [k for k, track in enumerate(tracks) if not track.simulator.done]
     while running:
         observation = observe([tracks[k].simulator for k in running], running)
-        actions = _answers.actions(policy.act(observation), len(running))
+        answer = np.asarray(policy.act(observation))
+        check_answers(answer, [tracks[k].simulator.episode.id for k in running], "action")
+        actions = _answers.actions(answer, len(running))
         answers = None
         if label is not None:
             answers = _answers.labels(label, observation, len(running), soft=soft)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from netllm_sims.session_error import SessionError
 from netllm_sims.vp.trajectories import Clip
 
 if TYPE_CHECKING:
@@ -59,12 +60,15 @@ def rollout(
         batch: Windows predicted at once, also of several clips.
 
     Raises:
-        ValueError: No clips, no batch, or an answer of another shape or not finite.
+        SessionError: A clip's history or an answer for it is not finite, with the clip and field.
+        ValueError: No clips, no batch, or an answer of another shape.
     """
     if not clips:
         raise ValueError("`clips` must hold at least one clip, got none.")
     if batch < 1:
         raise ValueError(f"`batch` must be at least 1, got {batch}.")
+    for clip in clips:
+        _check_finite(clip.history_deg, "history_deg", clip.id, f"clip `{clip.id}`")
     history = np.concatenate([clip.history_deg for clip in clips])
     times_s = np.concatenate([clip.time_s for clip in clips])
     lengths = [len(clip) for clip in clips]
@@ -79,9 +83,13 @@ def rollout(
         seconds += time.perf_counter() - start
         answers.append(_checked(answer, (len(observation["time_s"]), setting.horizon, 3), policy))
     predicted = np.concatenate(answers) if answers else np.empty((0, setting.horizon, 3))
+    pieces = np.split(predicted, np.cumsum(lengths)[:-1])
+    for clip, piece in zip(clips, pieces, strict=True):
+        of = f"{type(policy).__name__}.act for clip `{clip.id}`"
+        _check_finite(piece, "answer", clip.id, of)
     return Predicted(
         ids=[clip.id for clip in clips],
-        predicted_deg=np.split(predicted, np.cumsum(lengths)[:-1]),
+        predicted_deg=pieces,
         seconds=seconds,
         decisions=len(history),
     )
@@ -101,10 +109,16 @@ def _checked(answer: object, shape: tuple[int, ...], policy: Policy) -> ndarray:
             f"{name}.act must return viewports of shape {shape} (batch, horizon, 3), got "
             f"{predicted.shape}. Was it made for another horizon?"
         )
-    if not np.isfinite(predicted).all():
-        wrong = np.argwhere(~np.isfinite(predicted))[0]
-        raise ValueError(
-            f"{name}.act must return finite degrees, got {predicted[tuple(wrong)]} in window "
-            f"{wrong[0]}, step {wrong[1]}."
-        )
     return predicted
+
+
+def _check_finite(values: ndarray, field: str, session: str, of: str) -> None:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        window, step, _ = wrong[0]
+        raise SessionError(
+            f"`{field}` of {of} must be finite degrees, got {values[tuple(wrong[0])]} in window "
+            f"{window}, step {step}.",
+            session=session,
+            field=field,
+        )

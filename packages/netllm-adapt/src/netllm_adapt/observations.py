@@ -1,0 +1,74 @@
+"""What a model can read of a batch of observations; else whose field it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from netllm_adapt.ragged import Ragged
+
+_MOST = float(np.finfo(np.float32).max)
+
+
+class SessionError(ValueError):
+    """One session of a batch cannot be answered; the others can, once it is left out.
+
+    Args:
+        message: what is wrong.
+        session: the number in the observation's field `episode`, or else the row of the batch.
+        row: of the batch.
+        field: the observation's field.
+    """
+
+    def __init__(self, message: str, *, session: int, row: int, field: str) -> None:
+        super().__init__(message)
+        self.session = session
+        self.row = row
+        self.field = field
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Worker processes give errors back by pickle."""
+        return _remade, (str(self), self.session, self.row, self.field)
+
+
+def _remade(message: str, session: int, row: int, field: str) -> SessionError:
+    return SessionError(message, session=session, row=row, field=field)
+
+
+def check_finite(
+    observation: Mapping[str, np.ndarray | Ragged], *, unread: Collection[str] = ()
+) -> None:
+    """Raise unless all numbers are finite, also in 32 bits: one that is not reaches all its tokens.
+
+    Args:
+        observation: fields with a leading axis of sessions, or with one entry of `ptr` for each.
+        unread: fields that may hold anything.
+
+    Raises:
+        SessionError: naming the first session with such a number, and the field.
+    """
+    for name, value in observation.items():
+        values = np.asarray(value.values if isinstance(value, Ragged) else value)
+        if name in unread or values.dtype.kind != "f":
+            continue
+        with np.errstate(invalid="ignore"):
+            fine = np.abs(values) <= _MOST
+        if not fine.all():
+            raise _error(observation, name, values, np.argwhere(~fine)[0])
+
+
+def _error(observation: Mapping[str, Any], name: str, values: Any, place: Any) -> SessionError:
+    field, row = observation[name], int(place[0]) if len(place) else 0
+    if isinstance(field, Ragged):
+        row = int(np.searchsorted(np.asarray(field.ptr), row, side="right")) - 1
+    sessions = observation.get("episode")
+    session = row if sessions is None else int(sessions[row])
+    return SessionError(
+        f"Session {session} (row {row} of the batch): `{name}` must hold finite numbers of 32 "
+        f"bits, got {values[tuple(place)]}. Leave the session out, or correct what measures it.",
+        session=session,
+        row=row,
+        field=name,
+    )
