@@ -632,3 +632,31 @@ def test_products_in_int8_are_refused_where_they_do_nothing(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="`products` must be None for 'tiny-random-llama'"):
         fit(model, EPISODES, recipe=recipe(products="int8"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"recipe": 5, "spec": {}}', r"settings\.json:1: must hold a JSON object"),
+        ('{"recipe": {}, "spec": [1]}', r"settings\.json:1: must hold a JSON object"),
+        ('{"recipe": ' * 100_000, r"settings\.json:1: not valid JSON"),
+        ('{"recipe": {"steps": NaN}, "spec": {}}', r"settings\.json:1: not valid JSON"),
+        (b"\xff\xfe", r"settings\.json:1: not valid JSON|settings\.json:1: must hold"),
+    ],
+)
+def test_damaged_settings_of_a_run_are_named(
+    tmp_path: Path, content: str | bytes, says: str
+) -> None:
+    raw = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "settings.json").write_bytes(raw)
+    with pytest.raises(ValueError, match=says):
+        RunFolder(tmp_path, {"recipe": {}, "spec": {}}, resume=True)
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", '{"loss": 1.0}', '{"step": "2"}', '{"step": NaN}', "[" * 100_000, "\x00"]
+)
+def test_a_damaged_line_of_a_log_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl:2: "):
+        read_log(tmp_path)

@@ -125,7 +125,7 @@ class RunFolder:
         settings = json.loads(json.dumps(settings, default=str))
         known = path / _SETTINGS
         if known.exists():
-            self._check(read_json(known), settings)
+            self._check(read_json(known, dict[str, dict[str, Any]]), settings)
         with new_file(known, then=_THEN) as work:
             work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         self._curves = _curves(path / "tensorboard") if tensorboard else None
