@@ -252,3 +252,13 @@ def bench(session: nox.Session) -> None:
         # Without a GPU gpu.py says so and exits with 1.
         codes = [0, 1] if script.name == "gpu.py" else [0]
         session.run("python", str(script), "--quick", *session.posargs, success_codes=codes)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill commands at writes, fsyncs, renames and at random; `-- --kills 400`: at every one."""
+    session.install(*EDITABLE)
+    script = PACKAGES["netllm"] / "tests" / "kills.py"
+    folder = Path(session.create_tmp()) / "kills"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", str(script), str(folder), *(session.posargs or ["--kills", "100"]))

@@ -1,0 +1,24 @@
+"""Nothing is lost, whenever a command is killed; `nox -s kills` kills oftener."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = Path(__file__).parent / "kills.py"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks by a POSIX signal")
+def test_a_command_that_is_killed_and_repeated_leaves_what_an_undisturbed_one_leaves(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, str(KILLS), str(tmp_path / "work"), "--kills", "10"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1_800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()[1:]]
+    assert [name for name, _, _ in rows] == ["rl-collect --append", "adapt --resume", "pool export"]
+    assert all(int(kills) > 0 and lost == "0" for _, kills, lost in rows)
