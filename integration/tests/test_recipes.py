@@ -139,6 +139,7 @@ def test_the_recipe_wins_over_the_environment(netllm, tmp_path, monkeypatch):
         ("rank = 3\n", "mine.toml:1: Unknown key of a recipe for `netllm test` 'rank'"),
         ("out = 'x'\n", "mine.toml:1: Unknown key of a recipe for `netllm test` 'out'"),
         ("jobs = 2\n", "mine.toml:1: Unknown key"),
+        ("trust_backbone = true\n", "mine.toml:1: Unknown key"),
         ("part = 'test'\ntask = 'cjs'\n", "mine.toml:2: the recipe is for 'cjs', not for 'abr'"),
         ("command = 'adapt'\n", "mine.toml:1: the recipe is for 'adapt', not for 'test'"),
         ("set = 3\n", "mine.toml:1: `set` must be a table"),
