@@ -1,9 +1,12 @@
 import pytest
+from netllm_sims.abr import importers
 from netllm_sims.abr.importers import dash
 
 HEAD = '<MPD type="static" mediaPresentationDuration="PT1M0.5S"><Period><AdaptationSet '
 HEAD += 'contentType="video">'
 TAIL = "</AdaptationSet></Period></MPD>"
+ONE = '<Representation bandwidth="{}"><SegmentList duration="{}">{}</SegmentList></Representation>'
+URLS = '<SegmentURL mediaRange="0-99"/>' * 2
 
 
 def manifest(folder, inner, head=HEAD, tail=TAIL):
@@ -58,9 +61,27 @@ def test_a_list_names_files_too(tmp_path):
     assert video.sizes_bytes[:, 0].tolist() == [1000, 1001]
 
 
+SET = '</AdaptationSet><AdaptationSet mimeType="video/mp4">'
+
+
+def test_ffmpeg_writes_a_set_for_each_representation(tmp_path):
+    inner = ONE.format(2000, 2, URLS) + SET + ONE.format(1000, 2, URLS)
+    assert dash.video(manifest(tmp_path, inner)).rates_kbps == (1, 2)
+
+
+def test_sets_of_several_codecs_are_refused(tmp_path):
+    inner = ONE.format(2000, 2, URLS) + SET + ONE.format(1000, 2, URLS) + ONE.format(3000, 2, URLS)
+    with pytest.raises(ValueError, match=r"one AdaptationSet of video, .*got 2 \(lines 1, 1\)"):
+        dash.video(manifest(tmp_path, inner))
+
+
+def test_one_rate_is_nothing_to_choose_from(tmp_path):
+    file = manifest(tmp_path, ONE.format(2000, 2, URLS))
+    with pytest.raises(ValueError, match=r"manifest.mpd: .*at least two rates .*one of 2 kbit/s"):
+        importers.run("dash", [file], tmp_path / "out")
+
+
 BOMB = '<!DOCTYPE MPD [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
-ONE = '<Representation bandwidth="{}"><SegmentList duration="{}">{}</SegmentList></Representation>'
-URLS = '<SegmentURL mediaRange="0-99"/>' * 2
 
 
 @pytest.mark.parametrize(

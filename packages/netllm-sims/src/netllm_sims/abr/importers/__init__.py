@@ -81,6 +81,11 @@ def run(name: str, files: Iterable[str | Path], out: str | Path) -> Imported:
     out = Path(out)
     if importer.makes == "video":
         video = module.video(paths[0])
+        if video.levels < 2:
+            raise ValueError(
+                f"{paths[0]}: a video must have at least two rates to choose from, got one of "
+                f"{video.rates_kbps[0]:g} kbit/s. Encode it at several."
+            )
         write_video(out, video)
         rates = ",".join(f"{rate:.10g}" for rate in video.rates_kbps)
         numbers = {"chunk_s": f"{video.chunk_s:.10g}", "chunks": str(video.chunks)}

@@ -26,9 +26,10 @@ class _Track(NamedTuple):
 
 
 def video(file: Path) -> Video:
-    """Video of the first set of video representations of an MPD file.
+    """Video of the representations of video in an MPD file.
 
-    The ladder is `@bandwidth` of the representations. The size of a segment is that of its
+    They stand in one AdaptationSet, or in several with one each, as ffmpeg writes them. The ladder
+    is their `@bandwidth`. The size of a segment is that of its
     `mediaRange` (SegmentList), or else of its file beside the manifest, which SegmentList or
     SegmentTemplate (`$Number$`, `$Time$`, `$RepresentationID$`, `$Bandwidth$`) names. A shorter
     last segment is left out; the others must be equally long within 10 %, their mean is `chunk_s`.
@@ -54,18 +55,15 @@ def video(file: Path) -> Video:
         raise ValueError(f"{place.of(root)}: there must be one Period, got {len(periods)}.")
     total = periods[0].get("duration") or root.get("mediaPresentationDuration")
     total_s = None if total is None else _seconds(place.of(root), total)
-    chosen = next((one for one in periods[0].findall("AdaptationSet") if _is_video(one)), None)
-    if chosen is None:
-        raise ValueError(
-            f"{place.of(periods[0])}: must have an AdaptationSet of video (`contentType` or "
-            "`mimeType`), got none."
-        )
-    above = [root, periods[0], chosen]
     tracks = [
-        _track(file, place, [*above, one], total_s) for one in chosen.findall("Representation")
+        _track(file, place, [root, periods[0], one, representation], total_s)
+        for one in _chosen(place, periods[0])
+        for representation in one.findall("Representation")
     ]
     if not tracks:
-        raise ValueError(f"{place.of(chosen)}: must have a Representation, got none.")
+        raise ValueError(
+            f"{place.of(periods[0])}: a set of video must have a Representation, got none."
+        )
     return _video(file, sorted(tracks, key=lambda track: track.rate_kbps))
 
 
@@ -105,6 +103,24 @@ def _whole(segments: Segments) -> Segments:
     if len(lengths) > 1 and lengths[-1] < 0.9 * lengths[0]:
         return Segments(segments.where, lengths[:-1], segments.sizes_bytes[:-1])
     return segments
+
+
+def _chosen(place: Place, period: Element) -> list[Element]:
+    """The sets of video: one of several representations, or several of one each."""
+    sets = [one for one in period.findall("AdaptationSet") if _is_video(one)]
+    if not sets:
+        raise ValueError(
+            f"{place.of(period)}: must have an AdaptationSet of video (`contentType` or "
+            "`mimeType`), got none."
+        )
+    if len(sets) > 1 and any(len(one.findall("Representation")) > 1 for one in sets):
+        lines = ", ".join(place.of(one).rpartition(":")[2] for one in sets[:10])
+        raise ValueError(
+            f"{place.of(sets[1])}: must have one AdaptationSet of video, or several with one "
+            f"Representation each, got {len(sets)} (lines {lines}). Remove those that are not "
+            "meant, such as other codecs."
+        )
+    return sets
 
 
 def _is_video(adaptation: Element) -> bool:
