@@ -103,7 +103,7 @@ def test_who_is_tested_on_what_it_learned_from_is_marked(run, traces, tmp_path):
     assert report.document()["results"][1]["learned"] == known
     from netllm.table import markdown
 
-    assert f"{folder} (learned from {known} of them)" in markdown(report)
+    assert f"(learned from {known} of them)" in markdown(report)
     assert any(f"trained on the content of {known} of the 10 episodes" in x for x in report.notes)
 
 
@@ -164,3 +164,53 @@ def test_a_run_is_not_resumed_on_other_validation_data(run, traces, tmp_path):
     code, _, err = run(*command, "--resume", "--set", f"traces={moved}")
     assert code == 2
     assert f"sha256 {digest(moved)[:8]}" in err
+
+
+@pytest.fixture
+def backbone(tmp_path, monkeypatch):
+    """A backbone as if it had been pulled."""
+    from netllm_adapt import load_backbone
+
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "backbones" / "smollm2-135m"
+    load_backbone("tiny-random").save_pretrained(folder)
+    return folder
+
+
+def test_a_backbone_has_a_digest_that_follows_its_weights(backbone):
+    from netllm import sources
+
+    first = sources.backbone("smollm2-135m")
+    assert (first.kind, first.name, first.files) == ("backbone", "smollm2-135m", 1)
+    (backbone / "model.safetensors").write_bytes(b"other")
+    assert sources.backbone("smollm2-135m").sha256 != first.sha256
+    assert sources.backbone("tiny-random") is None
+    assert sources.backbone(str(backbone)).name == "smollm2-135m"
+
+
+def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
+    from types import SimpleNamespace
+
+    from netllm import overlaps, sources
+
+    identity = {"sources": sources.kept([sources.backbone("smollm2-135m")])}
+    contender = SimpleNamespace(identity=lambda: identity, checkpoint="run")
+    line = SimpleNamespace(contender=contender, setting=SimpleNamespace(name="x"), episodes=[])
+    assert list(overlaps.overlaps([line])) == []
+    (backbone / "model.safetensors").write_bytes(b"other")
+    (note,) = overlaps.overlaps([line])
+    assert "other data by the same name: backbone smollm2-135m (1 file, sha256 " in note
+
+
+def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
+    from pathlib import Path
+
+    from netllm.contender import Contender
+    from netllm.sources import weights
+
+    (tmp_path / "mine.npz").write_bytes(b"weights")
+    some = [Contender("abr", policy="ppo:mine.npz", home=tmp_path), Contender("abr", policy="bba")]
+    shipped = Contender("abr", checkpoint="pretrained", home=Path.cwd())
+    own, ours = weights([*some, shipped])
+    assert (own.kind, own.name, own.files) == ("weights of ppo", "mine.npz", 1)
+    assert (ours.kind, ours.files) == ("checkpoint pretrained", 3)

@@ -113,7 +113,8 @@ def adapt(
     if targets:
         model.target_return = targets[0]
     count = found.validation if validation is None else validation
-    identity = _identity(found, place, collections, count, model.task.get("identity", {}))
+    before = model.task.get("identity", {})
+    identity = _identity(found, place, collections, count, before, model.spec.name)
     facts = facts_of(found, place, collections, overrides)
     model.task |= facts | {"device": where, "identity": identity}
     model.task["recipe"] = dataclasses.asdict(chosen)
@@ -317,6 +318,7 @@ def _identity(
     collections: Sequence[Mapping[str, Any]],
     count: int | None,
     before: Mapping[str, Any],
+    backbone: str,
 ) -> dict[str, Any]:
     """What a checkpoint keeps of its data, so that a test can tell what it knows already.
 
@@ -326,14 +328,18 @@ def _identity(
         collections: of the pool that is learned from.
         count: of the validation episodes.
         before: the same of the checkpoint that is learned on from, if any.
+        backbone: its name.
     """
     made_of, learned = sources.joined(collections)
     if task.supervised:
         made_of = sources.sources(place)
         learned = sources.contents(task.episodes(place, "train", count=None, seed=0))
     valid = sources.contents(task.episodes(place, "valid", count=count, seed=VALIDATION_SEED))
+    frozen = sources.backbone(backbone)
     return {
-        "sources": sources.kept(made_of or sources.sources(place)),
+        "sources": sources.kept(
+            [*(made_of or sources.sources(place)), *([frozen] if frozen else [])]
+        ),
         "learned": sorted({*learned, *before.get("learned", ())}),
         "validated": sorted({*valid, *before.get("validated", ())}),
     }

@@ -104,11 +104,16 @@ def rl_collect(
     found = _unsupervised(task)
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
-    for one in [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]:
+    asked = [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]
+    for one in asked:
         one.declared(place)  # wrong names fail before the first episode
     turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
     facts = {"part": part, **turns.facts(), "seed": seed, "overrides": dict(set or {})}
-    facts |= {"data": sources.world(place), "episodes": len(drawn), **sources.facts(place, drawn)}
+    facts |= {
+        "data": sources.world(place),
+        "episodes": len(drawn),
+        **sources.facts(place, drawn, asked),
+    }
     if checkpoint:
         facts["weights"] = [weights_of(task, name) for name in as_names(checkpoint)]
         facts["device"] = device_name(device)

@@ -60,9 +60,11 @@ def overlaps(lines: Iterable[Line]) -> Iterator[str]:
 
 def _changed(where: str, identity: dict[str, Any], setting: Any) -> Iterator[str]:
     """That sources of the same name have other content."""
-    now = sources.sources(setting)
+    kept = sources.read(identity.get("sources"))
+    frozen = [sources.backbone(one.name) for one in kept if one.kind == "backbone"]
+    now = [*sources.sources(setting), *(one for one in frozen if one)]
     names: Collection[str] = {one.name for one in now}
-    before = [one for one in sources.read(identity.get("sources")) if one.name in names]
+    before = [one for one in kept if one.name in names]
     pairs = [pair for pair in sources.differences(before, now) if pair[0].name == pair[1].name]
     if pairs:
         yield f"{where}: it was adapted on other data by the same name: {sources.told(pairs)}."

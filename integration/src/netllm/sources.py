@@ -7,7 +7,11 @@ into parts; its episodes may tell their `contents`. Of one that does not, nothin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from netllm.contender import Contender, checkpoint_folder
+from netllm.registry import WEIGHTS
 
 if TYPE_CHECKING:
     from netllm_sims.sources import Source
@@ -84,6 +88,39 @@ def notes(setting: Any) -> Iterator[str]:
     yield from (note for note in some if note)
 
 
+def backbone(name: str) -> Source | None:
+    """The weights of a backbone that was pulled, or lies in a folder; None if there are none here.
+
+    Those of random networks are made, and those of a hub's models kept, by others.
+    """
+    from netllm_adapt.backbone import backbone_folder
+    from netllm_sims.sources import of_files
+
+    for folder in (backbone_folder(name), Path(name)):
+        files = sorted(file.name for file in folder.glob("*.safetensors"))
+        if files:
+            return of_files("backbone", folder, origin="published", only=files)
+    return None
+
+
+def weights(contenders: Iterable[Contender]) -> list[Source]:
+    """The files that some contenders decide by: own weights of policies, and checkpoints."""
+    from netllm_sims.sources import of_files
+
+    found = []
+    for one in contenders:
+        known, _, file = (one.policy or "").partition(":")
+        if one.checkpoint is not None:
+            folder = checkpoint_folder(one.task, one.checkpoint, home=one.home)
+            files = sorted(file.name for file in folder.glob("*.safetensors"))
+            kind = f"checkpoint {one.name}"
+            found.append(of_files(kind, folder, origin="own", name=one.name, only=files))
+        elif Path(file).suffix in WEIGHTS:
+            path = one.home / Path(file).expanduser()
+            found.append(of_files(f"weights of {known}", path, origin="own"))
+    return found
+
+
 def differences(before: Sequence[Source], now: Sequence[Source]) -> list[tuple[Source, Source]]:
     """Sources of one kind that are not the same data, as pairs of then and now."""
     known = {one.kind: one for one in before}
@@ -101,9 +138,12 @@ def told(pairs: Iterable[tuple[Source, Source]]) -> str:
     return "; ".join(f"{then.kind} {then} there, {now} here" for then, now in pairs)
 
 
-def facts(setting: Any, episodes: Iterable[Any]) -> dict[str, Any]:
-    """What a pool keeps of the data that it was collected on."""
-    found = {"sources": kept(sources(setting)), "contents": contents(episodes)}
+def facts(
+    setting: Any, episodes: Iterable[Any], deciding: Iterable[Contender] = ()
+) -> dict[str, Any]:
+    """What a pool keeps of the data that it was collected on, and of the files that decided."""
+    made_of = [*sources(setting), *weights(deciding)]
+    found = {"sources": kept(made_of), "contents": contents(episodes)}
     return {name: value for name, value in found.items() if value}
 
 

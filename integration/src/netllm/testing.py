@@ -149,9 +149,16 @@ def test(
         *_elsewhere(contenders, nameable(world.overrides), untested),
     ]
     numbers = {one.name: asked or list(found.seeds(one)) for one in settings}
-    facts = {"task": task, "part": part, "seeds": numbers, "overrides": nameable(world.overrides)}
+    facts: dict[str, Any] = {
+        "task": task,
+        "part": part,
+        "seeds": numbers,
+        "overrides": nameable(world.overrides),
+    }
     facts["left_out"] = left_out
     facts["sources"] = {one.name: sources.kept(sources.sources(one)) for one in settings}
+    if files := sources.weights(entry.contender for entry in entries):
+        facts["weights"] = sources.kept(dict.fromkeys(files))
     if checkpoint:
         facts["device"] = device_name(device)
     return Report(

@@ -1,6 +1,6 @@
 """Frozen language models without their LM head, called with ``inputs_embeds``."""
 
-from netllm_adapt.backbone._cache import cache_folder
+from netllm_adapt.backbone._cache import backbone_folder, cache_folder
 from netllm_adapt.backbone._catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone._load import load_backbone, load_tokenizer
 from netllm_adapt.backbone._pull import pull
@@ -12,6 +12,7 @@ __all__ = [
     "Backbone",
     "Entry",
     "Weights",
+    "backbone_folder",
     "backbones",
     "cache_folder",
     "check",
