@@ -123,7 +123,8 @@ def types(session: nox.Session) -> None:
 
 def run_tests(session: nox.Session, *arguments: str) -> None:
     """Run pytest, several tests at once: their networks are so tiny that one thread is enough."""
-    parallel = (f"-n{PARALLEL}", "--dist=worksteal")
+    # A file's tests share what is dear to make, so they stay together.
+    parallel = (f"-n{PARALLEL}", "--dist=loadfile")
     session.run("pytest", *parallel, *arguments, env={"OMP_NUM_THREADS": "1"})
 
 

@@ -7,17 +7,19 @@ from netllm_adapt import AdaptedModel, Recipe
 RECIPE = Recipe(steps=2, batch=2, layers=1, dtype="float32", rank=2, validate_every=2)
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    return tmp_path_factory.mktemp("quickstart") / "run"
-
-
 def run(out):
     return quickstart(out=out, backbone="tiny-random", episodes=4, recipe=RECIPE)
 
 
-def test_the_quickstart_of_abr_writes_results_plots_card_and_checkpoint(out):
-    report = run(out)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A first run: its folder and its report."""
+    out = tmp_path_factory.mktemp("quickstart") / "run"
+    return out, run(out)
+
+
+def test_the_quickstart_of_abr_writes_results_plots_card_and_checkpoint(first):
+    out, report = first
     names = {path.name for path in out.iterdir()}
     assert {"results.json", "cdf.png", "bars.png", "README.md", "checkpoint", "pool"} <= names
     assert AdaptedModel.from_pretrained(out / "checkpoint").spec.name == "tiny-random"
@@ -32,7 +34,8 @@ def test_the_quickstart_of_abr_writes_results_plots_card_and_checkpoint(out):
     assert "![QoE per episode](cdf.png)" in card
 
 
-def test_a_quickstart_goes_on_where_it_was_cut_off(out, capsys):
+def test_a_quickstart_goes_on_where_it_was_cut_off(first, capsys):
+    out, _ = first
     log = (out / "run" / "log.jsonl").read_text()
     run(out)
     assert (out / "run" / "log.jsonl").read_text() == log
