@@ -61,6 +61,7 @@ _COMMANDS = [
     ),
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
+    (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in ten minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
     (app, "list", "listing:show", "Installed tasks, their settings and policies."),

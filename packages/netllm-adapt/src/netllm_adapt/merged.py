@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 
@@ -46,17 +47,16 @@ def merges(model: Adapted, merged: bool) -> bool:
     return True
 
 
-def merged_backbone(model: Adapted) -> PreTrainedModel:
+def merged_backbone(model: Adapted, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """A copy of the backbone whose weights hold what the model's own adapter adds.
 
-    The sum is rounded once, to the backbone's dtype: in bfloat16 answers may differ in the last
-    digits from those of the adapter beside the weights.
+    The sum is rounded once, to `dtype`, by default the backbone's own: in bfloat16 answers may
+    differ in the last digits from those of the adapter beside the weights.
     """
-    backbone: Any = model.backbone
-    if not isinstance(backbone, PeftModel):
-        return backbone  # type: ignore[no-any-return]
-    own = model.adapter or active_adapter(backbone)
-    twin: Any = copy.deepcopy(backbone)
+    twin: Any = copy.deepcopy(model.backbone).to(dtype)
+    if not isinstance(twin, PeftModel):
+        return twin  # type: ignore[no-any-return]
+    own = model.adapter or active_adapter(twin)
     twin.set_adapter(own)
     plain: PreTrainedModel = twin.merge_and_unload(adapter_names=[own])
     return plain

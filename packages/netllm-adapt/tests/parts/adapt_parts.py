@@ -190,7 +190,7 @@ class SumEncoder(nn.Module):
 
     def observe(self, observation: Mapping[str, Tensor]) -> Tensor:
         numbers = self.number(observation["numbers"][..., None])
-        return torch.cat([numbers, self.query.expand(len(numbers), 1, -1)], dim=1)
+        return torch.cat([numbers, self.query.expand(numbers.shape[0], 1, -1)], dim=1)
 
     def config(self) -> dict[str, Any]:
         return {"width": self.width}

@@ -113,7 +113,7 @@ class Viewport(nn.Module):
             image = self._image_features(_field(observation, "image"), viewport_deg[:, -1])
             features = torch.cat([features, image[None]])
         vectors = self.projection(features)
-        query = self.query.expand(len(vectors), 1, -1)
+        query = self.query.expand(vectors.shape[0], 1, -1)
         return torch.cat([vectors, query.to(vectors.dtype)], dim=1)
 
     def _history(self, viewport_deg: Tensor) -> Tensor:

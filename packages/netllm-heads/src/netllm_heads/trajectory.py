@@ -166,7 +166,7 @@ class Trajectory(nn.Module):
             )
         viewport_deg: Tensor = observation["viewport_deg"]
         shape = tuple(viewport_deg.shape)
-        if len(shape) != 3 or shape[0] != len(hidden) or shape[1] < 1 or shape[2] != 3:
+        if len(shape) != 3 or shape[0] != hidden.shape[0] or shape[1] < 1 or shape[2] != 3:
             raise ValueError(
                 f"'viewport_deg' must have shape ({len(hidden)}, history, 3), got {shape}: roll, "
                 "pitch and yaw of every point, one history per hidden state."

@@ -1,0 +1,31 @@
+"""`netllm export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netllm.commands.answer import Answer
+from netllm.commands.options import Data, Output
+
+
+def export(
+    checkpoint: Path,
+    /,
+    *,
+    out: Path,
+    format: str = "onnx",
+    data: Data = None,
+    output: Output = Output(),
+) -> Answer:
+    """Write an adapted model as one ONNX graph: observation fields in, scores of answers out.
+
+    Args:
+        checkpoint: Folder of a run or a checkpoint, of abr or vp.
+        out: The file to write.
+        format: What is written: onnx.
+        data: Folder of real data.
+    """
+    from netllm.exporting import export
+
+    file = export(checkpoint, out=out, format=format, data=data)
+    return Answer({"file": file}, f"{file} is written.")

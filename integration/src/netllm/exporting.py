@@ -1,0 +1,101 @@
+"""Export: a checkpoint's model as one file for other runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netllm import registry
+
+if TYPE_CHECKING:
+    from netllm_adapt import Adapted
+    from torch import Tensor
+
+    from netllm.protocol import Task
+
+FORMATS = ("onnx",)
+
+
+def export(
+    checkpoint: str | Path,
+    *,
+    out: str | Path,
+    format: str = "onnx",
+    data: str | Path | None = None,
+) -> Path:
+    """Write the model of a checkpoint as one graph, from an observation's fields to its answer.
+
+    See `netllm_adapt.onnx_graph.export_onnx` for inputs and outputs. Fields are those that the
+    task's policy shows the model: of `vp`, angles that are turned to the video's front.
+
+    Args:
+        checkpoint: folder of a run or a checkpoint.
+        out: the file.
+        format: `onnx`.
+        data: folder of real data, for the setting that the checkpoint was adapted to.
+
+    Raises:
+        ValueError: for another format, a folder without a checkpoint, or a model that has no fixed
+            axes (`cjs`).
+        ModuleNotFoundError: if onnx or onnxscript is missing.
+    """
+    if format not in FORMATS:
+        raise registry.unknown("format", format, FORMATS)
+    from netllm_adapt import Adapted
+    from netllm_adapt.onnx_graph import check_exportable, export_onnx
+
+    model = Adapted.from_pretrained(_folder(Path(checkpoint)))
+    check_exportable(model)
+    if "task" not in model.task:
+        raise ValueError(
+            f"{checkpoint}: does not say what task it is for. Export it in Python: "
+            "netllm_adapt.onnx_graph.export_onnx."
+        )
+    task = registry.task(model.task["task"])
+    place = task.setting(
+        model.task.get("setting", "default"), data=data, **model.task.get("overrides", {})
+    )
+    return export_onnx(model, out, example(task, model, place))
+
+
+def _folder(checkpoint: Path) -> Path:
+    for place in (checkpoint, checkpoint / "best"):
+        if (place / "config.json").is_file():
+            return place
+    raise ValueError(
+        f"{checkpoint} holds no checkpoint: neither it nor its folder `best` has a config.json. "
+        "Give the `--out` folder of a `netllm adapt`."
+    )
+
+
+class _Shown(Exception):
+    """The model was shown an observation."""
+
+
+def example(task: Task, model: Adapted, setting: Any) -> dict[str, Tensor]:
+    """What a policy of the model first shows its encoder, for two rows, of three steps if any."""
+    from netllm_adapt import AdaptedModel
+
+    shown: dict[str, Any] = {}
+
+    def observe(observation: Mapping[str, Any], *_: Any, **__: Any) -> None:
+        shown.update(observation)
+        raise _Shown
+
+    policy = task.policy(model, setting)
+    model.encoder.observe = observe
+    try:
+        task.rollout(policy, setting, task.episodes(setting, "valid", count=1), seed=0)
+    except _Shown:
+        pass
+    finally:
+        del model.encoder.observe
+    steps = {1: 3} if isinstance(model, AdaptedModel) else {}
+    found = {}
+    for name, field in shown.items():
+        one = field[:1].clone()
+        for axis, count in ({0: 2} | steps).items():
+            one = one.repeat_interleave(count, axis)
+        found[name] = one
+    return found

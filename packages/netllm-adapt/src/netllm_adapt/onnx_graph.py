@@ -1,0 +1,186 @@
+"""An adapted model as one ONNX graph: from what is observed to the head's scores or answers."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netllm_adapt.adapted import Adapted, Rows
+from netllm_adapt.attention import as_told
+from netllm_adapt.files import new_file
+from netllm_adapt.merged import merged_backbone
+from netllm_adapt.model import AdaptedModel
+from netllm_adapt.segments import Batch
+
+OPSET = 18
+RETURNS, ACTIONS = "return_to_go", "action"
+"""Inputs of a model that decides step after step, beside its observation's fields."""
+
+
+class _Graph(nn.Module):
+    """The full pass over a window, with the adapter folded into weights of float32."""
+
+    def __init__(self, model: Adapted) -> None:
+        super().__init__()
+        self.model = model
+        self.scores = hasattr(model.head, "distribution")
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The scores of every answer, or the answers of heads that give no scores."""
+        names = (RETURNS, ACTIONS) if isinstance(self.model, AdaptedModel) else ()
+        fields = {name: value for name, value in inputs.items() if name not in names}
+        return self.call(fields, **{name: inputs[name] for name in names})
+
+    def call(
+        self,
+        fields: Mapping[str, Tensor],
+        return_to_go: Tensor | None = None,
+        action: Tensor | None = None,
+    ) -> Tensor:
+        """The same of what is observed, and of returns and actions where there are any."""
+        model: Any = self.model
+        if return_to_go is None or action is None:
+            rows = model.observed(fields)
+        else:
+            learn = torch.ones_like(return_to_go, dtype=torch.bool)
+            rows = model.rows(Batch(fields, return_to_go, action, action, learn))
+        read = model.head.distribution if self.scores else model.head.answer
+        found: Tensor = read(self._through(rows), fields)
+        return found
+
+    def _through(self, rows: Rows) -> Any:
+        backbone: Any = self.model.backbone
+        position = torch.arange(rows.tokens.shape[1], device=rows.tokens.device)[None]
+        out = backbone(
+            inputs_embeds=rows.tokens,
+            attention_mask=as_told(backbone, rows.mask, rows.tokens.dtype),
+            position_ids=position.expand(rows.tokens.shape[0], -1),
+            use_cache=False,
+        )
+        return rows.given(out.last_hidden_state)
+
+
+def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tensor]) -> Path:
+    """Write a model as one ONNX graph, in float32, for any number of rows and steps.
+
+    Inputs are the fields of `observation`; of a model that decides step after step also
+    `return_to_go` (row, step) and `action` (row, step, …), what was done at each step, of which
+    the last has no effect. The output `scores` holds the log-odds of every answer at every step;
+    a head without scores gives its `answer`. A row is the last steps of one episode, at most as
+    many as its window and segment hold: feed the last `window` of them, and read the last step.
+
+    Args:
+        model: in eval mode; it is left as it is.
+        file: what is written, complete or not at all.
+        observation: an example of each field with its leading axes: two rows at least, and three
+            steps where there are steps.
+
+    Raises:
+        ValueError: if the model's tokens differ in number from step to step, or the example does
+            not fit.
+        ModuleNotFoundError: if onnx or onnxscript is missing.
+    """
+    check_exportable(model)
+    graph = _Graph(_folded(model)).eval()
+    example = _read_fields(graph, observation)
+    steps = isinstance(model, AdaptedModel)
+    free = {0: torch.export.Dim("row"), **({1: torch.export.Dim("step")} if steps else {})}
+    target = Path(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(target) as work, torch.no_grad(), _told(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own parts
+        torch.onnx.export(
+            graph,
+            (),
+            str(work),
+            kwargs={"inputs": example},
+            dynamo=True,
+            input_names=[*example],
+            output_names=["scores" if graph.scores else "answer"],
+            dynamic_shapes={"inputs": dict.fromkeys(example, free)},
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    return target
+
+
+def check_exportable(model: Adapted) -> None:
+    """Raise unless a model can be written as an ONNX graph here.
+
+    Raises:
+        ValueError: if its steps differ in their number of tokens.
+        ModuleNotFoundError: if onnx or onnxscript is missing.
+    """
+    for name in ("onnx", "onnxscript"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"ONNX export needs {name!r}. Run: pip install 'netllm-adapt[onnx]'"
+            )
+    if getattr(model.encoder, "tokens", 0) is None:
+        raise ValueError(
+            f"A model whose steps differ in their number of tokens, as "
+            f"{type(model.encoder).__name__} gives them, cannot be one ONNX graph of fixed axes. "
+            "Models of abr and vp can; serve this one with netllm_adapt.Policy."
+        )
+
+
+@contextmanager
+def _told(model: Adapted) -> Iterator[None]:
+    """Turn the exporter's failure into one that says whose model it is."""
+    try:
+        yield
+    except torch.onnx.errors.OnnxExporterError as error:
+        parts = f"{type(model.encoder).__name__} and {type(model.head).__name__}"
+        raise RuntimeError(
+            f"torch cannot write this model, of {parts} over {model.spec.name!r}, as ONNX: "
+            f"{str(error.__cause__ or error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _folded(model: Adapted) -> Adapted:
+    """The same model in float32, with plain weights."""
+    fields = {name: getattr(model, name) for name in model.fields}
+    return type(model)(
+        backbone=merged_backbone(model, torch.float32),
+        encoder=copy.deepcopy(model.encoder),
+        head=copy.deepcopy(model.head),
+        spec=model.spec,
+        **fields,
+    )
+
+
+class _Fields(dict[str, Any]):
+    """Fields that remember which of them were read."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+@torch.no_grad()
+def _read_fields(graph: _Graph, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The example's fields that encoder and head read, and what else the graph takes.
+
+    Raises:
+        ValueError: as encoder and head do, if the example does not fit.
+    """
+    fields = _Fields(observation)
+    extra: dict[str, Tensor] = {}
+    if isinstance(graph.model, AdaptedModel):
+        shape = next(iter(observation.values())).shape[:2]
+        extra = {RETURNS: torch.zeros(shape), ACTIONS: torch.zeros(shape, dtype=torch.int64)}
+    graph.call(fields, **extra)
+    return {name: observation[name] for name in observation if name in fields.read} | extra
