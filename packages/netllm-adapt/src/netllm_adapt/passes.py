@@ -58,7 +58,8 @@ def recomputing(model: Adapted) -> Iterator[None]:
     new = hasattr(plain, "activation_checkpointing_enable")  # transformers renamed it in 5.24
     name = "activation_checkpointing" if new else "gradient_checkpointing"
     getattr(plain, f"{name}_enable")({"use_reentrant": False})
-    plain.disable_input_require_grads()  # a hook that only reentrant ones need
+    if any(hasattr(plain, f"_require_grads_hook{end}") for end in ("", "s")):
+        plain.disable_input_require_grads()  # a hook that only reentrant ones need
     try:
         yield
     finally:
