@@ -86,7 +86,7 @@ def example(task: Task, model: Adapted, setting: Any) -> dict[str, Tensor]:
     policy = task.policy(model, setting)
     model.encoder.observe = observe
     try:
-        task.rollout(policy, setting, task.episodes(setting, "valid", count=1), seed=0)
+        task.rollout(policy, setting, task.episodes(setting, "valid", count=1, seed=0), seed=0)
     except _Shown:
         pass
     finally:
