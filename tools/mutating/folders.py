@@ -51,7 +51,7 @@ def _pool(path: Path) -> Any:
     about = pool.provenance
     return {
         "episodes": [_episode(pool[number]) for number in range(len(pool))],
-        "provenance": [about["task"], [one["seed"] for one in about["collections"]]],
+        "provenance": [about.get("task"), [one.get("seed") for one in about["collections"]]],
         "collected": pool.collected,
         "info": [pool.info()[name] for name in ("task", "settings", "episodes", "steps")],
     }
@@ -80,7 +80,7 @@ def _pool_says(path: Path) -> Any:
     firsts = [one["first_shard"] for one in about["collections"]]
     return {
         "episodes": episodes,
-        "provenance": [about["task"], [one["seed"] for one in about["collections"]]],
+        "provenance": [about.get("task"), [one.get("seed") for one in about["collections"]]],
         "collected": [
             sum(n for name, n in shards if first <= name and not (later and name >= later))
             for first, later in zip(firsts, [*firsts[1:], None], strict=True)

@@ -329,6 +329,15 @@ def test_every_shard_is_told_of_before_it_is_there(tmp_path: Path) -> None:
     assert seen == [0, 1, 2]
 
 
+def test_a_link_to_itself_is_no_missing_provenance(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    provenance = tmp_path / "_provenance.json"
+    provenance.unlink()
+    provenance.symlink_to(provenance.name)
+    with pytest.raises(OSError, match=r"_provenance\.json"):
+        Pool(tmp_path).info()
+
+
 def test_a_provenance_that_could_not_be_read_again_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`provenance` must say .* `\$\.episodes`"):
         write_pool(tmp_path / "pool", [], provenance={"episodes": "many"})
@@ -449,6 +458,36 @@ def test_damaged_metadata_of_a_shard_is_named(tmp_path: Path, about: bytes, says
     pq.write_table(pq.read_table(shard).replace_schema_metadata({b"netllm.pool": about}), shard)
     with pytest.raises(ValueError, match=rf"shard-00000\.parquet: .*{says}"):
         Pool(tmp_path)
+
+
+def test_a_shard_with_nulls_is_named_when_it_is_read(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0), make_episode(1)])
+    shard = tmp_path / "shard-00000.parquet"
+    table = pq.read_table(shard)
+    whole = table.column("actions").to_pylist()
+    for name, values in (("actions", [whole[0], [None, *whole[1][1:]]]), ("policy", ["a", None])):
+        place = table.schema.get_field_index(name)
+        column = pa.array(values, table.schema.field(name).type)
+        pq.write_table(table.set_column(place, table.schema.field(name), column), shard)
+        pool = Pool(tmp_path)
+        says = rf"shard-00000\.parquet: every value must be there, but some of '{name}' are null"
+        with pytest.raises(ValueError, match=says):
+            list(pool)
+
+
+def test_a_shard_without_episodes_and_a_pipe_are_named(tmp_path: Path) -> None:
+    write_pool(tmp_path, [make_episode(0)])
+    shard = tmp_path / "shard-00000.parquet"
+    pq.write_table(pq.read_table(shard).slice(0, 0), shard)
+    with pytest.raises(
+        ValueError, match=r"shard-00000\.parquet: must hold episodes in every group"
+    ):
+        Pool(tmp_path)
+    if hasattr(os, "mkfifo"):
+        shard.unlink()
+        os.mkfifo(shard)
+        with pytest.raises(ValueError, match=r"shard-00000\.parquet: must be a regular file"):
+            Pool(tmp_path)
 
 
 def test_a_parquet_file_of_something_else_is_named(tmp_path: Path) -> None:

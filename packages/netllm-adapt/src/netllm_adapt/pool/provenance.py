@@ -42,7 +42,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it holds something else.
     """
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return {}
     about = read_json(path)
     try:

@@ -27,6 +27,7 @@ MISSING = "collect the missing episodes again"
 """What to do once there is room for a pool."""
 
 SHARDS = "shard-*.parquet"
+_AGAIN = "Delete it, the other shards stay usable, and collect its episodes again."
 _KEY = b"netllm.pool"
 _TYPES = {
     "bool",
@@ -142,7 +143,14 @@ class Shard(NamedTuple):
                 self.path, metadata=self.footer, page_checksum_verification=True
             ) as file,
         ):
-            return file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
+            batch = file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if _lacks(column):
+                raise ValueError(
+                    f"{self.path}: every value must be there, but some of {name!r} are null. "
+                    f"{_AGAIN}"
+                )
+        return batch
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -156,6 +164,8 @@ def open_shard(path: Path) -> Shard:
     Raises:
         ValueError: If it is none of that; the message says which and what to do.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
     with _whole(path):
         footer = pq.read_metadata(path)
     arrow = footer.schema.to_arrow_schema()
@@ -173,7 +183,18 @@ def open_shard(path: Path) -> Shard:
             f"{_difference(got, expected)}. Was it rewritten by another tool? Delete it and "
             "collect its episodes again."
         )
+    rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    if not rows or min(rows) < 1:
+        raise ValueError(f"{path}: must hold episodes in every group, got {rows} rows. {_AGAIN}")
     return Shard(path, footer, schema)
+
+
+def _lacks(array: pa.Array) -> bool:
+    """Whether a value, or a part of one, is null."""
+    if array.null_count:
+        return True
+    nested = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    return nested and _lacks(array.flatten())
 
 
 class _About(msgspec.Struct):
@@ -291,5 +312,5 @@ def _whole(path: Path) -> Iterator[None]:
             raise  # the system's, a missing permission say; not about the content
         raise ValueError(
             f"{path}: must be a complete Parquet file, but is cut off or damaged ({error}). "
-            "Delete it, the other shards stay usable, and collect its episodes again."
+            f"{_AGAIN}"
         ) from error
