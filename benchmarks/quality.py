@@ -2,12 +2,15 @@
 
     python benchmarks/quality.py [TASK] [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
     python benchmarks/quality.py [TASK] --only NAME ... [--settings NAME ...] --json FILE
+    python benchmarks/quality.py [TASK] --again FILE
     python benchmarks/quality.py [TASK] --readme FILE
 
 Needs the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
 or NETLLM_DATA); without it `--quick` runs on generated data, rivals that need its weights are left
 out, and the output says so. With `--only` FILE keeps what it holds of others, and all are compared
-anew; so slow ones, such as `rollout`, get in. `--readme` runs nothing: it writes the table of an
+anew; so slow ones, such as `rollout`, get in. `--again` runs nothing: it makes intervals, clusters
+and comparisons of an earlier run's episodes anew, and writes them to its FILE. `--readme` runs
+nothing either: it writes the table of an
 earlier run's JSON between the task's marks in README.md. `--plots` draws the first setting.
 """
 
@@ -23,9 +26,11 @@ from typing import Any
 from _readme import put
 from netllm import registry, test
 from netllm.comparing import compare
-from netllm.intervals import Estimate, extent
+from netllm.contender import Contender
+from netllm.intervals import Estimate, cluster_counts, counted
 from netllm.plots import save
-from netllm.report import Report, Result, saved_results
+from netllm.protocol import clusters
+from netllm.report import Report, Result, by_setting, saved_results, subsets, summarise
 from netllm.table import digits, show, signed
 
 
@@ -62,6 +67,36 @@ def only(report: Report, setting: str) -> Report:
         report,
         results=[one for one in report.results if one.setting == setting],
         comparisons=[one for one in report.comparisons if one.setting == setting],
+    )
+
+
+def again(task: str, file: Path, data: Path | None) -> Report:
+    """The report of a file with intervals, clusters and comparisons made anew of its episodes."""
+    found = registry.task(task)
+    results, members = [], {}
+    for name, some in by_setting(saved_results(file)).items():
+        place = found.setting(name, data=data)
+        episodes = found.episodes(place, "test", count=None, seed=0)
+        members[name] = found.subsets(place, episodes)
+        together = clusters(found, place, episodes)
+        for one in some:
+            rows = [{**row, "cluster": together[row["id"]]} for row in one.episodes]
+            declared = Contender(task, policy=one.policy).declared(place) if one.policy else None
+            results.append(
+                replace(
+                    one,
+                    episodes=rows,
+                    metrics=summarise(rows, found.metrics),
+                    subsets=subsets(rows, found.metrics, members[name]),
+                    knows=declared.knows if declared else "",
+                )
+            )
+    return Report(
+        results=results,
+        comparisons=compare(results, found, members),
+        provenance=json.loads(file.read_text(encoding="utf-8"))["provenance"],
+        metrics=found.metrics,
+        bounds=found.bounds,
     )
 
 
@@ -115,7 +150,7 @@ def table(task: str, document: dict[str, Any]) -> str:
         value = one["metrics"][metric.key]
         row = cells.setdefault(Path(one["checkpoint"] or one["policy"]).name, {})
         row[one["setting"]] = digits(Estimate(**value))
-        counts[one["setting"]] = extent(one["episodes"])
+        counts[one["setting"]] = _count(one["episodes"])
     settings = [setting for setting in CASES[task].settings if setting in counts]
     ranked = sorted(
         cells,
@@ -125,17 +160,25 @@ def table(task: str, document: dict[str, Any]) -> str:
     rows = [
         f"| `{name}` | {' | '.join(cells[name].get(s, '-') for s in settings)} |" for name in ranked
     ]
-    titles = [f"{setting}: {counts[setting]}" for setting in settings]
+    titles = [f"{setting} ({counts[setting]})" for setting in settings]
     head = [f"| {metric.label} | {' | '.join(titles)} |", f"|---{'|---:' * len(settings)}|"]
     return "\n".join([*head, *rows, "", *_comparisons(document)])
+
+
+def _count(episodes: list[dict[str, Any]]) -> str:
+    """How many episodes, and clusters of them if these are fewer."""
+    count = len({episode["id"] for episode in episodes})
+    fewer = {kind: some for kind, some in cluster_counts(episodes).items() if some < count}
+    return f"{count}, {counted(fewer)}" if fewer else str(count)
 
 
 def _comparisons(document: dict[str, Any]) -> Iterator[str]:
     for one in document["comparisons"]:
         if one["checkpoint"] == "pretrained" and one["subset"] == "all":
+            verdict = "no verdict" if one["verdict"] == "none" else one["verdict"]
             yield (
                 f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
-                f"({one['role']}) {signed(Estimate(**one['difference']))}"
+                f"({one['role']}) {signed(Estimate(**one['difference']))}: {verdict}"
             )
 
 
@@ -156,11 +199,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="pieces of work at once")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plots", type=Path, help="folder of the first setting's plots")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="JSON of an earlier run")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
     if args.readme:
         write_readme(args.task, args.readme)
         print(f"README.md now holds the table of {args.readme}")
+        return
+    if args.again:
+        report = again(args.task, args.again, args.data)
+        if args.plots:
+            save(
+                only(report, CASES[args.task].settings[0]),
+                registry.task(args.task).draws,
+                args.plots,
+            )
+        show(report)
+        report.save(args.again)
         return
     case = CASES[args.task]
     named = args.only or ["pretrained"]
