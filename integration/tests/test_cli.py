@@ -170,7 +170,8 @@ def test_a_folder_of_traces_may_be_called_2024(netllm, tmp_path, monkeypatch):
 
 
 def test_json_is_one_document_of_the_documented_shape(netllm):
-    code, out, _ = netllm("test", "abr", "--policy", "own_policies:lowest", *SMALL, "--json")
+    five = ("--setting", "synthetic", "--episodes", "5")
+    code, out, _ = netllm("test", "abr", "--policy", "own_policies:lowest", *five, "--json")
     document = json.loads(out)
     assert code == 0
     (result,) = document["results"]
@@ -181,10 +182,10 @@ def test_json_is_one_document_of_the_documented_shape(netllm):
     assert set(result["metrics"]) == {"qoe", "bitrate_mbps", "rebuffer_s", "smoothness_mbps"}
     low, high = result["metrics"]["qoe"]["ci95"]
     assert low <= result["metrics"]["qoe"]["mean"] <= high
-    assert len(result["episodes"]) == 4
-    assert set(result["episodes"][0]) == {"id", "seed", *result["metrics"]}
+    assert len(result["episodes"]) == 5
+    assert set(result["episodes"][0]) == {"id", "seed", "cluster", *result["metrics"]}
     assert result["seconds"] > 0
-    assert result["decisions_per_s"] == pytest.approx(4 * 47 / result["seconds"])
+    assert result["decisions_per_s"] == pytest.approx(5 * 47 / result["seconds"])
     assert document["provenance"]["data"] == {"synthetic": "synthetic"}
     assert document["provenance"]["versions"]["netllm-sims"]
 
