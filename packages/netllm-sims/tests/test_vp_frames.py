@@ -1,5 +1,8 @@
 import gc
+import os
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 
 import imageio.v2 as imageio
@@ -182,3 +185,22 @@ def test_a_missing_library_is_an_error_that_tells_what_to_install(
         monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(ImportError, match=rf"needs {library}: pip install 'netllm-sims\[video\]'"):
         open_frames(tmp_path, name, rate_hz=5.0).at(0.0)
+
+
+@pytest.mark.parametrize("side", [12_000, 30_000, 2**31 - 1])
+def test_a_picture_larger_than_memory_is_refused_before_it_is_read(tmp_path, side):
+    save(tmp_path / "v", 1)
+    file = tmp_path / "v" / "000001.png"
+    content = file.read_bytes()
+    header = b"IHDR" + struct.pack(">II", side, side) + content[24:29]
+    file.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+    with pytest.raises(ValueError, match=r"000001\.png: the frame cannot be decoded"):
+        open_frames(tmp_path, "v", rate_hz=1.0).at(0)
+
+
+def test_a_pipe_is_no_frame(tmp_path):
+    save(tmp_path / "v", 1)
+    (tmp_path / "v" / "000001.png").unlink()
+    os.mkfifo(tmp_path / "v" / "000001.png")
+    with pytest.raises(ValueError, match=r"000001\.png: .*a named pipe"):
+        open_frames(tmp_path, "v", rate_hz=1.0).at(0)

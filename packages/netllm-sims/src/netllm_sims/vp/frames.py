@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from netllm_sims import reading
+
 Frame = UInt8[ndarray, "height width 3"]
 _IMAGES = (".png", ".jpg", ".jpeg")
 _VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -124,10 +126,14 @@ def _decode(file: Path) -> Frame:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise ImportError(_missing("frames", "pillow")) from None
+    bomb = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
-        with Image.open(file) as image:
+        # a pipe or device is refused before anything waits for it, and a size before its memory
+        with reading.regular(file) as stream, Image.open(stream) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"at most {_MOST_PIXELS:,} pixels are read, got {image.size}")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, *bomb) as error:
         raise ValueError(
             f"{file}: the frame cannot be decoded: {error}. Export it again as PNG or JPEG."
         ) from None
@@ -140,6 +146,8 @@ class _Opened:
 _readers: OrderedDict[int, Any] = OrderedDict()
 """The decoders of the videos that were read last: each is a process with some frames in memory."""
 _MOST_READERS = 2
+_MOST_PIXELS = 1 << 27
+"""Of one frame: 16,384 x 8,192."""
 
 
 def _reader(video: int, file: Path) -> Any:
