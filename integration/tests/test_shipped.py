@@ -1,7 +1,9 @@
 """The checkpoints that come with the package."""
 
+import copy
 import json
 import re
+import sys
 
 import netllm
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 from netllm.contender import SHIPPED, checkpoint_folder
 from netllm.registry import task, tasks
 from netllm_adapt import backbones
+from netllm_adapt.config import Part, read_config
+from netllm_adapt.parts import build_part
 
 BACKBONE = "smollm2-135m"
 
@@ -84,3 +88,46 @@ def test_the_shipped_cjs_ends_jobs_earlier_than_fair_and_not_by_its_advice_alone
     assert ours < 0.8 * rivals["fair"]
     assert ours < 1.01 * rivals["tuned-share"]
     assert ours != rivals["tuned-share"]
+
+
+def sizes(config, path=()):
+    """Where whole numbers stand in a configuration."""
+    pairs = config.items() if isinstance(config, dict) else enumerate(config)
+    for key, value in pairs:
+        if isinstance(value, dict | list):
+            yield from sizes(value, (*path, key))
+        elif type(value) is int:
+            yield (*path, key)
+
+
+@pytest.mark.parametrize("task", ["abr", "cjs", "vp"])
+@pytest.mark.parametrize("part", ["encoder", "head"])
+def test_no_size_of_a_part_takes_more_memory_than_its_weights(task, part):
+    """Those that are no sizes, such as scales, may be anything."""
+    folder = SHIPPED / task
+    described = getattr(read_config(folder), part)
+    refused = []
+    before = resident_mb()
+    for place in sizes(described.config):
+        config = copy.deepcopy(described.config)
+        inner = config
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = 10**9
+        weights = folder / f"{part}.safetensors"
+        try:
+            build_part(
+                f"netllm.{part}s", Part(described.name, config), folder / "config.json", weights, ()
+            )
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) >= 2
+    assert all(str(folder) in told for told in refused)
+    assert resident_mb() - before < 1_000
+
+
+def resident_mb():
+    """The most memory that this process had, in MB."""
+    resource = pytest.importorskip("resource", reason="needs a POSIX system")
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

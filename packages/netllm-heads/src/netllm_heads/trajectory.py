@@ -75,7 +75,9 @@ class Trajectory(nn.Module):
         last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
         nn.init.normal_(last.weight, std=_START)
         nn.init.zeros_(last.bias)
-        share = torch.tensor(self.weights or [1.0] * horizon, dtype=torch.float64)
+        share = torch.ones(horizon, dtype=torch.float64)  # no list: a horizon may be mistaken
+        if self.weights:
+            share = torch.tensor(self.weights, dtype=torch.float64)
         self.share: Tensor
         self.register_buffer("share", (share / share.mean()).float(), persistent=False)
 
