@@ -69,7 +69,7 @@ def test_progress_is_whole_lines_where_nobody_watches(tmp_path):
     done = apart("rl-collect", "abr", *SMALL, "--out", str(tmp_path / "pool"))
     assert done.returncode == 0
     assert "\r" not in done.stderr
-    lines = [one for one in done.stderr.splitlines() if not one.startswith("netllm: warning: ")]
+    lines = [one for one in done.stderr.splitlines() if one.startswith("collect: ")]
     assert lines[0].startswith("collect: 0/2 episode")
     assert lines[-1].startswith("collect: 2/2 episode")
     assert all(re.match(r"collect: \d/2 episode in \d\d:\d\d, \S+ to go", line) for line in lines)
