@@ -85,3 +85,23 @@ def test_the_program_shows_and_exports_a_pool(pool, tmp_path, netllm):
     assert document["provenance"]["collections"][0]["setting"] == "synthetic"
     assert netllm("pool", "export", pool.path, tmp_path / "all.csv")[0] == 0
     assert (tmp_path / "all.csv").exists()
+
+
+def test_a_collection_of_abr_is_a_data_set_of_minari_and_comes_back_bit_for_bit(tmp_path, netllm):
+    minari = pytest.importorskip("minari")
+    from netllm_adapt.episodes import digest
+    from netllm_adapt.pool.minari import from_minari
+
+    collect = ("rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "2")
+    assert netllm(*collect, "--relabel", "bba", "--out", tmp_path / "pool")[0] == 0
+    code, _, err = netllm("pool", "export", tmp_path / "pool", tmp_path / "abr.minari")
+    assert code == 0, err
+    pool = Pool(tmp_path / "pool")
+    held = minari.MinariDataset(tmp_path / "abr.minari")
+    for theirs, ours in zip(held.iterate_episodes(), pool, strict=True):
+        assert theirs.rewards.tobytes() == ours.rewards.tobytes()
+        assert theirs.terminations.tolist() == [False] * (len(ours.actions) - 1) + [True]
+        assert theirs.observations["buffer_s"][-1] == ours.final["buffer_s"]
+    back = from_minari(tmp_path / "abr.minari", tmp_path / "back", task="abr")
+    assert digest(back) == digest(pool)
+    assert [one.ended for one in back] == ["terminated"] * 2

@@ -1,4 +1,4 @@
-"""A pool as one file, for other tools."""
+"""A pool as one file, or a data set of Minari, for other tools."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def export(pool: Pool, path: Path) -> Path:
     """Write a pool as one file of the kind that its suffix names.
 
     `.parquet` and `.jsonl` hold one row per episode, `.csv` one per decision with the fields spread
-    over columns (`throughput_mbps.0`, …). The file appears when it is complete, in place of one of
-    that name.
+    over columns (`throughput_mbps.0`, …); `.minari` is a folder for `minari.MinariDataset(path)`.
+    The file appears when it is complete, in place of one of that name.
 
     Raises:
         ValueError: for another suffix, or a file within the pool, which would become part of it.
@@ -34,10 +34,14 @@ def export(pool: Pool, path: Path) -> Path:
         ".jsonl": _json_lines,
         ".csv": _csv,
     }
-    if path.suffix not in writers:
-        raise ValueError(f"{path} must end with one of {', '.join(writers)}.")
+    if path.suffix not in {*writers, ".minari"}:
+        raise ValueError(f"{path} must end with one of {', '.join(writers)}, .minari.")
     if pool.path.resolve() in path.resolve().parents:
         raise ValueError(f"{path} must lie outside the pool, or it would become part of it.")
+    if path.suffix == ".minari":
+        from netllm_adapt.pool.minari import to_minari
+
+        return to_minari(pool, path)
     with locked(path, file=True), new_file(path) as work:
         writers[path.suffix](pool, work)
     return path

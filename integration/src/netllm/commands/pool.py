@@ -26,7 +26,7 @@ def info(path: Path, /, *, output: Output = Output()) -> Answer:
 
 
 def export(path: Path, out: Path, /, *, output: Output = Output()) -> Answer:
-    """Write a pool as one file: .parquet and .jsonl by episode, .csv by decision.
+    """Write a pool as one file: .parquet and .jsonl by episode, .csv by decision; .minari a folder.
 
     Args:
         path: Folder of the pool.
