@@ -59,6 +59,9 @@ def test_own_data_keep_their_name_and_digest_from_the_pool_to_the_card(run, trac
     assert first["sha256"] == digest(traces)
     assert second["origin"] == "generated"
     assert collection["data"] == "own traces, generated video"
+    told = run("pool", "info", tmp_path / "pool")[1]
+    assert f"    traces: my-traces (10 files, sha256 {digest(traces)[:8]}…)\n" in told
+    assert collection["contents"][0] not in told
     folder = tmp_path / "run"
     code, _, err = run("adapt", "abr", "--pool", tmp_path / "pool", "--out", folder, *TINY)
     assert code == 0, err

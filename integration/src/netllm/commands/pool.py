@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netllm import sources
 from netllm.commands.answer import Answer
 from netllm.commands.options import Output
 
 if TYPE_CHECKING:
     from netllm_adapt import Pool
+
+_APART = ("packages", "episodes", "sources", "contents")
+"""Facts of a collection that are told in another way, or are for programs."""
 
 
 def info(path: Path, /, *, output: Output = Output()) -> Answer:
@@ -62,8 +66,10 @@ def _show(pool: Pool) -> None:
     print(f"  return: {', '.join(f'{value:.1f} at {level} %' for level, value in returns.items())}")
     print(f"  labels: {'a second policy' if about['labels'] else 'the actions themselves'}")
     for one, held, lacks in zip(collections, about["collected"], missing, strict=True):
-        facts = [f"{name}={one[name]}" for name in one if name not in ("packages", "episodes")]
+        facts = [f"{name}={one[name]}" for name in one if name not in _APART]
         print(f"  collected: {', '.join([_count(held, lacks), *facts])}")
+        for source in sources.read(one.get("sources")):
+            print(f"    {source.kind}: {source}")
 
 
 def _missing(collection: Mapping[str, Any], held: int) -> int:
