@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from netllm_adapt.backbone._catalogue import find
 
@@ -12,6 +15,15 @@ _OWN = {
     "segment": "segment, tokens",
     "target_return": "target return",
 }
+
+_HUB = {
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "gemma3-270m": "google/gemma-3-270m",
+}
+"""What model hubs call the known backbones."""
+_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
+"""What model hubs call their licences."""
+_KINDS = {"decisions": ("AdaptedModel", "Policy"), "predictions": ("Predictor", "Forecast")}
 
 
 def _rows(values: Mapping[str, Any]) -> str:
@@ -48,18 +60,90 @@ def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
     weights = known.weights if known else None
     note = f"\nThe backbone was {weights.precision}; {weights.licence}.\n" if weights else ""
     how = f"\nMade by\n\n```\n{command}\n```\n" if command else ""
-    return f"""---
-library_name: netllm
-base_model: {backbone["name"]}
-tags: [netllm, networking, {task.get("task", "decision-making")}]
+    name = task.get("task", "Networking")
+    content = f"""---
+{_front(config, name)}
 ---
 
-# {task.get("task", "Networking")}{own} on {backbone["name"]}
+# {name}{own} on {backbone["name"]}
 
 A networking model adapted with NetLLM: encoder, head and low-rank matrices. {_where(merged)}
 {how}{note}
+In the folder of this card:
+
+```python
+{_snippet(config)}
+```
+
+## Limits
+
+{_limits(task)}
+
+## Facts
+
 | fact | value |
 |---|---|
 | layers kept | {backbone["layers"] or "all"} |
 {_rows(facts | task)}
 """
+    return str(ModelCard(content, ignore_metadata_errors=True).content)
+
+
+def _front(config: Mapping[str, Any], name: str) -> str:
+    """The front matter: licence, base model, tags, and what validation reached."""
+    backbone = config["backbone"]["name"]
+    known = find(backbone)
+    data = ModelCardData(
+        library_name="netllm",
+        license=_LICENCES.get(known.weights.licence) if known and known.weights else None,
+        base_model=_HUB.get(backbone, backbone),
+        tags=["netllm", "networking", name],
+        model_name=f"{name} on {backbone}",
+        eval_results=[*_reached(config["task"], name)] or None,
+    )
+    return str(data.to_yaml())
+
+
+def _reached(task: Mapping[str, Any], name: str) -> Iterator[EvalResult]:
+    """The figures of validation, which chose the checkpoint: no test results."""
+    for fact, value in task.items():
+        if fact.startswith("validation ") and isinstance(value, int | float):
+            yield EvalResult(
+                task_type=name,
+                dataset_type=str(task.get("setting", "unknown")),
+                dataset_name=f"{task.get('setting', 'unknown')}, validation part",
+                dataset_split="validation",
+                metric_type=fact.removeprefix("validation "),
+                metric_name=f"{fact}, which chose this checkpoint: no test result",
+                metric_value=value,
+            )
+
+
+def _snippet(config: Mapping[str, Any]) -> str:
+    """How the model is read, and made a policy."""
+    kind, policy = _KINDS[config["kind"]]
+    own = [
+        config[part]["name"]
+        for part in ("encoder", "head")
+        if not entry_points(group=f"netllm.{part}s", name=config[part]["name"])
+    ]
+    parts = f", parts=[{', '.join(own)}]" if own else ""
+    note = "  # your own classes, which no package brings" if own else ""
+    return f"""from netllm_adapt import {kind}, {policy}
+
+model = {kind}.from_pretrained("."{parts}){note}
+policy = {policy}(model)
+policy.reset(seed=0)  # then policy.act(observation), step after step"""
+
+
+def _limits(task: Mapping[str, Any]) -> str:
+    kind = {"real": "recorded", "synthetic": "generated"}.get(str(task.get("data")), "some")
+    place = task.get("setting", "its data set")
+    teachers = ", ".join(map(str, task.get("teachers") or []))
+    taught = f" It imitates {teachers}, and so their mistakes." if teachers else ""
+    return (
+        f"It learned from {kind} data, of {place}.{taught} Elsewhere (other networks, videos, "
+        "clusters or users) nothing is known of it: measure it there beside simple rules first, "
+        "with `netllm test`. It is for research, and has no guard against observations unlike "
+        "those that it learned from."
+    )

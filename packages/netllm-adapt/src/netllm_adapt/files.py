@@ -74,6 +74,7 @@ def recover(folder: Path) -> None:
     Raises:
         OSError: if it must be brought back but cannot be.
     """
+    folder = folder.resolve()  # "." has no name
     old = folder.with_name(f".{folder.name}.old")
     for _ in range(_TRIES):
         if folder.exists() or not old.exists():
