@@ -29,7 +29,7 @@ class Point(msgspec.Struct, forbid_unknown_fields=True):
         (b'{"a": 1e999}', ":1: .*out of range"),
         (b'{"a": NaN}', ":1: not valid JSON"),
         (b'{"a": -Infinity}', ":1: not valid JSON"),
-        (b'{"a": "\xff\xfe"}', ":1: not valid JSON .Invalid UTF-8"),
+        (b'{"a": "\xff\xfe"}', ":1: not valid JSON"),
         (b'{"a": "\\ud800"}', ":1: not valid JSON"),
         (b"\xef\xbb\xbf{}", ":1: (not valid|must hold)"),
     ],

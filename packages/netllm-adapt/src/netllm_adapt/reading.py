@@ -70,7 +70,7 @@ def decode_json(content: bytes | str, kind: Any, *, name: str, line: int = 1) ->
         raise ValueError(
             f"{name}:{line}: must hold {_told(kind)}, but: {error}. Take the file as it was saved."
         ) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{name}:{line + _lines(content, error)}: not valid JSON ({error}). Take the file as "
             "it was saved."
