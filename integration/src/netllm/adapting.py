@@ -118,8 +118,6 @@ def adapt(
     facts = facts_of(found, place, collections, overrides)
     model.task |= facts | {"device": where, "identity": identity}
     model.task["recipe"] = dataclasses.asdict(chosen)
-    if start is not None:
-        model.task["started from"] = weights_of(task, str(start))
     validate = validator(found, place, count)
     metric = found.metrics[0]
     inputs = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -110,7 +111,9 @@ def _quantiles(
     """Of the studentised mean: the lower and the upper one."""
     count = len(weights)
     student = _student(count)
-    drawn = [_studentised(away, weights, draws) for draws in _draws(count)]
+    drawn = [
+        _studentised(away, weights, draws) for draws in (_kept if count <= 200 else _draws)(count)
+    ]
     found = np.concatenate(drawn, axis=-1)
     # A resample of one value over and over has no error: it is as far out as any other one is.
     for side in (-1, 1):
@@ -140,6 +143,12 @@ def _studentised(
     constant = squares <= _CONSTANT * usual
     error = np.sqrt(np.where(constant, 1, squares) * count / (count - 1)) / total
     return np.where(constant, np.copysign(np.inf, mean), mean / error)
+
+
+@lru_cache(maxsize=4)
+def _kept(count: int) -> tuple[Float[ndarray, "resample cluster"], ...]:
+    """The same for few clusters, which most metrics of a table share."""
+    return tuple(_draws(count))
 
 
 def _draws(count: int) -> Iterator[Float[ndarray, "resample cluster"]]:
