@@ -95,23 +95,26 @@ NO_WAVES = {"fresh_durations": [], "first_wave": [], "rest_wave": []}
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "message"),
     [
-        b"no gzip",
-        PACKED[:-9],
-        PACKED[:10] + b"\xff" + PACKED[11:],  # no such kind of block
-        gzip.compress(b"\xff\xfe"),
-        gzip.compress(b"{"),
-        PACKED,
-        gzip.compress(json.dumps({"2g": {"1": {"stages": [NO_WAVES], "edges": []}}}).encode()),
+        (b"no gzip", ":1: must be JSON, got 'no gzip'"),
+        (PACKED[:-9], ": the packing breaks"),
+        (PACKED[:10] + b"\xff" + PACKED[11:], ": the packing breaks"),  # no such kind of block
+        (gzip.compress(b"\xff\xfe"), ":1: must be a text file in UTF-8"),
+        (gzip.compress(b"{"), ":1: must be JSON"),
+        (PACKED, ": must be the published profiles"),
+        (
+            gzip.compress(json.dumps({"2g": {"1": {"stages": [NO_WAVES], "edges": []}}}).encode()),
+            ": must be the published profiles",
+        ),
     ],
     ids=["no-gzip", "cut", "broken-block", "no-text", "no-json", "no-queries", "no-waves"],
 )
-def test_a_faulty_file_of_profiles_is_named(tmp_path, content):
+def test_a_faulty_file_of_profiles_is_named(tmp_path, content, message):
     (tmp_path / "cjs").mkdir()
     file = tmp_path / "cjs" / "tpch.json.gz"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(f"{file}: must be the published profiles")):
+    with pytest.raises(ValueError, match=re.escape(f"{file}{message}")):
         cjs.setting("default", data=tmp_path).workload(0)
 
 

@@ -130,7 +130,7 @@ BAD = {
     "time,yaw,pitch\n0,1\n0.2,1,4,4\n": ":2: the line must hold 3 columns, got '0,1'",
     "time,yaw,pitch\n0,1,2\n0.2,1,2\n0.1,1,2\n": ":4: time must increase .*0.1 s after 0.2 s",
     "time,yaw,pitch\n0,1,2\n0.2,1,91\n": r":3: pitch must lie in \[-90, 90\] degrees, got 91",
-    'time,yaw,pitch\n0,1,2\n0.2,"1,2\n': ":3: quotes must be closed on their line",
+    'time,yaw,pitch\n0,1,2\n0.2,"1,2\n': ":3: quotes must be closed, got",
     "0,1,2\n": r":1: a file without a header must hold 4 columns",
     "time,qx,qy,qz,qw\n0,0,0,0,1\n0.2,0,0,0.1,1\n": ":3: a quaternion must be of length 1",
     "time,x,y,z\n0,0,0,0\n": ":2: a vector must be of length 1 within 0.001, got 0",
