@@ -164,6 +164,38 @@ def test_a_file_that_is_no_report_is_named(tmp_path):
         saved_results(path)
 
 
+def damaged(document, change):
+    change(document["results"][0])
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one["metrics"]["qoe"].update(mean="2.25"),
+        lambda one: one.update(policy=3),
+        lambda one: one["episodes"][0].pop("qoe"),
+        lambda one: one["episodes"][1].update(qoe={}),
+        lambda one: one["episodes"][1].update(id=None),
+        lambda one: one["metrics"]["qoe"].update(ci95=[1.0]),
+    ],
+    ids=["text-mean", "number-policy", "lost-figure", "no-figure", "no-id", "half-interval"],
+)
+def test_a_damaged_report_is_refused_by_name(tmp_path, change):
+    path = report().save(tmp_path / "results.json")
+    path.write_text(damaged(json.loads(path.read_text()), change))
+    with pytest.raises(ValueError, match=r"results\.json holds no report"):
+        saved_results(path)
+
+
+def test_a_report_of_absurd_depth_or_numbers_is_refused_by_name(tmp_path):
+    path = tmp_path / "results.json"
+    for text in ("[" * 200_000, '{"results": ' + "1" * 5000 + "}", '{"results": [NaN]}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"results\.json holds no report"):
+            saved_results(path)
+
+
 def test_a_value_that_is_no_number_is_never_written(tmp_path):
     bad = report()
     bad.results[0].episodes[0]["qoe"] = float("nan")

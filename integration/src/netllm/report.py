@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from netllm.intervals import Estimate, cluster_counts, mean_of
 from netllm.protocol import Metric
 
 if TYPE_CHECKING:
     from netllm.training_seeds import Trained
+
+_MOST_BYTES = 1 << 30
+"""Of a report that is read back; one of 100,000 episodes has some tens of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,14 @@ class Result:
     """The checkpoint as it was asked for; None for a policy."""
     metrics: dict[str, Estimate]
     """Mean and interval by metric."""
-    subsets: dict[str, Subset]
-    """The same on parts of the test set, by name."""
     episodes: list[dict[str, Any]]
     """One row per episode and seed: `id`, `seed` and every metric."""
     seconds: float
     """Wall time of policy and environment, summed over parallel runs."""
     decisions_per_s: float
     """Decisions per second of that time, which begins after a throw-away episode."""
+    subsets: dict[str, Subset] = field(default_factory=dict)
+    """The same as `metrics` on parts of the test set, by name."""
     sequential: bool = False
     """Whether it ran alone, episode by episode in file order, with one reset."""
     knows: str = ""
@@ -185,30 +190,45 @@ def saved_results(path: Path) -> list[Result]:
     Raises:
         ValueError: the file holds no report.
     """
+    from netllm_adapt.reading import read_json
+
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return [_read(one) for one in document["results"]]
-    except (ValueError, KeyError, TypeError) as error:
+        results = read_json(path, _Saved, most_bytes=_MOST_BYTES).results
+        for result in results:
+            _check_rows(result)
+    except ValueError as error:
         raise ValueError(
             f"{path} holds no report of `netllm test` ({error}). Make one with "
             "`netllm test TASK --out FOLDER`: it is FOLDER/results.json."
         ) from error
+    return [replace(result, place=None) for result in results]
 
 
-def _read(document: Mapping[str, Any]) -> Result:
-    parts = {
-        name: Subset(part["episodes"], _estimates(part["metrics"]), part.get("clusters", {}))
-        for name, part in document.get("subsets", {}).items()
-    }
-    facts = {"teachers": tuple(document.get("teachers", ())), "subsets": parts}
-    return Result(**{**document, **facts, "metrics": _estimates(document["metrics"])})
+class _Saved(msgspec.Struct):
+    """The results of `netllm test`."""
+
+    results: list[Result]
 
 
-def _estimates(document: Mapping[str, Any]) -> dict[str, Estimate]:
-    return {
-        key: Estimate(one["mean"], one["ci95"] and (one["ci95"][0], one["ci95"][1]))
-        for key, one in document.items()
-    }
+def _check_rows(result: Result) -> None:
+    """Raise unless each row tells which episode it is and a number for every metric.
+
+    What else rows hold is of one kind in all that hold it.
+    """
+    wanted = {"id": "text", **dict.fromkeys(("seed", *result.metrics), "a number")}
+    kinds = dict(wanted)
+    for row in result.episodes:
+        found = {key: _kind(value) for key, value in row.items()}
+        if wanted.keys() - found or any(kinds.setdefault(k, v) != v for k, v in found.items()):
+            told = ", ".join(f"`{key}` ({kind})" for key, kind in kinds.items())
+            raise ValueError(
+                f"each of the `episodes` of {result.label} must hold {told}, got {str(row)[:80]}"
+            )
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "a truth", int: "a number", float: "a number", str: "text"}
+    return kinds.get(type(value), "nothing of use")
 
 
 def _result(result: Result) -> dict[str, Any]:
