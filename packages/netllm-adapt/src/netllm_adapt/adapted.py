@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -193,6 +194,25 @@ class Adapted(nn.Module):
 
         return save(self, Path(folder), merged=merged)
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Add a checkpoint of netllm-adapt",
+        merged: bool = False,
+    ) -> str:
+        """The address of the hub's model that its checkpoint is pushed to; see `hub.push`.
+
+        This is no `ModelHubMixin`, which would write a config.json of its own and loads by other
+        arguments than `from_pretrained` has.
+        """
+        from netllm_adapt.hub import push
+
+        with tempfile.TemporaryDirectory() as work:
+            folder = self.save_pretrained(Path(work) / "checkpoint", merged=merged)
+            return push(folder, repo, private=private, commit_message=commit_message)
+
     @classmethod
     def from_pretrained(
         cls,
@@ -203,17 +223,30 @@ class Adapted(nn.Module):
         device: str | torch.device = "cpu",
         parts: Sequence[type[nn.Module]] = (),
         trust_backbone: bool = False,
+        revision: str | None = None,
     ) -> Self:
-        """Read a checkpoint folder; see `netllm_adapt.checkpoint.load`.
+        """Read a checkpoint folder, or one of the hub; see `netllm_adapt.checkpoint.load`.
+
+        Args:
+            folder: its path; or `owner/name`, a model on the hub, if no folder is called so here.
+            dtype: see `load`.
+            trainable: see `load`.
+            device: where the model goes.
+            parts: see `load`.
+            trust_backbone: see `load`; a name on the hub is none for its backbone's.
+            revision: a branch, tag or commit of the hub's model; its main branch if None.
 
         Raises:
             ValueError: if it holds another kind of model, or no whole one, or `device` is not here.
+            FileNotFoundError: if the name is neither a folder's nor a model's on the hub.
+            ConnectionError: if the hub cannot be reached, and the model was not fetched before.
         """
         from netllm_adapt.checkpoint import load
+        from netllm_adapt.hub import folder_of
 
         where = resolve_device(device)
         model = load(
-            Path(folder),
+            folder_of(folder, revision=revision),
             dtype=dtype,
             trainable=trainable,
             parts=parts,

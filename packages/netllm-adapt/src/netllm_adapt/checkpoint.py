@@ -18,11 +18,11 @@ from torch import nn
 from netllm_adapt.adapted import Adapted, BackboneSpec, embedding_width
 from netllm_adapt.backbone import check_trusted, is_scratch
 from netllm_adapt.card import model_card
-from netllm_adapt.config import VERSION, read_config
+from netllm_adapt.config import MERGED, VERSION, read_config
 from netllm_adapt.digests import check_digests, write_digests
 from netllm_adapt.files import new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
-from netllm_adapt.merged import FOLDER, load_merged, merges, save_merged
+from netllm_adapt.merged import load_merged, merges, save_merged
 from netllm_adapt.model import AdaptedModel
 from netllm_adapt.parts import build_part, note_own, part_name
 from netllm_adapt.predictor import Predictor
@@ -158,7 +158,7 @@ def load(
     config = read_config(folder)
     check_digests(folder, again=_COPY)
     path = folder / "config.json"
-    merged = (folder / FOLDER).is_dir()
+    merged = (folder / MERGED).is_dir()
     check_trusted(config.backbone.name, trust=trust_backbone or merged, told_by=path)
     spec = BackboneSpec(**msgspec.structs.asdict(config.backbone))
     if is_scratch(spec.name):

@@ -13,6 +13,8 @@ from netllm_adapt.reading import decode_json, read_bounded
 VERSION = 1
 MOST_BYTES = 4_194_304
 OWN_FILES = {f"{name}.safetensors" for name in ("encoder", "head", "backbone", "adapter_model")}
+MERGED = "backbone"
+"""The folder of a merged backbone in a checkpoint's."""
 
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 Seed = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]

@@ -13,15 +13,13 @@ from safetensors import SafetensorError
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.backbone._load import DTYPES, quiet
 from netllm_adapt.backbone._trust import check_model_folder
+from netllm_adapt.config import MERGED
 from netllm_adapt.lora import active_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from netllm_adapt.adapted import Adapted
-
-FOLDER = "backbone"
-"""Where in a checkpoint's folder they lie."""
 
 
 def merges(model: Adapted, merged: bool) -> bool:
@@ -65,7 +63,7 @@ def merged_backbone(model: Adapted, dtype: torch.dtype | None = None) -> PreTrai
 def save_merged(model: Adapted, folder: Path) -> None:
     """Write the merged backbone, as `transformers.AutoModel` reads it."""
     with quiet():
-        merged_backbone(model).save_pretrained(folder / FOLDER)
+        merged_backbone(model).save_pretrained(folder / MERGED)
 
 
 def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
@@ -77,7 +75,7 @@ def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
     from transformers import AutoModel
 
     own: Any = AutoModel
-    place = folder / FOLDER
+    place = folder / MERGED
     check_model_folder(place)
     try:
         with quiet():
