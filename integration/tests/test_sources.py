@@ -217,3 +217,26 @@ def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
     own, ours = weights([*some, shipped])
     assert (own.kind, own.name, own.files) == ("weights of ppo", "mine.npz", 1)
     assert (ours.kind, ours.files) == ("checkpoint pretrained", 3)
+
+
+def test_the_digest_of_a_merged_checkpoint_has_its_backbone(tmp_path, monkeypatch):
+    import json
+
+    from netllm.contender import Contender, weights_of
+    from netllm.sources import weights
+
+    monkeypatch.chdir(tmp_path)
+    backbone = tmp_path / "merged" / "backbone" / "model.safetensors"
+    backbone.parent.mkdir(parents=True)
+    parts = {part: {"name": "abr", "config": {}} for part in ("encoder", "head")}
+    config = {"kind": "predictions", "backbone": {"name": "tiny-random"}, "task": {}, **parts}
+    (tmp_path / "merged" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "merged" / "encoder.safetensors").write_bytes(b"same")
+    found = []
+    for content in (b"one adapter", b"another one"):
+        backbone.write_bytes(content)
+        (source,) = weights([Contender("abr", checkpoint="merged")])
+        assert source.files == 2
+        found.append((weights_of("abr", "merged"), source.sha256))
+    assert found[0][0] != found[1][0]
+    assert found[0][1] != found[1][1]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry, sources
-from netllm.contender import Contender, weights_of
+from netllm.contender import Contender, fetched_folder, weights_of
 from netllm.continuing import held_of, warn_of_other_data
 from netllm.probing import check_folder
 from netllm.provenance import device_name
@@ -93,7 +93,13 @@ def rl_collect(
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
         *(
-            Contender(task, checkpoint=name, device=device, trust_backbone=trust_backbone)
+            Contender(
+                task,
+                checkpoint=name,
+                device=device,
+                trust_backbone=trust_backbone,
+                folder=fetched_folder(task, name, home=Path.cwd()),
+            )
             for name in as_names(checkpoint)
         ),
     ]

@@ -39,7 +39,7 @@ class Contender:
     policy: str | None = None
     """The policy's name, `NAME:FILE.npz` or `module:callable`."""
     checkpoint: str | None = None
-    """A run's folder, a checkpoint's folder, or `pretrained`."""
+    """A run's folder, a checkpoint's folder, `owner/name` on the hub, or `pretrained`."""
     device: str = "cpu"
     """Where a checkpoint's model decides: auto, cpu, cuda or mps."""
     trust_backbone: bool = False
@@ -50,6 +50,8 @@ class Contender:
     """Whether it is left out, with a note, where it cannot be built; else that is an error."""
     home: Path = field(default_factory=Path.cwd)
     """Where names of modules and folders begin; another process may work elsewhere."""
+    folder: Path | None = None
+    """Where a checkpoint of the hub was fetched to."""
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class Contender:
         """The policy itself."""
         if self.policy is not None:
             return policy(self.task, self.policy, setting, home=self.home)
-        folder = self._folder()
+        folder = self.found()
         stamp = (folder / "config.json").stat().st_mtime_ns
         return task(self.task).policy(
             _model(folder, stamp, self.device, self.trust_backbone), setting
@@ -73,7 +75,7 @@ class Contender:
         if self.checkpoint is not None:
             from netllm_adapt.device import resolve_device
 
-            self._folder()
+            self.found()
             resolve_device(self.device)
             return Declared()
         built = self.build(setting)
@@ -96,10 +98,11 @@ class Contender:
         return dict(self._facts().identity)
 
     def _facts(self) -> Facts:
-        return Facts() if self.checkpoint is None else read_facts(self._folder())
+        return Facts() if self.checkpoint is None else read_facts(self.found())
 
-    def _folder(self) -> Path:
-        return checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
+    def found(self) -> Path:
+        """The folder of its checkpoint."""
+        return self.folder or checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
 
 
 def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Contender]:
@@ -108,13 +111,23 @@ def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Cont
     Raises:
         ValueError: if there is no such checkpoint, or it is for another task.
     """
+    from netllm_adapt.hub import is_repo
     from netllm_adapt.reading import read_json
 
     home = Path.cwd()
     found = found_checkpoints(names, home=home)
-    folders = [checkpoint_folder(task, name, home=home) for name in found]
-    lineage = lineages(found, [read_json(folder / "config.json") for folder in folders])
-    return [Contender(task, checkpoint=name, lineage=lineage[name], **options) for name in found]
+    folders = {name: checkpoint_folder(task, name, home=home) for name in found}
+    lineage = lineages(found, [read_json(folder / "config.json") for folder in folders.values()])
+    return [
+        Contender(
+            task,
+            checkpoint=name,
+            lineage=lineage[name],
+            folder=folder if is_repo(name, home=home) else None,
+            **options,
+        )
+        for name, folder in folders.items()
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +140,8 @@ def _model(folder: Path, stamp: int, device: str, trust_backbone: bool) -> Adapt
 
 def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
     """Where a checkpoint lies: itself, the best one of a run, or the one shipped with netllm.
+
+    A name `owner/name` may also be one of the hub, see `netllm_adapt.hub`.
 
     Raises:
         ValueError: if there is none, or it is for another task.
@@ -141,17 +156,45 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
         if (place / "config.json").is_file():
             _check_task(task, place)
             return place
+    if fetched := fetched_folder(task, name, home=home):
+        return fetched
     raise ValueError(
         f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
         "Give the `--out` folder of a `netllm adapt` that validated at least once, or `pretrained`."
     )
 
 
+def fetched_folder(task: str, name: str, *, home: Path) -> Path | None:
+    """The folder that a checkpoint of the hub is fetched to; None for a name that is none there.
+
+    Raises:
+        ValueError: if it is no checkpoint, or for another task.
+        OSError: if the hub has none of that name, or cannot be reached.
+    """
+    from netllm_adapt.hub import fetch, is_repo
+
+    if not is_repo(name, home=home):
+        return None
+    folder = fetch(name)
+    _check_task(task, folder)
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights, those of a merged backbone last."""
+    from netllm_adapt.config import MERGED
+
+    places = (folder, folder / MERGED)
+    return [file for place in places for file in sorted(place.glob("*.safetensors"))]
+
+
 def weights_of(task: str, name: str) -> str:
     """What tells a checkpoint's weights from others', wherever the folder lies."""
     found = hashlib.sha256()
-    for file in sorted(checkpoint_folder(task, name, home=Path.cwd()).glob("*.safetensors")):
-        found.update(file.read_bytes())
+    for path in weight_files(checkpoint_folder(task, name, home=Path.cwd())):
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
     return found.hexdigest()[:16]
 
 

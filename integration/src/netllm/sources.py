@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.contender import Contender, checkpoint_folder
+from netllm.contender import Contender, weight_files
 from netllm.registry import WEIGHTS
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def weights(contenders: Iterable[Contender]) -> list[Source]:
     for one in contenders:
         known, _, file = (one.policy or "").partition(":")
         if one.checkpoint is not None:
-            folder = checkpoint_folder(one.task, one.checkpoint, home=one.home)
-            files = sorted(file.name for file in folder.glob("*.safetensors"))
+            folder = one.found()
+            files = [str(file.relative_to(folder)) for file in weight_files(folder)]
             kind = f"checkpoint {one.name}"
             found.append(of_files(kind, folder, origin="own", name=one.name, only=files))
         elif Path(file).suffix in WEIGHTS:
