@@ -92,8 +92,9 @@ def test(
         task: `abr`, or another installed task.
         policy: names of policies, `NAME:FILE.npz` for one with weights of one's own, or
             `module:callable` for one's own code.
-        checkpoint: folders of runs or checkpoints, patterns such as `runs/seed-*`, or `pretrained`
-            for the shipped one. Those of one recipe are also reported over their training seeds.
+        checkpoint: folders of runs or checkpoints, patterns such as `runs/seed-*`, `pretrained`
+            for the shipped one, or `owner/name` for one on the model hub, if no folder is called
+            so. Those of one recipe are also reported over their training seeds.
         rivals: policies that are left out, with a note, of settings that they cannot be built for
             (another ladder than that of their weights, no data folder); the task's usual ones if
             nothing is named.

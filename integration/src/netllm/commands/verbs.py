@@ -208,8 +208,8 @@ def test(
             module:callable. If neither these nor checkpoints are given, the usual rivals; one that
             cannot be built in a setting is left out with a note.
         checkpoint: Folders of runs or checkpoints, or patterns such as 'runs/seed-*';
-            `pretrained` is the one shipped with netllm. Those of one recipe are also reported over
-            their training seeds.
+            `pretrained` is the one shipped with netllm, owner/name one on the model hub, if no
+            folder is called so. Those of one recipe are also reported over their training seeds.
         setting: Where they decide; if not given, where the checkpoints were adapted, with their own
             overrides, or else in default.
         part: Part of the setting: train, valid or test.
