@@ -42,8 +42,9 @@ def run(server, tmp_path, *arguments):
 
 
 def test_a_checkpoint_of_the_hub_is_tested_by_its_name(server, tmp_path):
-    done = run(server, tmp_path, "abr", "--checkpoint", "me/abr", *SMALL)
+    done = run(server, tmp_path, "abr", "--checkpoint", "me/abr", "--quiet", *SMALL)
     assert done.returncode == 0, done.stderr
+    assert "Fetching" not in done.stderr
     results = json.loads(done.stdout)["results"]
     assert [one["checkpoint"] for one in results] == [None, "me/abr"]
     assert {"adapter_model.safetensors", "encoder.safetensors"} <= {*server.downloads()}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import tqdm
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -13,7 +15,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    validate_repo_id,
+)
 
 from netllm_adapt.config import MERGED, OWN_FILES, Config, read_config
 from netllm_adapt.digests import FILE as DIGESTS
@@ -88,9 +95,15 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
         ConnectionError: if the hub cannot be reached, and the model was not fetched before.
     """
     about, config = _about(repo, revision)
-    with _explained(repo):  # of the same commit, even if somebody pushes now
+    bar: Any = tqdm.tqdm  # looked up now: a program may have put another one there
+    with _explained(repo), _still():
         return Path(
-            snapshot_download(repo, revision=about.name, allow_patterns=[*FILES, *config.attached])
+            snapshot_download(
+                repo,
+                revision=about.name,  # the same commit, even if somebody pushes now
+                allow_patterns=[*FILES, *config.attached],
+                tqdm_class=bar,
+            )
         )
 
 
@@ -122,7 +135,7 @@ def push(
         made = hub.create_repo(repo, private=private, exist_ok=True)
         there = set(hub.list_repo_files(made.repo_id)) - _BESIDE
     before = _check_repo(made.repo_id).attached if there else []
-    with _explained(repo):
+    with _explained(repo), _still():
         hub.upload_folder(
             repo_id=made.repo_id,
             folder_path=folder,
@@ -135,7 +148,7 @@ def push(
 
 def _about(repo: str, revision: str | None = None) -> tuple[Path, Config]:
     """The folder of a commit, and the configuration in it."""
-    with _explained(repo):
+    with _explained(repo), _still():
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*ABOUT]))
     try:
         return folder, read_config(folder)
@@ -154,6 +167,18 @@ def _check_repo(repo: str) -> Config:
             f"{repo} must be new, empty or a checkpoint on the hub, got something else, which "
             "would be mixed with one. Choose another name."
         ) from error
+
+
+@contextmanager
+def _still() -> Iterator[None]:
+    """A block without the hub's own progress bars, which know of no `--quiet`."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 @contextmanager
