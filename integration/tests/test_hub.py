@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -29,8 +30,9 @@ def server(tmp_path):
 
 def run(server, tmp_path, *arguments):
     """A process of its own, as huggingface_hub reads its settings when it is imported."""
-    told = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "*"}
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGING"))}
+    told = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
+    own = re.compile(r"(HF_|HUGGING).*|.*_PROXY", re.IGNORECASE)
+    kept = {name: value for name, value in os.environ.items() if not own.fullmatch(name)}
     return subprocess.run(
         [sys.executable, "-m", "netllm", "test", *arguments],
         env=kept | told,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,14 +59,14 @@ END = "\nprint('TOLD' + json.dumps(told))"
 def run(script: str, cwd: Path, endpoint: str, **settings: str) -> dict[str, Any]:
     """What a script tells, with a client whose hub is at `endpoint` and whose cache is in `cwd`."""
     parts = Path(__file__).with_name("parts")
-    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("HF_", "HUGGING"))}
+    own = re.compile(r"(HF_|HUGGING).*|.*_PROXY", re.IGNORECASE)
+    kept = {name: value for name, value in os.environ.items() if not own.fullmatch(name)}
     paths = os.pathsep.join([str(parts), *filter(None, [kept.get("PYTHONPATH")])])
     told = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(cwd / "home"),
         "HF_TOKEN": "hf_none",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "*",
         "PYTHONPATH": paths,
         **settings,
     }

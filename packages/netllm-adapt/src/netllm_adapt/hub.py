@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,7 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
         ConnectionError: if the hub cannot be reached, and the model was not fetched before.
     """
     about, config = _about(repo, revision)
-    bar: Any = tqdm.tqdm  # looked up now: a program may have put another one there
+    bar: Any = tqdm.tqdm if sys.stderr.isatty() else None  # a program may replace `tqdm.tqdm`
     with _explained(repo), _still():
         return Path(
             snapshot_download(
