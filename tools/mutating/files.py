@@ -26,9 +26,6 @@ def _told(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-# Bandwidth traces -------------------------------------------------------------------------------
-
-
 def _trace(path: Path) -> Any:
     from netllm_sims.abr import load_trace
 
@@ -85,9 +82,6 @@ _KBPS = "session,time_s,bandwidth_kbps\n" + "".join(f"a,{s},{m * 1e3:.1f}\n" for
 _MAHIMAHI = "".join(f"{i * 7}\n" for i in range(1, 300))
 
 
-# Videos -----------------------------------------------------------------------------------------
-
-
 def _make_video(folder: Path) -> Path:
     video = folder / "video"
     video.mkdir()
@@ -109,9 +103,6 @@ def _sizes(folder: Path) -> Any:
         text = text_of(folder / f"video_size_{level}")
         columns.append([float(line) for line in text.split("\n") if line.strip()])
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-# Start pointers ---------------------------------------------------------------------------------
 
 
 def _make_published(folder: Path) -> Path:
@@ -142,8 +133,6 @@ def _starts(data: Path) -> Any:
         raise Wrong("a pointer is none")
     return [[n, _POINTS[p - 1][0]] for n, p in zip(names, pointers, strict=True)]
 
-
-# Head movement ----------------------------------------------------------------------------------
 
 _HEADS = [(0.2 * i, 2.0 - 0.1 * i, 10 - 0.3 * i, -170.0 + 1.5 * i) for i in range(30)]
 _ANGLES = "".join(f"{s:.1f},{r:.3f},{p:.3f},{y:.3f}\n" for s, r, p, y in _HEADS)

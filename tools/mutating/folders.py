@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,6 @@ from mutating.judging import Subject, Wrong
 
 def _array(values: Any) -> Any:
     return [str(values.dtype), list(values.shape), values.ravel().tolist()]
-
-
-# Pools ------------------------------------------------------------------------------------------
 
 
 def _make_pool(folder: Path) -> Path:
@@ -51,7 +49,10 @@ def _pool(path: Path) -> Any:
     about = pool.provenance
     return {
         "episodes": [_episode(pool[number]) for number in range(len(pool))],
-        "provenance": [about.get("task"), [one.get("seed") for one in about["collections"]]],
+        "provenance": [
+            about.get("task"),
+            [one.get("seed") for one in about.get("collections", [])],
+        ],
         "collected": pool.collected,
         "info": [pool.info()[name] for name in ("task", "settings", "episodes", "steps")],
     }
@@ -70,7 +71,8 @@ def _pool_says(path: Path) -> Any:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     episodes, shards = [], []
-    about = json.loads((path / "_provenance.json").read_bytes())
+    told = path / "_provenance.json"
+    about = json.loads(told.read_bytes()) if told.exists() else {"collections": []}
     for file in sorted(path.glob("*.parquet")):
         rows = pq.read_table(file).to_pylist()
         episodes += [_row(row) for row in rows]
@@ -83,7 +85,7 @@ def _pool_says(path: Path) -> Any:
         "provenance": [about.get("task"), [one.get("seed") for one in about["collections"]]],
         "collected": [
             sum(n for name, n in shards if first <= name and not (later and name >= later))
-            for first, later in zip(firsts, [*firsts[1:], None], strict=True)
+            for first, later in zip_longest(firsts, firsts[1:])
         ],
         "info": ["abr", settings, len(episodes), steps],
     }
@@ -109,9 +111,6 @@ def _row(row: dict[str, Any]) -> Any:
     }
     told = [row["id"], row["policy"], row["seed"], json.loads(row["meta"])]
     return [told, {name: _array(array) for name, array in arrays.items()}]
-
-
-# Checkpoints ------------------------------------------------------------------------------------
 
 
 def _make_checkpoint(folder: Path) -> Path:
@@ -156,9 +155,6 @@ def _model(result: Any) -> Any:
     return [result["weights"], result["other"], kinds, sorted(result["parts"][0])]
 
 
-# Backbones --------------------------------------------------------------------------------------
-
-
 def _make_backbone(folder: Path) -> Path:
     from netllm_adapt import load_backbone
 
@@ -178,9 +174,6 @@ def _backbone(path: Path) -> Any:
 
 def _names(result: Any) -> Any:
     return sorted(result["weights"])
-
-
-# Results ----------------------------------------------------------------------------------------
 
 
 def _make_results(folder: Path) -> Path:
