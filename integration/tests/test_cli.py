@@ -16,18 +16,15 @@ def run_apart(*arguments, **options):
     return subprocess.run(arguments, capture_output=True, text=True, **options)
 
 
-def test_help_takes_less_than_half_a_second():
-    # Of the processor: a busy machine must not fail it.
-    seconds = []
-    for _ in range(3):
-        begun = os.times()
-        done = run_apart(PROGRAM, "--help")
-        ended = os.times()
-        seconds.append(ended.children_user + ended.children_system)
-        seconds[-1] -= begun.children_user + begun.children_system
-    assert done.returncode == 0
+def test_help_loads_nothing_heavy():
+    heavy = ["numpy", "jaxtyping", "pyarrow", "torch", "transformers", "numba", "netllm_sims"]
+    script = (
+        "import sys; from netllm.cli import main; code = main(['--help']); "
+        f"print(code, [m for m in {heavy} if m in sys.modules])"
+    )
+    done = run_apart(sys.executable, "-c", script)
     assert "rl-collect" in done.stdout
-    assert min(seconds) < 0.5
+    assert done.stdout.strip().endswith("0 []")
 
 
 @pytest.mark.parametrize("module", ["netllm", "netllm.cli", "netllm.registry", "netllm.abr"])
@@ -286,7 +283,8 @@ def test_a_full_disk_is_exit_code_1_without_traceback_and_nothing_half_visible(t
     assert main([*command, str(tmp_path / "before")]) == 0  # compiled code is kept in files too
     done = run_apart(sys.executable, "-c", script, *command, str(out))
     assert done.returncode == 1
-    assert "shard-" in done.stderr
+    assert "Free space" in done.stderr
+    assert str(out) in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(out.glob("shard-*"))
 

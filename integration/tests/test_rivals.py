@@ -39,7 +39,7 @@ def test_a_ladder_of_three_rates_leaves_out_who_needs_six(netllm):
     assert labels(document["results"]) == {"bba", "bola", "panda", "mpc", "hindsight"}
     reasons = document["provenance"]["left_out"]["default"]
     assert reasons["genet"] == "`genet` must choose among 6 rates, got a ladder of 3."
-    assert reasons["ppo"].endswith("they choose among 6 rates, setting 'default' has 3.")
+    assert "PPO's weights must fit the ladder: they choose among 6 rates" in reasons["ppo"]
 
 
 def test_schedulers_without_their_weights_are_left_out_too(netllm):

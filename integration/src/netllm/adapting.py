@@ -16,6 +16,7 @@ from netllm.intervals import mean_of
 from netllm.probing import check_folder
 from netllm.protocol import training_fields
 from netllm.provenance import command_line, device_name, nameable, provenance
+from netllm.registry import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from netllm.protocol import Metric, Task
 
 _log = logging.getLogger(__name__)
-DEFAULT_BACKBONE = "smollm2-135m"
 ALL_LINEAR = "all-linear"
 SCRATCH_LAYERS = 4
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netllm import registry
-from netllm.adapting import DEFAULT_BACKBONE, adapt
+from netllm.adapting import adapt
 from netllm.collecting import rl_collect
 from netllm.plots import save
+from netllm.registry import DEFAULT_BACKBONE
 from netllm.table import markdown
 from netllm.testing import test
 

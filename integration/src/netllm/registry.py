@@ -21,6 +21,7 @@ from typing import Any
 
 from netllm.protocol import Policy, Task
 
+DEFAULT_BACKBONE = "smollm2-135m"
 WEIGHTS = (".npz", ".safetensors")
 """Ends of the names of files that learned rivals read their weights from."""
 

@@ -10,8 +10,8 @@ from cyclopts import App
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 from netllm import registry
-from netllm.adapting import DEFAULT_BACKBONE
 from netllm.fields import Field, described, fields_of
+from netllm.registry import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,9 +7,9 @@ import logging
 from typing import Any
 
 from netllm import registry
-from netllm.adapting import DEFAULT_BACKBONE
 from netllm.commands.answer import Answer
 from netllm.commands.options import Output
+from netllm.registry import DEFAULT_BACKBONE
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm import sources
 from netllm.commands.answer import Answer
 from netllm.commands.options import Output
 
@@ -50,6 +49,8 @@ def described(pool: Pool) -> Answer:
 
 
 def _show(pool: Pool) -> None:
+    from netllm import sources
+
     about = pool.info()
     returns = about["return_percentiles"]
     collections = pool.provenance.get("collections", [])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netllm.adapting import DEFAULT_BACKBONE
 from netllm.commands.answer import Answer
 from netllm.commands.options import Output, RecipeFile
+from netllm.registry import DEFAULT_BACKBONE
 
 
 def quickstart(

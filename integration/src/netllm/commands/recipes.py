@@ -24,8 +24,8 @@ from cyclopts import App, ArgumentCollection, Token
 from cyclopts.config import Dict
 
 from netllm import registry
-from netllm.adapting import DEFAULT_BACKBONE
 from netllm.commands.options import overrides
+from netllm.registry import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument

@@ -12,7 +12,6 @@ from cyclopts import App, Parameter
 from netllm_adapt.recipe import Recipe
 
 from netllm import registry
-from netllm.adapting import DEFAULT_BACKBONE
 from netllm.commands.answer import Answer
 from netllm.commands.options import (
     Assignments,
@@ -26,6 +25,7 @@ from netllm.commands.options import (
 )
 from netllm.commands.recipes import read_recipe, read_task_recipe
 from netllm.probing import check_folder
+from netllm.registry import DEFAULT_BACKBONE
 
 
 def rl_collect(

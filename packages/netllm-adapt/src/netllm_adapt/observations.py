@@ -9,8 +9,6 @@ import numpy as np
 
 from netllm_adapt.ragged import Ragged
 
-_MOST = float(np.finfo(np.float32).max)
-
 
 class SessionError(ValueError):
     """One session of a batch cannot be answered; the others can, once it is left out.
@@ -53,8 +51,8 @@ def check_finite(
         values = np.asarray(value.values if isinstance(value, Ragged) else value)
         if name in unread or values.dtype.kind != "f":
             continue
-        with np.errstate(invalid="ignore"):
-            fine = np.abs(values) <= _MOST
+        with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite
+            fine = np.isfinite(values.astype(np.float32, copy=False))
         if not fine.all():
             raise _error(observation, name, values, np.argwhere(~fine)[0])
 
