@@ -233,6 +233,8 @@ def _frames(root: Path) -> Any:
 
 _NO_FOLDER = ("removed", "a FIFO", "a loop", "endless")
 """Folders within a data set are looked into, whatever their names."""
+_LASTING = ("a folder", "a FIFO", "a loop", "endless")
+"""Without its last frame a video is a shorter one; a setting compares it with its trajectories."""
 
 SUBJECTS = {
     "abr-trace": Subject(
@@ -261,6 +263,7 @@ SUBJECTS = {
         {"*.zip": "zip:text"}, _make_heads(_ANGLES, packed=True), _heads, NUMBER, _said_heads
     ),
     "vp-frames": Subject(
-        {"*.png": "png"}, _make_frames, _frames, "as many frames", shape=len, related=True
+        {"*.png": "png"}, _make_frames, _frames, "as many frames", shape=len, related=True,
+        special=_LASTING,
     ),
 }  # fmt: skip

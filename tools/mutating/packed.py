@@ -95,7 +95,8 @@ def _other_values(array: Any, rng: random.Random) -> Any:
             array.flat[rng.randrange(array.size)] = array.dtype.type(wrong)
         return array
     if what == "type":
-        return array.astype(rng.choice(("U8", "O", "S4", "c16", "?", "i8", "f2", "f8")))
+        numbers = () if array.dtype.kind == "U" else ("S4", "c16", "?", "i8", "f2", "f8")
+        return array.astype(rng.choice(("U8", "O", *numbers)))
     changes = {"flat": array.ravel(), "turned": array.T, "none": array.ravel()[:0]}
     return changes.get(what, array[None] if what == "axis" or not array.ndim else array[:-1])
 

@@ -133,9 +133,10 @@ def _decode(file: Path) -> Frame:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"at most {_MOST_PIXELS:,} pixels are read, got {image.size}")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, *bomb) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, MemoryError, *bomb) as error:
+        told = str(error) or "it is larger than the memory"
         raise ValueError(
-            f"{file}: the frame cannot be decoded: {error}. Export it again as PNG or JPEG."
+            f"{file}: the frame cannot be decoded: {told}. Export it again as PNG or JPEG."
         ) from None
 
 
