@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,25 @@ def test_a_checkpoint_names_known_backbones_unless_its_user_trusts_it(
     check_trusted(name, trust=True, told_by=told)
     for known in ("tiny-random", "smollm2-135m", "random-smollm2-135m", "scratch-64x2"):
         check_trusted(known, trust=False, told_by=told)
+
+
+@pytest.mark.parametrize(("sizes", "told"), [({"num_hidden_layers": 1}, "layers.1."), ({}, None)])
+def test_blocks_that_the_configuration_does_not_know_are_not_left_out_in_silence(
+    folder: Path, sizes: dict[str, int], told: str | None
+) -> None:
+    edit(folder / "config.json", **sizes)
+    if told is None:
+        assert len(load_backbone(str(folder), layers=1).layers) == 1
+        return
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        load_backbone(str(folder))
+
+
+def test_weights_of_other_shapes_or_a_pipe_are_refused_by_name(folder: Path) -> None:
+    edit(folder / "config.json", intermediate_size=32)
+    with pytest.raises((ValueError, FileNotFoundError), match="llm"):
+        load_backbone(str(folder))
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: must be a regular file"):
+        load_backbone(str(folder))

@@ -100,10 +100,12 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ValueError(
-            f"{path}: must be a whole safetensors file, but: {error}. Copy it again."
+            f"{path}: must be a whole safetensors file, but: {error!s:.200}. Copy it again."
         ) from error

@@ -1,4 +1,5 @@
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from netllm_adapt.backbone._trust import FILES, RANDOM, check_model_folder
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_BLOCK = re.compile(r"(^|\.)\d+\.")
+"""In the name of a weight of one block among many."""
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -220,6 +223,11 @@ def _headless(source: str, **options: Any) -> tuple["PreTrainedModel", list[str]
         if found["missing_keys"]:
             whole, found = with_head.from_pretrained(source, **options)
             model = whole.get_decoder()
+    if beyond := sorted(name for name in found["unexpected_keys"] if _BLOCK.search(name)):
+        raise ValueError(
+            f"{source}: config.json must describe all blocks that the weights hold, but not "
+            f"{beyond[0]}. To keep the first blocks only, ask for so many layers."
+        )
     return model, sorted(found["missing_keys"])
 
 
@@ -253,9 +261,14 @@ def _explained(name: str) -> Iterator[None]:
         raise ValueError(f"Unknown backbone {name!r}. {hint}")
     try:
         yield
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name}: the weights must fit config.json, but transformers cannot load them: "
+            f"{error!s:.200} Take all files from one model."
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise FileNotFoundError(
             f"Backbone {name!r} must be a known name, a folder written by transformers or a model "
-            f"id that the hub serves. transformers says: {str(error).splitlines()[0]} "
+            f"id that the hub serves. transformers says: {str(error).splitlines()[0]:.300} "
             f"{nearest(name)} Offline, give a folder or run: netllm backbone pull NAME"
         ) from error

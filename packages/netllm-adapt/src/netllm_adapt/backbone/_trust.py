@@ -106,8 +106,8 @@ def _parameters(path: Path) -> int:
             model = AutoModel.from_config(config, trust_remote_code=False)
     except Exception as error:  # whatever the model's own constructor makes of odd numbers
         raise ValueError(
-            f"{path}: transformers cannot make a model of it: {str(error).splitlines()[:1]}. Take "
-            "all files from one model."
+            f"{path}: transformers cannot make a model of it: {error!s:.200}. Take all files from "
+            "one model."
         ) from error
     return sum(parameter.numel() for parameter in model.parameters())
 
