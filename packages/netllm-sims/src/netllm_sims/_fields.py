@@ -4,6 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
@@ -121,3 +124,32 @@ def data_root(
             "Correct the path, or use `synthetic`."
         )
     return root
+
+
+def ready(
+    setting: str | Kind,
+    data: str | Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    named: Callable[..., Kind],
+) -> Kind:
+    """The setting that an environment's arguments name, or are.
+
+    Args:
+        setting: A name, or a setting that is ready.
+        data: Folder of the real data.
+        overrides: Fields to change.
+        named: The task's function that builds a setting by name.
+
+    Raises:
+        ValueError: Changes to a setting that is ready.
+    """
+    if isinstance(setting, str):
+        return named(setting, data=data, **overrides)
+    if data is not None or overrides:
+        task = named.__module__.rpartition(".")[0]
+        raise ValueError(
+            "`data` and overrides need a setting's name, got a Setting. Override when building it: "
+            f"{task}.setting(name, data=…, FIELD=…)."
+        )
+    return setting

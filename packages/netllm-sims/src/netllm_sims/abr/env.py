@@ -7,13 +7,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from netllm_sims._fields import ready
 from netllm_sims._pictured import Pictured
 from netllm_sims.abr import parts, picture
 from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
+from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.abr.spaces import columns, observation_space, resolve
+from netllm_sims.abr.spaces import columns, observation_space
 
 
 class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
@@ -74,7 +76,7 @@ class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
     ) -> None:
         self._show_as(render_mode)
         self._chunks: list[picture.Chunk] = []
-        self.setting = resolve(setting, data, overrides)
+        self.setting = ready(setting, data, overrides, named=named)
         self.part = part
         self._fixed = self.setting.sessions(part)
         self._simulator = Simulator(self.setting, self._fixed[:1])

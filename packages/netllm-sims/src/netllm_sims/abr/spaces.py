@@ -1,15 +1,12 @@
-"""The spaces of streaming's observations, and the setting that an environment plays."""
+"""The spaces of streaming's observations."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy import ndarray
 
 from netllm_sims.abr.settings import Setting
-from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import HISTORY, Observation
 
 _ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
@@ -47,19 +44,3 @@ def columns(observation: Mapping[str, ndarray]) -> Observation:
         name: value[:, None] if value.ndim == 1 and name != "level" else value
         for name, value in observation.items()
     }
-
-
-def resolve(setting: str | Setting, data: str | Path | None, overrides: dict[str, Any]) -> Setting:
-    """The setting that an environment's arguments name.
-
-    Raises:
-        ValueError: Changes to a setting that is ready.
-    """
-    if isinstance(setting, str):
-        return named(setting, data=data, **overrides)
-    if data is not None or overrides:
-        raise ValueError(
-            "`data` and overrides need a setting's name, got a Setting. Override when building it: "
-            "netllm_sims.abr.setting(name, data=…, FIELD=…)."
-        )
-    return setting

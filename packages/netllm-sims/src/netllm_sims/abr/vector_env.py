@@ -9,12 +9,14 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy import ndarray
 
+from netllm_sims._fields import ready
 from netllm_sims.abr import parts
 from netllm_sims.abr.alter import alter_some
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
+from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.abr.spaces import columns, observation_space, resolve
+from netllm_sims.abr.spaces import columns, observation_space
 
 
 class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
@@ -64,7 +66,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
             raise ValueError(f"`scale` must be a range of factors >= 0.001, got {scale}.")
         if not 0 <= scale_share <= 1:
             raise ValueError(f"`scale_share` must lie in [0, 1], got {scale_share}.")
-        self.setting = resolve(setting, data, overrides)
+        self.setting = ready(setting, data, overrides, named=named)
         self.num_envs = num_envs
         self._alter = self.setting.alter if part == "train" else 0.0
         self._fixed = self.setting.sessions(part)

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from netllm_sims._fields import ready
 from netllm_sims._pictured import Pictured
 from netllm_sims.cjs.durations import Sampled
 from netllm_sims.cjs.episodes import Episode
@@ -29,7 +30,7 @@ class Running(Pictured, gymnasium.Env[Any, Any]):  # type: ignore[misc]
         **overrides: Any,
     ) -> None:
         self._show_as(render_mode)
-        self.setting = _resolve(setting, data, overrides)
+        self.setting = ready(setting, data, overrides, named=named)
         check(part)
         self.part = part
         self._fixed = seeds(part, None, 0)
@@ -80,14 +81,3 @@ class Running(Pictured, gymnasium.Env[Any, Any]):  # type: ignore[misc]
             title=f"{np.isfinite(simulator.jct_s).sum()} of {self.setting.num_jobs} jobs done",
             ylim=(-0.5, self.setting.num_executors - 0.5),
         )
-
-
-def _resolve(setting: str | Setting, data: str | Path | None, overrides: dict[str, Any]) -> Setting:
-    if isinstance(setting, str):
-        return named(setting, data=data, **overrides)
-    if data is not None or overrides:
-        raise ValueError(
-            "`data` and overrides need a setting's name, got a Setting. Override when building it: "
-            "netllm_sims.cjs.setting(name, data=…, FIELD=…)."
-        )
-    return setting

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from jaxtyping import Float
 from numpy import ndarray
 
+from netllm_sims._fields import ready
 from netllm_sims._pictured import Pictured
 from netllm_sims.vp import picture
 from netllm_sims.vp.geometry import wrap_deg
@@ -70,7 +71,7 @@ class Env(Pictured, gymnasium.Env[Observation, ndarray]):  # type: ignore[misc]
         **overrides: Any,
     ) -> None:
         self._show_as(render_mode)
-        self.setting = _resolve(setting, data, overrides)
+        self.setting = ready(setting, data, overrides, named=named)
         self.part = part
         self._clips = self.setting.clips(part)
         self._clip: Clip | None = None
@@ -151,14 +152,3 @@ class Env(Pictured, gymnasium.Env[Observation, ndarray]):  # type: ignore[misc]
             frame=frames.at(time_s) if frames else None,
             title=f"{self.clip.id} at {time_s:.1f} s",
         )
-
-
-def _resolve(setting: str | Setting, data: str | Path | None, overrides: dict[str, Any]) -> Setting:
-    if isinstance(setting, str):
-        return named(setting, data=data, **overrides)
-    if data is not None or overrides:
-        raise ValueError(
-            "`data` and overrides need a setting's name, got a Setting. Override when building it: "
-            "netllm_sims.vp.setting(name, data=…, FIELD=…)."
-        )
-    return setting
