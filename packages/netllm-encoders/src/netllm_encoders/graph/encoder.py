@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from netllm_encoders._cluster import Cluster, choices, offsets_of, step_shape
-from netllm_encoders._levels import Levels, mlp
-from netllm_encoders.columns import Columns
+from netllm_encoders.graph.columns import Columns
+from netllm_encoders.graph.embeddings import Levels, mlp
+from netllm_encoders.graph.observation import Cluster, choices, offsets_of, step_shape
 from netllm_encoders.projection import Projection
 from netllm_encoders.scalar import Scalar
 

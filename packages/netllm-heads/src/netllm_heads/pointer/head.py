@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from netllm_heads._choices import Choices
-from netllm_heads._ragged import argmax, log_softmax, members, offsets, perturbed
 from netllm_heads.categorical import NO_LABEL
+from netllm_heads.pointer.choices import Choices
+from netllm_heads.pointer.ragged_softmax import argmax, log_softmax, members, offsets, perturbed
 
 TRUST = 2.0
 """What advice adds to a logit at first: makes it e² times as probable."""

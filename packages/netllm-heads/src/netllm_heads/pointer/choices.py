@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_heads._ragged import members
+from netllm_heads.pointer.ragged_softmax import members
 
 _AROUND = 3  # tokens of a step besides its stages: return-to-go, globals, decision
 _NEEDED = ("stages", "schedulable", "committable", "executors", "can_wait")

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from netllm_encoders._cluster import Cluster
-from netllm_encoders.columns import Columns
+from netllm_encoders.graph.columns import Columns
+from netllm_encoders.graph.observation import Cluster
 
 
 def mlp(features: int, hidden: int) -> nn.Sequential:
