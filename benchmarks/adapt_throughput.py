@@ -32,11 +32,11 @@ import torch.nn.functional as F
 from _machine import machine
 from _timing import least_cpu_s
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
-from netllm_adapt._lean_grad import Attend, Gated, NormOfSum
 from netllm_adapt._memory import kept_memory
-from netllm_adapt.lean_training import library_training
+from netllm_adapt.batches import Batch
+from netllm_adapt.llama.gradients import Attend, Gated, NormOfSum
+from netllm_adapt.llama.training import library_training
 from netllm_adapt.lora import has_int8, int8_products
-from netllm_adapt.segments import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
 from peft import LoraConfig, get_peft_model

@@ -82,9 +82,9 @@ def build(backbone: str, method: str, layers: int | None, setting: Any, seed: in
 def learn(model: Any, episodes: Any, method: str, steps: int, seed: int = 0) -> list[float]:
     """CPU seconds of every step."""
     import torch
+    from netllm_adapt.batches import SegmentRows
     from netllm_adapt.lora import int8_products
     from netllm_adapt.run import trained
-    from netllm_adapt.segments import SegmentRows
     from netllm_adapt.training import order
 
     rows = SegmentRows(episodes, size=model.sizes, segment=model.segment, window=model.window)

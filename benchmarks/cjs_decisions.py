@@ -21,7 +21,7 @@ import torch
 from _machine import machine
 from netllm.cjs import CJS, Scheduler, joined, seen
 from netllm_adapt import AdaptedModel, BackboneSpec, Episode, add_lora, load_backbone
-from netllm_adapt.segments import Segment, collate
+from netllm_adapt.batches import Segment, collate
 from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs
 

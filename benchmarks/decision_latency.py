@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from _machine import machine
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
-from netllm_adapt.segments import Batch
+from netllm_adapt.batches import Batch
 from netllm_encoders import Step
 from netllm_heads import Categorical
 

@@ -29,7 +29,7 @@ def adapt(backbone: str, steps: int) -> None:
 def adapt_peft(backbone: str, steps: int) -> None:
     """The same through PEFT's own layers and the library's own modules."""
     from netllm_adapt import load_backbone
-    from netllm_adapt.lean_training import library_training
+    from netllm_adapt.llama.training import library_training
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"])

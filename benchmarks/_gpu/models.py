@@ -9,7 +9,7 @@ import adapt_throughput
 import decision_latency
 import torch
 from netllm_adapt import load_backbone
-from netllm_adapt.lean_training import library_training
+from netllm_adapt.llama.training import library_training
 
 from _gpu.timing import Place, Row, median_ms
 

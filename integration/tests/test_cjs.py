@@ -433,7 +433,7 @@ def permuted(observation, order):
 def test_the_order_of_stages_moves_little_probability(run):
     import torch
     from netllm_adapt import DecisionStream
-    from netllm_adapt.layout import tensors
+    from netllm_adapt.observations import tensors
 
     place = cjs.setting("synthetic", num_jobs=20, num_executors=20)
     simulator = cjs.Simulator(place, place.episodes("test", episodes=1)[0])

@@ -6,7 +6,7 @@ import torch
 from netllm import registry
 from netllm.adapting import build_model
 from netllm_adapt import Recipe
-from netllm_adapt.segments import Batch
+from netllm_adapt.batches import Batch
 
 RECIPE = Recipe(layers=1, rank=2, dtype="float32")
 

@@ -14,7 +14,7 @@ from netllm.vp_text import Prompt, TextPolicy, TextPredictor, Token, train
 from netllm.vp_text_parts import Answer, History, is_valid, read, written
 from netllm_adapt import Adapted, Examples, Recipe, fit_supervised
 from netllm_adapt.backbone import load_tokenizer
-from netllm_adapt.predictor import Batch
+from netllm_adapt.model.predictor import Batch
 from netllm_sims.vp import rollout, setting
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor

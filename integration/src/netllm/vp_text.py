@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from netllm_adapt import Predictor, Recipe
-from netllm_adapt.adapted import check_positions
 from netllm_adapt.attention import cache_argument
 from netllm_adapt.backbone import load_tokenizer
-from netllm_adapt.predictor import Batch
+from netllm_adapt.model.base import check_positions
+from netllm_adapt.model.predictor import Batch
 from torch import Tensor, nn
 
 from netllm.vp import VP, check_history, check_rate, extended

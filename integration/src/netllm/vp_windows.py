@@ -18,7 +18,7 @@ from netllm.facts import check_weights
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe
-    from netllm_adapt.predictor import Batch
+    from netllm_adapt.model.predictor import Batch
     from netllm_sims.vp import Clip, Frames, Setting
 
 FRAMES = "frames.safetensors"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
-from netllm_adapt.segments import Segment, collate
+from netllm_adapt.batches import Segment, collate
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaModel
 

@@ -35,8 +35,8 @@ from netllm_adapt import (
     fit,
     load_backbone,
 )
+from netllm_adapt.batches import SegmentRows
 from netllm_adapt.device import DEVICES, resolve_device
-from netllm_adapt.segments import SegmentRows
 
 NUMBERS = {"numbers": np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)}
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from netllm_adapt import add_lora, load_backbone, load_lora
-from netllm_adapt._lean_weights import uncovered
-from netllm_adapt.adapted import Rows
 from netllm_adapt.attention import band
-from netllm_adapt.lean_training import library_training, uncovered_training
+from netllm_adapt.llama.training import library_training, uncovered_training
+from netllm_adapt.llama.weights import uncovered
 from netllm_adapt.lora import LoraLinear, adapters, save_lora, train_adapters
+from netllm_adapt.model.base import Rows
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel, Qwen2Config, Qwen3Config

@@ -10,7 +10,7 @@ import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
-from netllm_adapt.segments import Segment, collate
+from netllm_adapt.batches import Segment, collate
 from transformers import AutoModel
 
 pytestmark = pytest.mark.usefixtures("registered_parts")

@@ -18,8 +18,8 @@ from adapt_parts import (
     make_episode,
 )
 from netllm_adapt import AdaptedModel, BackboneSpec, Predictor, add_lora, load_backbone
+from netllm_adapt.batches import Segment, collate
 from netllm_adapt.onnx_graph import export_onnx
-from netllm_adapt.segments import Segment, collate
 from torch import Tensor
 
 pytest.importorskip("onnx", reason="needs netllm-adapt[onnx]")

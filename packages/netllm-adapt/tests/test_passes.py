@@ -26,10 +26,10 @@ from netllm_adapt import (
     fit_supervised,
     load_backbone,
 )
-from netllm_adapt.lean_training import library_training, uncovered_training
+from netllm_adapt.batches import SegmentRows
+from netllm_adapt.llama.training import library_training, uncovered_training
 from netllm_adapt.passes import recomputing
 from netllm_adapt.run import read_log
-from netllm_adapt.segments import SegmentRows
 from torch import Tensor
 
 EPISODES = [make_episode(16, seed) for seed in range(4)]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone, load_lora
-from netllm_adapt.adapted import embedding_width
-from netllm_adapt.lean import uncovered
-from netllm_adapt.lean_training import lean_training, library_training, uncovered_training
+from netllm_adapt.batches import Segment, collate
+from netllm_adapt.llama.inference import uncovered
+from netllm_adapt.llama.training import lean_training, library_training, uncovered_training
 from netllm_adapt.lora import adapters, save_lora
-from netllm_adapt.segments import Segment, collate
-from netllm_adapt.stream import DecisionStream
+from netllm_adapt.model.base import embedding_width
+from netllm_adapt.stream.stream import DecisionStream
 from torch import Tensor, nn
 
 bnb: Any = pytest.importorskip("bitsandbytes", reason="bitsandbytes is the extra `quantised`")

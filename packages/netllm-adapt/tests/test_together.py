@@ -30,8 +30,8 @@ from netllm_adapt import (
     add_lora,
     load_backbone,
 )
-from netllm_adapt.predictor import Batch
-from netllm_adapt.segments import Segment, collate
+from netllm_adapt.batches import Segment, collate
+from netllm_adapt.model.predictor import Batch
 from torch import nn
 
 SPEC = BackboneSpec("tiny-random-llama", dtype="float32", seed=1)

@@ -18,11 +18,11 @@ from adapt_parts import LinearEncoder, LinearHead, make_episode
 from hypothesis import given
 from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, fit, load_backbone
-from netllm_adapt.lean_training import library_training
+from netllm_adapt.batches import collate, plan
+from netllm_adapt.llama.training import library_training
 from netllm_adapt.lora import has_int8
 from netllm_adapt.pool import Episode
 from netllm_adapt.run import RunFolder, read_log
-from netllm_adapt.segments import collate, plan
 from netllm_adapt.state import read_state, write_state
 from netllm_adapt.training import order
 from peft import IA3Config, get_peft_model

@@ -9,41 +9,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm_adapt.adapted import Adapted, BackboneSpec
     from netllm_adapt.backbone import backbones, load_backbone, pull
-    from netllm_adapt.episodes import Episode
+    from netllm_adapt.episodes import Episode, Ragged, return_to_go
     from netllm_adapt.lora import add_lora, load_lora
-    from netllm_adapt.model import AdaptedModel, Encoder, Head
+    from netllm_adapt.model.base import Adapted, BackboneSpec
+    from netllm_adapt.model.decider import AdaptedModel
+    from netllm_adapt.model.predictor import Examples, Forecast, Predictor
+    from netllm_adapt.model.protocols import Encoder, Head
     from netllm_adapt.observations import SessionError
-    from netllm_adapt.policy import Policy
     from netllm_adapt.pool import Pool, PoolWriter
-    from netllm_adapt.predictor import Examples, Forecast, Predictor
-    from netllm_adapt.ragged import Ragged
     from netllm_adapt.recipe import Recipe
-    from netllm_adapt.returns import return_to_go
-    from netllm_adapt.stream import DecisionStream
-    from netllm_adapt.together import Together, TogetherStream
+    from netllm_adapt.stream.policy import Policy
+    from netllm_adapt.stream.stream import DecisionStream
+    from netllm_adapt.stream.together import Together, TogetherStream
     from netllm_adapt.training import fit, fit_supervised
 
 _HOMES = {
-    "Adapted": "adapted",
-    "AdaptedModel": "model",
-    "BackboneSpec": "adapted",
-    "DecisionStream": "stream",
-    "Encoder": "model",
+    "Adapted": "model.base",
+    "AdaptedModel": "model.decider",
+    "BackboneSpec": "model.base",
+    "DecisionStream": "stream.stream",
+    "Encoder": "model.protocols",
     "Episode": "episodes",
-    "Examples": "predictor",
-    "Forecast": "predictor",
-    "Head": "model",
-    "Policy": "policy",
+    "Examples": "model.predictor",
+    "Forecast": "model.predictor",
+    "Head": "model.protocols",
+    "Policy": "stream.policy",
     "Pool": "pool",
     "PoolWriter": "pool",
-    "Predictor": "predictor",
-    "Ragged": "ragged",
+    "Predictor": "model.predictor",
+    "Ragged": "episodes",
     "Recipe": "recipe",
     "SessionError": "observations",
-    "Together": "together",
-    "TogetherStream": "together",
+    "Together": "stream.together",
+    "TogetherStream": "stream.together",
     "add_lora": "lora",
     "backbones": "backbone",
     "fit": "training",
@@ -51,7 +50,7 @@ _HOMES = {
     "load_backbone": "backbone",
     "load_lora": "lora",
     "pull": "backbone",
-    "return_to_go": "returns",
+    "return_to_go": "episodes",
 }
 
 __all__ = [

@@ -1,20 +1,37 @@
-"""One episode: what was seen, done and earned, step by step."""
+"""One episode: what was seen, done and earned, step by step; and what was still to be earned."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Num, Shaped
-
-from netllm_adapt.ragged import Ragged
+from jaxtyping import Bool, Float, Num, Shaped
 
 OBSERVED, FINAL = "observation.", "final."
 """Begin the names of the columns that hold what was observed, and after the last action."""
 ENDS = ("", "terminated", "truncated")
+
+
+class Ragged(NamedTuple):
+    """Step k holds the rows ``values[ptr[k]:ptr[k + 1]]``, as arrays or as tensors.
+
+    Being a plain pair, it crosses to encoders and heads, which know nothing of this package.
+    """
+
+    values: Any
+    ptr: Any
+
+    def steps(self, start: int, stop: int) -> Ragged:
+        """The steps from `start` to before `stop`."""
+        first, last = self.ptr[start], self.ptr[stop]
+        return Ragged(self.values[first:last], self.ptr[start : stop + 1] - first)
+
+    def to(self, device: Any) -> Ragged:
+        """The same tensors on another device."""
+        return Ragged(self.values.to(device), self.ptr.to(device))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -104,3 +121,36 @@ def final_of(episode: Episode) -> dict[str, Any]:
         else np.asarray(value)[None]
         for name, value in (episode.final or {}).items()
     }
+
+
+def return_to_go(
+    rewards: Num[np.ndarray, "*episode step"] | Bool[np.ndarray, "*episode step"],
+    *,
+    discount: float = 1.0,
+) -> Float[np.ndarray, "*episode step"]:
+    """Sum of the rewards from each step to its episode's end, in the reward's unit.
+
+    G_t = r_t + discount · G_{t+1}, along the last axis; other axes are episodes of equal length
+    and never mix. Summed in float64 and given in the rewards' own float type; of whole numbers and
+    truth values in float64.
+
+    Args:
+        rewards: Rewards of one episode, or of several of equal length.
+        discount: Weight of the next step's return; 1 for the undiscounted sum.
+
+    Raises:
+        ValueError: If `discount` does not lie between 0 and 1.
+
+    Source: Decision Transformer (Chen et al., NeurIPS 2021), section 3, undiscounted. The public
+    NetLLM code min-max scales the rewards by the worst one of the pool first; we do not.
+    """
+    if not 0 <= discount <= 1:
+        raise ValueError(f"`discount` must lie between 0 and 1, got {discount!r}.")
+    returns = np.asarray(rewards, dtype=np.float64).copy()
+    if discount == 1:
+        returns = np.cumsum(returns[..., ::-1], axis=-1)[..., ::-1]
+    else:
+        for step in range(returns.shape[-1] - 2, -1, -1):
+            returns[..., step] += discount * returns[..., step + 1]
+    own = np.asarray(rewards).dtype
+    return np.ascontiguousarray(returns, dtype=own if own.kind == "f" else np.float64)

@@ -19,7 +19,7 @@ from netllm_adapt.lora import active_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from netllm_adapt.adapted import Adapted
+    from netllm_adapt.model.base import Adapted
 
 
 def merges(model: Adapted, merged: bool) -> bool:

@@ -1,4 +1,4 @@
-"""What a model can read of a batch of observations; else whose field it cannot."""
+"""A batch of observations as tensors that a model can read; else whose field it cannot."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from netllm_adapt.ragged import Ragged
+from netllm_adapt.episodes import Ragged
 
 
 class SessionError(ValueError):
@@ -70,3 +72,16 @@ def _error(observation: Mapping[str, Any], name: str, values: Any, place: Any) -
         row=row,
         field=name,
     )
+
+
+def tensors(field: np.ndarray | Ragged) -> Tensor | Ragged:
+    """A field from outside as tensors."""
+    if isinstance(field, Ragged):
+        return Ragged(as_tensor(field.values), as_tensor(field.ptr))
+    return as_tensor(field)
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    """A copy, so that read-only arrays serve too; fractions in float32."""
+    tensor = torch.from_numpy(np.array(values))
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netllm_adapt.adapted import Adapted, Rows
 from netllm_adapt.attention import as_told
+from netllm_adapt.batches import Batch
 from netllm_adapt.files import new_file
 from netllm_adapt.merged import merged_backbone
-from netllm_adapt.model import AdaptedModel
-from netllm_adapt.segments import Batch
+from netllm_adapt.model.base import Adapted, Rows
+from netllm_adapt.model.decider import AdaptedModel
 
 OPSET = 18
 RETURNS, ACTIONS = "return_to_go", "action"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from netllm_adapt._lean_weights import plain_of
+from netllm_adapt.llama.weights import plain_of
 from netllm_adapt.lora import check_int8
 
 if TYPE_CHECKING:
-    from netllm_adapt.adapted import Adapted
+    from netllm_adapt.model.base import Adapted
     from netllm_adapt.recipe import Recipe
 
 

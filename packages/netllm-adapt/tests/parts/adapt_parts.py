@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from netllm_adapt.episodes import Ragged
 from netllm_adapt.pool import Episode
-from netllm_adapt.ragged import Ragged
 from torch import Tensor, nn
 
 TOKENS = 3

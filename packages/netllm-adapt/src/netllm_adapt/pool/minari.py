@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from netllm_adapt.episodes import Episode
+from netllm_adapt.episodes import Episode, Ragged
 from netllm_adapt.files import new_folder
 from netllm_adapt.locks import locked
 from netllm_adapt.pool.reader import Pool
 from netllm_adapt.pool.writer import PoolWriter
-from netllm_adapt.ragged import Ragged
 
 _OURS = "netllm"
 """What Minari has no name for lies under this one in an episode's metadata."""

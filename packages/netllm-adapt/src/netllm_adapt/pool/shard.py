@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from netllm_adapt.ragged import Ragged
+from netllm_adapt.episodes import Ragged
 from netllm_adapt.reading import decode_json
 
 VERSION = 3

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from netllm_adapt.episodes import ENDS, FINAL, Episode, arrays_of, check_steps, final_of
+from netllm_adapt.episodes import ENDS, FINAL, Episode, Ragged, arrays_of, check_steps, final_of
 from netllm_adapt.files import new_file
 from netllm_adapt.locks import locked
 from netllm_adapt.pool.provenance import (
@@ -32,7 +32,6 @@ from netllm_adapt.pool.shard import (
     shards_of,
     write,
 )
-from netllm_adapt.ragged import Ragged
 
 
 class PoolWriter:

@@ -8,8 +8,8 @@ import torch
 from adapt_parts import make_episode
 from hypothesis import given
 from hypothesis import strategies as st
+from netllm_adapt.batches import Segment, SegmentRows, collate, plan
 from netllm_adapt.pool import Episode
-from netllm_adapt.segments import Segment, SegmentRows, collate, plan
 
 
 @given(

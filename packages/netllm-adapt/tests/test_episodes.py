@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from netllm_adapt.returns import return_to_go
+from netllm_adapt.episodes import return_to_go
 
 
 def test_returns_are_the_sums_of_what_is_to_come() -> None:

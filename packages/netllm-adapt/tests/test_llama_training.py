@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Bool
-from netllm_adapt import _lean_grad as parts
 from netllm_adapt import add_lora, load_backbone
-from netllm_adapt.adapted import Rows
 from netllm_adapt.attention import band
-from netllm_adapt.lean_training import lean_training, library_training, uncovered_training
+from netllm_adapt.llama import gradients as parts
+from netllm_adapt.llama.training import lean_training, library_training, uncovered_training
 from netllm_adapt.lora import adapters, train_adapters
+from netllm_adapt.model.base import Rows
 from torch import Tensor
 from transformers import AutoModel, Qwen2Config
 

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.adapted import Adapted, Rows, check_positions
 from netllm_adapt.attention import Ring, as_told, band, cache_argument
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
-from netllm_adapt.predictor import Predictor
-from netllm_adapt.stream import DecisionStream, Feed, chosen
+from netllm_adapt.model.base import Adapted, Rows, check_positions
+from netllm_adapt.model.predictor import Predictor
+from netllm_adapt.stream.stream import DecisionStream, Feed, chosen
 
 
 class Together(nn.Module):

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netllm_adapt.adapted import check_positions
 from netllm_adapt.attention import Ring, as_told, band, cache_argument
-from netllm_adapt.layout import select
-from netllm_adapt.lean import LeanPass, serves
+from netllm_adapt.batches import select
+from netllm_adapt.episodes import Ragged
+from netllm_adapt.llama.inference import LeanPass, serves
 from netllm_adapt.lora import mixes
-from netllm_adapt.model import AdaptedModel
-from netllm_adapt.ragged import Ragged
+from netllm_adapt.model.base import check_positions
+from netllm_adapt.model.decider import AdaptedModel
 
 Piece = tuple[int, Float[Tensor, "token width"]]
 """Some tokens of one step, and its number."""

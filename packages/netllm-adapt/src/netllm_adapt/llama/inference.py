@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt._lean_weights import uncovered, weights_of
 from netllm_adapt.attention import grown, write
+from netllm_adapt.llama.weights import uncovered, weights_of
 
 __all__ = ["LeanPass", "serves", "uncovered"]
 

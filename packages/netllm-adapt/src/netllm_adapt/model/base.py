@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from netllm_adapt.attention import as_told, check_attention
 from netllm_adapt.backbone import load_backbone
 from netllm_adapt.device import resolve_device
-from netllm_adapt.lean_training import lean_training, uncovered_training
+from netllm_adapt.llama.training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
 
 if TYPE_CHECKING:

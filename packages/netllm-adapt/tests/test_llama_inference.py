@@ -12,11 +12,11 @@ import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
-from netllm_adapt import _lean_parts as parts
-from netllm_adapt._lean_weights import weights_of
-from netllm_adapt.lean import uncovered
+from netllm_adapt.batches import Batch, Segment, collate
+from netllm_adapt.llama import weights as parts
+from netllm_adapt.llama.inference import uncovered
+from netllm_adapt.llama.weights import weights_of
 from netllm_adapt.lora import adapters
-from netllm_adapt.segments import Batch, Segment, collate
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, Qwen2Config
 

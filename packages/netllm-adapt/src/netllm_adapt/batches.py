@@ -1,4 +1,4 @@
-"""Episodes cut into the rows that training sees and decisions repeat (DESIGN decision 1)."""
+"""Batches of episodes: cut into segments as decisions see them (DESIGN decision 1), and padded."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netllm_adapt.episodes import Episode, check_steps
-from netllm_adapt.layout import stack
-from netllm_adapt.ragged import Ragged
-from netllm_adapt.returns import return_to_go
+from netllm_adapt.episodes import Episode, Ragged, check_steps, return_to_go
+from netllm_adapt.observations import as_tensor, tensors
 
 
 class Segment(NamedTuple):
@@ -147,3 +145,77 @@ class SegmentRows:
     def batch(self, rows: Sequence[int]) -> Batch:
         """Some rows as tensors."""
         return collate(self._episodes, [self._segments[row] for row in rows])
+
+
+def stack(parts: Sequence[np.ndarray | Ragged], steps: int) -> Tensor | Ragged:
+    """Rows of consecutive steps as one batch, each padded at its end to `steps` steps.
+
+    Padding is zeros; of a ragged field, steps without values.
+    """
+    if isinstance(parts[0], Ragged):
+        counts = np.zeros((len(parts), steps), np.int64)
+        for row, (_, ptr) in zip(counts, parts, strict=True):
+            row[: len(ptr) - 1] = np.diff(ptr)
+        ptr = np.concatenate([[0], counts.ravel().cumsum()])
+        return tensors(Ragged(np.concatenate([values for values, _ in parts]), ptr))
+    out = np.zeros((len(parts), steps, *parts[0].shape[1:]), dtype=parts[0].dtype)
+    for row, array in zip(out, parts, strict=True):
+        row[: len(array)] = array
+    return as_tensor(out)
+
+
+def select(
+    observation: Mapping[str, Tensor | Ragged], rows: Int[Tensor, "row"]
+) -> dict[str, Tensor | Ragged]:
+    """Some rows of a batch that holds one step per row."""
+    return {name: _select(field, rows) for name, field in observation.items()}
+
+
+def _select(field: Tensor | Ragged, rows: Int[Tensor, "row"]) -> Tensor | Ragged:
+    if not isinstance(field, Ragged):
+        return field[rows]
+    ptr = field.ptr.tolist()
+    parts = [field.values[ptr[row] : ptr[row + 1]] for row in rows.tolist()]
+    counts = (field.ptr[1:] - field.ptr[:-1])[rows]
+    return Ragged(torch.cat(parts), torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
+
+
+class Layout:
+    """Where the tokens of ragged steps lie in rows of one length.
+
+    A step is its observation's tokens, then its action's one; a step without tokens is padding and
+    takes no place. Steps follow one another, so that padding is at the end of a row.
+
+    Args:
+        ptr: of the observations' tokens, with one step per entry of (batch, step).
+        batch: number of rows.
+    """
+
+    def __init__(self, ptr: Int[Tensor, "offset"], *, batch: int) -> None:
+        counts = (ptr[1:] - ptr[:-1]).view(batch, -1)
+        sizes = counts + (counts > 0)
+        begin = sizes.cumsum(1) - sizes
+        self.length = int(sizes.sum(1).max())
+        begin = begin + self.length * torch.arange(batch, device=ptr.device)[:, None]
+        flat = counts.flatten()
+        step = torch.arange(len(flat), device=ptr.device).repeat_interleave(flat)
+        offset = torch.arange(len(step), device=ptr.device) - ptr[step]
+        self.observed = begin.flatten()[step] + offset
+        self.acts = flat > 0
+        self.acted = (begin + counts).flatten()[self.acts]
+        self.step = ptr.new_full((batch * self.length,), -1)
+        self.step[self.observed] = step % counts.shape[1]
+        self.step[self.acted] = self.acts.nonzero()[:, 0] % counts.shape[1]
+        self.step = self.step.view(batch, self.length)
+
+    def place(self, observed: Tensor, acted: Tensor) -> Tensor:
+        """The rows (batch, token, width) from the tokens of observations and of actions."""
+        batch, length = self.step.shape
+        rows = observed.new_zeros(batch * length, observed.shape[1])
+        rows[self.observed] = observed
+        rows[self.acted] = acted.reshape(-1, acted.shape[-1])[self.acts].to(rows.dtype)
+        return rows.view(batch, length, -1)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        """The observations' tokens of such rows."""
+        return hidden.flatten(0, 1)[self.observed]

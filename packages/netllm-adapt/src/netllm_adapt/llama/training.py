@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt._lean_grad import Attend, Block, Gated, NormOfSum, Turn, blocks_of
-from netllm_adapt._lean_weights import plain_of, strange
+from netllm_adapt.llama.gradients import Attend, Block, Gated, NormOfSum, Turn, blocks_of
+from netllm_adapt.llama.weights import plain_of, strange
 from netllm_adapt.lora._fuse import together
 
 _on: ContextVar[bool] = ContextVar("netllm_lean_training", default=True)

@@ -11,11 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from netllm_adapt.adapted import Adapted, Rows
-from netllm_adapt.arrays import as_tensor
-from netllm_adapt.lean import LeanPass, serves
+from netllm_adapt.llama.inference import LeanPass, serves
 from netllm_adapt.lora import mixes
-from netllm_adapt.observations import check_finite
+from netllm_adapt.model.base import Adapted, Rows
+from netllm_adapt.observations import as_tensor, check_finite
 
 
 class PredictorEncoder(Protocol):

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netllm_adapt.layout import tensors
-from netllm_adapt.model import AdaptedModel
-from netllm_adapt.observations import check_finite
-from netllm_adapt.ragged import Ragged
-from netllm_adapt.stream import DecisionStream
+from netllm_adapt.episodes import Ragged
+from netllm_adapt.model.decider import AdaptedModel
+from netllm_adapt.observations import check_finite, tensors
+from netllm_adapt.stream.stream import DecisionStream
 
 
 class Policy:

@@ -1,0 +1,81 @@
+"""What the parts of an adapted model must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Encoder(Protocol):
+    """What a multimodal encoder must offer; it is also a `torch.nn.Module`.
+
+    The tokens of an observation are a tensor (batch, step, token, width), or where their number
+    differs from step to step a pair (values, ptr), see `Ragged`, with an entry of `ptr` for every
+    step of the batch. Observations hold tensors and such pairs.
+    """
+
+    tokens: int | None
+    """Tokens of one observation, the return-to-go included; None if their number differs."""
+
+    def observe(
+        self, observation: Mapping[str, Any], return_to_go: Float[Tensor, "batch step"]
+    ) -> Any:
+        """The tokens of return-to-go and observation."""
+        ...
+
+    def act(
+        self, action: Int[Tensor, "batch step ..."], observation: Mapping[str, Any]
+    ) -> Float[Tensor, "batch step 1 width"]:
+        """The token of an action in answer to an observation."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild it."""
+        ...
+
+
+class RaggedEncoder(Encoder, Protocol):
+    """An encoder whose `tokens` is None."""
+
+    def count(self, observation: Mapping[str, Any]) -> Int[Tensor, "batch step"]:
+        """The tokens of every observation, 0 of padding."""
+        ...
+
+
+class Head(Protocol):
+    """What a networking head must offer; it is also a `torch.nn.Module`.
+
+    Hidden states come as the encoder gave the tokens, or the last ones of each observation.
+    """
+
+    reads: int | None
+    """How many of an observation's last tokens it reads, so that training can leave out what only
+    others need; all if None, and for a head without this attribute."""
+
+    def loss(
+        self,
+        hidden: Any,
+        observation: Mapping[str, Any],
+        label: Tensor,
+    ) -> Float[Tensor, "batch step"]:
+        """The loss of each step."""
+        ...
+
+    def answer(
+        self,
+        hidden: Any,
+        observation: Mapping[str, Any],
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """A valid answer for each step."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild it."""
+        ...

@@ -1,0 +1,1 @@
+"""Decisions one step at a time, with the keys and values of the last window kept."""
