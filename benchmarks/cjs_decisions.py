@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from _machine import machine
-from netllm.cjs import CJS, Scheduler, joined, seen
+from netllm.cjs.task import CJS, Scheduler, joined, seen
 from netllm_adapt import AdaptedModel, BackboneSpec, Episode, add_lora, load_backbone
 from netllm_adapt.batches import Segment, collate
 from netllm_baselines.cjs import TunedShare

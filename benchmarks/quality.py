@@ -29,9 +29,9 @@ from netllm.comparing import compare
 from netllm.contender import Contender
 from netllm.intervals import Estimate, cluster_counts, counted
 from netllm.plots import save
-from netllm.protocol import clusters
 from netllm.report import Report, Result, by_setting, saved_results, subsets, summarise
 from netllm.table import digits, show, signed
+from netllm.task import clusters
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ from netllm.contender import Contender
 from netllm.intervals import mean_of
 from netllm.provenance import nameable
 from netllm.vp import VP
-from netllm.vp_text import Prompt, TextPredictor, Token, train
-from netllm.vp_text_parts import is_valid
+from netllm.vp.text.parts import is_valid
+from netllm.vp.text.task import Prompt, TextPredictor, Token, train
 from netllm_adapt import Forecast, Predictor
 from netllm_adapt.model.base import embedding_width
 from netllm_encoders import Viewport

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import netllm
 import numpy as np
 import pytest
-from netllm.abr import ABR, fields
+from netllm.abr.task import ABR, fields
 from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
 from netllm_adapt.locks import locked
 from netllm_adapt.lora import has_int8

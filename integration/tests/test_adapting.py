@@ -11,8 +11,8 @@ from typing import Any
 import netllm
 import pytest
 from netllm.adapting import _is_command, choose_target
-from netllm.protocol import Metric
 from netllm.provenance import command_line
+from netllm.task import Metric
 
 
 def test_a_command_is_told_without_where_files_lie(

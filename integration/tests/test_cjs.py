@@ -5,8 +5,8 @@ import json
 import netllm
 import numpy as np
 import pytest
-from netllm.cjs import CJS, COLUMN, JOBS, STAGES, Scheduler, seen
-from netllm.cjs_driving import Mixed
+from netllm.cjs.driving import Mixed
+from netllm.cjs.task import CJS, COLUMN, JOBS, STAGES, Scheduler, seen
 from netllm_adapt import AdaptedModel, Pool, Ragged
 from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs

@@ -4,8 +4,8 @@ import netllm
 import pytest
 from netllm import registry
 from netllm.intervals import extent, mean_of
-from netllm.protocol import clusters
 from netllm.table import setting_table
+from netllm.task import clusters
 
 
 def write_traces(folder, names):

@@ -8,7 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from netllm import data, pointers
+from netllm import data
+from netllm.abr import pointers
 
 TEST_STARTS = "abr/traces/fcc-test_mahimahi_ptrs.json"
 TRAIN_STARTS = "abr/traces/fcc-train_generated_ptrs.json"
@@ -164,7 +165,7 @@ def test_another_pickle_is_refused_and_runs_nothing(abr, tmp_path, monkeypatch, 
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("protocol", range(5))
+@pytest.mark.parametrize("task", range(5))
 @pytest.mark.parametrize(
     "held", [[3, 70000], (3, 70000), list(np.array([3, 70000])), np.array([3, 70000], ">i4")]
 )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from netllm import registry
-from netllm.fields import fields_of
+from netllm.task.fields import fields_of
 
 
 def flat(text):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from netllm import plots
-from netllm.protocol import Metric
 from netllm.report import Report, Result, summarise
+from netllm.task import Metric
 
 QOE = Metric("qoe", "QoE")
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 from netllm.comparing import compare
-from netllm.protocol import Metric
 from netllm.report import Report, Result, saved_results, subsets, summarise
 from netllm.table import markdown, sentence, setting_table
+from netllm.task import Metric
 
 QOE = Metric("qoe", "QoE")
 TASK = SimpleNamespace(

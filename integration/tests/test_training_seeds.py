@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from netllm.comparing import compare
 from netllm.intervals import mean_of
-from netllm.protocol import Metric
 from netllm.report import Report, Result, saved_results
 from netllm.table import markdown, sentence
+from netllm.task import Metric
 from netllm.training_seeds import found_checkpoints, lineages, nicknames, trained
 
 QOE = Metric("qoe", "QoE")

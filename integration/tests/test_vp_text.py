@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from netllm.adapting import build_model
-from netllm.vp_text import Prompt, TextPolicy, TextPredictor, Token, train
-from netllm.vp_text_parts import Answer, History, is_valid, read, written
+from netllm.vp.text.parts import Answer, History, is_valid, read, written
+from netllm.vp.text.task import Prompt, TextPolicy, TextPredictor, Token, train
 from netllm_adapt import Adapted, Examples, Recipe, fit_supervised
 from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.model.predictor import Batch

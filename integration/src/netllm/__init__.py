@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm.adapting import adapt
     from netllm.collecting import rl_collect
-    from netllm.protocol import Policy, Task
     from netllm.registry import policies, policy, task, tasks
     from netllm.report import Report
+    from netllm.task import Policy, Task
     from netllm.testing import test
 
 _HOMES = {
-    "Policy": "protocol",
+    "Policy": "task",
     "Report": "report",
-    "Task": "protocol",
+    "Task": "task",
     "adapt": "adapting",
     "policies": "registry",
     "policy": "registry",

@@ -14,14 +14,14 @@ from netllm import registry, sources
 from netllm.contender import checkpoint_folder, weights_of
 from netllm.intervals import mean_of
 from netllm.probing import check_folder
-from netllm.protocol import training_fields
 from netllm.provenance import command_line, device_name, nameable, provenance
 from netllm.registry import DEFAULT_BACKBONE
+from netllm.task import training_fields
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
 
-    from netllm.protocol import Metric, Task
+    from netllm.task import Metric, Task
 
 _log = logging.getLogger(__name__)
 ALL_LINEAR = "all-linear"

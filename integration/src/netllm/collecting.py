@@ -20,7 +20,7 @@ from netllm.workers import results
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter
 
-    from netllm.protocol import Policy, Task
+    from netllm.task import Policy, Task
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from netllm.intervals import Estimate
-from netllm.protocol import Metric, Task
 from netllm.report import Comparison, Result, best_first, by_setting
+from netllm.task import Metric, Task
 from netllm.training_seeds import difference_over_seeds, families
 
 

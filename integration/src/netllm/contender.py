@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.facts import Facts, read_facts
-from netllm.protocol import Policy
 from netllm.registry import policy, task
+from netllm.task import Policy
 from netllm.training_seeds import Lineage, found_checkpoints, lineages
 
 if TYPE_CHECKING:

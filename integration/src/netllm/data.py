@@ -2,9 +2,9 @@
 
 `data_registry.txt` holds the hashes of a complete data folder; `tools/data_registry.py` makes it.
 The public NetLLM repository has most of the files byte for byte (`address`). The lists of start
-pointers are made from what it has (`netllm.pointers`) and must come out with the registered hash.
-The others were converted from that repository's checkpoints and folders: no public source carries
-their bytes, so they are listed as missing, never made up.
+pointers are made from what it has (`netllm.abr.pointers`) and must come out with the registered
+hash. The others were converted from that repository's checkpoints and folders: no public source
+carries their bytes, so they are listed as missing, never made up.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _make(path: str, files: Pooch) -> None:
     """Write a list of start pointers, if its traces are there as registered."""
     from netllm_adapt.files import new_file
 
-    from netllm import pointers
+    from netllm.abr import pointers
 
     traces = f"{made_from(path)}/"
     members = [one for one in files.registry if one.startswith(traces)]

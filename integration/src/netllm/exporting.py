@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from netllm_adapt import Adapted
     from torch import Tensor
 
-    from netllm.protocol import Task
+    from netllm.task import Task
 
 FORMATS = ("onnx",)
 

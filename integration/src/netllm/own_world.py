@@ -11,7 +11,7 @@ from typing import Any
 
 from netllm import sources
 from netllm.contender import Contender
-from netllm.protocol import training_fields
+from netllm.task import training_fields
 
 Build = Callable[[str, Mapping[str, Any]], Any]
 """Makes a setting of its name and the fields to override."""

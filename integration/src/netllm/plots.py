@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netllm.intervals import by_episode, extent
-from netllm.protocol import Draw, Metric
 from netllm.report import Report, Result, best_first
+from netllm.task import Draw, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

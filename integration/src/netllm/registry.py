@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from netllm.protocol import Policy, Task
+from netllm.task import Policy, Task
 
 DEFAULT_BACKBONE = "smollm2-135m"
 WEIGHTS = (".npz", ".safetensors")
@@ -60,7 +60,7 @@ def task(name: str) -> Task:
         members = {*Task.__annotations__, *vars(Task)}
         if missing := sorted(m for m in members if m[0] != "_" and not hasattr(found, m)):
             raise ValueError(
-                f"{_registration(point)} must be a netllm.protocol.Task, but it lacks "
+                f"{_registration(point)} must be a netllm.task.Task, but it lacks "
                 f"{', '.join(missing)}."
             )
         return found

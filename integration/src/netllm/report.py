@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from netllm.intervals import Estimate, cluster_counts, mean_of
-from netllm.protocol import Metric
+from netllm.task import Metric
 
 if TYPE_CHECKING:
     from netllm.training_seeds import Trained

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from netllm.intervals import Estimate, counted, extent
-from netllm.protocol import Metric
 from netllm.report import Comparison, Report, Result, best_first
 from netllm.studentised import LEAST
+from netllm.task import Metric
 from netllm.training_seeds import Trained
 
 _VERDICTS = {

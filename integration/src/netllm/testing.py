@@ -16,9 +16,9 @@ from netllm.comparing import compare
 from netllm.contender import Contender, Declared, of_checkpoints
 from netllm.overlaps import known, overlaps
 from netllm.own_world import world_of
-from netllm.protocol import Outcome, Task, clusters, training_fields
 from netllm.provenance import device_name, nameable, provenance
 from netllm.report import Report, Result, subsets, summarise
+from netllm.task import Outcome, Task, clusters, training_fields
 from netllm.training_seeds import Lineage, trained
 from netllm.warming import warm_up
 from netllm.workers import results

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from netllm.intervals import Rows, Sample, differences, sample
-from netllm.protocol import Metric
 from netllm.report import Result, by_setting
+from netllm.task import Metric
 
 SEED, RIVALS_SEED = "training seed", "training seed of the rival"
 _TOLD = (

@@ -1,4 +1,4 @@
-"""The task: environment, encoder, head, rivals and metric, as `netllm.protocol.Task` explains."""
+"""The task: environment, encoder, head, rivals and metric, as `netllm.task.Task` explains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from netllm.protocol import Metric, Outcome, Policy
+from netllm.task import Metric, Outcome, Policy
 
 from congestion_control.link import FACTORS, Link, Senders, Setting, links
 

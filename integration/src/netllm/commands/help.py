@@ -10,13 +10,13 @@ from cyclopts import App
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 from netllm import registry
-from netllm.fields import Field, described, fields_of
 from netllm.registry import DEFAULT_BACKBONE
+from netllm.task.fields import Field, described, fields_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from netllm.protocol import Task
+    from netllm.task import Task
 
 
 def show_help(app: App, words: Sequence[str], console: Console | None = None) -> None:

@@ -48,7 +48,7 @@ class Setting(Protocol):
     of what they show: who has learned from one of them is marked where it is tested on it.
 
     If it is a dataclass, `netllm COMMAND TASK --help` lists its fields with the docstrings under
-    them; `netllm.fields` knows of `fixed_fields` and `inner_fields`.
+    them; `netllm.task.fields` knows of `fixed_fields` and `inner_fields`.
     """
 
     @property

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netllm.protocol import Draw, Metric, Outcome, Policy
+from netllm.task import Draw, Metric, Outcome, Policy
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Examples, Predictor, Recipe
     from netllm_sims.vp import Clip, Setting
     from torch import nn
 
-    from netllm.vp_windows import Sight, Windows
+    from netllm.vp.windows import Sight, Windows
 
 MAE = Metric("mae_deg", "MAE °", higher_is_better=False)
 METRICS = (
@@ -45,7 +45,7 @@ POINTS_PER_TOKEN, MOST_TOKENS = 2, 13
 
 
 class VP:
-    """Viewport prediction, as a `netllm.protocol.Task`."""
+    """Viewport prediction, as a `netllm.task.Task`."""
 
     name = "vp"
     metrics = METRICS
@@ -60,20 +60,21 @@ class VP:
     trainers: Mapping[str, str] = {
         "gru": "netllm_baselines.vp.gru_training:train_gru",
         "track": "netllm_baselines.vp.track_training:train_track",
-        "prompt": "netllm.vp_text:train_prompt",
-        "token": "netllm.vp_text:train_token",
+        "prompt": "netllm.vp.text.task:train_prompt",
+        "token": "netllm.vp.text.task:train_token",
     }
 
     @property
     def draws(self) -> Mapping[str, Draw]:
         """The distribution of the error, its growth over the horizon, one prediction."""
-        from netllm import plots, vp_plots
+        from netllm import plots
+        from netllm.vp import plots as own
 
         return {
             "cdf.png": partial(plots.cdf, metric=MAE),
             "bars.png": partial(plots.bars, metric=MAE),
-            "horizon.png": vp_plots.horizon,
-            "example.png": vp_plots.example,
+            "horizon.png": own.horizon,
+            "example.png": own.example,
         }
 
     def settings(self) -> Mapping[str, str]:
@@ -143,7 +144,7 @@ class VP:
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Windows:
         """All training windows, with features of the frames if the recipe is multimodal."""
-        from netllm.vp_windows import Windows
+        from netllm.vp.windows import Windows
 
         return Windows(
             setting.clips("train"),
@@ -174,7 +175,7 @@ class VP:
         """A model that answers in one pass."""
         from netllm_adapt import Predictor
 
-        from netllm.vp_windows import frame_settings, with_frames
+        from netllm.vp.windows import frame_settings, with_frames
 
         model = Predictor(**parts)
         frames = frame_settings(recipe)
@@ -182,10 +183,10 @@ class VP:
 
     def policy(self, model: Predictor, setting: Setting) -> Policy:
         """The model, also beyond the horizon that it was trained for."""
-        from netllm.vp_text_parts import Answer
+        from netllm.vp.text.parts import Answer
 
         if isinstance(model.head, Answer):
-            from netllm.vp_text import Token
+            from netllm.vp.text.task import Token
 
             return Token().policy(model, setting)
         return Extended(model, setting)
@@ -237,7 +238,7 @@ class Extended:
     def __init__(self, model: Predictor, setting: Setting) -> None:
         from netllm_adapt import Forecast
 
-        from netllm.vp_windows import Sight, frames_of
+        from netllm.vp.windows import Sight, frames_of
 
         check_rate(model, setting)
         check_history(model, setting)
@@ -308,7 +309,7 @@ def extended(
 
 def _sight(setting: Setting, recipe: Recipe) -> Sight | None:
     """The frames of a multimodal recipe."""
-    from netllm.vp_windows import Sight, frame_settings
+    from netllm.vp.windows import Sight, frame_settings
 
     frames = frame_settings(recipe)
     return Sight(setting, frames) if frames else None

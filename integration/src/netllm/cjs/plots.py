@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netllm.cjs import JCT
+from netllm.cjs.task import JCT
 from netllm.plots import frame, short, styled
 from netllm.report import Result, best_first
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.protocol import Draw, Metric, Outcome, Policy
+from netllm.task import Draw, Metric, Outcome, Policy
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Episode, Pool, Recipe
@@ -83,7 +83,7 @@ def check_ladder(rates: int | None, who: str, setting: Setting) -> None:
 
 
 class ABR:
-    """Adaptive bitrate streaming, as a `netllm.protocol.Task`."""
+    """Adaptive bitrate streaming, as a `netllm.task.Task`."""
 
     name = "abr"
     metrics = METRICS

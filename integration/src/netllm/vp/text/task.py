@@ -6,7 +6,7 @@ model's own tokenizer and LM head, and learn the next token of the answer; the a
 token by token and parsed. Data, trainer, recipe, checkpoints and metrics are those of `netllm.vp`.
 
 Source: NetLLM (Wu et al., SIGCOMM 2024), section 3 and figure 2. The paper's prompt and its rule
-for valid answers are not published; ours are in `netllm.vp_text_parts`. Where an answer is not
+for valid answers are not published; ours are in `netllm.vp.text.parts`. Where an answer is not
 valid the last known viewport is held.
 """
 
@@ -29,13 +29,13 @@ from netllm_adapt.model.base import check_positions
 from netllm_adapt.model.predictor import Batch
 from torch import Tensor, nn
 
-from netllm.vp import VP, check_history, check_rate, extended
-from netllm.vp_text_parts import Answer, History, read
+from netllm.vp.task import VP, check_history, check_rate, extended
+from netllm.vp.text.parts import Answer, History, read
 
 if TYPE_CHECKING:
     from netllm_sims.vp import Setting
 
-    from netllm.protocol import Policy
+    from netllm.task import Policy
 
 TOGETHER = 16
 """Answers that a policy generates side by side; bounds the memory of keys and values."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netllm.protocol import Draw, Metric, Outcome, Policy
+from netllm.task import Draw, Metric, Outcome, Policy
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Episode, Pool, Recipe
@@ -63,7 +63,7 @@ GANTT_S = 300.0
 
 
 class CJS:
-    """Cluster job scheduling, as a `netllm.protocol.Task`."""
+    """Cluster job scheduling, as a `netllm.task.Task`."""
 
     name = "cjs"
     metrics = METRICS
@@ -84,13 +84,14 @@ class CJS:
     @property
     def draws(self) -> Mapping[str, Draw]:
         """Completion times of jobs and of episodes, and who works on what."""
-        from netllm import cjs_plots, plots
+        from netllm import plots
+        from netllm.cjs import plots as own
 
         return {
-            "cdf.png": cjs_plots.job_cdf,
-            "box.png": cjs_plots.boxes,
+            "cdf.png": own.job_cdf,
+            "box.png": own.boxes,
             "bars.png": partial(plots.bars, metric=JCT),
-            "gantt.png": cjs_plots.gantt,
+            "gantt.png": own.gantt,
         }
 
     def settings(self) -> Mapping[str, str]:
@@ -159,7 +160,7 @@ class CJS:
         from netllm_baselines.cjs import Random
         from netllm_sims.cjs import rollout
 
-        from netllm.cjs_driving import Mixed, Noted, Once
+        from netllm.cjs.driving import Mixed, Noted, Once
 
         if label is policy:
             policy = label = Once(policy)
@@ -246,7 +247,7 @@ class Scheduler:
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
         from netllm_adapt import Policy
 
-        from netllm.cjs_driving import Advice
+        from netllm.cjs.driving import Advice
 
         self._policy = Policy(model)
         self._most_jobs = model.task.get("most jobs", np.inf)

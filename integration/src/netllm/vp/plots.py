@@ -9,7 +9,7 @@ import numpy as np
 
 from netllm.plots import BOUND, frame, short, styled
 from netllm.report import Result, best_first
-from netllm.vp import MAE
+from netllm.vp.task import MAE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
