@@ -24,7 +24,7 @@ from typing import Any
 from _readme import put
 from netllm import registry, rl_collect
 from netllm.abr.task import ABR, fields
-from netllm.adapting import build_model, choose_target, validator
+from netllm.verbs.adapt import build_model, choose_target, validator
 from netllm_adapt import Recipe
 from netllm_encoders import Step
 from torch import nn

@@ -25,13 +25,13 @@ from typing import Any
 
 from _readme import put
 from netllm import registry, test
-from netllm.comparing import compare
-from netllm.contender import Contender
-from netllm.intervals import Estimate, cluster_counts, counted
-from netllm.plots import save
-from netllm.report import Report, Result, by_setting, saved_results, subsets, summarise
-from netllm.table import digits, show, signed
+from netllm.report.compare import compare
+from netllm.report.intervals import Estimate, cluster_counts, counted
+from netllm.report.plots import save
+from netllm.report.result import Report, Result, by_setting, saved_results, subsets, summarise
+from netllm.report.table import digits, show, signed
 from netllm.task import clusters
+from netllm.verbs.policy_spec import Contender
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from netllm import registry
-from netllm.intervals import estimate
+from netllm.report.intervals import estimate
 from netllm_baselines.abr.genet import PUBLISHED_SEED
 from netllm_sims.abr import Session, Setting, rollout, setting, settings
 

@@ -31,10 +31,10 @@ import numpy as np
 import torch
 from _machine import machine
 from netllm import registry
-from netllm.adapting import build_model
-from netllm.contender import Contender
-from netllm.intervals import mean_of
-from netllm.provenance import nameable
+from netllm.report.intervals import mean_of
+from netllm.report.provenance import nameable
+from netllm.verbs.adapt import build_model
+from netllm.verbs.policy_spec import Contender
 from netllm.vp import VP
 from netllm.vp.text.parts import is_valid
 from netllm.vp.text.task import Prompt, TextPredictor, Token, train

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 from netllm import registry
-from netllm.adapting import build_model
 from netllm.commands.options import overrides
-from netllm.intervals import mean_of
+from netllm.report.intervals import mean_of
+from netllm.verbs.adapt import build_model
 from netllm_baselines.vp import GRU, HoldLast
 from netllm_baselines.vp.gru_training import train_gru
 

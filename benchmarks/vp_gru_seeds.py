@@ -20,7 +20,7 @@ import numpy as np
 from netllm import registry
 from netllm.commands.baseline import FIXED
 from netllm.commands.options import overrides
-from netllm.intervals import mean_of
+from netllm.report.intervals import mean_of
 from netllm_baselines.vp import GRU
 from netllm_baselines.vp.gru_training import train_gru
 

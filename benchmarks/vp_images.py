@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from netllm import registry
-from netllm.adapting import build_model
-from netllm.intervals import mean_of
+from netllm.report.intervals import mean_of
+from netllm.verbs.adapt import build_model
 from netllm_baselines.vp import HoldLast
 
 

@@ -2,7 +2,8 @@
 
 Usage: python tools/data_registry.py DATA
 
-Only hashes are kept, in pooch's format; `netllm.data` knows which files are public, and where.
+Only hashes are kept, in pooch's format; `netllm.data.download` knows which files are public, and
+where.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-REGISTRY = Path(__file__).parents[1] / "integration/src/netllm/data_registry.txt"
+REGISTRY = Path(__file__).parents[1] / "integration/src/netllm/data/data_registry.txt"
 
 
 def lines(data: Path) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-jaxtyping.install_import_hook("netllm.intervals", "beartype.beartype")
+jaxtyping.install_import_hook("netllm.report.intervals", "beartype.beartype")
 
 from netllm.cli import main  # noqa: E402
 

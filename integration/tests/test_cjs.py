@@ -319,7 +319,7 @@ def test_an_adapted_model_is_tested_beside_its_rivals(run, tmp_path):
     for result in report.results:
         assert [row["seed"] for row in result.episodes] == [666, 667, 668]
         assert all(np.isfinite(row["jct_s"]) for row in result.episodes)
-    from netllm.plots import save
+    from netllm.report.plots import save
 
     paths = save(report, CJS().draws, tmp_path / "plots")
     assert {path.name for path in paths} == {"cdf.png", "box.png", "bars.png", "gantt.png"}

@@ -310,7 +310,7 @@ def test_a_pipe_that_breaks_elsewhere_is_still_told(netllm, monkeypatch):
     def broken(*arguments, **options):
         raise BrokenPipeError("the policy's server has gone")
 
-    monkeypatch.setattr("netllm.testing.test", broken)
+    monkeypatch.setattr("netllm.verbs.test.test", broken)
     code, _, err = netllm("test", "abr")
     assert code == 1
     assert "the policy's server has gone" in err

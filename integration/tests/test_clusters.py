@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import netllm
 import pytest
 from netllm import registry
-from netllm.intervals import extent, mean_of
-from netllm.table import setting_table
+from netllm.report.intervals import extent, mean_of
+from netllm.report.table import setting_table
 from netllm.task import clusters
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netllm.studentised import limits
+from netllm.report.bootstrap import limits
 
 SIMULATIONS = 1_000
 AT_ONCE = 250

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
-from netllm.adapting import build_model
 from netllm.registry import task
+from netllm.verbs.adapt import build_model
 from netllm_adapt import Predictor, Recipe
 from safetensors.torch import load_file, save_file
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from netllm.intervals import by_episode, cluster_counts, difference, estimate, mean_of
+from netllm.report.intervals import by_episode, cluster_counts, difference, estimate, mean_of
 from scipy import stats
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from netllm import plots
-from netllm.report import Report, Result, summarise
+from netllm.report import plots
+from netllm.report.result import Report, Result, summarise
 from netllm.task import Metric
 
 QOE = Metric("qoe", "QoE")

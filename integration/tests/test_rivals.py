@@ -5,7 +5,7 @@ import json
 import netllm
 import pytest
 from netllm import registry
-from netllm.table import markdown
+from netllm.report.table import markdown
 
 THREE_RATES = ("--set", "rates_kbps=400,1000,2500", "--set", "chunk_s=2", "--episodes", "2")
 NO_DATA = "`genet` needs its published weights `abr/weights/genet.npz`, got no data folder."

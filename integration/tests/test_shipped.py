@@ -8,8 +8,8 @@ import sys
 import netllm
 import numpy as np
 import pytest
-from netllm.contender import SHIPPED, checkpoint_folder
 from netllm.registry import task, tasks
+from netllm.verbs.policy_spec import SHIPPED, checkpoint_folder
 from netllm_adapt import backbones
 from netllm_adapt.config import Part, read_config
 from netllm_adapt.parts import build_part

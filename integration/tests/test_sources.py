@@ -104,7 +104,7 @@ def test_who_is_tested_on_what_it_learned_from_is_marked(run, traces, tmp_path):
     assert (rival.learned, ours.learned) == (0, known)
     assert 0 < known < 10
     assert report.document()["results"][1]["learned"] == known
-    from netllm.table import markdown
+    from netllm.report.table import markdown
 
     assert f"(learned from {known} of them)" in markdown(report)
     assert any(f"trained on the content of {known} of the 10 episodes" in x for x in report.notes)
@@ -181,7 +181,7 @@ def backbone(tmp_path, monkeypatch):
 
 
 def test_a_backbone_has_a_digest_that_follows_its_weights(backbone):
-    from netllm import sources
+    from netllm.data import sources
 
     first = sources.backbone("smollm2-135m")
     assert (first.kind, first.name, first.files) == ("backbone", "smollm2-135m", 1)
@@ -194,7 +194,7 @@ def test_a_backbone_has_a_digest_that_follows_its_weights(backbone):
 def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
     from types import SimpleNamespace
 
-    from netllm import overlaps, sources
+    from netllm.data import overlaps, sources
 
     identity = {"sources": sources.kept([sources.backbone("smollm2-135m")])}
     contender = SimpleNamespace(identity=lambda: identity, checkpoint="run")
@@ -208,8 +208,8 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
 def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
     from pathlib import Path
 
-    from netllm.contender import Contender
-    from netllm.sources import weights
+    from netllm.data.sources import weights
+    from netllm.verbs.policy_spec import Contender
 
     (tmp_path / "mine.npz").write_bytes(b"weights")
     some = [Contender("abr", policy="ppo:mine.npz", home=tmp_path), Contender("abr", policy="bba")]
@@ -222,8 +222,8 @@ def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
 def test_the_digest_of_a_merged_checkpoint_has_its_backbone(tmp_path, monkeypatch):
     import json
 
-    from netllm.contender import Contender, weights_of
-    from netllm.sources import weights
+    from netllm.data.sources import weights
+    from netllm.verbs.policy_spec import Contender, weights_of
 
     monkeypatch.chdir(tmp_path)
     backbone = tmp_path / "merged" / "backbone" / "model.safetensors"

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import netllm
 import numpy as np
 import pytest
-from netllm.comparing import compare
-from netllm.intervals import mean_of
-from netllm.report import Report, Result, saved_results
-from netllm.table import markdown, sentence
+from netllm.report.compare import compare
+from netllm.report.intervals import mean_of
+from netllm.report.result import Report, Result, saved_results
+from netllm.report.table import markdown, sentence
+from netllm.report.training_seeds import found_checkpoints, lineages, nicknames, trained
 from netllm.task import Metric
-from netllm.training_seeds import found_checkpoints, lineages, nicknames, trained
 
 QOE = Metric("qoe", "QoE")
 TASK = SimpleNamespace(metrics=(QOE,), bounds=frozenset(), published=frozenset())

@@ -100,7 +100,7 @@ def test_the_mean_counts_windows_not_pairs(place):
         }
     )
     outcome = VP().rollout(HoldLast(place), place, clips, seed=0)
-    from netllm.intervals import mean_of
+    from netllm.report.intervals import mean_of
     from netllm_sims.vp.metrics import mae_deg
 
     predicted = rollout(HoldLast(place), place, clips).predicted_deg
@@ -285,7 +285,7 @@ def test_the_recipe_sees_no_images_unless_asked():
 
 
 def test_scratch_trains_as_many_parameters_as_the_adapter_within_a_tenth(place):
-    from netllm.adapting import build_model, trainable
+    from netllm.verbs.adapt import build_model, trainable
 
     task = VP()
     recipe = task.recipe("smollm2-135m")

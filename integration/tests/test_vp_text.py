@@ -9,7 +9,7 @@ import netllm
 import numpy as np
 import pytest
 import torch
-from netllm.adapting import build_model
+from netllm.verbs.adapt import build_model
 from netllm.vp.text.parts import Answer, History, is_valid, read, written
 from netllm.vp.text.task import Prompt, TextPolicy, TextPredictor, Token, train
 from netllm_adapt import Adapted, Examples, Recipe, fit_supervised

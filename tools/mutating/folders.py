@@ -193,7 +193,7 @@ def _make_results(folder: Path) -> Path:
 
 
 def _results(path: Path) -> Any:
-    from netllm.report import saved_results
+    from netllm.report.result import saved_results
 
     return [
         {

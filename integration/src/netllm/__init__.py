@@ -10,24 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm.adapting import adapt
-    from netllm.collecting import rl_collect
     from netllm.registry import policies, policy, task, tasks
-    from netllm.report import Report
+    from netllm.report.result import Report
     from netllm.task import Policy, Task
-    from netllm.testing import test
+    from netllm.verbs.adapt import adapt
+    from netllm.verbs.collect import rl_collect
+    from netllm.verbs.test import test
 
 _HOMES = {
     "Policy": "task",
-    "Report": "report",
+    "Report": "report.result",
     "Task": "task",
-    "adapt": "adapting",
+    "adapt": "verbs.adapt",
     "policies": "registry",
     "policy": "registry",
-    "rl_collect": "collecting",
+    "rl_collect": "verbs.collect",
     "task": "registry",
     "tasks": "registry",
-    "test": "testing",
+    "test": "verbs.test",
 }
 
 __all__ = [

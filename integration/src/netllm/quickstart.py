@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netllm import registry
-from netllm.adapting import adapt
-from netllm.collecting import rl_collect
-from netllm.plots import save
 from netllm.registry import DEFAULT_BACKBONE
-from netllm.table import markdown
-from netllm.testing import test
+from netllm.report.plots import save
+from netllm.report.table import markdown
+from netllm.verbs.adapt import adapt
+from netllm.verbs.collect import rl_collect
+from netllm.verbs.test import test
 
 if TYPE_CHECKING:
     from netllm_adapt import Recipe
 
-    from netllm.report import Report
+    from netllm.report.result import Report
 
 EPISODES = 2_048
 RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")

@@ -100,7 +100,7 @@ class ABR:
     @property
     def draws(self) -> Mapping[str, Draw]:
         """The distribution of QoE over episodes, and its mean with intervals."""
-        from netllm import plots
+        from netllm.report import plots
 
         return {
             "cdf.png": lambda ax, results: plots.cdf(ax, results, QOE, bounds=self.bounds),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netllm.cjs.task import JCT
-from netllm.plots import frame, short, styled
-from netllm.report import Result, best_first
+from netllm.report.plots import frame, short, styled
+from netllm.report.result import Result, best_first
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -84,8 +84,8 @@ class CJS:
     @property
     def draws(self) -> Mapping[str, Draw]:
         """Completion times of jobs and of episodes, and who works on what."""
-        from netllm import plots
         from netllm.cjs import plots as own
+        from netllm.report import plots
 
         return {
             "cdf.png": own.job_cdf,

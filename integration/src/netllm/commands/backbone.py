@@ -67,7 +67,7 @@ def show(*, output: Output = Output()) -> Answer:
 def _show(known: Sequence[Entry]) -> None:
     from rich.table import Table
 
-    from netllm.table import wide_console
+    from netllm.report.table import wide_console
 
     table = Table("name", "what", "download", "ready", "licence")
     for entry in known:

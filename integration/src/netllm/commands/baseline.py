@@ -15,8 +15,8 @@ from netllm.commands.options import (
     TrainerFields,
     overrides,
 )
-from netllm.probing import check_file
-from netllm.provenance import command_line
+from netllm.report.provenance import command_line
+from netllm.verbs.writable import check_file
 
 FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
 """Arguments of a trainer that are no fields of its recipe."""

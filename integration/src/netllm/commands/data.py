@@ -9,9 +9,9 @@ from pathlib import Path
 
 from netllm.commands.answer import Answer
 from netllm.commands.options import Data, Output
-from netllm.data import SOURCES, Finding, source
-from netllm.data import check as check_files
-from netllm.data import fetch as fetch_files
+from netllm.data.download import SOURCES, Finding, source
+from netllm.data.download import check as check_files
+from netllm.data.download import fetch as fetch_files
 
 
 def fetch(*task: str, data: Data = None, output: Output = Output()) -> Answer:

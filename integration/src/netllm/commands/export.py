@@ -25,7 +25,7 @@ def export(
         format: What is written: onnx.
         data: Folder of real data.
     """
-    from netllm.exporting import export
+    from netllm.verbs.export_onnx import export
 
     file = export(checkpoint, out=out, format=format, data=data)
     return Answer({"file": file}, f"{file} is written.")

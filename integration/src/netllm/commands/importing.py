@@ -7,7 +7,7 @@ from shlex import join
 
 from netllm.commands.answer import Answer
 from netllm.commands.options import Output
-from netllm.importing import import_data, sources
+from netllm.data.import_public import import_data, sources
 
 
 def import_(

@@ -37,7 +37,7 @@ def export(path: Path, out: Path, /, *, output: Output = Output()) -> Answer:
     """
     from netllm_adapt import Pool
 
-    from netllm.pools import export as write
+    from netllm.data.export_pool import export as write
 
     written = write(Pool(path), out)
     return Answer({"pool": path, "file": written}, str(written))
@@ -49,7 +49,7 @@ def described(pool: Pool) -> Answer:
 
 
 def _show(pool: Pool) -> None:
-    from netllm import sources
+    from netllm.data import sources
 
     about = pool.info()
     returns = about["return_percentiles"]

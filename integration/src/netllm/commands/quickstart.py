@@ -26,7 +26,7 @@ def quickstart(
         recipe_file: A TOML file with these options; flags override it.
     """
     from netllm.quickstart import quickstart
-    from netllm.table import show
+    from netllm.report.table import show
 
     report = quickstart(out=out, backbone=backbone, jobs=jobs)
 

@@ -24,8 +24,8 @@ from netllm.commands.options import (
     overrides,
 )
 from netllm.commands.recipes import read_recipe, read_task_recipe
-from netllm.probing import check_folder
 from netllm.registry import DEFAULT_BACKBONE
+from netllm.verbs.writable import check_folder
 
 
 def rl_collect(
@@ -76,8 +76,8 @@ def rl_collect(
         set_: Override a field of the setting: FIELD=VALUE.
         recipe_file: A TOML file with these options; flags override it.
     """
-    from netllm.collecting import rl_collect
     from netllm.commands.pool import described
+    from netllm.verbs.collect import rl_collect
 
     pool = rl_collect(
         task,
@@ -147,8 +147,8 @@ def adapt_command(
         recipe_file: A TOML file with these options; flags override it.
         recipe: How the model is trained.
     """
-    from netllm.adapting import adapt, overrides_of
-    from netllm.own_world import test_command
+    from netllm.verbs.adapt import adapt, overrides_of
+    from netllm.verbs.default_setting import test_command
 
     given = overrides(set_) if set_ else None
     model = adapt(
@@ -228,9 +228,9 @@ def test(
 
     from netllm_adapt.locks import locked
 
-    from netllm.plots import save
-    from netllm.table import show
-    from netllm.testing import test
+    from netllm.report.plots import save
+    from netllm.report.table import show
+    from netllm.verbs.test import test
 
     with ExitStack() as alone:
         if out is not None:

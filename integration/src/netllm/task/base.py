@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from netllm_adapt import Adapted, Episode, Recipe
     from torch import nn
 
-    from netllm.report import Result
+    from netllm.report.result import Result
 
 
 class Policy(Protocol):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netllm.plots import BOUND, frame, short, styled
-from netllm.report import Result, best_first
+from netllm.report.plots import BOUND, frame, short, styled
+from netllm.report.result import Result, best_first
 from netllm.vp.task import MAE
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ class VP:
     @property
     def draws(self) -> Mapping[str, Draw]:
         """The distribution of the error, its growth over the horizon, one prediction."""
-        from netllm import plots
+        from netllm.report import plots
         from netllm.vp import plots as own
 
         return {

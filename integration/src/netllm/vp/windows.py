@@ -13,8 +13,8 @@ import torch
 from netllm_adapt import Examples
 from netllm_sims.vp.geometry import mirrored
 
-from netllm.facts import Frames as FrameSettings
-from netllm.facts import check_weights
+from netllm.verbs.checkpoint_facts import Frames as FrameSettings
+from netllm.verbs.checkpoint_facts import check_weights
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe

@@ -299,7 +299,7 @@ def train(
     """
     from netllm_adapt import fit_supervised
 
-    from netllm.adapting import build_model, changed, facts_of
+    from netllm.verbs.adapt import build_model, changed, facts_of
 
     changes = {"seed": seed, **({} if steps is None else {"steps": steps}), **overrides}
     recipe = changed(task.recipe(backbone), changes)

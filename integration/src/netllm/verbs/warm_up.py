@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from netllm import registry
-from netllm.contender import Contender
+from netllm.verbs.policy_spec import Contender
 
 # Contenders that have run in this process, with the name of the setting.
 _warm: set[tuple[Contender, str]] = set()

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm import registry, sources
-from netllm.contender import Contender, fetched_folder, weights_of
-from netllm.continuing import held_of, warn_of_other_data
-from netllm.probing import check_folder
-from netllm.provenance import device_name
-from netllm.testing import as_names, check_jobs, stream
-from netllm.workers import results
+from netllm import registry
+from netllm.data import sources
+from netllm.report.provenance import device_name
+from netllm.verbs.parallel import results
+from netllm.verbs.policy_spec import Contender, fetched_folder, weights_of
+from netllm.verbs.resume_collect import held_of, warn_of_other_data
+from netllm.verbs.test import as_names, check_jobs, stream
+from netllm.verbs.writable import check_folder
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter

@@ -9,15 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.facts import Facts, read_facts
 from netllm.registry import policy, task
+from netllm.report.training_seeds import Lineage, found_checkpoints, lineages
 from netllm.task import Policy
-from netllm.training_seeds import Lineage, found_checkpoints, lineages
+from netllm.verbs.checkpoint_facts import Facts, read_facts
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
 
-SHIPPED = Path(__file__).with_name("checkpoints")
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
 
 
 @dataclass(frozen=True)

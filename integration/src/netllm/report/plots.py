@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netllm.intervals import by_episode, extent
-from netllm.report import Report, Result, best_first
+from netllm.report.intervals import by_episode, extent
+from netllm.report.result import Report, Result, best_first
 from netllm.task import Draw, Metric
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from netllm import data
 from netllm.abr import pointers
+from netllm.data import download as data
 
 TEST_STARTS = "abr/traces/fcc-test_mahimahi_ptrs.json"
 TRAIN_STARTS = "abr/traces/fcc-train_generated_ptrs.json"

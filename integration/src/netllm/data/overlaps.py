@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from netllm import sources
-from netllm.contender import Contender
+from netllm.data import sources
+from netllm.verbs.policy_spec import Contender
 
 
 class Line(Protocol):

@@ -12,13 +12,13 @@ from operator import mul
 from pathlib import Path
 
 import pytest
-from netllm.workers import results
+from netllm.verbs.parallel import results
 
 WAIT = """
 import os, sys, time
 from functools import partial
 from pathlib import Path
-from netllm.workers import results
+from netllm.verbs.parallel import results
 
 def wait(folder):
     Path(folder, str(os.getpid())).touch()

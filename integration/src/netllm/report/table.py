@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from netllm.intervals import Estimate, counted, extent
-from netllm.report import Comparison, Report, Result, best_first
-from netllm.studentised import LEAST
+from netllm.report.bootstrap import LEAST
+from netllm.report.intervals import Estimate, counted, extent
+from netllm.report.result import Comparison, Report, Result, best_first
+from netllm.report.training_seeds import Trained
 from netllm.task import Metric
-from netllm.training_seeds import Trained
 
 _VERDICTS = {
     "ahead": "is ahead of",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from netllm.intervals import Estimate
-from netllm.report import Comparison, Result, best_first, by_setting
+from netllm.report.intervals import Estimate
+from netllm.report.result import Comparison, Result, best_first, by_setting
+from netllm.report.training_seeds import difference_over_seeds, families
 from netllm.task import Metric, Task
-from netllm.training_seeds import difference_over_seeds, families
 
 
 def compare(

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm import registry, sources
-from netllm.contender import checkpoint_folder, weights_of
-from netllm.intervals import mean_of
-from netllm.probing import check_folder
-from netllm.provenance import command_line, device_name, nameable, provenance
+from netllm import registry
+from netllm.data import sources
 from netllm.registry import DEFAULT_BACKBONE
+from netllm.report.intervals import mean_of
+from netllm.report.provenance import command_line, device_name, nameable, provenance
 from netllm.task import training_fields
+from netllm.verbs.policy_spec import checkpoint_folder, weights_of
+from netllm.verbs.writable import check_folder
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe

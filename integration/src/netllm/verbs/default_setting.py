@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netllm import sources
-from netllm.contender import Contender
+from netllm.data import sources
 from netllm.task import training_fields
+from netllm.verbs.policy_spec import Contender
 
 Build = Callable[[str, Mapping[str, Any]], Any]
 """Makes a setting of its name and the fields to override."""

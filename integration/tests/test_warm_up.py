@@ -5,7 +5,8 @@ import sys
 import netllm
 import numpy as np
 import pytest
-from netllm import abr, warming
+from netllm import abr
+from netllm.verbs import warm_up as warming
 
 NAMES = ["own_policies:compiled_low", "own_policies:compiled_high"]
 

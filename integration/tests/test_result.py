@@ -3,9 +3,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from netllm.comparing import compare
-from netllm.report import Report, Result, saved_results, subsets, summarise
-from netllm.table import markdown, sentence, setting_table
+from netllm.report.compare import compare
+from netllm.report.result import Report, Result, saved_results, subsets, summarise
+from netllm.report.table import markdown, sentence, setting_table
 from netllm.task import Metric
 
 QOE = Metric("qoe", "QoE")

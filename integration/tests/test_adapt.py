@@ -10,9 +10,9 @@ from typing import Any
 
 import netllm
 import pytest
-from netllm.adapting import _is_command, choose_target
-from netllm.provenance import command_line
+from netllm.report.provenance import command_line
 from netllm.task import Metric
+from netllm.verbs.adapt import _is_command, choose_target
 
 
 def test_a_command_is_told_without_where_files_lie(

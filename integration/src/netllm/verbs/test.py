@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from netllm import registry, sources
-from netllm.comparing import compare
-from netllm.contender import Contender, Declared, of_checkpoints
-from netllm.overlaps import known, overlaps
-from netllm.own_world import world_of
-from netllm.provenance import device_name, nameable, provenance
-from netllm.report import Report, Result, subsets, summarise
+from netllm import registry
+from netllm.data import sources
+from netllm.data.overlaps import known, overlaps
+from netllm.report.compare import compare
+from netllm.report.provenance import device_name, nameable, provenance
+from netllm.report.result import Report, Result, subsets, summarise
+from netllm.report.training_seeds import Lineage, trained
 from netllm.task import Outcome, Task, clusters, training_fields
-from netllm.training_seeds import Lineage, trained
-from netllm.warming import warm_up
-from netllm.workers import results
+from netllm.verbs.default_setting import world_of
+from netllm.verbs.parallel import results
+from netllm.verbs.policy_spec import Contender, Declared, of_checkpoints
+from netllm.verbs.warm_up import warm_up
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pyarrow.parquet
 import pytest
-from netllm.pools import export
+from netllm.data.export_pool import export
 from netllm_adapt import Episode, Pool, PoolWriter
 
 

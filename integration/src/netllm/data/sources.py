@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.contender import Contender, weight_files
 from netllm.registry import WEIGHTS
+from netllm.verbs.policy_spec import Contender, weight_files
 
 if TYPE_CHECKING:
     from netllm_sims.sources import Source

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from netllm import sources
+from netllm.data import sources
 
 _log = logging.getLogger(__name__)
 _DATA = ("data", "sources", "contents")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from netllm.intervals import Estimate, cluster_counts, mean_of
+from netllm.report.intervals import Estimate, cluster_counts, mean_of
 from netllm.task import Metric
 
 if TYPE_CHECKING:
-    from netllm.training_seeds import Trained
+    from netllm.report.training_seeds import Trained
 
 _MOST_BYTES = 1 << 30
 """Of a report that is read back; one of 100,000 episodes has some tens of megabytes."""

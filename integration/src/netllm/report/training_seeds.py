@@ -3,7 +3,7 @@
 A result over episodes tells nothing of the luck in training: another seed gives another model. So
 checkpoints of one recipe are also reported together: the mean over seeds, and its spread apart from
 the interval over episodes. The verdict on a recipe resamples seeds and episodes, which cross each
-other (`netllm.studentised`), and like any other needs five of both; the verdict on each seed's
+other (`netllm.report.bootstrap`), and like any other needs five of both; the verdict on each seed's
 model stands beside it.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from netllm.intervals import Rows, Sample, differences, sample
-from netllm.report import Result, by_setting
+from netllm.report.intervals import Rows, Sample, differences, sample
+from netllm.report.result import Result, by_setting
 from netllm.task import Metric
 
 SEED, RIVALS_SEED = "training seed", "training seed of the rival"

@@ -1,0 +1,1 @@
+"""Which data there is: sources and their digests, downloads, imports, exports."""

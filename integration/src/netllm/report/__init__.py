@@ -1,0 +1,1 @@
+"""What `test` found: results, comparisons with intervals, tables, plots."""
