@@ -42,7 +42,7 @@ def train(lora: Any, backbone: str, steps: int) -> None:
     """The project's training loop over synthetic episodes, no row left for a further pass."""
     import numpy as np
     from netllm_adapt import AdaptedModel, BackboneSpec, Episode, Recipe
-    from netllm_adapt.training import fit
+    from netllm_adapt.training.loop import fit
     from netllm_encoders import Step
     from netllm_heads import Categorical
 

@@ -56,7 +56,7 @@ def collected(out: Path) -> Any:
 
 def learned(out: Path) -> Any:
     """Weights of both checkpoints, steps of the log, names of all files."""
-    from netllm_adapt.run import read_log
+    from netllm_adapt.training.run_folder import read_log
 
     weights = {
         str(path.relative_to(out)): path.read_bytes() for path in out.glob("*/*.safetensors")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from netllm.abr.task import ABR, fields
 from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
-from netllm_adapt.locks import locked
+from netllm_adapt.files.locks import locked
 from netllm_adapt.lora import has_int8
 from netllm_sims.abr import setting
 
@@ -270,7 +270,7 @@ def test_a_killed_run_resumes_to_the_same_weights(netllm, pool, tmp_path):
     script = """
 import os, signal, sys
 from netllm.cli import main
-from netllm_adapt.run import RunFolder
+from netllm_adapt.training.run_folder import RunFolder
 
 whole = RunFolder.log
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from netllm_adapt import Episode, PoolWriter
-from netllm_adapt.locks import locked
+from netllm_adapt.files.locks import locked
 
 TEST = ("test", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "1")
 

@@ -11,8 +11,8 @@ import pytest
 from netllm.registry import task, tasks
 from netllm.verbs.policy_spec import SHIPPED, checkpoint_folder
 from netllm_adapt import backbones
-from netllm_adapt.config import Part, read_config
-from netllm_adapt.parts import build_part
+from netllm_adapt.checkpoint.config import Part, read_config
+from netllm_adapt.checkpoint.encoder_and_head import build_part
 
 BACKBONE = "smollm2-135m"
 

@@ -52,8 +52,8 @@ def quickstart(
         recipe: how the model is trained; `quick(backbone)` if None.
         jobs: pieces of the test that run at once.
     """
-    from netllm_adapt.checkpoint import check_place
-    from netllm_adapt.files import new_folder
+    from netllm_adapt.checkpoint.save_and_load import check_place
+    from netllm_adapt.files.writing import new_folder
 
     check_place(out / "checkpoint")
     _pull(backbone)
@@ -108,7 +108,7 @@ def _collect(pool: Path, episodes: int) -> None:
 
 
 def _write_card(source: Path, card: Path, report: Report) -> None:
-    from netllm_adapt.files import new_file
+    from netllm_adapt.files.writing import new_file
 
     text = source.read_text(encoding="utf-8").rstrip()
     plots = "![QoE per episode](cdf.png)\n\n![mean QoE](bars.png)"

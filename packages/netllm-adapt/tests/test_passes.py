@@ -29,7 +29,7 @@ from netllm_adapt import (
 from netllm_adapt.batches import SegmentRows
 from netllm_adapt.llama.training import library_training, uncovered_training
 from netllm_adapt.passes import recomputing
-from netllm_adapt.run import read_log
+from netllm_adapt.training.run_folder import read_log
 from torch import Tensor
 
 EPISODES = [make_episode(16, seed) for seed in range(4)]

@@ -23,7 +23,7 @@ from netllm_adapt import (
     load_backbone,
 )
 from netllm_adapt.lora import adapters
-from netllm_adapt.run import read_log
+from netllm_adapt.training.run_folder import read_log
 from torch import Tensor
 
 pytestmark = pytest.mark.usefixtures("registered_parts")

@@ -271,7 +271,7 @@ class ABR:
         return [float(q) for q in np.quantile(returns, (0.5, 0.25, 0.75, 0.9))]
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
-        """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
-        from netllm_adapt.training import fit
+        """Learn the labels of the pool's decisions; see `netllm_adapt.training.loop.fit`."""
+        from netllm_adapt.training.loop import fit
 
         return fit(model, experience, **run)

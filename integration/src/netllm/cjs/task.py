@@ -224,8 +224,8 @@ class CJS:
         return [float(q) for q in np.quantile(returns, (0.5, 0.9))]
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
-        """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
-        from netllm_adapt.training import fit
+        """Learn the labels of the pool's decisions; see `netllm_adapt.training.loop.fit`."""
+        from netllm_adapt.training.loop import fit
 
         present = [episode.observations["jobs"] for episode in experience]
         model.task["most jobs"] = max(int(np.diff(jobs[1]).max()) for jobs in present)

@@ -54,7 +54,7 @@ def train_baseline(
     """
     from pkgutil import resolve_name
 
-    from netllm_adapt.locks import locked
+    from netllm_adapt.files.locks import locked
 
     found = registry.task(task)
     if name not in found.trainers:

@@ -71,7 +71,7 @@ def read_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
 
 def read_task_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Put the task's own recipe, its best known one, under flags and file."""
-    from netllm_adapt.recipe import Recipe
+    from netllm_adapt.training.recipe import Recipe
 
     given = {_key(one): one.tokens for one in arguments}
     if not (task := given.get("task")):
@@ -87,7 +87,7 @@ def read_task_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCol
 def write_recipe(path: Path, command: str, arguments: Mapping[str, Any]) -> None:
     """Write the options of a run, so that `netllm COMMAND --recipe` repeats it."""
     import tomli_w
-    from netllm_adapt.files import new_file
+    from netllm_adapt.files.writing import new_file
 
     content: dict[str, Any] = {_COMMAND: command, **dict(_options(arguments))}
     tables = {key: content.pop(key) for key in TABLES if key in content}
@@ -124,7 +124,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        from netllm_adapt.reading import read_bounded
+        from netllm_adapt.files.reading import read_bounded
 
         try:
             self.text = read_bounded(path, MOST_BYTES).decode()

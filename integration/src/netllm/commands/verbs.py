@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from netllm_adapt.recipe import Recipe
+from netllm_adapt.training.recipe import Recipe
 
 from netllm import registry
 from netllm.commands.answer import Answer
@@ -226,7 +226,7 @@ def test(
     from contextlib import ExitStack
     from functools import partial
 
-    from netllm_adapt.locks import locked
+    from netllm_adapt.files.locks import locked
 
     from netllm.report.plots import save
     from netllm.report.table import show

@@ -144,7 +144,7 @@ def fetch(folder: Path, tasks: Iterable[str] = ()) -> list[Finding]:
         OSError: if the source cannot be reached, or the folder cannot be written.
         ValueError: if a downloaded or made file has another sha256 than the registered one.
     """
-    from netllm_adapt.files import writing
+    from netllm_adapt.files.writing import writing
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def _reaching(where: str) -> Iterator[None]:
 
 def _make(path: str, files: Pooch) -> None:
     """Write a list of start pointers, if its traces are there as registered."""
-    from netllm_adapt.files import new_file
+    from netllm_adapt.files.writing import new_file
 
     from netllm.abr import pointers
 

@@ -26,8 +26,8 @@ def export(pool: Pool, path: Path) -> Path:
         BlockingIOError: if somebody else is writing it.
         OSError: if it cannot be written.
     """
-    from netllm_adapt.files import new_file
-    from netllm_adapt.locks import locked
+    from netllm_adapt.files.locks import locked
+    from netllm_adapt.files.writing import new_file
 
     writers: dict[str, Callable[[Pool, Path], None]] = {
         ".parquet": _parquet,

@@ -72,7 +72,7 @@ def bars(
 def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
     """Draw every plot of every setting into PNG files of a folder, each when it is complete."""
     from matplotlib.figure import Figure
-    from netllm_adapt.files import new_file
+    from netllm_adapt.files.writing import new_file
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = report.settings()

@@ -156,7 +156,7 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the document to a file."""
-        from netllm_adapt.files import new_file
+        from netllm_adapt.files.writing import new_file
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def saved_results(path: Path) -> list[Result]:
     Raises:
         ValueError: the file holds no report.
     """
-    from netllm_adapt.reading import read_json
+    from netllm_adapt.files.reading import read_json
 
     try:
         results = read_json(path, _Saved, most_bytes=_MOST_BYTES).results

@@ -85,7 +85,7 @@ def adapt(
         NotADirectoryError: if `out` is a file.
         OSError: if `out` cannot be written, before anything is loaded.
     """
-    from netllm_adapt.run import check_out
+    from netllm_adapt.training.run_folder import check_out
 
     where = device_name(device)  # what is not here is told before hours of work
     found = registry.task(task)

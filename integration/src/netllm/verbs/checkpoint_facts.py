@@ -43,7 +43,7 @@ def read_facts(folder: Path) -> Facts:
     Raises:
         ValueError: naming file and field, if it is none, or a fact is not what it must be.
     """
-    from netllm_adapt.config import read_config
+    from netllm_adapt.checkpoint.config import read_config
 
     config = read_config(folder)
     path = folder / "config.json"

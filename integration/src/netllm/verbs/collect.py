@@ -89,7 +89,7 @@ def rl_collect(
         BlockingIOError: if somebody else is writing the pool.
     """
     from netllm_adapt import Pool
-    from netllm_adapt.locks import locked
+    from netllm_adapt.files.locks import locked
 
     drivers = [
         *(Contender(task, policy=name) for name in as_names(policy)),
@@ -198,7 +198,7 @@ def _check(
 
 def _check_place(out: Path, append: bool) -> None:
     """Nothing, if a collection may be written there."""
-    from netllm_adapt.locks import lock_names
+    from netllm_adapt.files.locks import lock_names
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, got the file {out}. Choose another.")

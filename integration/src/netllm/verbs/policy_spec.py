@@ -111,8 +111,8 @@ def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Cont
     Raises:
         ValueError: if there is no such checkpoint, or it is for another task.
     """
-    from netllm_adapt.hub import is_repo
-    from netllm_adapt.reading import read_json
+    from netllm_adapt.checkpoint.hub import is_repo
+    from netllm_adapt.files.reading import read_json
 
     home = Path.cwd()
     found = found_checkpoints(names, home=home)
@@ -141,12 +141,12 @@ def _model(folder: Path, stamp: int, device: str, trust_backbone: bool) -> Adapt
 def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
     """Where a checkpoint lies: itself, the best one of a run, or the one shipped with netllm.
 
-    A name `owner/name` may also be one of the hub, see `netllm_adapt.hub`.
+    A name `owner/name` may also be one of the hub, see `netllm_adapt.checkpoint.hub`.
 
     Raises:
         ValueError: if there is none, or it is for another task.
     """
-    from netllm_adapt.files import recover
+    from netllm_adapt.files.writing import recover
 
     folder = SHIPPED / task if name == "pretrained" else home / name
     if name == "pretrained" and not folder.is_dir():
@@ -171,7 +171,7 @@ def fetched_folder(task: str, name: str, *, home: Path) -> Path | None:
         ValueError: if it is no checkpoint, or for another task.
         OSError: if the hub has none of that name, or cannot be reached.
     """
-    from netllm_adapt.hub import fetch, is_repo
+    from netllm_adapt.checkpoint.hub import fetch, is_repo
 
     if not is_repo(name, home=home):
         return None
@@ -182,7 +182,7 @@ def fetched_folder(task: str, name: str, *, home: Path) -> Path | None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files of a checkpoint's weights, those of a merged backbone last."""
-    from netllm_adapt.config import MERGED
+    from netllm_adapt.checkpoint.config import MERGED
 
     places = (folder, folder / MERGED)
     return [file for place in places for file in sorted(place.glob("*.safetensors"))]

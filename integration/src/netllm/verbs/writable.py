@@ -23,7 +23,7 @@ def check_folder(folder: Path, *, files: tuple[str, ...] = ()) -> None:
         IsADirectoryError: if one of the files is a folder.
         OSError: naming the folder, if it cannot be made or written.
     """
-    from netllm_adapt.files import writing
+    from netllm_adapt.files.writing import writing
 
     there = next(one for one in (folder, *folder.parents) if one.exists())
     if not there.is_dir():

@@ -211,7 +211,7 @@ class VP:
         return ()
 
     def fit(self, model: Predictor, experience: Windows, **run: Any) -> Predictor:
-        """Learn the recorded futures; see `netllm_adapt.training.fit_supervised`.
+        """Learn the recorded futures; see `netllm_adapt.training.loop.fit_supervised`.
 
         The last checkpoint is the one kept: the few validation videos change their minds about
         single checkpoints more than folds of the training videos do (`benchmarks/vp_folds.py`).

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from netllm_adapt.model.protocols import Encoder, Head
     from netllm_adapt.observations import SessionError
     from netllm_adapt.pool import Pool, PoolWriter
-    from netllm_adapt.recipe import Recipe
     from netllm_adapt.stream.policy import Policy
     from netllm_adapt.stream.stream import DecisionStream
     from netllm_adapt.stream.together import Together, TogetherStream
-    from netllm_adapt.training import fit, fit_supervised
+    from netllm_adapt.training.loop import fit, fit_supervised
+    from netllm_adapt.training.recipe import Recipe
 
 _HOMES = {
     "Adapted": "model.base",
@@ -39,14 +39,14 @@ _HOMES = {
     "PoolWriter": "pool",
     "Predictor": "model.predictor",
     "Ragged": "episodes",
-    "Recipe": "recipe",
+    "Recipe": "training.recipe",
     "SessionError": "observations",
     "Together": "stream.together",
     "TogetherStream": "stream.together",
     "add_lora": "lora",
     "backbones": "backbone",
-    "fit": "training",
-    "fit_supervised": "training",
+    "fit": "training.loop",
+    "fit_supervised": "training.loop",
     "load_backbone": "backbone",
     "load_lora": "lora",
     "pull": "backbone",

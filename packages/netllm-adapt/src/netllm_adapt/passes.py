@@ -14,7 +14,7 @@ from netllm_adapt.lora import check_int8
 
 if TYPE_CHECKING:
     from netllm_adapt.model.base import Adapted
-    from netllm_adapt.recipe import Recipe
+    from netllm_adapt.training.recipe import Recipe
 
 
 def check_passes(model: Adapted, recipe: Recipe, device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """The backbones that this package registers itself, as any other package would."""
 
-from netllm_adapt.backbone._catalogue import Backbone, Weights
+from netllm_adapt.backbone.catalogue import Backbone, Weights
 
 SMOLLM2_135M = Backbone(
     summary="SmolLM2-135M-Instruct, 30 layers of width 576",

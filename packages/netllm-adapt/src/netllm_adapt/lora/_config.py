@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 from peft import PeftConfig
 
-from netllm_adapt.reading import decode_json, read_bounded, tensor_shapes
+from netllm_adapt.files.reading import decode_json, read_bounded, tensor_shapes
 
 _MOST_BYTES = 4_194_304
 _ELSEWHERE = ("auto_mapping", "base_model_name_or_path", "revision")

@@ -189,8 +189,8 @@ class Adapted(nn.Module):
             return rows.through(self.backbone)
 
     def save_pretrained(self, folder: str | Path, *, merged: bool = False) -> Path:
-        """Write the checkpoint folder; see `netllm_adapt.checkpoint.save`."""
-        from netllm_adapt.checkpoint import save
+        """Write the checkpoint folder; see `checkpoint.save_and_load`."""
+        from netllm_adapt.checkpoint.save_and_load import save
 
         return save(self, Path(folder), merged=merged)
 
@@ -207,7 +207,7 @@ class Adapted(nn.Module):
         This is no `ModelHubMixin`, which would write a config.json of its own and loads by other
         arguments than `from_pretrained` has.
         """
-        from netllm_adapt.hub import push
+        from netllm_adapt.checkpoint.hub import push
 
         with tempfile.TemporaryDirectory() as work:
             folder = self.save_pretrained(Path(work) / "checkpoint", merged=merged)
@@ -225,7 +225,7 @@ class Adapted(nn.Module):
         trust_backbone: bool = False,
         revision: str | None = None,
     ) -> Self:
-        """Read a checkpoint folder, or one of the hub; see `netllm_adapt.checkpoint.load`.
+        """Read a checkpoint folder, or one of the hub; see `checkpoint.save_and_load`.
 
         Args:
             folder: its path; or `owner/name`, a model on the hub, if no folder is called so here.
@@ -241,8 +241,8 @@ class Adapted(nn.Module):
             FileNotFoundError: if the name is neither a folder's nor a model's on the hub.
             ConnectionError: if the hub cannot be reached, and the model was not fetched before.
         """
-        from netllm_adapt.checkpoint import load
-        from netllm_adapt.hub import folder_of
+        from netllm_adapt.checkpoint.hub import folder_of
+        from netllm_adapt.checkpoint.save_and_load import load
 
         where = resolve_device(device)
         model = load(

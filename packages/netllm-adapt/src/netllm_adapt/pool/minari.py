@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from netllm_adapt.episodes import Episode, Ragged
-from netllm_adapt.files import new_folder
-from netllm_adapt.locks import locked
+from netllm_adapt.files.locks import locked
+from netllm_adapt.files.writing import new_folder
 from netllm_adapt.pool.reader import Pool
 from netllm_adapt.pool.writer import PoolWriter
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from netllm_adapt.reading import read_json
+from netllm_adapt.files.reading import read_json
 
 # Readers of Parquet folders (pandas, pyarrow) pass over names that begin with an underscore.
 PROVENANCE = "_provenance.json"

@@ -14,7 +14,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from netllm_adapt.episodes import Ragged
-from netllm_adapt.reading import decode_json
+from netllm_adapt.files.reading import decode_json
 
 VERSION = 3
 """Of the layout below (2: fields may be ragged; 3: final observation, and why an episode ended); a

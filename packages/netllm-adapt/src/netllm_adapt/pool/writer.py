@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from netllm_adapt.episodes import ENDS, FINAL, Episode, Ragged, arrays_of, check_steps, final_of
-from netllm_adapt.files import new_file
-from netllm_adapt.locks import locked
+from netllm_adapt.files.locks import locked
+from netllm_adapt.files.writing import new_file
 from netllm_adapt.pool.provenance import (
     PROVENANCE,
     as_json,

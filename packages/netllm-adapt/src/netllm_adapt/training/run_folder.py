@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from netllm_adapt.files import clear, new_file, writing
-from netllm_adapt.locks import lock_names, locked
-from netllm_adapt.reading import decode_json, read_bounded, read_json
-from netllm_adapt.state import read_state, write_state
+from netllm_adapt.files.locks import lock_names, locked
+from netllm_adapt.files.reading import decode_json, read_bounded, read_json
+from netllm_adapt.files.writing import clear, new_file, writing
+from netllm_adapt.training.state_file import read_state, write_state
 
 _THEN = "run the command again with --resume"
 _SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from netllm_adapt.backbone._catalogue import find
+from netllm_adapt.backbone.catalogue import find
 
 _OWN = {
     "window": "window, steps",

@@ -20,7 +20,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt._memory import kept_memory
 from netllm_adapt.batches import SegmentRows
-from netllm_adapt.checkpoint import describe
+from netllm_adapt.checkpoint.save_and_load import describe
 from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode, digest
 from netllm_adapt.lora import int8_products
@@ -28,8 +28,8 @@ from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.model.predictor import Examples, Predictor
 from netllm_adapt.passes import check_passes, recomputing
-from netllm_adapt.recipe import Recipe
-from netllm_adapt.run import Average, RunFolder, model_facts, trained
+from netllm_adapt.training.recipe import Recipe
+from netllm_adapt.training.run_folder import Average, RunFolder, model_facts, trained
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Adapted)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from netllm_adapt.reading import decode_json
+from netllm_adapt.files.reading import decode_json
 
 _TREE, _DIGEST = "state", "sha256"
 _AGAIN = "Begin another run: choose another `--out`."

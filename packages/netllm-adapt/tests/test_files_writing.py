@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from netllm_adapt.files import new_file, new_folder, recover
+from netllm_adapt.files.writing import new_file, new_folder, recover
 
 
 def write_half(target: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_reader_finds_a_folder_whose_replacing_was_cut_off(tmp_path: Path, sta
 UMASK = """
 import os, sys, torch
 from pathlib import Path
-from netllm_adapt.files import new_file, new_folder
+from netllm_adapt.files.writing import new_file, new_folder
 from safetensors.torch import save_file
 os.umask(int(sys.argv[1], 8))
 out = Path(sys.argv[2])

@@ -11,9 +11,9 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from netllm_adapt.backbone import is_scratch
-from netllm_adapt.backbone._load import DTYPES, quiet
-from netllm_adapt.backbone._trust import check_model_folder
-from netllm_adapt.config import MERGED
+from netllm_adapt.backbone.load import DTYPES, quiet
+from netllm_adapt.backbone.trust import check_model_folder
+from netllm_adapt.checkpoint.config import MERGED
 from netllm_adapt.lora import active_adapter
 
 if TYPE_CHECKING:

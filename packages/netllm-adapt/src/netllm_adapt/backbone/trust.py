@@ -5,9 +5,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from netllm_adapt.backbone._catalogue import find, nearest
-from netllm_adapt.backbone._scratch import is_scratch
-from netllm_adapt.reading import read_json, tensor_shapes
+from netllm_adapt.backbone.catalogue import find, nearest
+from netllm_adapt.backbone.scratch import is_scratch
+from netllm_adapt.files.reading import read_json, tensor_shapes
 
 RANDOM = "random-"
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -98,7 +98,7 @@ def _parameters(path: Path) -> int:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from netllm_adapt.backbone._load import quiet
+    from netllm_adapt.backbone.load import quiet
 
     try:
         config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)

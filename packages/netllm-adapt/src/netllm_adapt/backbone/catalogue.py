@@ -1,3 +1,5 @@
+"""The backbones that installed packages register, and what is known of them."""
+
 import difflib
 import logging
 import os
@@ -6,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
-from netllm_adapt.backbone._cache import is_cached
+from netllm_adapt.backbone.cache import is_cached
 
 GROUP = "netllm.backbones"
 _log = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     validate_repo_id,
 )
 
-from netllm_adapt.config import MERGED, OWN_FILES, Config, read_config
-from netllm_adapt.digests import FILE as DIGESTS
+from netllm_adapt.checkpoint.config import MERGED, OWN_FILES, Config, read_config
+from netllm_adapt.files.digests import FILE as DIGESTS
 
 ABOUT = ("config.json", DIGESTS)
 """What is fetched first, and tells whether the rest is a checkpoint of ours."""

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from netllm_adapt.config import Part
-from netllm_adapt.reading import tensor_shapes
+from netllm_adapt.checkpoint.config import Part
+from netllm_adapt.files.reading import tensor_shapes
 
 _log = logging.getLogger(__name__)
 _SPARE = 4

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from netllm_adapt.attention import as_told
 from netllm_adapt.batches import Batch
-from netllm_adapt.files import new_file
-from netllm_adapt.merged import merged_backbone
+from netllm_adapt.checkpoint.merged import merged_backbone
+from netllm_adapt.files.writing import new_file
 from netllm_adapt.model.base import Adapted, Rows
 from netllm_adapt.model.decider import AdaptedModel
 

@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netllm_adapt.backbone import check_trusted, is_scratch
-from netllm_adapt.card import model_card
-from netllm_adapt.config import MERGED, VERSION, read_config
-from netllm_adapt.digests import check_digests, write_digests
-from netllm_adapt.files import new_folder, recover
+from netllm_adapt.checkpoint.card import model_card
+from netllm_adapt.checkpoint.config import MERGED, VERSION, read_config
+from netllm_adapt.checkpoint.encoder_and_head import build_part, note_own, part_name
+from netllm_adapt.checkpoint.merged import load_merged, merges, save_merged
+from netllm_adapt.files.digests import check_digests, write_digests
+from netllm_adapt.files.reading import read_json, tensor_shapes
+from netllm_adapt.files.writing import new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
-from netllm_adapt.merged import load_merged, merges, save_merged
 from netllm_adapt.model.base import Adapted, BackboneSpec, embedding_width
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.model.predictor import Predictor
-from netllm_adapt.parts import build_part, note_own, part_name
-from netllm_adapt.reading import read_json, tensor_shapes
 
 _THEN = "save again; a run of `netllm adapt` goes on with --resume"
 _COPY = "Copy the folder again. If you changed it yourself, delete digests.json."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from netllm_adapt.reading import decode_json, read_json
+from netllm_adapt.files.reading import decode_json, read_json
 
 
 class Point(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,3 +1,5 @@
+"""A backbone's first blocks."""
+
 from typing import TYPE_CHECKING
 
 from torch import nn

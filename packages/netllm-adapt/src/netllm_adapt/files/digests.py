@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from netllm_adapt.files import new_file
-from netllm_adapt.reading import read_json
+from netllm_adapt.files.reading import read_json
+from netllm_adapt.files.writing import new_file
 
 FILE = "digests.json"
 

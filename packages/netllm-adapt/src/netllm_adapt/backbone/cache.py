@@ -1,3 +1,5 @@
+"""Where pulled backbones lie."""
+
 import json
 import os
 import sys

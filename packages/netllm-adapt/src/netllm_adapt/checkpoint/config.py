@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from netllm_adapt.reading import decode_json, read_bounded
+from netllm_adapt.files.reading import decode_json, read_bounded
 
 VERSION = 1
 MOST_BYTES = 4_194_304

@@ -5,8 +5,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from netllm_adapt.backbone._cache import backbone_folder, is_cached
-from netllm_adapt.digests import check_digests, write_digests, written_since
+from netllm_adapt.backbone.cache import backbone_folder, is_cached
+from netllm_adapt.files.digests import check_digests, write_digests, written_since
 
 _log = logging.getLogger(__name__)
 

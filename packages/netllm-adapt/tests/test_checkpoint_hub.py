@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from hub_server import Files, Hub, hub
-from netllm_adapt.hub import folder_of, is_repo
+from netllm_adapt.checkpoint.hub import folder_of, is_repo
 
 CONFIG = {
     "backbone": {"name": "tiny-random"},
@@ -38,7 +38,7 @@ PLAIN = {
 BEGIN = """
 import json
 from pathlib import Path
-from netllm_adapt.hub import fetch, folder_of, push
+from netllm_adapt.checkpoint.hub import fetch, folder_of, push
 
 def fails(work, *arguments, **options):
     try:

@@ -10,8 +10,8 @@ import pytest
 from adapt_parts import LinearEncoder, LinearHead
 from huggingface_hub import ModelCard
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
-from netllm_adapt.card import model_card
-from netllm_adapt.checkpoint import describe
+from netllm_adapt.checkpoint.card import model_card
+from netllm_adapt.checkpoint.save_and_load import describe
 
 
 def make() -> AdaptedModel:

@@ -1,3 +1,5 @@
+"""Loads a frozen backbone by name, folder or model id."""
+
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from netllm_adapt.backbone._blocks import keep_blocks
-from netllm_adapt.backbone._cache import backbone_folder, is_cached
-from netllm_adapt.backbone._catalogue import find, nearest
 from netllm_adapt.backbone._quantise import check_quantise, quantise_linears
-from netllm_adapt.backbone._scratch import is_scratch, scratch
-from netllm_adapt.backbone._sound import verify
-from netllm_adapt.backbone._trust import FILES, RANDOM, check_model_folder
+from netllm_adapt.backbone.cache import backbone_folder, is_cached
+from netllm_adapt.backbone.catalogue import find, nearest
+from netllm_adapt.backbone.first_layers import keep_blocks
+from netllm_adapt.backbone.integrity import verify
+from netllm_adapt.backbone.scratch import is_scratch, scratch
+from netllm_adapt.backbone.trust import FILES, RANDOM, check_model_folder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -1,3 +1,5 @@
+"""Gets the weights of a registered backbone, checks and converts them."""
+
 import hashlib
 import importlib.util
 import json
@@ -10,11 +12,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from netllm_adapt.backbone._cache import backbone_folder, is_cached, is_whole
-from netllm_adapt.backbone._catalogue import Backbone, Weights, find, nearest
-from netllm_adapt.backbone._sound import is_sound
-from netllm_adapt.digests import sha256, write_digests
-from netllm_adapt.files import writing
+from netllm_adapt.backbone.cache import backbone_folder, is_cached, is_whole
+from netllm_adapt.backbone.catalogue import Backbone, Weights, find, nearest
+from netllm_adapt.backbone.integrity import is_sound
+from netllm_adapt.files.digests import sha256, write_digests
+from netllm_adapt.files.writing import writing
 
 
 def pull(
@@ -173,7 +175,7 @@ def _convert(known: Backbone, gguf: Path, made: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from netllm_adapt.backbone._load import config_of, quiet
+    from netllm_adapt.backbone.load import config_of, quiet
 
     folder, file, dtype = str(gguf.parent), gguf.name, torch.bfloat16
     with quiet(), torch.random.fork_rng(devices=[]):

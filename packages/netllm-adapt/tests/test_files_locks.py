@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from netllm_adapt.locks import lock_names, locked
+from netllm_adapt.files.locks import lock_names, locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from netllm_adapt.locks import locked
+from netllm_adapt.files.locks import locked
 with locked(Path(sys.argv[1]), file=sys.argv[2] == "file"):
     print("held", flush=True)
     sys.stdin.read()

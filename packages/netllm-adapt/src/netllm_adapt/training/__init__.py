@@ -1,0 +1,1 @@
+"""Training: recipe, loop, and the folder that a run is resumed from."""
