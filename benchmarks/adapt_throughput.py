@@ -1,6 +1,6 @@
 """Decisions learned per second: this project's trainer against the reference's structure.
 
-    python benchmarks/adapt_throughput.py [--quick] [--fused] [--backbone NAME] [--json FILE]
+    python benchmarks/adapt_throughput.py [--quick] [--backbone NAME] [--json FILE]
 
 The reference's structure is one window of 20 steps x 8 tokens at a time, float32, gradient
 checkpointing, PEFT's own layers, the library's modules. From there to here one thing is changed at
@@ -9,8 +9,6 @@ products in int8, rounds what is learned from; totals are told without and with 
 out where the processor has no fast ones. CPU time on one core, the ways in turn, the fastest of
 several rounds. `4x256` is a Llama of four layers of width 256. Last comes where the time of the
 last exact way goes, by clocks about its parts.
-`--fused` compares the library's modules with and without `fuse` instead; the lean pass always
-computes what reads the same tensor in one go.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ import torch.nn.functional as F
 from _machine import machine
 from _timing import least_cpu_s
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
-from netllm_adapt._memory import kept_memory
 from netllm_adapt.batches import Batch
 from netllm_adapt.llama.gradients import Attend, Gated, NormOfSum
 from netllm_adapt.llama.training import library_training
@@ -58,9 +55,6 @@ class Way:
     lean: bool = True
     rows: int = 4
     steps: int = EPISODE
-    targets: str | None = None
-    fuse: bool = False
-    keep: bool = False
     int8: bool = False
 
     @contextmanager
@@ -68,7 +62,7 @@ class Way:
         """The context that its passes need."""
         through = nullcontext() if self.lean else library_training()
         products = int8_products() if self.int8 else nullcontext()
-        with through, products, kept_memory() if self.keep else nullcontext():
+        with through, products:
             yield
 
 
@@ -79,9 +73,8 @@ WAYS = (
     Way("this project's layers", "bfloat16", False, True, False, 1, WINDOW),
     Way("lean pass", "bfloat16", False, True, True, 1, WINDOW),
     Way("whole episodes in batches"),
-    Way("memory kept", keep=True),
 )
-INT8 = Way("products in int8", keep=True, int8=True)
+INT8 = Way("products in int8", int8=True)
 
 
 def adapted(backbone: str, way: Way) -> Any:
@@ -89,8 +82,7 @@ def adapted(backbone: str, way: Way) -> Any:
     for weight in plain.parameters():
         weight.requires_grad_(False)
     if way.ours:
-        rank = {"rank": RANK, "alpha": 2 * RANK}
-        return add_lora(plain, targets=way.targets, fuse=way.fuse, **rank)
+        return add_lora(plain, rank=RANK, alpha=2 * RANK)
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["q_proj", "v_proj"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -247,22 +239,6 @@ def measure(
     return rates, shares(learners[WAYS[-1].name])
 
 
-def compare_fused(backbone: str, decisions: int, rounds: int) -> dict[str, Any]:
-    """What `fuse` changes, by dtype and targets."""
-    found = {}
-    print(f"{backbone:28} decisions / CPU s, one by one    fused    factor")
-    for dtype in ("bfloat16", "float32"):
-        for targets in (None, "all-linear"):
-            ways = [Way("", dtype, lean=False, targets=targets, fuse=f) for f in (False, True)]
-            learners = [Learner(backbone, way, decisions) for way in ways]
-            take_turns(learners, rounds)
-            apart, fused = (1 / learner.best for learner in learners)
-            name = f"{dtype}, {targets or 'q, v'}"
-            found[name] = {"one_by_one": apart, "fused": fused, "factor": fused / apart}
-            print(f"  {name:43} {apart:13.1f} {fused:8.1f} {fused / apart:8.3f}x", flush=True)
-    return found
-
-
 def report(backbone: str, rates: dict[str, float], parts: dict[str, float]) -> dict[str, Any]:
     names = list(rates)
     factors = {b: rates[b] / rates[a] for a, b in pairwise(names)}
@@ -292,7 +268,6 @@ def report(backbone: str, rates: dict[str, float], parts: dict[str, float]) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round of a step or two")
-    parser.add_argument("--fused", action="store_true", help="compare `fuse` alone")
     parser.add_argument("--backbone", default="smollm2-135m")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -302,16 +277,11 @@ def main() -> None:
     size = (2 * WINDOW, 1) if args.quick else (8 * EPISODE, 3)
     results: dict[str, Any] = {}
     for backbone in (args.backbone, SMALL):
-        if args.fused:
-            results[backbone] = compare_fused(backbone, 4 * EPISODE, 1 if args.quick else 5)
-        else:
-            results[backbone] = report(backbone, *measure(backbone, *size))
+        results[backbone] = report(backbone, *measure(backbone, *size))
     if args.json:
         speed = {name: product_rate(getattr(torch, name)) / 1e9 for name in ("float32", "bfloat16")}
         document = {"machine": machine(), "gflops_of_a_product": speed, "backbones": results}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
-    if args.fused:
-        return
     big, small = results[args.backbone], results[SMALL]
     print(
         f"decisions learned per second: {big['total']:.1f} times the reference's structure with "

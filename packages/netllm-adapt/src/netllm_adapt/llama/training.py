@@ -2,12 +2,12 @@
 
 The function that the library's modules compute, with gradients, in less time: banded attention by
 blocks, and norms, gates and rotary positions in few passes over memory. Linear layers are called
-as they are, whatever adapters they carry; with `fuse`, those that share their input in one go.
+as they are, whatever adapters they carry, those that share their input in one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from netllm_adapt.llama.gradients import Attend, Block, Gated, NormOfSum, Turn, blocks_of
 from netllm_adapt.llama.weights import plain_of, strange
-from netllm_adapt.lora._fuse import together
+from netllm_adapt.lora import outputs_of
 
 _on: ContextVar[bool] = ContextVar("netllm_lean_training", default=True)
 
@@ -135,29 +135,23 @@ def _norm(norm: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _attention(part: Any, x: Tensor, sight: _Sight) -> Tensor:
     if sight.wanted is None:
-        q, k, v = _projected((part.q_proj, part.k_proj, part.v_proj), x)
+        q, k, v = outputs_of((part.q_proj, part.k_proj, part.v_proj), x)
     else:
-        (q,) = _projected((part.q_proj,), sight.asking(x))
-        k, v = _projected((part.k_proj, part.v_proj), x)
+        (q,) = outputs_of((part.q_proj,), sight.asking(x))
+        k, v = outputs_of((part.k_proj, part.v_proj), x)
     seen = Attend.apply(  # type: ignore[no-untyped-call, unused-ignore]
         q, k, v, k.shape[2] // part.head_dim, sight.turns, sight.blocks
     )
-    (result,) = _projected((part.o_proj,), seen)
+    (result,) = outputs_of((part.o_proj,), seen)
     return result
 
 
-def _projected(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
-    """What layers make of the same tensor, in one go where they can."""
-    found = together(layers, x)
-    return tuple(layer(x) for layer in layers) if found is None else found
-
-
 def _mlp(part: Any, x: Tensor) -> Tensor:
-    gate, up = _projected((part.gate_proj, part.up_proj), x)
+    gate, up = outputs_of((part.gate_proj, part.up_proj), x)
     inner = Gated.apply(  # type: ignore[no-untyped-call, unused-ignore]
         gate.flatten(0, 1), up.flatten(0, 1)
     )
-    (result,) = _projected((part.down_proj,), inner.view(*x.shape[:2], -1))
+    (result,) = outputs_of((part.down_proj,), inner.view(*x.shape[:2], -1))
     return result.flatten(0, 1)
 
 

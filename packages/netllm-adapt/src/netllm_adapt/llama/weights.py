@@ -15,7 +15,6 @@ from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
 
 from netllm_adapt.lora import mixes
-from netllm_adapt.lora._fuse import hooked
 from netllm_adapt.lora._laid import can_lay_out, lay_out, product, product_with
 
 _BACKBONES = {"LlamaModel", "MistralModel", "Qwen2Model"}
@@ -148,7 +147,7 @@ def strange(backbone: nn.Module) -> str | None:
             f"its activation is {plain.config.hidden_act!r} and its positions are "
             f"{plain.rotary_emb.rope_type!r}; 'silu' and {sorted(_ROTATIONS)} are covered"
         )
-    if any(hooked(module) for module in backbone.modules()):
+    if any(m._forward_pre_hooks or m._forward_hooks for m in backbone.modules()):
         return "it has forward hooks"
     return None
 

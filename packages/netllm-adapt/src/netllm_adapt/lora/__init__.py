@@ -5,7 +5,7 @@ from netllm_adapt.lora._backends import Backend, chosen, register_backend, use_b
 from netllm_adapt.lora._grouped import lora_linear_grouped
 from netllm_adapt.lora._int8 import check_int8, has_int8, int8_products
 from netllm_adapt.lora._kept import forget
-from netllm_adapt.lora._layer import LoraLinear
+from netllm_adapt.lora._layer import LoraLinear, outputs_of
 from netllm_adapt.lora._load import load_lora
 from netllm_adapt.lora._mixed import Adapter, lora_linear_mixed
 from netllm_adapt.lora._op import lora_linear
@@ -31,6 +31,7 @@ __all__ = [
     "lora_linear_grouped",
     "lora_linear_mixed",
     "mixes",
+    "outputs_of",
     "register_backend",
     "save_lora",
     "train_adapters",

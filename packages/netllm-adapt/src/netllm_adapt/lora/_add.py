@@ -9,7 +9,6 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from netllm_adapt.lora._fuse import check_fusible, fuse_layers
 from netllm_adapt.lora._layer import calm, entitle, plain_of, use_our_layer
 from netllm_adapt.lora._targets import choose
 
@@ -24,7 +23,6 @@ def add_lora(
     rslora: bool = False,
     seed: int = 0,
     name: str = "default",
-    fuse: bool = False,
     **options: Any,
 ) -> PeftModel:
     """The backbone as a PEFT model whose low-rank matrices are all that trains.
@@ -43,12 +41,6 @@ def add_lora(
         rslora: Scale by alpha / sqrt(rank) instead.
         seed: Of the first A; global random streams are left as they were.
         name: Of the adapter.
-        fuse: Compute adapted layers that read the same tensor in one go, where the model is
-            transformers' Llama, Mistral, Qwen2 or Qwen3: q, k and v; gate and up. Outputs,
-            gradients, names and files stay as they are. Layers with dropout or of another kind
-            than plain LoRA, rows that mix `adapters` and compiled models go layer by layer.
-            The lean training pass on CPU always does so; elsewhere it saves little, as
-            ``benchmarks/adapt_throughput.py --fused`` says.
         **options: Any further field of ``peft.LoraConfig``, such as ``use_dora``.
 
     Raises:
@@ -57,8 +49,6 @@ def add_lora(
     Source: LoRA (Hu et al., ICLR 2022); rsLoRA (Kalajdzievski, 2023), through PEFT.
     """
     check_name(backbone, name)
-    if fuse:
-        check_fusible(backbone)
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
     plain = plain_of(backbone)
@@ -79,12 +69,10 @@ def add_lora(
     with torch.random.fork_rng(devices=[]), calm():
         torch.manual_seed(seed)
         if isinstance(backbone, PeftModel):
-            model = add_another(backbone, name, use_our_layer(config), trainable=True)
-        else:
-            made = get_peft_model(backbone, use_our_layer(config), adapter_name=name)
-            assert isinstance(made, PeftModel)
-            model = entitle(made)
-    return fuse_layers(model) if fuse else model
+            return add_another(backbone, name, use_our_layer(config), trainable=True)
+        made = get_peft_model(backbone, use_our_layer(config), adapter_name=name)
+        assert isinstance(made, PeftModel)
+        return entitle(made)
 
 
 def check_name(backbone: nn.Module, name: str) -> None:

@@ -3,10 +3,10 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -17,13 +17,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from netllm_adapt.lora._check import check, check_input
+from netllm_adapt.lora._grouped import compute_group
 from netllm_adapt.lora._kept import forget
 from netllm_adapt.lora._mixed import Adapter, Route, compute_mixed
 from netllm_adapt.lora._op import autocast, compute
 from netllm_adapt.lora._packed import Weight
-
-if TYPE_CHECKING:
-    from netllm_adapt.lora._fuse import Siblings
 
 _log = logging.getLogger(__name__)
 
@@ -46,18 +44,10 @@ class Computed(LoraLayer):
     mixed_last = False
     """Whether `adapters` ended after the layer's last forward pass outside of it."""
 
-    siblings: "Siblings | None" = None
-    """Layers that are computed with this one, while their parent's forward pass runs."""
-
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output."""
         if self.route is not None and self.mixes:
             return self._mixed(x, self.route)
-        siblings = self.siblings
-        if siblings is not None and not (args or kwargs):
-            taken = siblings.take(self, x)
-            if taken is not None:
-                return taken
         adapter = self.alone()
         if adapter is None or args or kwargs or not self.covers(x):
             check_input(x, self.frozen_weight(), self.title)
@@ -186,6 +176,26 @@ class Computed(LoraLayer):
 
 class LoraLinear(Computed, Linear):
     """PEFT's LoRA layer over an exact ``nn.Linear`` or ``Conv1D``, computed by ``lora_linear``."""
+
+
+def outputs_of(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+    """What each of some layers makes of the same tensor, by one operation where that is possible.
+
+    Frozen layers may be among them. Layers are called one by one if one has dropout (each layer has
+    a mask of its own), rows that mix `adapters`, or what PEFT's own forward pass serves.
+    """
+    parts: list[tuple[Any, ...]] = []
+    for layer in layers:
+        if type(layer) is nn.Linear:
+            parts.append((layer.weight, layer.bias, None, 1.0, "a frozen layer"))
+            continue
+        adapter = layer.alone() if isinstance(layer, LoraLinear) else None
+        if adapter is None or adapter.dropout:
+            return tuple(layer(x) for layer in layers)
+        mine: Any = layer
+        weight, bias = mine.frozen_weight(), mine.base_layer.bias
+        parts.append((weight, bias, adapter[:2], adapter.scale, mine.title))
+    return compute_group(x, *zip(*parts, strict=True))
 
 
 @cache

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from netllm_adapt.lora._add import add_another, check_name
 from netllm_adapt.lora._config import read_adapter
-from netllm_adapt.lora._fuse import check_fusible, fuse_layers
 from netllm_adapt.lora._layer import calm, entitle, plain_of, use_our_layer
 
 _FAULTS = (AttributeError, LookupError, RuntimeError, TypeError, UserWarning, ValueError, re.error)
@@ -25,7 +24,6 @@ def load_lora(
     *,
     trainable: bool = False,
     name: str = "default",
-    fuse: bool = False,
 ) -> PeftModel:
     """The backbone with the adapter that PEFT saved in ``folder``, ours or anybody's.
 
@@ -38,17 +36,14 @@ def load_lora(
         folder: Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
         trainable: Whether the adapter goes on training.
         name: Of the adapter in the model.
-        fuse: As of `add_lora`.
 
     Raises:
         FileNotFoundError: If one of the files is missing.
         ValueError: If the adapter's matrices do not fit the backbone's layers, naming the first
-            that does not, ``adapter_config.json`` is damaged, the backbone has an adapter of that
-            name, or cannot be fused.
+            that does not, ``adapter_config.json`` is damaged, or the backbone has an adapter of
+            that name.
     """
     check_name(backbone, name)
-    if fuse:
-        check_fusible(backbone)
     folder = Path(folder)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).is_file():
@@ -81,7 +76,7 @@ def load_lora(
             f"{folder / 'adapter_model.safetensors'} must fit the backbone; was it made for "
             f"another one? {textwrap.shorten(str(error), 300)}"
         ) from error
-    return fuse_layers(model) if fuse else model
+    return model
 
 
 def _load_another(

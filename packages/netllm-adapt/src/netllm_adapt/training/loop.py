@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
-from netllm_adapt._memory import kept_memory
 from netllm_adapt.batches import SegmentRows
 from netllm_adapt.checkpoint.save_and_load import describe
 from netllm_adapt.device import learning_device
@@ -361,7 +360,7 @@ def _fit(
             if (state := folder.load_state()) is not None:
                 trainer.restore(state)
             again = recomputing(model) if recipe.gradient_checkpointing else nullcontext()
-            with kept_memory(), again:
+            with again:
                 _loop(trainer, validate, metric, sign)
         own = (type(model.encoder), type(model.head))
         best = type(model).from_pretrained(
