@@ -165,7 +165,7 @@ def test_another_pickle_is_refused_and_runs_nothing(abr, tmp_path, monkeypatch, 
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("task", range(5))
+@pytest.mark.parametrize("protocol", range(5))
 @pytest.mark.parametrize(
     "held", [[3, 70000], (3, 70000), list(np.array([3, 70000])), np.array([3, 70000], ">i4")]
 )

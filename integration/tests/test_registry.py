@@ -122,3 +122,10 @@ def test_settings_keep_their_names():
     task = registry.task("abr")
     assert {"default", "synthetic", "unseen-video"} <= set(task.settings())
     assert isinstance(task.setting("synthetic", data=None).name, str)
+
+
+def test_a_task_is_found_by_its_name_again_and_again():
+    import netllm
+
+    assert [netllm.task("abr").name for _ in range(2)] == ["abr", "abr"]
+    assert netllm.task.Metric is not None

@@ -1,4 +1,12 @@
-"""What a task is, and what `rl_collect`, `adapt` and `test` work with."""
+"""What a task is, and what `rl_collect`, `adapt` and `test` work with.
+
+`netllm.task("abr")` is a call too, that of `netllm.registry.task`.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
 
 from netllm.task.base import (
     Draw,
@@ -21,3 +29,15 @@ __all__ = [
     "clusters",
     "training_fields",
 ]
+
+
+class _Callable(ModuleType):
+    """This package, which hides the function of its name once it is imported."""
+
+    def __call__(self, name: str) -> Task:
+        from netllm.registry import task
+
+        return task(name)
+
+
+sys.modules[__name__].__class__ = _Callable
