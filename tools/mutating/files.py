@@ -118,9 +118,11 @@ def _make_published(folder: Path) -> Path:
 
 
 def _published(data: Path) -> Any:
-    from netllm_sims.abr import parts
+    from netllm_sims.abr import train_valid_test
 
-    return [[session.id, session.start_s] for session in parts.published(data, "fcc-test")]
+    return [
+        [session.id, session.start_s] for session in train_valid_test.published(data, "fcc-test")
+    ]
 
 
 def _starts(data: Path) -> Any:

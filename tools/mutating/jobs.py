@@ -61,7 +61,7 @@ def _dag(dag: Any) -> Any:
 
 
 def _dags(path: Path) -> Any:
-    from netllm_sims.cjs.formats import load_dags
+    from netllm_sims.cjs.job_files.loading import load_dags
 
     return [_dag(dag) for dag in load_dags(path)]
 
@@ -123,7 +123,7 @@ _BATCH = "".join(
 
 
 def _batch(path: Path) -> Any:
-    from netllm_sims.cjs.alibaba import load_alibaba
+    from netllm_sims.cjs.job_files.alibaba import load_alibaba
 
     return [[job.arrival_ms, *_dag(job.dag)] for job in load_alibaba(path).jobs]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from netllm_baselines.cjs import Rollout, TunedShare
 from netllm_sims import cjs
-from netllm_sims.cjs.layout import BUSY, LUCK
+from netllm_sims.cjs.engine.state_arrays import BUSY, LUCK
 
 
 @pytest.fixture(scope="module")

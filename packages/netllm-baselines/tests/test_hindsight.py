@@ -75,7 +75,7 @@ def test_fcc_test_allows_at_least_what_a_beam_search_found(real):
 
 
 def test_the_front_keeps_exactly_what_no_other_state_beats():
-    from netllm_baselines.abr._hindsight import front
+    from netllm_baselines.abr._hindsight_search import front
 
     rng = np.random.default_rng(0)
     for _ in range(30):

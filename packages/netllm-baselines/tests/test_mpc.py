@@ -38,7 +38,7 @@ def test_on_a_steady_link_it_does_what_trying_all_sequences_finds_best(mbps, fie
 
 
 def test_random_plans_equal_brute_force():
-    from netllm_baselines.abr._planning import plan
+    from netllm_baselines.abr._level_search import plan
 
     rng = np.random.default_rng(0)
     ladder = np.array([0.3, 0.75, 1.2, 1.85])

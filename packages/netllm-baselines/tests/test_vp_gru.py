@@ -15,11 +15,11 @@ from netllm_sims.vp.geometry import turned
 torch = pytest.importorskip("torch", reason="the GRU needs the extra `learned`")
 
 from netllm_baselines.vp import GRU, GRUDense, HoldLast  # noqa: E402
-from netllm_baselines.vp._torch import wrap  # noqa: E402
-from netllm_baselines.vp._windows import Windows  # noqa: E402
+from netllm_baselines.vp._torch_layers import wrap  # noqa: E402
+from netllm_baselines.vp._training_windows import Windows  # noqa: E402
 from netllm_baselines.vp.gru_network import network  # noqa: E402
 from netllm_baselines.vp.gru_training import train_gru  # noqa: E402
-from netllm_baselines.vp.recipe import Recipe  # noqa: E402
+from netllm_baselines.vp.training_recipe import Recipe  # noqa: E402
 from netllm_baselines.vp.weights_file import Weights, shipped  # noqa: E402
 
 SMALL = Recipe(hidden=24, epochs=2, batch=64, rate=2e-2, train_stride=0, average=0.5)

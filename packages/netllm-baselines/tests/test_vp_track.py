@@ -13,10 +13,10 @@ from netllm_sims.vp.geometry import to_yaw_pitch
 torch = pytest.importorskip("torch", reason="TRACK needs the extra `learned`")
 
 from netllm_baselines.vp import TRACK, HoldLast, TRACKSaliency  # noqa: E402
-from netllm_baselines.vp._windows import Windows  # noqa: E402
-from netllm_baselines.vp.recipe import Recipe  # noqa: E402
+from netllm_baselines.vp._training_windows import Windows  # noqa: E402
 from netllm_baselines.vp.track_network import network  # noqa: E402
 from netllm_baselines.vp.track_training import train_track  # noqa: E402
+from netllm_baselines.vp.training_recipe import Recipe  # noqa: E402
 from netllm_baselines.vp.weights_file import Weights, shipped  # noqa: E402
 
 SMALL = Recipe(hidden=16, epochs=2, batch=64, rate=2e-2, train_stride=0, average=0.5)

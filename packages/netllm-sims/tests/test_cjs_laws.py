@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from netllm_sims import cjs
-from netllm_sims.cjs import layout
+from netllm_sims.cjs.engine import state_arrays
 
 
 @st.composite
@@ -61,28 +61,35 @@ def play(simulator, seed, watch=lambda: None):
 def conserved(simulator):
     """Every executor is in one pool or on its way; counts agree with a recount."""
     world, state = simulator.world, simulator.state
-    stage, place = state.stage, state.executor[:, layout.PLACE]
+    stage, place = state.stage, state.executor[:, state_arrays.PLACE]
     jobs = len(world.arrival_ms)
-    moving = stage[:, layout.MOVING].sum()
+    moving = stage[:, state_arrays.MOVING].sum()
     assert (place >= 0).sum() + moving == len(place)
-    sets = {k: pool for pool, k in enumerate(state.pool[:, layout.SET]) if k >= 0}
+    sets = {k: pool for pool, k in enumerate(state.pool[:, state_arrays.SET]) if k >= 0}
     members = {}
     for k, pool in sets.items():
-        cells = state.table[k, : state.sets[k, layout.MASK] + 1]
+        cells = state.table[k, : state.sets[k, state_arrays.MASK] + 1]
         members.update(dict.fromkeys((cells[cells > 0] - 1).tolist(), pool))
     assert members == {e: p for e, p in enumerate(place.tolist()) if p >= 0}
-    busy = state.executor[:, layout.BUSY] == 1
-    running = np.bincount(state.executor[busy, layout.TARGET], minlength=len(stage))
-    assert running.tolist() == stage[:, layout.RUNNING].tolist()
-    demand = stage[:, [layout.UNSTARTED, layout.MOVING, layout.COMMITTED]] @ [1, -1, -1]
-    assert demand.tolist() == stage[:, layout.DEMAND].tolist()
+    busy = state.executor[:, state_arrays.BUSY] == 1
+    running = np.bincount(state.executor[busy, state_arrays.TARGET], minlength=len(stage))
+    assert running.tolist() == stage[:, state_arrays.RUNNING].tolist()
+    demand = stage[:, [state_arrays.UNSTARTED, state_arrays.MOVING, state_arrays.COMMITTED]] @ [
+        1,
+        -1,
+        -1,
+    ]
+    assert demand.tolist() == stage[:, state_arrays.DEMAND].tolist()
     thirsty = np.zeros(len(stage), int)
     np.add.at(thirsty, world.edges[:, 1], demand[world.edges[:, 0]] > 0)
-    assert thirsty.tolist() == stage[:, layout.THIRSTY_PARENTS].tolist()
+    assert thirsty.tolist() == stage[:, state_arrays.THIRSTY_PARENTS].tolist()
     ready = np.bincount(world.job_of, (demand > 0) & (thirsty == 0), minlength=jobs)
-    assert ready.tolist() == state.job[:, layout.READY].tolist()
-    at = state.executor[:, layout.AT_JOB]
-    assert np.bincount(at[at >= 0], minlength=jobs).tolist() == state.job[:, layout.LOCAL].tolist()
+    assert ready.tolist() == state.job[:, state_arrays.READY].tolist()
+    at = state.executor[:, state_arrays.AT_JOB]
+    assert (
+        np.bincount(at[at >= 0], minlength=jobs).tolist()
+        == state.job[:, state_arrays.LOCAL].tolist()
+    )
 
 
 @given(cluster(), st.integers(0, 2**32))
@@ -93,7 +100,7 @@ def test_executors_are_conserved_and_every_job_finishes(made, seed):
     conserved(simulator)
     assert np.isfinite(simulator.jct_s).all()
     assert (simulator.jct_s >= 0).all()
-    assert not simulator.state.stage[:, : layout.DEMAND].any()
+    assert not simulator.state.stage[:, : state_arrays.DEMAND].any()
     assert 0 <= simulator.utilisation <= 1
 
 

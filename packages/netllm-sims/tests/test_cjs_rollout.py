@@ -304,7 +304,7 @@ def test_an_invalid_action_changes_nothing_and_says_why(setting):
 
 OWN = """
 from netllm_sims.cjs.compiled import committable, heuristic
-from netllm_sims.cjs.layout import SCHEDULABLE
+from netllm_sims.cjs.engine.state_arrays import SCHEDULABLE
 
 
 @heuristic

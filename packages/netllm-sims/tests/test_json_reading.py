@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from netllm_sims.json_reading import decode_json, parse_json, read_json
+from netllm_sims.files.json_reading import decode_json, parse_json, read_json
 
 
 class Pointers(msgspec.Struct):

@@ -36,7 +36,7 @@ def rising(draw):
 
 @given(rising(), st.integers(0, 59), st.floats(0, 1))
 def test_galloping_finds_what_a_plain_search_finds(values, start, share):
-    from netllm_sims.abr._core import seek
+    from netllm_sims.abr.compiled_simulator import seek
 
     table = np.column_stack([values, values])
     start = min(start, len(values) - 2)

@@ -7,7 +7,7 @@ import socket
 import tracemalloc
 
 import pytest
-from netllm_sims import reading
+from netllm_sims.files import reading
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from netllm_sims.vp import geometry, parts, setting
+from netllm_sims.vp import geometry, setting, train_valid_test
 from scipy.spatial.transform import Rotation
 
 
@@ -158,9 +158,11 @@ def test_a_mirror_along_the_front_keeps_how_far_from_it_one_looks(direction, fro
 @pytest.mark.parametrize("name", ["Jin2022", "Wu2017"])
 def test_viewers_of_the_published_data_come_back_to_the_stated_front(name, vp_data):
     place = setting("default" if name == "Jin2022" else "unseen-dataset", data=vp_data)
-    reading = parts.Reading(root=parts.published_root(vp_data, name), rate_hz=5.0, gaps="keep")
+    reading = train_valid_test.Reading(
+        root=train_valid_test.published_root(vp_data, name), rate_hz=5.0, gaps="keep"
+    )
     yaw_deg = np.concatenate(
-        [one.viewports_deg[:, 2] for one in parts.published(reading, name, "train")]
+        [one.viewports_deg[:, 2] for one in train_valid_test.published(reading, name, "train")]
     )
     mean = np.exp(1j * np.deg2rad(yaw_deg)).mean()
     assert abs(mean) > 0.3

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from netllm_sims.vp import geometry, mae_deg, setting
-from netllm_sims.vp.scenes import make_scene
+from netllm_sims.vp.synthetic_scenes import make_scene
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_frames_are_equirectangular_pictures_with_a_seamless_back(config):
 def test_what_is_not_yet_there_changes_no_earlier_frame_and_no_earlier_movement():
     from dataclasses import replace
 
-    from netllm_sims.vp.synthetic import watch
+    from netllm_sims.vp.synthetic_viewers import watch
 
     scene = make_scene(np.random.default_rng(0))
     late = scene.birth_s > 30

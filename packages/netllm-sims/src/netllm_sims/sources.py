@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from netllm_sims.own import Stamp, stamp
+from netllm_sims.own_data import Stamp, stamp
 
 Origin = Literal["own", "published", "generated"]
 _SHOWN = 8

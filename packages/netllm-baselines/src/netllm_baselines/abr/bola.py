@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from netllm_baselines.abr._memory import Memory, Observation
+from netllm_baselines.abr._session_memory import Memory, Observation
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines import _weights
-from netllm_baselines.abr._memory import Observation, begins
+from netllm_baselines import weights_checks
+from netllm_baselines.abr._session_memory import Observation, begins
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting
@@ -186,12 +186,12 @@ def _load(file: Path) -> dict[str, tuple[ndarray, ndarray]]:
             "Set NETLLM_DATA to a folder that holds them, or pass `weights`; netllm test abr "
             "--policy genet:FILE.npz."
         )
-    arrays, _ = _weights.read_npz(file, _WHAT, facts=False)
+    arrays, _ = weights_checks.read_npz(file, _WHAT, facts=False)
     actor = {name: one for name, one in arrays.items() if not name.startswith("critic.")}
     try:
-        _weights.check_shapes(actor, _SHAPES)
+        weights_checks.check_shapes(actor, _SHAPES)
     except ValueError as fault:
-        raise _weights.damaged(file, _WHAT, fault) from None
+        raise weights_checks.damaged(file, _WHAT, fault) from None
     layers = {}
     for name in (*BRANCHES, "fc_hidden", "fc_out"):
         weight = arrays[f"actor.{name}.W"]

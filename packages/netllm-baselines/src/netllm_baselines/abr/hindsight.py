@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines.abr._memory import Observation
+from netllm_baselines.abr._session_memory import Observation
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting, Simulator
@@ -93,7 +93,7 @@ class Hindsight:
     def _plan(self, b: int, simulator: "Simulator") -> None:
         from netllm_sims.abr import curve
 
-        from netllm_baselines.abr._hindsight import search
+        from netllm_baselines.abr._hindsight_search import search
 
         session, chunk = simulator.sessions[b], simulator.chunk
         level = int(simulator.observation["level"][b])

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines.abr._memory import Memory, Observation
+from netllm_baselines.abr._session_memory import Memory, Observation
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting
@@ -59,7 +59,7 @@ class MPC:
 
     def act(self, observation: Observation) -> Int[ndarray, "batch"]:
         """Level of the next chunk of each session."""
-        from netllm_baselines.abr._planning import plan
+        from netllm_baselines.abr._level_search import plan
 
         fresh = self._memory.update(observation)
         rate_mbps = self._link_mbps(observation)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines.abr._memory import Observation, begins
+from netllm_baselines.abr._session_memory import Observation, begins
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting, Simulator
@@ -59,7 +59,7 @@ class MPCPaper:
         Raises:
             ValueError: There is more than one session.
         """
-        from netllm_baselines.abr._planning import plan_gradual
+        from netllm_baselines.abr._level_search import plan_gradual
 
         if len(observation["level"]) != 1:
             raise ValueError(

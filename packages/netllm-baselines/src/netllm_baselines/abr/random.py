@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from netllm_baselines.abr._memory import Observation
+from netllm_baselines.abr._session_memory import Observation
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting

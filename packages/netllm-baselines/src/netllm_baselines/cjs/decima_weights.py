@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines import _files, _weights
+from netllm_baselines import complete_files, weights_checks
 
 PERCEPTRONS = (
     "encoder.node_encoder.mlp_prep",
@@ -86,7 +86,7 @@ class Weights:
         from safetensors.numpy import save
 
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        _files.write(path, save(arrays, metadata={"meta": json.dumps(self.meta)}))
+        complete_files.write(path, save(arrays, metadata={"meta": json.dumps(self.meta)}))
 
     @classmethod
     def load(cls, path: Path) -> "Weights":
@@ -96,8 +96,8 @@ class Weights:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else.
         """
-        from netllm_sims import reading
-        from netllm_sims.json_reading import parse_json
+        from netllm_sims.files import reading
+        from netllm_sims.files.json_reading import parse_json
         from safetensors import SafetensorError, safe_open
 
         if not path.exists():
@@ -113,7 +113,7 @@ class Weights:
                 text = (file.metadata() or {}).get("meta", "{}")
                 names = file.keys()
                 arrays = {name: file.get_tensor(name) for name in names}
-            _weights.check_finite(arrays)
+            weights_checks.check_finite(arrays)
             meta = parse_json(text.encode(), path)
             if not isinstance(meta, dict):
                 raise ValueError(f"`meta` must be a JSON object, got {type(meta).__name__}")

@@ -114,7 +114,7 @@ class Rollout:
         return self._found
 
     def _search(self, episode: "_Episode") -> tuple[tuple[int, int], ndarray]:
-        from netllm_baselines.cjs._rollouts import search
+        from netllm_baselines.cjs._rollout_search import search
 
         world, state = episode.simulator.world, episode.simulator.state
         stage, executors = search(
@@ -137,9 +137,9 @@ class _Episode:
     """A running episode and the arrays for its simulations."""
 
     def __init__(self, simulator: "Simulator", seed: int, candidates: int, samples: int) -> None:
-        from netllm_sims.cjs.layout import build_state
+        from netllm_sims.cjs.engine.state_arrays import build_state
 
-        from netllm_baselines.cjs._rollouts import Scratch
+        from netllm_baselines.cjs._rollout_search import Scratch
 
         world = simulator.world
         jobs, stages = len(world.arrival_ms), len(world.tasks)

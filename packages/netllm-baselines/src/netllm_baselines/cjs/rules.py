@@ -8,7 +8,7 @@ from netllm_sims.cjs import Heuristic, fair, fifo
 if TYPE_CHECKING:
     from netllm_sims.cjs import Setting
 
-_MODULE = "netllm_baselines.cjs._compiled"
+_MODULE = "netllm_baselines.cjs._compiled_rules"
 EXPONENT = -0.25
 
 

@@ -31,4 +31,4 @@ class TunedShare(Heuristic):
 
     def __init__(self, setting: "Setting") -> None:
         numbers = THIRTY if setting.num_executors <= 40 else FIFTY
-        super().__init__("netllm_baselines.cjs._compiled:tuned_share", numbers)
+        super().__init__("netllm_baselines.cjs._compiled_rules:tuned_share", numbers)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm_baselines.vp._learned import Learned, load_into
+from netllm_baselines.vp._learned_policy import Learned, load_into
 from netllm_baselines.vp.weights_file import Weights
 
 if TYPE_CHECKING:

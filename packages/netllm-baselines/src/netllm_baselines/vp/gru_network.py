@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from netllm_baselines.vp._torch import SCALE_DEG, blurred, build, dropped, wrap
+from netllm_baselines.vp._torch_layers import SCALE_DEG, blurred, build, dropped, wrap
 
 
 class GRUNetwork(nn.Module):

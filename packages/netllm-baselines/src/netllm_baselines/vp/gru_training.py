@@ -5,10 +5,10 @@ from pathlib import Path
 from netllm_sims.vp import Setting
 from netllm_sims.vp import setting as named_setting
 
-from netllm_baselines._overrides import override
-from netllm_baselines.vp import _fitting
+from netllm_baselines.recipe_fields import override
+from netllm_baselines.vp import _training_runs
 from netllm_baselines.vp.gru_network import network
-from netllm_baselines.vp.recipe import Recipe
+from netllm_baselines.vp.training_recipe import Recipe
 
 RECIPE = Recipe(batch=256, train_stride=1, dropout=0.3)
 """The least error on folds of the training part; denser windows need the dropout."""
@@ -47,7 +47,7 @@ def train_gru(
     """
     setting = named_setting(setting) if isinstance(setting, str) else setting
     numbers = override(recipe or RECIPE, overrides)
-    return _fitting.train(
+    return _training_runs.train(
         setting,
         lambda generator: network(
             hidden=numbers.hidden,

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_baselines.vp._angles import Observation, continuous, seen, valid
+from netllm_baselines.vp._observed_angles import Observation, continuous, seen, valid
 
 if TYPE_CHECKING:
     from netllm_sims.vp import Setting

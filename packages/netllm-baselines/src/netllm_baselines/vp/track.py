@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from netllm_sims.vp import Setting
 
-from netllm_baselines.vp._angles import Observation
-from netllm_baselines.vp._learned import Learned, load_into
+from netllm_baselines.vp._learned_policy import Learned, load_into
+from netllm_baselines.vp._observed_angles import Observation
 from netllm_baselines.vp.saliency import Maps
 from netllm_baselines.vp.weights_file import Weights
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from netllm_baselines.vp._torch import SCALE_DEG, blurred, build, dropped, wrap
+from netllm_baselines.vp._torch_layers import SCALE_DEG, blurred, build, dropped, wrap
 from netllm_baselines.vp.saliency import COLUMNS, ROWS
 
 _State = tuple[Tensor, Tensor]

@@ -5,11 +5,11 @@ from pathlib import Path
 from netllm_sims.vp import Setting
 from netllm_sims.vp import setting as named_setting
 
-from netllm_baselines._overrides import override
-from netllm_baselines.vp import _fitting
-from netllm_baselines.vp.recipe import Recipe
+from netllm_baselines.recipe_fields import override
+from netllm_baselines.vp import _training_runs
 from netllm_baselines.vp.saliency import Maps
 from netllm_baselines.vp.track_network import network
+from netllm_baselines.vp.training_recipe import Recipe
 
 RECIPE = Recipe(hidden=192)
 """Narrower than the GRU and on fewer windows: one pass costs seven times as much."""
@@ -48,7 +48,7 @@ def train_track(
     setting = named_setting(setting) if isinstance(setting, str) else setting
     numbers = override(recipe or RECIPE, overrides)
     maps = Maps(setting, before=setting.history, after=setting.horizon) if saliency else None
-    return _fitting.train(
+    return _training_runs.train(
         setting,
         lambda generator: network(
             hidden=numbers.hidden,

@@ -1,14 +1,14 @@
 """Adaptive bitrate streaming: traces, videos, the simulator, its settings and environments."""
 
-from netllm_sims.abr.alter import alter
 from netllm_sims.abr.env import Env
-from netllm_sims.abr.generate import GENET_RANGES, genet_trace, markov_trace, vbr_video
 from netllm_sims.abr.link import capacity_bytes, curve, curves
 from netllm_sims.abr.qoe import QoE
 from netllm_sims.abr.rollout import Policy, Rollout, rollout
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting, setting, settings
 from netllm_sims.abr.simulator import HISTORY, Observation, Simulator
+from netllm_sims.abr.synthetic import GENET_RANGES, genet_trace, markov_trace, vbr_video
+from netllm_sims.abr.trace_augmentation import alter
 from netllm_sims.abr.traces import Trace, load_trace, load_traces
 from netllm_sims.abr.vector_env import VectorEnv
 from netllm_sims.abr.video import LADDER_KBPS, Video, load_video

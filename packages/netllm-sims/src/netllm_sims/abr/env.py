@@ -7,15 +7,15 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from netllm_sims._fields import ready
-from netllm_sims._pictured import Pictured
-from netllm_sims.abr import parts, picture
-from netllm_sims.abr.alter import alter_some
+from netllm_sims.abr import session_picture, train_valid_test
+from netllm_sims.abr.observation_spaces import columns, observation_space
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.abr.spaces import columns, observation_space
+from netllm_sims.abr.trace_augmentation import alter_some
+from netllm_sims.rendering import Pictured
+from netllm_sims.setting_values import ready
 
 
 class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
@@ -75,7 +75,7 @@ class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
         **overrides: Any,
     ) -> None:
         self._show_as(render_mode)
-        self._chunks: list[picture.Chunk] = []
+        self._chunks: list[session_picture.Chunk] = []
         self.setting = ready(setting, data, overrides, named=named)
         self.part = part
         self._fixed = self.setting.sessions(part)
@@ -111,7 +111,7 @@ class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
                 )
             return self._fixed[number]
         if self.part == "train":
-            drawn = parts.draw(
+            drawn = train_valid_test.draw(
                 self._fixed, self.np_random, id=f"train-{self.np_random.integers(2**31)}"
             )
             share = self.setting.alter
@@ -128,11 +128,11 @@ class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
 
     def _draw(self, figure: Any) -> None:
         setting = self.setting
-        picture.draw(self._chunks, figure, total=setting.chunks, cap_s=setting.buffer_cap_s)
+        session_picture.draw(self._chunks, figure, total=setting.chunks, cap_s=setting.buffer_cap_s)
 
 
-def _drawn(observed: Observation) -> picture.Chunk:
-    return picture.Chunk(
+def _drawn(observed: Observation) -> session_picture.Chunk:
+    return session_picture.Chunk(
         rate_mbps=observed["rate_kbps"].item() * 1e-3,
         throughput_mbps=float(observed["throughput_mbps"][-1]),
         buffer_s=observed["buffer_s"].item(),

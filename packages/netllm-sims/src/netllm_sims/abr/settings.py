@@ -7,8 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from netllm_sims import own
-from netllm_sims._fields import (
+from netllm_sims import own_data
+from netllm_sims.abr import train_valid_test
+from netllm_sims.abr.qoe import QoE
+from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.synthetic import GENERATED, vbr_video
+from netllm_sims.abr.trace_augmentation import alter_some
+from netllm_sims.abr.video import Video, load_video
+from netllm_sims.setting_values import (
     data_root,
     existing,
     items,
@@ -18,12 +24,6 @@ from netllm_sims._fields import (
     whole,
     yes_or_no,
 )
-from netllm_sims.abr import parts
-from netllm_sims.abr.alter import alter_some
-from netllm_sims.abr.generate import GENERATED, vbr_video
-from netllm_sims.abr.qoe import QoE
-from netllm_sims.abr.sessions import Session
-from netllm_sims.abr.video import Video, load_video
 from netllm_sims.sources import Origin, Source, generated, of_files
 
 _DESCRIPTIONS = {
@@ -159,9 +159,10 @@ class Setting:
             raise ValueError(f"`episodes` must be at least 1{limit}, got {episodes}.")
         if part == "test":
             return fixed[:episodes]
-        rng = np.random.default_rng([seed, parts.PARTS.index(part)])
+        rng = np.random.default_rng([seed, train_valid_test.PARTS.index(part)])
         drawn = [
-            parts.draw(fixed, rng, id=f"{part}-s{seed}-{number:06d}") for number in range(episodes)
+            train_valid_test.draw(fixed, rng, id=f"{part}-s{seed}-{number:06d}")
+            for number in range(episodes)
         ]
         return alter_some(drawn, drawn, rng, share=self.alter) if part == "train" else drawn
 
@@ -175,16 +176,16 @@ class Setting:
         """How own traces were divided, in a sentence; None where they were not."""
         if self.traces is None or not self.split:
             return None
-        mine = parts.own_parts(self.traces)
-        return None if mine is None else own.sentence(self.traces.name, "traces", mine)
+        mine = train_valid_test.own_parts(self.traces)
+        return None if mine is None else own_data.sentence(self.traces.name, "traces", mine)
 
     def _trace_source(self) -> Source:
         if self.traces is not None:
-            only = own.parts_of(self.traces) or own.files_of(self.traces)
+            only = own_data.parts_of(self.traces) or own_data.files_of(self.traces)
             return of_files("traces", self.traces, origin="own", only=only)
         if self.data is None or self.name in ("unseen-bandwidth", "unseen-both"):
             return generated("traces")
-        only = parts.published_files(self.name)
+        only = train_valid_test.published_files(self.name)
         folder = self.data / "abr" / "traces"
         return of_files("traces", folder, origin="published", name="fcc", only=only)
 
@@ -193,7 +194,9 @@ class Setting:
         if video.folder is not None:
             published = self.data is not None and self.data in video.folder.parents
             origin: Origin = "published" if published else "own"
-            only = [name for name in own.files_of(video.folder) if name.startswith("video_size_")]
+            only = [
+                name for name in own_data.files_of(video.folder) if name.startswith("video_size_")
+            ]
             return of_files("video", video.folder, origin=origin, only=only)
         if video.name == GENERATED:
             return generated("video")
@@ -204,19 +207,23 @@ class Setting:
         return [session.id for session in self.sessions("test") if "clean" in session.tags]
 
     def _fixed(self, part: str) -> list[Session]:
-        if part not in parts.PARTS:
-            raise ValueError(f"`part` must be one of {', '.join(parts.PARTS)}, got {part!r}.")
+        if part not in train_valid_test.PARTS:
+            raise ValueError(
+                f"`part` must be one of {', '.join(train_valid_test.PARTS)}, got {part!r}."
+            )
         if self.traces is not None:
-            return parts.own(self.traces, part, split=self.split)
+            return train_valid_test.own(self.traces, part, split=self.split)
         if self.name.startswith("unseen-") and part != "test":
             raise ValueError(
                 f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
             )
         if self.name in ("unseen-bandwidth", "unseen-both"):
-            return parts.unseen_bandwidth()
+            return train_valid_test.unseen_bandwidth()
         if self.data is None:
-            return parts.synthetic(part)
-        split = parts.paper_split if self.name == "paper-split" else parts.default
+            return train_valid_test.synthetic(part)
+        split = (
+            train_valid_test.paper_split if self.name == "paper-split" else train_valid_test.default
+        )
         return split(self.data, part)
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from numpy.typing import DTypeLike
 
-from netllm_sims.abr._layout import Knobs, Ladder, Link, State, View
 from netllm_sims.abr.link import curves
 from netllm_sims.abr.sessions import Session
+from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, State, View
 from netllm_sims.abr.traces import Trace
 from netllm_sims.abr.video import Video
 
@@ -130,7 +130,7 @@ class Simulator:
         Args:
             seed: Of the delay noise; without noise nothing is random.
         """
-        from netllm_sims.abr._core import begin
+        from netllm_sims.abr.compiled_simulator import begin
 
         for field in self._view:
             field[:] = 0
@@ -229,7 +229,7 @@ class Simulator:
         return np.array(columns).T.copy()
 
     def _play(self, knobs: Knobs) -> None:
-        from netllm_sims.abr._core import play
+        from netllm_sims.abr.compiled_simulator import play
 
         video = self.setting.video
         left = video.chunks - 1 - self._chunk

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims import _doubts
-from netllm_sims._doubts import Doubt
-from netllm_sims.abr.formats import Points, lateness, parse
-from netllm_sims.arrays import MOST
+from netllm_sims.abr.trace_formats import Points, lateness, parse
+from netllm_sims.files import unit_warnings
+from netllm_sims.files.number_tables import MOST
+from netllm_sims.files.unit_warnings import Doubt
 
 _LEAST_MEGABITS = 8e-6
 _LEAST_MBPS = 1e-6
@@ -129,7 +129,7 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
 
     Times count from the trace's start. Blank lines and lines starting with `#` are skipped. The
     file may be packed by gzip, bzip2 or xz. Numbers that look like another unit are told by a
-    warning of the logger `netllm_sims._doubts`.
+    warning of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
         path: The file; its name becomes the trace's id.
@@ -140,7 +140,7 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
         FileNotFoundError: There is no such file.
     """
     trace, doubts = _load(Path(path), bin_s)
-    _doubts.tell(path, doubts)
+    unit_warnings.tell(path, doubts)
     return trace
 
 
@@ -207,5 +207,5 @@ def load_traces(folder: str | Path, *, bin_s: float = 1.0) -> list[Trace]:
     odd = [
         (file, doubt) for file, (_, doubts) in zip(files, loaded, strict=True) for doubt in doubts
     ]
-    _doubts.tell_all(folder, odd, of=len(files))
+    unit_warnings.tell_all(folder, odd, of=len(files))
     return [trace for trace, _ in loaded]

@@ -9,14 +9,14 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy import ndarray
 
-from netllm_sims._fields import ready
-from netllm_sims.abr import parts
-from netllm_sims.abr.alter import alter_some
+from netllm_sims.abr import train_valid_test
+from netllm_sims.abr.observation_spaces import columns, observation_space
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.abr.spaces import columns, observation_space
+from netllm_sims.abr.trace_augmentation import alter_some
+from netllm_sims.setting_values import ready
 
 
 class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
@@ -122,7 +122,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
     def _fresh(self) -> list[Session]:
         sessions = []
         for number in range(self.num_envs):
-            session = parts.draw(self._fixed, self._rng, id=f"{number}")
+            session = train_valid_test.draw(self._fixed, self._rng, id=f"{number}")
             if self._scale is not None and self._rng.random() < self._scale_share:
                 factor = float(self._rng.uniform(*self._scale))
                 session = Session(session.id, session.trace, session.start_s, factor, session.tags)

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims import reading
-from netllm_sims._doubts import Doubt, tell
-from netllm_sims.arrays import Layout, read_table
+from netllm_sims.files import reading
+from netllm_sims.files.number_tables import Layout, read_table
+from netllm_sims.files.unit_warnings import Doubt, tell
 
 LADDER_KBPS = (300.0, 750.0, 1200.0, 1850.0, 2850.0, 4300.0)
 """Ladder of Pensieve, GENET and NetLLM."""
@@ -104,7 +104,7 @@ def load_video(
     """Video from files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
 
     Their numbers may have leading zeros. Sizes that look like another unit, and a ladder that does
-    not fit them, are told by a warning of the logger `netllm_sims._doubts`.
+    not fit them, are told by a warning of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
         folder: The folder; its name becomes the video's.

@@ -5,10 +5,10 @@ from netllm_sims.cjs.durations import Replay, Sampled
 from netllm_sims.cjs.env import Env
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.gantt import gantt
-from netllm_sims.cjs.generate import random_dag
 from netllm_sims.cjs.heuristics import Heuristic, fair, fifo
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation, observe
+from netllm_sims.cjs.random_graphs import random_dag
 from netllm_sims.cjs.rollout import Policy, Rollout, rollout
 from netllm_sims.cjs.settings import Setting, setting, settings
 from netllm_sims.cjs.simulator import Simulator

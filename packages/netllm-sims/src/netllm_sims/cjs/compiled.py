@@ -19,14 +19,21 @@ calls. To simulate ahead, `copy` one state into another of the same sizes and us
 from collections.abc import Callable
 from typing import Any
 
-from netllm_sims.cjs._ahead import copy_present, present, redraw_running, use_draws
-from netllm_sims.cjs._chance import mix
-from netllm_sims.cjs._copy import copy
-from netllm_sims.cjs._core import advance, begin, can_wait, check, decide, source_job
-from netllm_sims.cjs._jit import compiled, inner
-from netllm_sims.cjs._moves import committable, is_ready
-from netllm_sims.cjs._run import run, signature
-from netllm_sims.cjs.layout import State, World
+from netllm_sims.cjs.engine.commitments import committable, is_ready
+from netllm_sims.cjs.engine.compilation import compiled, inner
+from netllm_sims.cjs.engine.copying import copy
+from netllm_sims.cjs.engine.decision_rounds import (
+    advance,
+    begin,
+    can_wait,
+    check,
+    decide,
+    source_job,
+)
+from netllm_sims.cjs.engine.lookahead import copy_present, present, redraw_running, use_draws
+from netllm_sims.cjs.engine.policy_loop import run, signature
+from netllm_sims.cjs.engine.state_arrays import State, World
+from netllm_sims.cjs.engine.task_durations import mix
 
 __all__ = [
     "advance",

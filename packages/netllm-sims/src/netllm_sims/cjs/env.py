@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from netllm_sims.cjs._running import Running
+from netllm_sims.cjs.episode_env import Running
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
 from netllm_sims.cjs.settings import Setting
 

@@ -50,9 +50,9 @@ class Heuristic:
 
 def fifo() -> Heuristic:
     """FIFO as the reference has it: in order of arrival, half of the executors at most to a job."""
-    return Heuristic("netllm_sims.cjs._round_robin:fifo")
+    return Heuristic("netllm_sims.cjs.engine.fifo_and_fair:fifo")
 
 
 def fair() -> Heuristic:
     """Fair as the reference has it: in order of arrival, an equal share at most to a job."""
-    return Heuristic("netllm_sims.cjs._round_robin:fair")
+    return Heuristic("netllm_sims.cjs.engine.fifo_and_fair:fair")

@@ -55,7 +55,7 @@ def observe(simulators: Sequence["Simulator"], episodes: Sequence[int] = (0,)) -
 
     Flags are bool, counts and rows int64.
     """
-    from netllm_sims.cjs._observe import sizes, write
+    from netllm_sims.cjs.engine.observation_rows import sizes, write
 
     counts = np.array([sizes(s.world, s.state) for s in simulators], np.int64).reshape(-1, 3)
     ptr = np.zeros((len(counts) + 1, 3), np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_sims.cjs import _answers
+from netllm_sims.cjs import policy_answers
 from netllm_sims.cjs.dag import of
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.gantt import stretches
@@ -160,7 +160,7 @@ class _Track:
     def learn(self, label: ndarray) -> None:
         """Keep what the labelling policy answered, if it could be followed."""
         with of(f"label of {self.name}"):
-            _answers.check(self.simulator, label)
+            policy_answers.check(self.simulator, label)
             if self.labels and len(self.labels[0]) != len(label):
                 raise ValueError(
                     "`weighed` must give as many answers at every decision, got "
@@ -197,10 +197,10 @@ def _play(
         observation = observe([tracks[k].simulator for k in running], running)
         answer = np.asarray(policy.act(observation))
         check_answers(answer, [tracks[k].simulator.episode.id for k in running], "action")
-        actions = _answers.actions(answer, len(running))
+        actions = policy_answers.actions(answer, len(running))
         answers = None
         if label is not None:
-            answers = _answers.labels(label, observation, len(running), soft=soft)
+            answers = policy_answers.labels(label, observation, len(running), soft=soft)
         for row, k in enumerate(running):
             track = tracks[k]
             if record:

@@ -6,8 +6,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from netllm_sims import own
-from netllm_sims._fields import (
+from netllm_sims import own_data
+from netllm_sims.cjs import train_valid_test
+from netllm_sims.cjs.durations import Sampled
+from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.jobs import Catalogue, Workload
+from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
+from netllm_sims.setting_values import (
     data_root,
     existing,
     natural,
@@ -17,11 +22,6 @@ from netllm_sims._fields import (
     word,
     yes_or_no,
 )
-from netllm_sims.cjs import parts
-from netllm_sims.cjs.durations import Sampled
-from netllm_sims.cjs.episodes import Episode
-from netllm_sims.cjs.jobs import Catalogue, Workload
-from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
 from netllm_sims.sources import Source, generated, of_files
 
 _DESCRIPTIONS = {
@@ -113,16 +113,16 @@ class Setting:
             ValueError: Unknown part, one that the setting lacks, a number of episodes that it
                 cannot give, or a seed below 0.
         """
-        parts.check(part)
+        train_valid_test.check(part)
         if self.name.startswith("unseen-") and part != "test":
             raise ValueError(
                 f"Setting `{self.name}` has only a `test` part, got {part!r}. Train on `default`."
             )
-        limit = {"test": len(parts.SEEDS["test"]), "valid": 500}.get(part)
+        limit = {"test": len(train_valid_test.SEEDS["test"]), "valid": 500}.get(part)
         if episodes is not None and (episodes < 1 or (limit and episodes > limit)):
             upper = f" and at most {limit} for `{part}`" if limit else ""
             raise ValueError(f"`episodes` must be at least 1{upper}, got {episodes}.")
-        chosen = parts.seeds(part, episodes, seed) if seeds is None else list(seeds)
+        chosen = train_valid_test.seeds(part, episodes, seed) if seeds is None else list(seeds)
         for sequence_seed in chosen:
             natural("seeds", sequence_seed)
         return [
@@ -141,10 +141,12 @@ class Setting:
         """The jobs of one sequence, of own profiles those of the part, if one is named."""
         numbers = seed, self.num_jobs, self.mean_interarrival_ms
         if self.jobs is not None:
-            return parts.drawn(parts.own(self.jobs, part, split=self.split), *numbers)
+            return train_valid_test.drawn(
+                train_valid_test.own(self.jobs, part, split=self.split), *numbers
+            )
         if self.data is not None:
             return sequence(self.catalogue, *numbers)
-        return parts.drawn(self.catalogue, *numbers)
+        return train_valid_test.drawn(self.catalogue, *numbers)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -159,11 +161,11 @@ class Setting:
     @property
     def divided(self) -> str | None:
         """How own profiles are in the parts, in a sentence; None where folders say it."""
-        mine = None if self.jobs is None else parts.own_parts(self.jobs)
+        mine = None if self.jobs is None else train_valid_test.own_parts(self.jobs)
         if self.jobs is None or mine is None:
             return None
         if self.split:
-            return own.sentence(self.jobs.name, "profiles", mine)
+            return own_data.sentence(self.jobs.name, "profiles", mine)
         return (
             f"Training, validation and test draw from the same {sum(map(len, mine.values()))} "
             f"profiles of {self.jobs.name}, in sequences of their own, as from the published ones. "
@@ -172,16 +174,16 @@ class Setting:
 
     @property
     def _apart(self) -> bool:
-        return self.jobs is not None and (self.split or bool(own.parts_of(self.jobs)))
+        return self.jobs is not None and (self.split or bool(own_data.parts_of(self.jobs)))
 
     @property
     def catalogue(self) -> Catalogue:
         """The profiles that jobs are drawn from."""
         if self.jobs is not None:
-            return parts.own(self.jobs)
+            return train_valid_test.own(self.jobs)
         if self.data is not None:
             return load_tpch(self.data / "cjs" / "tpch.json.gz")
-        return parts.synthetic()
+        return train_valid_test.synthetic()
 
 
 def settings() -> dict[str, str]:

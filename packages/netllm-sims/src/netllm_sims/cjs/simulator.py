@@ -6,8 +6,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from netllm_sims.cjs.durations import Replay, Sampled
-from netllm_sims.cjs.episodes import Episode
-from netllm_sims.cjs.layout import (
+from netllm_sims.cjs.engine.state_arrays import (
     BUSY_MS,
     DECISIONS,
     EXECUTORS,
@@ -20,6 +19,7 @@ from netllm_sims.cjs.layout import (
     build_state,
     build_world,
 )  # fmt: skip
+from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.observation import Observation, observe
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Simulator:
 
     def reset(self) -> Observation:
         """Start the episode anew and run it to the first decision, which it shows."""
-        from netllm_sims.cjs._core import begin
+        from netllm_sims.cjs.engine.decision_rounds import begin
 
         durations = self.episode.durations
         self.state = build_state(
@@ -94,7 +94,7 @@ class Simulator:
                 ever happen again.
             RuntimeError: The episode is over.
         """
-        from netllm_sims.cjs._core import decide
+        from netllm_sims.cjs.engine.decision_rounds import decide
 
         stage = self.check(choice, executors)
         before_ms = self.state.clock[JOB_MS]
@@ -108,7 +108,7 @@ class Simulator:
             ValueError: As `step` does.
             RuntimeError: The episode is over.
         """
-        from netllm_sims.cjs._core import VALID, check
+        from netllm_sims.cjs.engine.decision_rounds import VALID, check
 
         if self.done:
             raise RuntimeError("`step` must not follow the end of the episode. Call `reset`.")
@@ -129,8 +129,8 @@ class Simulator:
         Raises:
             ValueError: It chose what `step` would not take.
         """
-        from netllm_sims.cjs._core import VALID
-        from netllm_sims.cjs._run import runner
+        from netllm_sims.cjs.engine.decision_rounds import VALID
+        from netllm_sims.cjs.engine.policy_loop import runner
 
         function, parameters = heuristic.function, heuristic.parameters
         wrong = runner()(function, self.world, self.state, parameters)
@@ -146,7 +146,7 @@ class Simulator:
 
     def copy(self) -> "Simulator":
         """The same episode at the same moment, to be run on its own; it keeps no logs."""
-        from netllm_sims.cjs._copy import copy
+        from netllm_sims.cjs.engine.copying import copy
 
         twin = object.__new__(Simulator)
         twin.setting, twin.episode, twin.world = self.setting, self.episode, self.world
@@ -173,14 +173,14 @@ class Simulator:
     @property
     def committable(self) -> int:
         """Executors to be committed now."""
-        from netllm_sims.cjs._moves import committable
+        from netllm_sims.cjs.engine.commitments import committable
 
         return int(committable(self.state))
 
     @property
     def can_wait(self) -> bool:
         """Whether choosing no stage is allowed now."""
-        from netllm_sims.cjs._core import can_wait
+        from netllm_sims.cjs.engine.decision_rounds import can_wait
 
         return not self.done and bool(can_wait(self.world, self.state))
 
@@ -215,7 +215,7 @@ class Simulator:
         return self.state.event_log[: int(self.state.g[SEEN])].copy()
 
     def _logged(self, room: int) -> int:
-        from netllm_sims.cjs.layout import STARTED
+        from netllm_sims.cjs.engine.state_arrays import STARTED
 
         return min(room, int(self.state.g[STARTED]))
 
@@ -224,7 +224,7 @@ class Simulator:
         return min(max(int(executors), 0), len(self.state.executor) + 1)
 
     def _complaint(self, wrong: int, stage: int, executors: int) -> str:
-        from netllm_sims.cjs._core import NO_WAITING, STUCK, WRONG_STAGE
+        from netllm_sims.cjs.engine.decision_rounds import NO_WAITING, STUCK, WRONG_STAGE
 
         if wrong == STUCK:
             return "Jobs are left that nothing can finish; this is a fault of the simulator."

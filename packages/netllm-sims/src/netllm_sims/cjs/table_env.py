@@ -8,7 +8,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from netllm_sims.cjs._running import Running
+from netllm_sims.cjs.episode_env import Running
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
 from netllm_sims.cjs.settings import Setting
 

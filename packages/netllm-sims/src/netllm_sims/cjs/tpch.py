@@ -10,7 +10,7 @@ import numpy as np
 
 from netllm_sims.cjs.dag import Dag, Waves, build, of
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
-from netllm_sims.json_reading import read_json
+from netllm_sims.files.json_reading import read_json
 
 SIZES = ("2g", "5g", "10g", "20g", "50g", "80g", "100g")
 QUERIES = 22

@@ -9,9 +9,9 @@ from gymnasium import spaces
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims._fields import ready
-from netllm_sims._pictured import Pictured
-from netllm_sims.vp import picture
+from netllm_sims.rendering import Pictured
+from netllm_sims.setting_values import ready
+from netllm_sims.vp import window_picture
 from netllm_sims.vp.geometry import wrap_deg
 from netllm_sims.vp.metrics import mae_deg
 from netllm_sims.vp.settings import Setting
@@ -144,7 +144,7 @@ class Env(Pictured, gymnasium.Env[Observation, ndarray]):  # type: ignore[misc]
             window -= 1
         frames = self.setting.frames_of(self.clip.video)
         time_s = float(self.clip.time_s[window])
-        picture.draw(
+        window_picture.draw(
             figure,
             history_deg=self.clip.history_deg[window],
             future_deg=self.clip.future_deg[window] if answered else None,

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from netllm_sims import reading
+from netllm_sims.files import reading
 
 Frame = UInt8[ndarray, "height width 3"]
 _IMAGES = (".png", ".jpg", ".jpeg")

@@ -11,13 +11,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from netllm_sims._fields import data_root, existing, natural, number, unknown, whole, yes_or_no
+from netllm_sims.setting_values import (
+    data_root,
+    existing,
+    natural,
+    number,
+    unknown,
+    whole,
+    yes_or_no,
+)
 from netllm_sims.sources import Source, generated, of_files
-from netllm_sims.vp import _fields, parts, synthetic
+from netllm_sims.vp import setting_values, synthetic_viewers, train_valid_test
 from netllm_sims.vp.frames import Frames, open_frames
-from netllm_sims.vp.loading import GAPS, Gaps
 from netllm_sims.vp.splits import PARTS
 from netllm_sims.vp.trajectories import Clip, Trajectory, cut
+from netllm_sims.vp.trajectory_loading import GAPS, Gaps
 
 _log = logging.getLogger(__name__)
 _DESCRIPTIONS = {
@@ -165,7 +173,7 @@ class Setting:
         if video not in longest:
             raise ValueError(unknown("video", video, list(longest)))
         if self.frames is None:
-            return synthetic.frames_of(self.seed, video, rate_hz=self.rate_hz)
+            return synthetic_viewers.frames_of(self.seed, video, rate_hz=self.rate_hz)
         frames = open_frames(self.frames, video, rate_hz=self.frames_hz or self.rate_hz)
         end_s, trajectory = longest[video]
         if frames.seconds + 1 < end_s:
@@ -188,7 +196,9 @@ class Setting:
     def _movement(self) -> Source:
         if self.synthetic:
             return generated("head movement")
-        root = self.trajectories or parts.published_root(self.data or Path(), self.dataset)
+        root = self.trajectories or train_valid_test.published_root(
+            self.data or Path(), self.dataset
+        )
         assert root is not None  # `setting` has checked that it is there
         if self.trajectories is not None:
             return of_files("head movement", root, origin="own")
@@ -199,7 +209,7 @@ class Setting:
         """How the users of own data were divided, in a sentence; None where they were not."""
         if self.trajectories is None or not self.split:
             return None
-        users = parts.users_by_part(self.trajectories)
+        users = train_valid_test.users_by_part(self.trajectories)
         if users is None:
             return None
         if not users["train"]:
@@ -268,11 +278,13 @@ class Setting:
 
     def _source(self, part: str) -> list[Trajectory]:
         if self.synthetic:
-            return synthetic.trajectories(self.seed, part, rate_hz=self.rate_hz)
-        root = self.trajectories or parts.published_root(self.data or Path(), self.dataset)
+            return synthetic_viewers.trajectories(self.seed, part, rate_hz=self.rate_hz)
+        root = self.trajectories or train_valid_test.published_root(
+            self.data or Path(), self.dataset
+        )
         if root is None:
             raise FileNotFoundError(f"{self.data}: must hold vp/{self.dataset}.zip, got none.")
-        reading = parts.Reading(
+        reading = train_valid_test.Reading(
             root=root,
             rate_hz=self.rate_hz,
             gaps=self.gaps,
@@ -281,8 +293,8 @@ class Setting:
             split=self.split,
         )
         if self.trajectories is not None:
-            return parts.own(reading, part)
-        return parts.published(reading, self.dataset, part)
+            return train_valid_test.own(reading, part)
+        return train_valid_test.published(reading, self.dataset, part)
 
     @cached_property
     def _read(self) -> dict[str, list[Trajectory]]:
@@ -297,7 +309,7 @@ class Setting:
         """For each video the latest end of its trajectories, and which one it is."""
         longest: dict[str, tuple[float, Trajectory]] = {}
         for part in self.parts:
-            with suppress(parts.NoneOfPart):  # own data need not have every part
+            with suppress(train_valid_test.NoneOfPart):  # own data need not have every part
                 for trajectory in self._trajectories(part):
                     end_s = float(trajectory.times_s[-1])
                     if end_s > longest.get(trajectory.video, (-1.0, None))[0]:
@@ -342,7 +354,7 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     root = data_root(
         name,
         data,
-        holds=lambda folder: parts.published_root(folder, dataset) is not None,
+        holds=lambda folder: train_valid_test.published_root(folder, dataset) is not None,
         needed=f"vp/{dataset}.zip or a folder vp/{dataset}",
     )
     if root is None:
@@ -354,13 +366,13 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     "trajectories": existing,
     "frames": existing,
-    "videos": _fields.names,
-    "users": _fields.names,
+    "videos": setting_values.names,
+    "users": setting_values.names,
     "rate_hz": number,
     "frames_hz": number,
     "front_deg": number,
-    "fov_deg": _fields.angles,
-    "gaps": _fields.gaps,
+    "fov_deg": setting_values.angles,
+    "gaps": setting_values.gaps,
     "seed": natural,
     "split": yes_or_no,
 }

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from netllm_sims.own import PARTS, divided
+from netllm_sims.own_data import PARTS, divided
 
 __all__ = ["PARTS", "PUBLISHED", "Pairs", "by_user", "published"]
 

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from netllm_sims._fields import unknown
-from netllm_sims.abr.importers._writing import write_traces, write_video
+from netllm_sims.abr.importers._output_folder import write_traces, write_video
+from netllm_sims.setting_values import unknown
 
 
 class Importer(NamedTuple):

@@ -7,9 +7,9 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from netllm_sims.abr.importers import _segments
-from netllm_sims.abr.importers._segments import Segments
-from netllm_sims.abr.importers._xml import Place, read_xml
+from netllm_sims.abr.importers import _dash_segments
+from netllm_sims.abr.importers._dash_segments import Segments
+from netllm_sims.abr.importers._safe_xml import Place, read_xml
 from netllm_sims.abr.video import CHUNKS, Video
 
 _DURATION = re.compile(
@@ -93,7 +93,7 @@ def _track(file: Path, place: Place, path: list[Element], total_s: float | None)
     bandwidth = own.get("bandwidth", "")
     if not re.fullmatch(r"[0-9]{1,12}", bandwidth) or int(bandwidth) == 0:
         raise ValueError(f"{place.of(own)}: `bandwidth` must be bit/s > 0, got {bandwidth!r:.60}.")
-    segments = _segments.read(file, place, path, total_s)
+    segments = _dash_segments.read(file, place, path, total_s)
     return _Track(int(bandwidth) / 1e3, _whole(segments), place.of(own))
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from netllm_sims.abr.importers._logs import logs
-from netllm_sims.abr.importers._series import Series
+from netllm_sims.abr.importers._bandwidth_series import Series
+from netllm_sims.abr.importers._byte_logs import logs
 
 
 def traces(files: Iterable[Path]) -> Iterator[Series]:

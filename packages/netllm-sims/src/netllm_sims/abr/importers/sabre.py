@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from netllm_sims.abr.importers._series import Series, of_intervals
-from netllm_sims.abr.importers._writing import rounded
+from netllm_sims.abr.importers._bandwidth_series import Series, of_intervals
+from netllm_sims.abr.importers._output_folder import rounded
 from netllm_sims.abr.video import CHUNKS, Video
-from netllm_sims.arrays import MOST
-from netllm_sims.json_reading import decode_json
+from netllm_sims.files.json_reading import decode_json
+from netllm_sims.files.number_tables import MOST
 
 
 class _Period(msgspec.Struct):

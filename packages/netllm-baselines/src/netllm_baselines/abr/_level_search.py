@@ -1,0 +1,106 @@
+"""Compiled searches over sequences of levels; imported when a planner first acts."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from netllm_baselines.abr._compilation import compiled
+
+TIE = 1e-9
+"""Sequences whose values differ by less are equally good."""
+
+
+@compiled
+def plan(
+    rate_mbps: Float[ndarray, "batch"],
+    sizes_mb: Float[ndarray, "batch chunk level"],
+    buffer_s: Float[ndarray, "batch"],
+    level: Int[ndarray, "batch"],
+    horizon: Int[ndarray, "batch"],
+    ladder_mbps: Float[ndarray, "level"],
+    terms: Float[ndarray, "5"],
+) -> Int[ndarray, "batch"]:
+    """First level of each session's best sequence at a constant rate; the lowest among equals.
+
+    `terms`: overhead of a request in s, length of a chunk in s, buffer cap in s, rebuffering
+    weight, smoothness weight.
+    """
+    best = np.empty(len(level), np.int64)
+    for b in range(len(level)):
+        seconds = sizes_mb[b, : horizon[b]] * (8 / rate_mbps[b]) + terms[0]
+        best[b] = _search(seconds, buffer_s[b], level[b], ladder_mbps, terms)
+    return best
+
+
+@compiled
+def _search(
+    seconds: Float[ndarray, "chunk level"],
+    buffer_s: float,
+    level: int,
+    ladder_mbps: Float[ndarray, "level"],
+    terms: Float[ndarray, "5"],
+) -> int:
+    chunk_s, cap_s, rebuffering, smoothness = terms[1], terms[2], terms[3], terms[4]
+    depths, levels = seconds.shape
+    top = ladder_mbps[levels - 1]
+    choice = np.zeros(depths, np.int64)
+    value = np.zeros(depths + 1)
+    buffers = np.empty(depths + 1)
+    buffers[0] = buffer_s
+    best, first, depth = -np.inf, 0, 0
+    choice[0] = -1
+    while depth >= 0:
+        choice[depth] += 1
+        m = choice[depth]
+        if m == levels:
+            depth -= 1
+            continue
+        before = ladder_mbps[choice[depth - 1] if depth > 0 else level]
+        stall_s = max(seconds[depth, m] - buffers[depth], 0.0)
+        gain = ladder_mbps[m] - rebuffering * stall_s - smoothness * abs(ladder_mbps[m] - before)
+        reached = value[depth] + gain
+        # No later chunk can add more than the top rate.
+        if reached + top * (depths - depth - 1) <= best + TIE:
+            continue
+        if depth == depths - 1:
+            best, first = reached, choice[0]
+            continue
+        value[depth + 1] = reached
+        buffers[depth + 1] = min(max(buffers[depth] - seconds[depth, m], 0.0) + chunk_s, cap_s)
+        depth += 1
+        choice[depth] = -1
+    return first
+
+
+@compiled
+def plan_gradual(
+    sequences: Int[ndarray, "sequence chunk"],
+    seconds: Float[ndarray, "chunk level"],
+    buffer_s: float,
+    level: int,
+    ladder_kbps: Float[ndarray, "level"],
+    terms: Float[ndarray, "2"],
+) -> int:
+    """First level of the best sequence as NetLLM adds it up; the last one among equals.
+
+    `terms`: length of a chunk in s, rebuffering weight.
+    """
+    best, first = -1e8, 0
+    for i in range(len(sequences)):
+        stall_s, rates, changes = 0.0, 0.0, 0.0
+        ahead_s, before = buffer_s, level
+        for j in range(sequences.shape[1]):
+            m = sequences[i, j]
+            if ahead_s < seconds[j, m]:
+                stall_s += seconds[j, m] - ahead_s
+                ahead_s = 0.0
+            else:
+                ahead_s -= seconds[j, m]
+            ahead_s += terms[0]
+            rates += ladder_kbps[m]
+            changes += abs(ladder_kbps[m] - ladder_kbps[before])
+            before = m
+        value = rates / 1000 - terms[1] * stall_s - changes / 1000
+        if value >= best:
+            best, first = value, sequences[i, 0]
+    return first

@@ -1,0 +1,87 @@
+"""Rows of CSV files with a header and columns of text, read one by one."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from netllm_sims.files import reading
+from netllm_sims.files.number_tables import MOST
+
+_WIDEST = 10_000
+
+
+def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line and the cells of the named columns of each row, in this order.
+
+    Args:
+        path: The file, perhaps packed.
+        columns: Names in the header, which may have others and any order.
+
+    Raises:
+        ValueError: No regular file or a too large one, a header without one of the columns, a row
+            of another width, or quotes that are not closed; with file and line.
+    """
+    with reading.opened(path) as stream:
+        lines = reading.lines(stream, path)
+        number, header = next(_cells(path, lines), (1, []))
+        names = [name.strip() for name in header]
+        missing = [name for name in columns if names.count(name) != 1]
+        if missing:
+            raise ValueError(
+                f"{path}:{number}: the header must name {', '.join(columns)} once, got "
+                f"{', '.join(names)!r:.200} without {', '.join(missing)}. Is this the right source?"
+            )
+        places = [names.index(name) for name in columns]
+        for number, found in _cells(path, lines):
+            if len(found) != len(names):
+                raise ValueError(
+                    f"{path}:{number}: the row must have {len(names)} cells as the header does, "
+                    f"got {len(found)}. Was the file cut?"
+                )
+            yield number, tuple([found[place].strip() for place in places])
+
+
+def _cells(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list[str]]]:
+    for number, raw in lines:
+        line = reading.text(raw, path, line=number).strip()
+        if not line:
+            continue
+        found = line.split(",") if '"' not in line else _quoted(path, number, line)
+        if len(found) > _WIDEST:
+            raise ValueError(
+                f"{path}:{number}: a row must have at most {_WIDEST:,} cells, got {len(found):,}."
+            )
+        yield number, found
+
+
+def _quoted(path: Path, number: int, line: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as fault:
+        raise ValueError(f"{path}:{number}: must be a row of CSV, but {fault}.") from None
+
+
+def number(path: Path, line: int, name: str, cell: str, *, least: float | None = None) -> float:
+    """The number of a cell.
+
+    Args:
+        path: The file, for errors.
+        line: The line.
+        name: The column.
+        cell: The text.
+        least: The lowest value that makes sense.
+
+    Raises:
+        ValueError: No finite number of a magnitude up to 1e15, or one below `least`.
+    """
+    try:
+        value = float(cell) if "_" not in cell else float("nan")
+    except ValueError:
+        value = float("nan")
+    if not abs(value) <= MOST or (least is not None and value < least):
+        bound = "" if least is None else f" >= {least:g}"
+        raise ValueError(
+            f"{path}:{line}: `{name}` must be a number{bound} and at most {MOST:g} in magnitude, "
+            f"got {cell!r:.60}. Correct or remove the line."
+        )
+    return value

@@ -1,0 +1,1 @@
+"""The simulator compiled by numba: everything that happens between two decisions."""

@@ -1,0 +1,86 @@
+"""The common case, nine in ten events: an executor takes its stage's next task at once."""
+
+from netllm_sims.cjs.dag import REST
+from netllm_sims.cjs.engine.commitments import shift_demand
+from netllm_sims.cjs.engine.compilation import inner
+from netllm_sims.cjs.engine.event_heap import sink
+from netllm_sims.cjs.engine.event_log import TASK_EVENT, record, record_task
+from netllm_sims.cjs.engine.state_arrays import (
+    ACTIVE,
+    ARRIVED,
+    BUSY,
+    BUSY_MS,
+    COUNTER,
+    CROWD,
+    DEMAND,
+    JOB_MS,
+    LOCAL,
+    LUCK,
+    NOW,
+    PENDING,
+    SEEN,
+    STARTED,
+    TAKEN,
+    TARGET,
+    UNSTARTED,
+    WAVE,
+    State,
+    World,
+)  # fmt: skip
+from netllm_sims.cjs.engine.task_durations import choose_level, take, uniforms
+
+
+@inner
+def work_on(world: World, state: State) -> None:
+    """Let executors take tasks of the stages that they work on, until anything else happens.
+
+    No executor changes its pool here, so nothing can become committable. Arrays have names of their
+    own: numba counts references at every attribute of a group.
+    """
+    g, clock, stage, job, executor = state.g, state.clock, state.stage, state.job, state.executor
+    heap_ms, heap, recent_ms, replay_ms = (
+        state.heap_ms,
+        state.heap,
+        state.recent_ms,
+        state.replay_ms,
+    )
+    start_ms = state.start_ms
+    logged = state.task_log.shape[0] > 0
+    job_of, first_stage, row, tasks = world.job_of, world.first_stage, world.row, world.tasks
+    options, levels, bracket, delays = world.options, world.levels, world.bracket, world.delays
+    cells, durations_ms = world.cells, world.durations_ms
+    arrival = g[ARRIVED] < world.arrival_ms.shape[0]
+    while g[PENDING] > 0:
+        now_ms, e = heap_ms[0], heap[0, 1]
+        s = executor[e, TARGET]
+        if executor[e, BUSY] == 0 or stage[s, UNSTARTED] == 0:
+            return
+        if arrival and world.arrival_ms[g[ARRIVED]] <= now_ms:
+            return
+        clock[JOB_MS] += g[ACTIVE] * (now_ms - clock[NOW])
+        clock[NOW] = now_ms
+        j = job_of[s]
+        number = tasks[s] - stage[s, UNSTARTED]
+        if replay_ms.shape[0] > 0:
+            duration_ms = replay_ms[g[STARTED]]
+        else:
+            u, v = uniforms(g[LUCK], j, s - first_stage[j], number)
+            level = choose_level(options, levels, bracket, job[j, LOCAL], u)
+            duration_ms = take(cells, durations_ms, delays, row[s], REST, level, v)
+        stage[s, UNSTARTED] -= 1
+        if stage[s, UNSTARTED] == 0:
+            job[j, TAKEN] += 1
+        if stage[s, DEMAND] == 1:
+            shift_demand(world, state, s, -1)
+        else:
+            stage[s, DEMAND] -= 1
+        recent_ms[s] = duration_ms
+        executor[e, WAVE], executor[e, CROWD], start_ms[e] = REST, job[j, LOCAL], now_ms
+        clock[BUSY_MS] += duration_ms
+        if logged:
+            record(state, TASK_EVENT, e, s)
+            record_task(state, duration_ms, e, s, job[j, LOCAL], REST, number)
+        g[SEEN] += 1
+        g[STARTED] += 1
+        sink(heap_ms, heap, g[PENDING], now_ms + duration_ms, g[COUNTER], e)
+        g[COUNTER] += 1

@@ -1,0 +1,1 @@
+"""Profiles of jobs from files: Spark's logs, Alibaba's traces, Decima's arrays."""
