@@ -1,8 +1,8 @@
 """Tools to write a policy that is compiled into the simulator's loop; importing it loads numba.
 
-A policy is a function `(world, state, parameters) -> (stage, executors)`: the arrays of
-`layout.World` and `layout.State` (read them only), its own numbers as float64, and the stage
-(numbered over the episode, -1 for none) that is to get so many executors:
+A policy is a function `(world, state, parameters) -> (stage, executors)`: the arrays of `World` and
+`State` of `netllm_sims.cjs.engine.state_arrays` (read them only), its own numbers as float64, and
+the stage (numbered over the episode, -1 for none) that is to get so many executors:
 
     from netllm_sims.cjs.compiled import committable, heuristic
 
@@ -10,14 +10,11 @@ A policy is a function `(world, state, parameters) -> (stage, executors)`: the a
     def first(world, state, parameters):
         return state.schedulable[0], committable(state)
 
-`state.schedulable[: state.g[layout.SCHEDULABLE]]` are the stages that may be chosen, in order of
-arrival. `cjs.Heuristic("module:first")` makes it a policy. `inner` compiles functions that it
+`state.schedulable[: state.g[state_arrays.SCHEDULABLE]]` are the stages that may be chosen, in order
+of arrival. `cjs.Heuristic("module:first")` makes it a policy. `inner` compiles functions that it
 calls. To simulate ahead, `copy` one state into another of the same sizes and use `decide` and
 `advance`; to do so without knowing the future, `copy_present`, `redraw_running` and `use_draws`.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 from netllm_sims.cjs.engine.commitments import committable, is_ready
 from netllm_sims.cjs.engine.compilation import compiled, inner
@@ -31,8 +28,7 @@ from netllm_sims.cjs.engine.decision_rounds import (
     source_job,
 )
 from netllm_sims.cjs.engine.lookahead import copy_present, present, redraw_running, use_draws
-from netllm_sims.cjs.engine.policy_loop import run, signature
-from netllm_sims.cjs.engine.state_arrays import State, World
+from netllm_sims.cjs.engine.policy_loop import heuristic, run
 from netllm_sims.cjs.engine.task_durations import mix
 
 __all__ = [
@@ -55,12 +51,3 @@ __all__ = [
     "source_job",
     "use_draws",
 ]
-
-Function = Callable[[World, State, Any], tuple[int, int]]
-
-
-def heuristic(function: Function) -> Any:
-    """The policy compiled for `Heuristic`, cached for later processes."""
-    dispatcher: Any = compiled(function)
-    dispatcher.compile(signature().args)
-    return dispatcher

@@ -3,14 +3,19 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-if TYPE_CHECKING:
-    from netllm_sims.cjs.simulator import Simulator
+
+class Askable(Protocol):
+    """A running episode that asks compiled policies, as a `Simulator` does."""
+
+    def ask(self, heuristic: "Heuristic") -> tuple[int, int]:
+        """Choice and executors that the policy would choose now."""
+        ...
 
 
 class Heuristic:
@@ -24,7 +29,7 @@ class Heuristic:
     def __init__(self, name: str, parameters: Sequence[float] = ()) -> None:
         self.name = name
         self.parameters: Float[ndarray, "parameter"] = np.array(parameters, np.float64)
-        self._simulators: Sequence[Simulator] = ()
+        self._simulators: Sequence[Askable] = ()
 
     @cached_property
     def function(self) -> Any:
@@ -35,7 +40,7 @@ class Heuristic:
     def reset(self, seed: int) -> None:
         """Nothing is remembered and nothing is random."""
 
-    def begin(self, simulators: Sequence["Simulator"]) -> None:
+    def begin(self, simulators: Sequence[Askable]) -> None:
         """Take the simulators whose episodes it will be asked about."""
         self._simulators = simulators
 

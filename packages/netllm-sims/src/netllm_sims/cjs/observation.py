@@ -1,13 +1,12 @@
 """What policies see: one or several episodes, each at a decision, in rows under one another."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy import ndarray
 
-if TYPE_CHECKING:
-    from netllm_sims.cjs.simulator import Simulator
+from netllm_sims.cjs.engine.state_arrays import State, World
 
 Observation = dict[str, ndarray]
 
@@ -31,7 +30,14 @@ JOB_COLUMNS = ("supply", "local", "stages_left", "age_ms", "is_source")
 executors at the job; unfinished stages; time since arrival; 1 where they are being released."""
 
 
-def observe(simulators: Sequence["Simulator"], episodes: Sequence[int] = (0,)) -> Observation:
+class Observable(Protocol):
+    """The arrays of a running episode, as a `Simulator` has them."""
+
+    world: World
+    state: State
+
+
+def observe(simulators: Sequence[Observable], episodes: Sequence[int] = (0,)) -> Observation:
     """Observation of simulators that all wait for a decision, fresh arrays each time.
 
     | field | shape | meaning |

@@ -3,8 +3,10 @@
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.cjs.compiled import committable, heuristic, source_job
+from netllm_sims.cjs.engine.commitments import committable
 from netllm_sims.cjs.engine.compilation import inner
+from netllm_sims.cjs.engine.decision_rounds import source_job
+from netllm_sims.cjs.engine.policy_loop import heuristic
 from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,
     EXECUTORS,

@@ -1,5 +1,6 @@
 """Whole episodes under a compiled policy, which is called through a pointer."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from netllm_sims.cjs.engine.state_arrays import (
 from netllm_sims.cjs.jobs import Job, Workload
 
 typeof: Any = numba.typeof
+Function = Callable[[World, State, Any], tuple[int, int]]
 
 
 @cache
@@ -33,6 +35,13 @@ def signature() -> Any:
     arrays = [typeof(some) for some in (world, build_state(world), np.zeros(1))]
     pair: Any = typeof((1, 1))
     return pair(*arrays)
+
+
+def heuristic(function: Function) -> Any:
+    """The policy compiled for `cjs.Heuristic`, cached for later processes."""
+    dispatcher: Any = compiled(function)
+    dispatcher.compile(signature().args)
+    return dispatcher
 
 
 @compiled

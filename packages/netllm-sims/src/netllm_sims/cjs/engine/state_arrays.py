@@ -174,7 +174,7 @@ def build_state(
     replay_ms: Float[ndarray, "task"] | None = None,
     log: bool = False,
 ) -> State:
-    """The state before anything happened; `_core.begin` starts it."""
+    """The state before anything happened; `decision_rounds.begin` starts it."""
     jobs, stages, executors = len(world.arrival_ms), len(world.tasks), int(world.options[EXECUTORS])
     pools = 1 + jobs + stages
     sets = 1 + min(pools, executors + 1024)
