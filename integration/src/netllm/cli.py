@@ -65,6 +65,7 @@ _COMMANDS = [
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in ten minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
     (app, "list", "listing:show", "Installed tasks, their settings and policies."),
+    (app, "doctor", "doctor:doctor", "What there is on this machine, and how to get the rest."),
     (app, "completion", "completion:completion", "A script that completes commands in a shell."),
     (_backbone, "pull", "backbone:pull", "Get a language model and keep it in the cache."),
     (_backbone, "check", "backbone:check", "Compare pulled models with their digests."),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from netllm.commands.answer import Answer
 from netllm.commands.options import Data, Output
-from netllm.data.download import SOURCES, Finding, source
+from netllm.data.download import SOURCES, Finding, cache_folder, source
 from netllm.data.download import check as check_files
 from netllm.data.download import fetch as fetch_files
 
@@ -21,7 +21,7 @@ def fetch(*task: str, data: Data = None, output: Output = Output()) -> Answer:
         task: Only the data of these tasks.
         data: Folder to fill; a folder of the user's cache unless given.
     """
-    folder = data or _cache()
+    folder = data or cache_folder()
     findings = fetch_files(folder, task)
     lines = list(_lines(folder, findings))
     if any(one.state == "good" for one in findings):
@@ -37,17 +37,11 @@ def check(*task: str, data: Data = None, output: Output = Output()) -> Answer:
         task: Only the data of these tasks.
         data: Folder to check; a folder of the user's cache unless given.
     """
-    folder = data or _cache()
+    folder = data or cache_folder()
     findings = check_files(folder, task)
     failed = any(one.state != "good" for one in findings)
     text = "\n".join(_lines(folder, findings))
     return Answer(_document(folder, findings), text, code=int(failed))
-
-
-def _cache() -> Path:
-    import pooch  # type: ignore[import-untyped]
-
-    return Path(pooch.os_cache("netllm")) / "data"
 
 
 def _document(folder: Path, findings: Sequence[Finding]) -> dict[str, object]:

@@ -101,6 +101,18 @@ def made_from(path: str) -> str | None:
     return None
 
 
+def cache_folder() -> Path:
+    """The folder that is filled unless another is named."""
+    from netllm_adapt.backbone import cache_folder
+
+    return cache_folder() / "data"
+
+
+def registered() -> list[str]:
+    """The paths of all files of a complete data folder."""
+    return list(_pooch(Path()).registry)
+
+
 def _pooch(folder: Path) -> Pooch:
     import pooch  # type: ignore[import-untyped]
 
