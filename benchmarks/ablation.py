@@ -93,7 +93,7 @@ def run(variant: Mapping[str, Any], args: argparse.Namespace, folder: Path) -> d
     )
     seconds = time.process_time() - begun
     choose_target(best, targets, validator(task, setting, args.sessions), task.metrics[0])
-    return {"qoe": best.task["validation qoe"], "train_cpu_s": seconds}
+    return {"qoe": best.about["validation qoe"], "train_cpu_s": seconds}
 
 
 def _kept(file: Path | None, budget: Mapping[str, int]) -> dict[str, dict[str, float]]:

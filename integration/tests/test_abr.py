@@ -186,9 +186,9 @@ def test_two_collections_at_once_do_not_mix(netllm, tmp_path):
 def test_adapting_keeps_the_best_checkpoint_and_what_it_was_made_of(run):
     config = json.loads((run / "best" / "config.json").read_text())
     assert config["backbone"]["name"] == "tiny-random"
-    assert config["task"]["teachers"] == ["bba"]
-    assert config["task"]["setting"] == "synthetic"
-    assert "validation qoe" in config["task"]
+    assert config["about"]["teachers"] == ["bba"]
+    assert config["about"]["setting"] == "synthetic"
+    assert "validation qoe" in config["about"]
     assert "| validation qoe |" in (run / "best" / "README.md").read_text()
 
 
@@ -444,7 +444,7 @@ def test_a_checkpoint_of_another_task_is_refused(run, netllm, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(run / "best", folder)
     config = json.loads((folder / "config.json").read_text())
-    config["task"]["task"] = "vp"
+    config["about"]["task"] = "vp"
     (folder / "config.json").write_text(json.dumps(config))
     code, _, err = netllm("test", "abr", "--checkpoint", folder)
     assert code == 2

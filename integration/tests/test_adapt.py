@@ -54,11 +54,11 @@ def test_a_checkpoint_tells_the_command_however_the_program_was_begun(
 def test_the_target_return_is_the_one_that_validates_best(
     higher_is_better: bool, chosen: float
 ) -> None:
-    model: Any = SimpleNamespace(target_return=0.0, task={"setting": "default"})
+    model: Any = SimpleNamespace(target_return=0.0, about={"setting": "default"})
     metric = Metric("qoe", "QoE", higher_is_better)
     choose_target(model, [1.0, 3.0, 9.0], lambda m: {"qoe": -abs(m.target_return - 3)}, metric)
     assert model.target_return == chosen
-    assert model.task == {"setting": "default", "validation qoe": -abs(chosen - 3)}
+    assert model.about == {"setting": "default", "validation qoe": -abs(chosen - 3)}
 
 
 def collected(path, setting="default", **facts):

@@ -127,8 +127,8 @@ def test_with_more_jobs_than_were_learned_from_the_advice_is_followed(run):
     place = cjs.setting("synthetic", **SMALL)
     episodes = place.episodes("test", episodes=1)
     model = AdaptedModel.from_pretrained(run / "best")
-    assert 1 <= model.task["most jobs"] <= SMALL["num_jobs"]
-    model.task["most jobs"] = 0
+    assert 1 <= model.state["most_jobs"] <= SMALL["num_jobs"]
+    model.state["most_jobs"] = 0
     ours = cjs.rollout(Scheduler(model, place), place, episodes)
     rule = cjs.rollout(TunedShare(place), place, episodes)
     np.testing.assert_array_equal(ours.job_jct_s[0], rule.job_jct_s[0])
@@ -165,7 +165,7 @@ def test_a_teacher_that_weighs_its_answers_can_be_learned_from(tmp_path):
         assert (episode.labels[..., 2].sum(axis=1) > 0.19).all()
     out = tmp_path / "run"
     netllm.adapt("cjs", pool=weighed.path, backbone="tiny-random", out=out, validation=1, **TINY)
-    facts = json.loads((out / "best" / "config.json").read_text())["task"]
+    facts = json.loads((out / "best" / "config.json").read_text())["about"]
     assert facts["teachers"] == ["rollout"]
 
 
@@ -340,7 +340,7 @@ def test_a_checkpoint_drives_a_collection_and_learns_on_from_it(run, tmp_path):
     assert (visited[0].labels != visited[0].actions).any()
     out = tmp_path / "on"
     netllm.adapt("cjs", pool=visited.path, start=run, out=out, validation=2, **TINY)
-    facts = json.loads((out / "best" / "config.json").read_text())["task"]
+    facts = json.loads((out / "best" / "config.json").read_text())["about"]
     assert facts["started from"] == str(run)
     assert (facts["collected by"], facts["teachers"]) == (["run"], ["fair"])
     old, new = (AdaptedModel.from_pretrained(folder / "best") for folder in (run, out))

@@ -16,7 +16,7 @@ def checkpoint(tmp_path):
     def make(name, **overrides):
         task = registry.task(name)
         model = build_model(task, task.setting("synthetic", **overrides), "tiny-random", RECIPE)
-        model.task |= {"task": name, "setting": "synthetic", "overrides": overrides}
+        model.about |= {"task": name, "setting": "synthetic", "overrides": overrides}
         return model.save_pretrained(tmp_path / name), model.eval()
 
     return make

@@ -48,7 +48,7 @@ def write_tar(payload, path):
 def honest(tmp_path_factory):
     vp = task("vp")
     model = build_model(vp, vp.setting("synthetic"), "tiny-random", RECIPE)
-    model.task["task"] = "vp"
+    model.about["task"] = "vp"
     return model.save_pretrained(tmp_path_factory.mktemp("honest") / "checkpoint")
 
 
@@ -72,11 +72,11 @@ def refused(netllm, hostile, tmp_path):
     return run
 
 
-def change(hostile, **task_facts):
+def change(hostile, part="state", **facts):
     (hostile / "digests.json").unlink(missing_ok=True)
     path = hostile / "config.json"
     config = json.loads(path.read_text())
-    config["task"] |= task_facts
+    config[part] |= facts
     path.write_text(json.dumps(config))
 
 
@@ -104,7 +104,7 @@ def test_weights_of_frames_run_nothing(write, place, hostile, refused, tmp_path)
     write(Payload(tmp_path / "marker"), tmp_path / place)
     for weights in (str(tmp_path / place), f"../{place}", (tmp_path / place).name):
         change(hostile, frames={"model": "test_vit", "weights": weights})
-        refused("config.json: `task.frames.weights` must be null, 'random' or a safetensors file")
+        refused("config.json: `state.frames.weights` must be null, 'random' or a safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -122,20 +122,20 @@ def test_a_model_that_timm_does_not_bring_is_refused(hostile, refused):
 
 
 @pytest.mark.parametrize(
-    "facts",
+    ("part", "facts"),
     [
-        {"teachers": "everybody"},
-        {"overrides": []},
-        {"front_deg": "north"},
-        {"rate_hz": 0},
-        {"frames": {"model": "test_vit", "cache": "/tmp"}},
-        {"frames": {"model": "test_vit", "image_size": [10**9, 10**9]}},
-        {"identity": 5},
+        ("about", {"teachers": "everybody"}),
+        ("about", {"overrides": []}),
+        ("state", {"front_deg": "north"}),
+        ("state", {"rate_hz": 0}),
+        ("state", {"frames": {"model": "test_vit", "cache": "/tmp"}}),
+        ("state", {"frames": {"model": "test_vit", "image_size": [10**9, 10**9]}}),
+        ("identity", {"learned": 5}),
     ],
 )
-def test_facts_that_cannot_be_name_file_and_field(facts, hostile, refused):
-    change(hostile, **facts)
-    refused(*(f"at `task.{name}" for name in facts))
+def test_facts_that_cannot_be_name_file_and_field(part, facts, hostile, refused):
+    change(hostile, part, **facts)
+    refused(*(f"{part}.{name}" for name in facts))
 
 
 def test_a_backbone_from_elsewhere_needs_the_users_word(hostile, refused):

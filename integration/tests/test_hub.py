@@ -20,7 +20,7 @@ SMALL = ("--policy", "bba", "--setting", "synthetic", "--episodes", "1", "--json
 def server(tmp_path):
     task = registry.task("abr")
     model = build_model(task, task.setting("synthetic"), "tiny-random", RECIPE)
-    model.task |= {"task": "abr", "setting": "synthetic"}
+    model.about |= {"task": "abr", "setting": "synthetic"}
     folder = model.save_pretrained(tmp_path / "saved")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     with hub() as started:

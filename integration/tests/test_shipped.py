@@ -1,7 +1,6 @@
 """The checkpoints that come with the package."""
 
 import copy
-import json
 import re
 import sys
 
@@ -35,7 +34,7 @@ def mean_of_each(name, rivals, **options):
 def test_a_shipped_checkpoint_is_small_and_says_how_it_was_made(name):
     folder = checkpoint_folder(name, "pretrained", home=SHIPPED)
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 10_000_000
-    facts = json.loads((folder / "config.json").read_text())["task"]
+    facts = read_config(folder).about
     assert facts["data"] == "real"
     assert facts["command"].startswith(f"netllm adapt {name}")
     assert f"validation {task(name).metrics[0].key}" in facts

@@ -66,10 +66,10 @@ def test_own_data_keep_their_name_and_digest_from_the_pool_to_the_card(run, trac
     code, _, err = run("adapt", "abr", "--pool", tmp_path / "pool", "--out", folder, *TINY)
     assert code == 0, err
     assert "seeded generators of video in place of real data" in err
-    task = json.loads((folder / "best" / "config.json").read_text())["task"]
-    assert task["identity"]["sources"] == collection["sources"]
-    assert task["identity"]["learned"] == collection["contents"]
-    assert len(task["identity"]["validated"]) == 2
+    config = json.loads((folder / "best" / "config.json").read_text())
+    assert config["identity"]["sources"] == collection["sources"]
+    assert config["identity"]["learned"] == collection["contents"]
+    assert len(config["identity"]["validated"]) == 2
     card = (folder / "best" / "README.md").read_text()
     named = f"my-traces (10 files, sha256 {digest(traces)[:8]}…)"
     assert f"# abr / {named} on tiny-random" in card
@@ -195,8 +195,9 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
     from types import SimpleNamespace
 
     from netllm.data import overlaps, sources
+    from netllm_adapt.checkpoint.config import DataIdentity
 
-    identity = {"sources": sources.kept([sources.backbone("smollm2-135m")])}
+    identity = DataIdentity(sources=sources.kept([sources.backbone("smollm2-135m")]))
     contender = SimpleNamespace(identity=lambda: identity, checkpoint="run")
     line = SimpleNamespace(contender=contender, setting=SimpleNamespace(name="x"), episodes=[])
     assert list(overlaps.overlaps([line])) == []
@@ -229,7 +230,7 @@ def test_the_digest_of_a_merged_checkpoint_has_its_backbone(tmp_path, monkeypatc
     backbone = tmp_path / "merged" / "backbone" / "model.safetensors"
     backbone.parent.mkdir(parents=True)
     parts = {part: {"name": "abr", "config": {}} for part in ("encoder", "head")}
-    config = {"kind": "predictions", "backbone": {"name": "tiny-random"}, "task": {}, **parts}
+    config = {"version": 2, "kind": "predictions", "backbone": {"name": "tiny-random"}, **parts}
     (tmp_path / "merged" / "config.json").write_text(json.dumps(config))
     (tmp_path / "merged" / "encoder.safetensors").write_bytes(b"same")
     found = []

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import netllm
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from netllm.report.result import Report, Result, saved_results
 from netllm.report.table import markdown, sentence
 from netllm.report.training_seeds import found_checkpoints, lineages, nicknames, trained
 from netllm.task import Metric
+from netllm_adapt.checkpoint.config import Backbone, Config, Part
 
 QOE = Metric("qoe", "QoE")
 TASK = SimpleNamespace(metrics=(QOE,), bounds=frozenset(), published=frozenset())
@@ -18,13 +20,14 @@ TASK = SimpleNamespace(metrics=(QOE,), bounds=frozenset(), published=frozenset()
 
 def config(seed, **changes):
     recipe = {"steps": 800, "lr": 0.001, "seed": seed, **changes}
-    task = {"task": "abr", "setting": "default", "recipe": recipe, "made_at": f"day {seed}"}
-    return {"backbone": {"name": "tiny-random", "seed": seed}, "task": task}
+    about = {"task": "abr", "setting": "default", "recipe": recipe, "made_at": f"day {seed}"}
+    part = Part("linear", {})
+    return Config(backbone=Backbone("tiny-random", seed=seed), encoder=part, head=part, about=about)
 
 
 def run(folder, seed, **changes):
     (folder / "best").mkdir(parents=True)
-    (folder / "best" / "config.json").write_text(json.dumps(config(seed, **changes)))
+    (folder / "best" / "config.json").write_bytes(msgspec.json.encode(config(seed, **changes)))
     return folder
 
 
@@ -79,16 +82,19 @@ def test_one_seed_twice_is_no_recipe_of_two_seeds():
 
 def test_checkpoints_of_earlier_versions_are_told_by_their_command():
     words = "netllm adapt abr --pool p{0} --seed {0} --steps {1} --out runs/{0}"
-    configs = [
-        {"task": {"command": words.format(seed, steps)}} for seed, steps in ((1, 9), (2, 9), (3, 8))
-    ]
+    configs = [config(0) for _ in range(3)]
+    for one, seed, steps in zip(configs, (1, 2, 3), (9, 9, 8), strict=True):
+        one.about = {"command": words.format(seed, steps)}
     found = lineages(["x1", "x2", "x3"], configs)
     assert [(one.recipe, one.seed) for one in found.values()] == [("x*", 1), ("x*", 2), ("", 3)]
 
 
-@pytest.mark.parametrize("task", [None, [], "text", {"recipe": 3, "command": ["x"]}])
-def test_a_config_that_says_nothing_of_its_making_is_alone(task):
-    found = lineages(["a", "b"], [{"task": task}, {"task": task, "backbone": None}])
+@pytest.mark.parametrize("about", [{}, {"recipe": 3, "command": ["x"]}])
+def test_a_config_that_says_nothing_of_its_making_is_alone(about):
+    configs = [config(1), config(2)]
+    for one in configs:
+        one.about = about
+    found = lineages(["a", "b"], configs)
     assert [one.recipe for one in found.values()] == ["", ""]
 
 

@@ -42,8 +42,8 @@ def run(tmp_path_factory):
 
 def test_a_run_keeps_its_best_checkpoint_and_what_it_is_for(run):
     model = Predictor.from_pretrained(run / "best")
-    assert (model.task["task"], model.task["setting"]) == ("vp", "synthetic")
-    assert model.task["validation mae_deg"] > 0
+    assert (model.about["task"], model.about["setting"]) == ("vp", "synthetic")
+    assert model.about["validation mae_deg"] > 0
     assert "target return" not in (run / "best" / "README.md").read_text()
 
 
@@ -125,7 +125,7 @@ def test_a_longer_horizon_is_rolled_out_and_a_longer_history_cut(run, place):
 
 def test_a_front_elsewhere_turns_the_world(run, place):
     model = Predictor.from_pretrained(run / "best")
-    assert model.task["front_deg"] == 0
+    assert model.state["front_deg"] == 0
     seen_deg = place.clips("test")[0].history_deg
     plain = Extended(model, place).act({"viewport_deg": turned(seen_deg, 180)})
     answer = Extended(model, setting("synthetic", front_deg=180)).act({"viewport_deg": seen_deg})
@@ -222,11 +222,11 @@ def test_images_where_there_are_no_frames_are_refused(netllm, tmp_path):
 
 def test_another_rate_than_the_learned_one_is_refused_unless_the_checkpoint_is_silent(run):
     model = Predictor.from_pretrained(run / "best")
-    assert model.task["rate_hz"] == 5
+    assert model.state["rate_hz"] == 5
     other = setting("synthetic", rate_hz=10)
     with pytest.raises(ValueError, match=r"adapted to 5 points per second.*has 10.*rate_hz=5, "):
         Extended(model, other)
-    del model.task["rate_hz"]
+    del model.state["rate_hz"]
     Extended(model, other)
     with pytest.raises(ValueError, match=r"reads a history of 10 points.*has 5.*--set history=10"):
         Extended(model, setting("synthetic", history=5))

@@ -181,7 +181,7 @@ def test_training_lowers_the_loss_and_its_checkpoint_is_the_same_model(
     run = {"steps": 30, "batch": 4, "rank": 4, "dtype": "float32", "warmup": 3, "average": 0.0}
     rates = {"learning_rate": 1e-2, "lora_learning_rate": 1e-2}
     model = train(task, place, out=tmp_path / "run", backbone=backbone, **run, **rates)
-    assert model.task["task"] == "vp"
+    assert model.about["task"] == "vp"
     batch = Batch({"viewport_deg": random_viewports(8, 4)}, random_viewports(8, 3, seed=1))
     with torch.no_grad():
         losses = model(batch)

@@ -130,7 +130,7 @@ def _make_checkpoint(folder: Path) -> Path:
         window=4,
         segment=64,
         target_return=3.5,
-        task={"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"},
+        about={"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"},
     ).save_pretrained(folder / "checkpoint")
     return folder / "checkpoint"
 
@@ -141,7 +141,7 @@ def _checkpoint(path: Path) -> Any:
     model = AdaptedModel.from_pretrained(path)
     state = model.state_dict()
     return {
-        "settings": [model.window, model.segment, model.target_return, model.task],
+        "settings": [model.window, model.segment, model.target_return, model.about],
         "spec": repr(model.spec),
         "parts": [model.encoder.config(), model.head.config()],
         "scaling": repr(model.backbone.peft_config["default"].lora_alpha),

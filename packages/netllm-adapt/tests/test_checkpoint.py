@@ -36,7 +36,7 @@ def model(registered_parts: None) -> AdaptedModel:
         window=4,
         segment=24,
         target_return=3.5,
-        task={"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"},
+        about={"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"},
     ).eval()
 
 
@@ -46,7 +46,7 @@ def test_a_saved_model_answers_as_before(model: AdaptedModel, tmp_path: Path) ->
     loaded = AdaptedModel.from_pretrained(folder)
     assert torch.equal(loaded.hidden(BATCH), model.hidden(BATCH))
     assert (loaded.window, loaded.segment, loaded.target_return) == (4, 24, 3.5)
-    assert loaded.task == model.task
+    assert loaded.about == model.about
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
         "adapter_config.json",
@@ -385,3 +385,42 @@ def test_files_attached_to_a_model_travel_with_its_checkpoint(
     again = AdaptedModel.from_pretrained(first.save_pretrained(tmp_path / "one"))
     assert again.attached == {"frames.safetensors": tmp_path / "one" / "frames.safetensors"}
     assert load_file(again.attached["frames.safetensors"])["a"].tolist() == [0, 1, 2]
+
+
+@torch.no_grad()
+def test_a_checkpoint_of_format_1_has_its_facts_as_state_and_about(
+    model: AdaptedModel, tmp_path: Path
+) -> None:
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    (folder / "digests.json").unlink()
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("state", "about", "identity"):
+        del config[name]
+    identity = {"sources": [], "learned": ["ab"], "validated": []}
+    config["task"] = {"task": "cjs", "most jobs": 5, "rate_hz": 5.0, "identity": identity}
+    path.write_text(json.dumps(config | {"version": 1}))
+    loaded = AdaptedModel.from_pretrained(folder)
+    assert (loaded.state["most_jobs"], loaded.state["rate_hz"]) == (5, 5.0)
+    assert loaded.about == {"task": "cjs", "most jobs": 5, "rate_hz": 5.0}
+    assert loaded.identity.learned == ["ab"]
+    assert torch.equal(loaded.hidden(BATCH), model.hidden(BATCH))
+    again = AdaptedModel.from_pretrained(loaded.save_pretrained(tmp_path / "again"))
+    assert (again.state, again.about, again.identity) == (
+        loaded.state,
+        loaded.about,
+        loaded.identity,
+    )
+    path.write_text(json.dumps(config | {"version": 1, "task": []}))
+    with pytest.raises(ValueError, match=r"config\.json: must hold an object as its `task`"):
+        AdaptedModel.from_pretrained(folder)
+
+
+def test_state_and_what_is_told_of_a_model_are_kept_apart(
+    model: AdaptedModel, tmp_path: Path
+) -> None:
+    model.state["rate_hz"] = 5.0
+    folder = model.save_pretrained(tmp_path / "checkpoint")
+    loaded = AdaptedModel.from_pretrained(folder)
+    assert (loaded.state, "rate_hz" in loaded.about) == ({"rate_hz": 5.0}, False)
+    assert "| rate hz | 5.0 |" in (folder / "README.md").read_text()

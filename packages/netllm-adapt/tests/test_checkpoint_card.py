@@ -23,7 +23,7 @@ def make() -> AdaptedModel:
         spec=spec,
         window=4,
         segment=24,
-        task={
+        about={
             "task": "abr",
             "setting": "synthetic",
             "data": "synthetic",

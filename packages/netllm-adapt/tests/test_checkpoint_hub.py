@@ -19,10 +19,11 @@ from hub_server import Files, Hub, hub
 from netllm_adapt.checkpoint.hub import folder_of, is_repo
 
 CONFIG = {
+    "version": 2,
     "backbone": {"name": "tiny-random"},
     "encoder": {"name": "LinearEncoder", "config": {}},
     "head": {"name": "LinearHead", "config": {}},
-    "task": {"task": "links"},
+    "about": {"task": "links"},
     "kind": "predictions",
     "attached": ["frames.safetensors"],
 }

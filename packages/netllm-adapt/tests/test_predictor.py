@@ -56,13 +56,13 @@ def test_the_shared_loop_learns_a_sum(tmp_path: Path) -> None:
     )
     assert error(model)["error"] < 0.2 * before
     figures = [line["error"] for line in read_log(tmp_path) if "error" in line]
-    assert model.task["validation error"] == min(figures)
+    assert model.about["validation error"] == min(figures)
 
 
 def test_without_validation_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:
     recipe = Recipe(steps=4, batch=8, warmup=1, validate_every=2)
     model = fit_supervised(make_model(), EXAMPLES, recipe=recipe, out=tmp_path)
-    assert model.task["step"] == 4
+    assert model.about["step"] == 4
 
 
 def test_a_checkpoint_gives_the_same_answers(tmp_path: Path) -> None:

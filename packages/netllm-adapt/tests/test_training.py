@@ -371,8 +371,8 @@ def test_the_best_validation_is_kept(tmp_path: Path) -> None:
         metric="score",
     )
     best = json.loads((tmp_path / "best" / "config.json").read_text())
-    assert best["task"]["step"] == 8
-    assert json.loads((tmp_path / "last" / "config.json").read_text())["task"]["step"] == 12
+    assert best["about"]["step"] == 8
+    assert json.loads((tmp_path / "last" / "config.json").read_text())["about"]["step"] == 12
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_a_training_that_diverges_fails_and_keeps_the_last_good_checkpoint(
     assert checkpoints == ({"last", "best"} if kept else set())
     for name in checkpoints:
         config = json.loads((tmp_path / name / "config.json").read_text())
-        assert config["task"]["step"] == kept
+        assert config["about"]["step"] == kept
     assert "NaN" not in (tmp_path / "log.jsonl").read_text()
 
 

@@ -228,7 +228,7 @@ class CJS:
         from netllm_adapt.training.loop import fit
 
         present = [episode.observations["jobs"] for episode in experience]
-        model.task["most jobs"] = max(int(np.diff(jobs[1]).max()) for jobs in present)
+        model.state["most_jobs"] = max(int(np.diff(jobs[1]).max()) for jobs in present)
         return fit(model, experience, **run)
 
 
@@ -250,7 +250,7 @@ class Scheduler:
         from netllm.cjs.driving import Advice
 
         self._policy = Policy(model)
-        self._most_jobs = model.task.get("most jobs", np.inf)
+        self._most_jobs = model.state.get("most_jobs", np.inf)
         self._num_jobs = setting.num_jobs
         self._advice = Advice(setting)
         self._spent_ms: dict[int, float] = {}

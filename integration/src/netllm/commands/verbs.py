@@ -171,7 +171,7 @@ def adapt_command(
     found = out / "best"
     again = test_command(task, out, overrides_of(task, pool, given), data)
     return Answer(
-        {"task": task, "kept": kept, "checkpoint": found, "about": model.task},
+        {"task": task, "kept": kept, "checkpoint": found, "about": model.about},
         f"The {kept} checkpoint is {found}. Test it: {again}",
         recipe=out / "recipe.toml",
     )

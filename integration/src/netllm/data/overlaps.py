@@ -30,7 +30,8 @@ class Line(Protocol):
 
 def known(contender: Contender, episodes: Iterable[Any]) -> int:
     """How many of the episodes show what a checkpoint learned from, as far as it tells."""
-    return _shown(contender.identity().get("learned", ()), episodes)
+    identity = contender.identity()
+    return _shown(identity.learned, episodes) if identity else 0
 
 
 def _shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
@@ -45,26 +46,26 @@ def overlaps(lines: Iterable[Line]) -> Iterator[str]:
     """Notes on checkpoints that know what they are tested on, or whose data have changed since."""
     for line in lines:
         identity = line.contender.identity()
-        if not identity:
+        if identity is None:
             continue
         count = len({episode.id for episode in line.episodes})
         where = f"{line.contender.checkpoint} in {line.setting.name}"
-        for verb, key in (("trained", "learned"), ("chosen", "validated")):
-            if shown := _shown(identity.get(key, ()), line.episodes):
+        for verb, digests in (("trained", identity.learned), ("chosen", identity.validated)):
+            if shown := _shown(digests, line.episodes):
                 yield (
                     f"{where}: it was {verb} on the content of {shown} of the {count} episodes, so "
                     "its figures are not those of unseen data."
                 )
-        yield from _changed(where, identity, line.setting)
+        yield from _changed(where, identity.sources, line.setting)
 
 
-def _changed(where: str, identity: dict[str, Any], setting: Any) -> Iterator[str]:
+def _changed(where: str, before: Sequence[Any], setting: Any) -> Iterator[str]:
     """That sources of the same name have other content."""
-    kept = sources.read(identity.get("sources"))
+    kept = sources.read(before)
     frozen = [sources.backbone(one.name) for one in kept if one.kind == "backbone"]
     now = [*sources.sources(setting), *(one for one in frozen if one)]
     names: Collection[str] = {one.name for one in now}
-    before = [one for one in kept if one.name in names]
-    pairs = [pair for pair in sources.differences(before, now) if pair[0].name == pair[1].name]
+    same = [one for one in kept if one.name in names]
+    pairs = [pair for pair in sources.differences(same, now) if pair[0].name == pair[1].name]
     if pairs:
         yield f"{where}: it was adapted on other data by the same name: {sources.told(pairs)}."

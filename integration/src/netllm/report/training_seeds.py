@@ -15,19 +15,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from netllm.report.intervals import Rows, Sample, differences, sample
 from netllm.report.result import Result, by_setting
 from netllm.task import Metric
 
+if TYPE_CHECKING:
+    from netllm_adapt.checkpoint.config import Config
+
 SEED, RIVALS_SEED = "training seed", "training seed of the rival"
-_TOLD = (
-    *("setting", "overrides", "data", "teachers", "collected by", "pool", "started from"),
-    "identity",
-)
+_TOLD = ("setting", "overrides", "data", "teachers", "collected by", "pool", "started from")
 _APART = ("--out", "--seed", "--pool", "--jobs", "--device")
 
 
@@ -122,7 +123,7 @@ def nicknames(names: Sequence[str]) -> list[str]:
     raise AssertionError
 
 
-def lineages(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> dict[str, Lineage]:
+def lineages(names: Sequence[str], configs: Sequence[Config]) -> dict[str, Lineage]:
     """By checkpoint its nickname, recipe and training seed.
 
     Those whose settings of the training agree in all but the seed are of one recipe. Recipes are
@@ -144,16 +145,15 @@ def lineages(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> dict
     return {name: Lineage(short[name], recipe_of.get(name, ""), seeds[name]) for name in names}
 
 
-def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+def _recipe(config: Config) -> dict[str, Any]:
     """Everything that made a checkpoint but its training seed."""
-    task = _mapping(config.get("task"))
-    recipe = _mapping(task.get("recipe")) or {"command": _without_places(task.get("command"))}
-    backbone = _mapping(config.get("backbone"))
-    for facts in (recipe, backbone):
-        facts.pop("seed", None)
-    facts = {name: task[name] for name in _TOLD if name in task}
-    parts = {name: config[name] for name in ("kind", "encoder", "head") if name in config}
-    return {**recipe, **facts, "backbone": backbone, **parts}
+    about, facts = config.about, msgspec.to_builtins(config)
+    recipe = _mapping(about.get("recipe")) or {"command": _without_places(about.get("command"))}
+    for settings in (recipe, facts["backbone"]):
+        settings.pop("seed", None)
+    told = {name: about[name] for name in _TOLD if name in about}
+    parts = ("backbone", "kind", "encoder", "head", "identity")
+    return {**recipe, **told, **{name: facts[name] for name in parts}}
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -171,12 +171,12 @@ def _without_places(command: Any) -> str:
     return " ".join(kept)
 
 
-def _seed(config: Mapping[str, Any], nickname: str) -> int | None:
+def _seed(config: Config, nickname: str) -> int | None:
     """The training seed: that of its recipe, of its command, or the number in its name."""
-    task = _mapping(config.get("task"))
-    if isinstance(seed := _mapping(task.get("recipe")).get("seed"), int):
+    about = config.about
+    if isinstance(seed := _mapping(about.get("recipe")).get("seed"), int):
         return seed
-    told = re.search(r"--seed[ =](\d{1,18})\b", str(task.get("command") or ""))
+    told = re.search(r"--seed[ =](\d{1,18})\b", str(about.get("command") or ""))
     if told:
         return int(told[1])
     named = re.search(r"(\d{1,18})\D*$", nickname)

@@ -21,6 +21,7 @@ from netllm.verbs.writable import check_folder
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
+    from netllm_adapt.checkpoint.config import DataIdentity
 
     from netllm.task import Metric, Task
 
@@ -114,15 +115,13 @@ def adapt(
     if targets:
         model.target_return = targets[0]
     count = found.validation if validation is None else validation
-    before = model.task.get("identity", {})
-    identity = _identity(found, place, collections, count, before, model.spec.name)
+    model.identity = _identity(found, place, collections, count, model.identity, model.spec.name)
     facts = facts_of(found, place, collections, overrides)
-    model.task |= facts | {"device": where, "identity": identity}
-    model.task["recipe"] = dataclasses.asdict(chosen)
+    model.about |= facts | {"device": where, "recipe": dataclasses.asdict(chosen)}
     validate = validator(found, place, count)
     metric = found.metrics[0]
     inputs = {
-        "setting": model.task["setting"],
+        "setting": model.about["setting"],
         "data": sources.world(place),
         "sources": {one.kind: str(one) for one in sources.sources(place)},
         "overrides": nameable(overrides),
@@ -168,7 +167,7 @@ def choose_target(
     sign = 1 if metric.higher_is_better else -1
     model.target_return = max(targets, key=lambda target: sign * figures[target][metric.key])
     reached = figures[model.target_return]
-    model.task |= {f"validation {name}": value for name, value in reached.items()}
+    model.about |= {f"validation {name}": value for name, value in reached.items()}
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -316,9 +315,9 @@ def _identity(
     place: Any,
     collections: Sequence[Mapping[str, Any]],
     count: int | None,
-    before: Mapping[str, Any],
+    before: DataIdentity,
     backbone: str,
-) -> dict[str, Any]:
+) -> DataIdentity:
     """What a checkpoint keeps of its data, so that a test can tell what it knows already.
 
     Args:
@@ -329,19 +328,19 @@ def _identity(
         before: the same of the checkpoint that is learned on from, if any.
         backbone: its name.
     """
+    from netllm_adapt.checkpoint.config import DataIdentity
+
     made_of, learned = sources.joined(collections)
     if task.supervised:
         made_of = sources.sources(place)
         learned = sources.contents(task.episodes(place, "train", count=None, seed=0))
     valid = sources.contents(task.episodes(place, "valid", count=count, seed=VALIDATION_SEED))
     frozen = sources.backbone(backbone)
-    return {
-        "sources": sources.kept(
-            [*(made_of or sources.sources(place)), *([frozen] if frozen else [])]
-        ),
-        "learned": sorted({*learned, *before.get("learned", ())}),
-        "validated": sorted({*valid, *before.get("validated", ())}),
-    }
+    return DataIdentity(
+        sources=sources.kept([*(made_of or sources.sources(place)), *([frozen] if frozen else [])]),
+        learned=sorted({*learned, *before.learned}),
+        validated=sorted({*valid, *before.validated}),
+    )
 
 
 def _start(task: str, name: str, trust_backbone: bool) -> Adapted:
@@ -350,7 +349,7 @@ def _start(task: str, name: str, trust_backbone: bool) -> Adapted:
 
     folder = checkpoint_folder(task, name, home=Path.cwd())
     model = Adapted.from_pretrained(folder, trainable=True, trust_backbone=trust_backbone)
-    model.task["started from"] = name
+    model.about["started from"] = name
     return model
 
 

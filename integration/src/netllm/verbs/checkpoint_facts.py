@@ -1,13 +1,16 @@
-"""What a checkpoint may say of its task, as far as anything depends on it."""
+"""What a checkpoint may say of its making and state, as far as anything depends on it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
+from netllm_adapt.checkpoint.config import DataIdentity
 
+T = TypeVar("T")
 Size = Annotated[int, Meta(ge=1, le=4_096)]
 
 
@@ -24,16 +27,21 @@ class Frames(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Facts(msgspec.Struct):
-    """The facts of a checkpoint's `task` that decide something."""
+    """What a checkpoint says of its making, as far as a test depends on it."""
 
     task: str | None = None
     setting: str | None = None
     teachers: list[str] = []
     overrides: dict[str, Any] = {}
-    identity: dict[str, Any] = {}
+    identity: DataIdentity | None = None
+
+
+class State(msgspec.Struct):
+    """What models of our tasks need to decide."""
+
     front_deg: float | None = None
     rate_hz: Annotated[float, Meta(gt=0)] | None = None
-    most_jobs: Annotated[int, Meta(ge=1)] | None = msgspec.field(name="most jobs", default=None)
+    most_jobs: Annotated[int, Meta(ge=1)] | None = None
     frames: Frames | None = None
 
 
@@ -47,14 +55,19 @@ def read_facts(folder: Path) -> Facts:
 
     config = read_config(folder)
     path = folder / "config.json"
+    facts = _converted(config.about, Facts, "about", path)
+    state = _converted(config.state, State, "state", path)
+    if state.frames is not None:
+        check_weights(state.frames, config.attached, path)
+    return msgspec.structs.replace(facts, identity=config.identity)
+
+
+def _converted(values: Mapping[str, Any], kind: type[T], name: str, path: Path) -> T:
     try:
-        facts = msgspec.convert(config.task, Facts)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        told = str(error).replace("`$", "`task")
+        told = str(error).replace("`$", f"`{name}")
         raise ValueError(f"{path}: {told}. Take config.json as it was saved.") from error
-    if facts.frames is not None:
-        check_weights(facts.frames, config.attached, path)
-    return facts
 
 
 def check_weights(frames: Frames, held: Any, path: Path) -> None:
@@ -65,7 +78,7 @@ def check_weights(frames: Frames, held: Any, path: Path) -> None:
     """
     if frames.weights not in (None, "random", *held):
         raise ValueError(
-            f"{path}: `task.frames.weights` must be null, 'random' or a safetensors file that the "
+            f"{path}: `state.frames.weights` must be null, 'random' or a safetensors file that the "
             f"checkpoint holds, got {frames.weights!r:.200}: a checkpoint reads nothing outside "
             "its folder. Adapt anew with --image-weights FILE.safetensors, which is saved with it."
         )

@@ -95,7 +95,8 @@ def _found(checkpoint: Contender, setting: str, key: str, value: Any) -> Any:
     Raises:
         ValueError: if there is none: a checkpoint does not tell where its data lie.
     """
-    kept = sources.read(checkpoint.identity().get("sources"))
+    identity = checkpoint.identity()
+    kept = sources.read(identity.sources if identity else [])
     own = next((one for one in kept if one.origin == "own" and one.name == value), None)
     if own is None:
         return value

@@ -47,14 +47,14 @@ def export(
 
     model = Adapted.from_pretrained(_folder(Path(checkpoint)))
     check_exportable(model)
-    if "task" not in model.task:
+    if "task" not in model.about:
         raise ValueError(
             f"{checkpoint}: does not say what task it is for. Export it in Python: "
             "netllm_adapt.checkpoint.onnx.export_onnx."
         )
-    task = registry.task(model.task["task"])
+    task = registry.task(model.about["task"])
     place = task.setting(
-        model.task.get("setting", "default"), data=data, **model.task.get("overrides", {})
+        model.about.get("setting", "default"), data=data, **model.about.get("overrides", {})
     )
     return export_onnx(model, out, example(task, model, place))
 

@@ -16,6 +16,7 @@ from netllm.verbs.checkpoint_facts import Facts, read_facts
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
+    from netllm_adapt.checkpoint.config import DataIdentity
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 
@@ -93,9 +94,9 @@ class Contender:
         """The setting that a checkpoint was validated in, as it says itself."""
         return self._facts().setting or "default"
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> DataIdentity | None:
         """What a checkpoint's data were, and digests of what it learned from and validated on."""
-        return dict(self._facts().identity)
+        return self._facts().identity
 
     def _facts(self) -> Facts:
         return Facts() if self.checkpoint is None else read_facts(self.found())
@@ -111,13 +112,13 @@ def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Cont
     Raises:
         ValueError: if there is no such checkpoint, or it is for another task.
     """
+    from netllm_adapt.checkpoint.config import read_config
     from netllm_adapt.checkpoint.hub import is_repo
-    from netllm_adapt.files.reading import read_json
 
     home = Path.cwd()
     found = found_checkpoints(names, home=home)
     folders = {name: checkpoint_folder(task, name, home=home) for name in found}
-    lineage = lineages(found, [read_json(folder / "config.json") for folder in folders.values()])
+    lineage = lineages(found, [read_config(folder) for folder in folders.values()])
     return [
         Contender(
             task,

@@ -219,7 +219,7 @@ class VP:
         from netllm_adapt import fit_supervised
 
         del run["finish"]
-        model.task |= {"front_deg": experience.front_deg, "rate_hz": experience.rate_hz}
+        model.state |= {"front_deg": experience.front_deg, "rate_hz": experience.rate_hz}
         return fit_supervised(model, experience, **(run | {"metric": ""}))
 
 
@@ -244,7 +244,7 @@ class Extended:
         check_history(model, setting)
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
-        self._turn_deg = model.task.get("front_deg", setting.front_deg) - setting.front_deg
+        self._turn_deg = model.state.get("front_deg", setting.front_deg) - setting.front_deg
         frames = frames_of(model)
         self._sight = Sight(setting, frames, turn_deg=self._turn_deg) if frames else None
 
@@ -272,7 +272,7 @@ def check_rate(model: Predictor, setting: Setting) -> None:
     Raises:
         ValueError: if the rates differ; a checkpoint that does not tell its own is taken as it is.
     """
-    learned_hz = model.task.get("rate_hz", setting.rate_hz)
+    learned_hz = model.state.get("rate_hz", setting.rate_hz)
     if learned_hz != setting.rate_hz:
         raise ValueError(
             f"This model was adapted to {learned_hz:g} points per second, setting "

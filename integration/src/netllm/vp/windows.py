@@ -164,9 +164,9 @@ def with_frames(model: Predictor, settings: Mapping[str, Any]) -> Predictor:
     """The model with the settings of its vision model, whose own weights go into the checkpoint."""
     weights = settings["weights"]
     if weights in (None, "random"):
-        model.task["frames"] = dict(settings)
+        model.state["frames"] = dict(settings)
         return model
-    model.task["frames"] = {**settings, "weights": FRAMES}
+    model.state["frames"] = {**settings, "weights": FRAMES}
     model.attached[FRAMES] = Path(weights).resolve()
     return model
 
@@ -177,14 +177,14 @@ def frames_of(model: Predictor) -> dict[str, Any] | None:
     Raises:
         ValueError: if they are not what they must be, or name weights that the checkpoint lacks.
     """
-    told = model.task.get("frames")
+    told = model.state.get("frames")
     if not told:
         return None
     try:
         frames = msgspec.convert(told, FrameSettings)
     except msgspec.ValidationError as error:
         raise ValueError(
-            f"The model's `task['frames']` must be as it was saved: {error}."
+            f"The model's `state['frames']` must be as it was saved: {error}."
         ) from error
     check_weights(frames, model.attached, Path("config.json"))
     return {**msgspec.structs.asdict(frames), "weights": _place(model, frames.weights)}

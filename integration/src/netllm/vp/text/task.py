@@ -69,7 +69,7 @@ class TextPredictor(Predictor):
             encoder=model.encoder,
             head=model.head,
             spec=model.spec,
-            task=model.task,
+            **{name: getattr(model, name) for name in model.fields},
         ).eval()
 
     @classmethod
@@ -307,8 +307,9 @@ def train(
     model: Any = build_model(plain, setting, backbone, recipe)
     folders = {"trajectories": setting.trajectories, "frames": setting.frames}
     own = {name: folder for name, folder in folders.items() if folder is not None}
-    model.task |= facts_of(plain, setting, [], own) | {"rate_hz": setting.rate_hz}
-    model.task |= {"command": command} if command else {}
+    model.state["rate_hz"] = setting.rate_hz
+    model.about |= facts_of(plain, setting, [], own)
+    model.about |= {"command": command} if command else {}
     fitted: Any = fit_supervised(
         model, task.experience(None, setting, recipe), recipe=recipe, out=out
     )

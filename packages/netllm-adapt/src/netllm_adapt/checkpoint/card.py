@@ -46,13 +46,12 @@ def _where(merged: bool) -> str:
 def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
     """A README in Markdown with the front matter that model hubs read.
 
-    `config["task"]` may hold any facts of the run: task, setting, data, seed, metrics, command; its
-    `own data`, if there are any, are in the title, its `identity` is left out.
+    `config["about"]` may hold any facts of the run: task, setting, data, seed, metrics, command;
+    its `own data`, if there are any, are in the title.
     """
-    backbone, task = config["backbone"], dict(config["task"])
-    command = task.pop("command", None)
-    task.pop("identity", None)  # digests for programs
-    own = f" / {data}" if (data := task.pop("own data", None)) else ""
+    backbone, about = config["backbone"], dict(config["about"])
+    command = about.pop("command", None)
+    own = f" / {data}" if (data := about.pop("own data", None)) else ""
     facts = {label: config[name] for name, label in _OWN.items() if name in config}
     if quantise := backbone.get("quantise"):
         facts["frozen weights"] = f"in {quantise}, by netllm-adapt[quantised]"
@@ -60,7 +59,8 @@ def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
     weights = known.weights if known else None
     note = f"\nThe backbone was {weights.precision}; {weights.licence}.\n" if weights else ""
     how = f"\nMade by\n\n```\n{command}\n```\n" if command else ""
-    name = task.get("task", "Networking")
+    name = about.get("task", "Networking")
+    state = {name.replace("_", " "): value for name, value in config["state"].items()}
     content = f"""---
 {_front(config, name)}
 ---
@@ -77,14 +77,14 @@ In the folder of this card:
 
 ## Limits
 
-{_limits(task)}
+{_limits(about)}
 
 ## Facts
 
 | fact | value |
 |---|---|
 | layers kept | {backbone["layers"] or "all"} |
-{_rows(facts | task)}
+{_rows(facts | state | about)}
 """
     return str(ModelCard(content, ignore_metadata_errors=True).content)
 
@@ -99,19 +99,19 @@ def _front(config: Mapping[str, Any], name: str) -> str:
         base_model=_HUB.get(backbone, backbone),
         tags=["netllm", "networking", name],
         model_name=f"{name} on {backbone}",
-        eval_results=[*_reached(config["task"], name)] or None,
+        eval_results=[*_reached(config["about"], name)] or None,
     )
     return str(data.to_yaml())
 
 
-def _reached(task: Mapping[str, Any], name: str) -> Iterator[EvalResult]:
+def _reached(about: Mapping[str, Any], name: str) -> Iterator[EvalResult]:
     """The figures of validation, which chose the checkpoint: no test results."""
-    for fact, value in task.items():
+    for fact, value in about.items():
         if fact.startswith("validation ") and isinstance(value, int | float):
             yield EvalResult(
                 task_type=name,
-                dataset_type=str(task.get("setting", "unknown")),
-                dataset_name=f"{task.get('setting', 'unknown')}, validation part",
+                dataset_type=str(about.get("setting", "unknown")),
+                dataset_name=f"{about.get('setting', 'unknown')}, validation part",
                 dataset_split="validation",
                 metric_type=fact.removeprefix("validation "),
                 metric_name=f"{fact}, which chose this checkpoint: no test result",
@@ -136,10 +136,10 @@ policy = {policy}(model)
 policy.reset(seed=0)  # then policy.act(observation), step after step"""
 
 
-def _limits(task: Mapping[str, Any]) -> str:
-    kind = {"real": "recorded", "synthetic": "generated"}.get(str(task.get("data")), "some")
-    place = task.get("setting", "its data set")
-    teachers = ", ".join(map(str, task.get("teachers") or []))
+def _limits(about: Mapping[str, Any]) -> str:
+    kind = {"real": "recorded", "synthetic": "generated"}.get(str(about.get("data")), "some")
+    place = about.get("setting", "its data set")
+    teachers = ", ".join(map(str, about.get("teachers") or []))
     taught = f" It imitates {teachers}, and so their mistakes." if teachers else ""
     return (
         f"It learned from {kind} data, of {place}.{taught} Elsewhere (other networks, videos, "

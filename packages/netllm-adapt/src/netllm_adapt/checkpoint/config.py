@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from netllm_adapt.files.reading import decode_json, read_bounded
 
-VERSION = 1
+VERSION = 2
 MOST_BYTES = 4_194_304
 OWN_FILES = {f"{name}.safetensors" for name in ("encoder", "head", "backbone", "adapter_model")}
 MERGED = "backbone"
@@ -38,13 +38,28 @@ class Part(msgspec.Struct, forbid_unknown_fields=True):
     config: dict[str, Any]
 
 
-class Config(msgspec.Struct):
+class DataIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Digests of the data that a model knows, so that a test can tell what it was shown."""
+
+    sources: list[dict[str, Any]] = []
+    """The files that the data came from, and the backbone's."""
+    learned: list[str] = []
+    """Of the episodes that it learned from."""
+    validated: list[str] = []
+    """Of the episodes that it was chosen by."""
+
+
+class Config(msgspec.Struct, kw_only=True):
     """A checkpoint's configuration, as `save_pretrained` writes it."""
 
     backbone: Backbone
     encoder: Part
     head: Part
-    task: dict[str, Any]
+    state: dict[str, Any] = {}
+    """What the model needs to decide."""
+    about: dict[str, Any] = {}
+    """What a reader wants to know: setting, data, teachers, command, figures."""
+    identity: DataIdentity = DataIdentity()
     version: Annotated[int, Meta(ge=0)] = VERSION
     kind: Literal["decisions", "predictions"] = "decisions"
     width: Count | None = None
@@ -78,6 +93,8 @@ def read_config(folder: Path) -> Config:
             f"{path}: written by a newer netllm-adapt (format {version}, this one reads up to "
             f"{VERSION}). Upgrade with `pip install -U netllm-adapt`."
         )
+    if version < 2:
+        content = _of_format_1(content, path)
     config: Config = decode_json(content, Config, name=str(path))
     if config.kind == "decisions":
         for name in ("window", "segment", "target_return"):
@@ -86,3 +103,14 @@ def read_config(folder: Path) -> Config:
     if taken := OWN_FILES.intersection(config.attached):
         raise ValueError(f"{path}: `attached` must not name {min(taken)!r}, which is a part's own.")
     return config
+
+
+def _of_format_1(content: bytes, path: Path) -> bytes:
+    """The same in format 2: `task` held state, facts and identity in one, under names in words."""
+    config = decode_json(content, dict[str, Any], name=str(path))
+    about = config.pop("task", None)
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: must hold an object as its `task`, got {about!r:.80}.")
+    identity = about.pop("identity", {})
+    state = {name.replace(" ", "_"): value for name, value in about.items()}
+    return msgspec.json.encode(config | {"state": state, "about": about, "identity": identity})

@@ -44,7 +44,7 @@ def describe(model: Adapted) -> dict[str, Any]:
         "kind": next(kind for kind, known in _KINDS.items() if isinstance(model, known)),
         "backbone": asdict(model.spec),
         "width": embedding_width(model.backbone),
-        **{name: getattr(model, name) for name in model.fields},
+        **{name: msgspec.to_builtins(getattr(model, name)) for name in model.fields},
     }
     for part in ("encoder", "head"):
         module = getattr(model, part)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from netllm_adapt.attention import as_told, check_attention
 from netllm_adapt.backbone import load_backbone
+from netllm_adapt.checkpoint.config import DataIdentity
 from netllm_adapt.device import resolve_device
 from netllm_adapt.llama.training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
@@ -113,14 +114,16 @@ class Adapted(nn.Module):
         encoder: observations to tokens of the backbone's width.
         head: hidden states to answers.
         spec: where the backbone came from; goes into the checkpoint.
-        task: what the checkpoint is for (task, setting, seed, metrics); goes into its card.
+        state: what the model needs to decide, beside its weights, as JSON can hold it.
+        about: what a reader wants to know (task, setting, seed, metrics); goes into its card.
+        identity: digests of the data that it knows.
 
     Raises:
         ValueError: if the encoder's or the head's width is not the backbone's, or the backbone is
             of a kind that cannot follow a mask and positions.
     """
 
-    fields: tuple[str, ...] = ("task",)
+    fields: tuple[str, ...] = ("state", "about", "identity")
     """What a checkpoint holds beside the parts: attributes, and arguments of the class."""
 
     adapter: str | None = None
@@ -133,14 +136,18 @@ class Adapted(nn.Module):
         encoder: nn.Module,
         head: nn.Module,
         spec: BackboneSpec,
-        task: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
+        identity: DataIdentity | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.encoder: Any = encoder
         self.head: Any = head
         self.spec = spec
-        self.task = dict(task or {})
+        self.state = dict(state or {})
+        self.about = dict(about or {})
+        self.identity = identity or DataIdentity()
         self.attached: dict[str, Path] = {}
         """Other safetensors files that its checkpoint carries along, by their names there."""
         check_attention(backbone)

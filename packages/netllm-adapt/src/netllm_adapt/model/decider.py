@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,14 @@ class AdaptedModel(Adapted):
         window: how many steps a token may look back, its own included.
         segment: tokens after which a stream of decisions starts afresh, and longest learned row.
         target_return: return asked for at the first decision of an episode.
-        task: what the checkpoint is for (task, setting, seed, metrics); goes into its card.
+        facts: the base's own: `state`, `about` and `identity`.
 
     Raises:
         ValueError: if the encoder's width is not the backbone's, a step does not fit into a
             segment, or a segment with its context is longer than the backbone's positions.
     """
 
-    fields = ("window", "segment", "target_return", "task")
+    fields = ("window", "segment", "target_return", *Adapted.fields)
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class AdaptedModel(Adapted):
         window: int = 20,
         segment: int = 384,
         target_return: float = 0.0,
-        task: Mapping[str, Any] | None = None,
+        **facts: Any,
     ) -> None:
-        super().__init__(backbone=backbone, encoder=encoder, head=head, spec=spec, task=task)
+        super().__init__(backbone=backbone, encoder=encoder, head=head, spec=spec, **facts)
         self.window = window
         self.segment = segment
         self.target_return = target_return

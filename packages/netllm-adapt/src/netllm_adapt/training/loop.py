@@ -217,7 +217,7 @@ def _validate(
         trainer.check(model)
         values = _figures(validate(model), metric) if validate else {}
         score = values[metric] if metric else sign * float(trainer.step)
-        model.task |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
+        model.about |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
         model.save_pretrained(folder.path / "last")
         if folder.best is None or sign * (score - folder.best) > 0:
             folder.best = score
