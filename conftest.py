@@ -38,26 +38,57 @@ def room() -> Callable[[int], AbstractContextManager[None]]:
 
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(
+    r"^```\{code-block\} \w+\n:caption: (\S+)\n\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def _commands(block: str) -> Iterator[list[str]]:
+    """The words of every command of a console block, after its `$ `."""
+    for line in block.replace("\\\n", " ").splitlines():
+        if line.startswith("$ "):
+            yield shlex.split(line[2:], comments=True)
 
 
 @pytest.fixture
 def paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Run the Python blocks of a README in order, as if pasted into one session.
+    """Run the blocks of a document in order, as if pasted into one session.
 
-    It stands in an empty folder, without real data. Gives the session's names.
+    Python is executed; of a `console` block the commands after `$ ` are run; a block whose caption
+    is the name of a file becomes that file. All stands in an empty folder, without real data.
+    Gives the names of the Python session.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("NETLLM_DATA", raising=False)
 
-    def run(readme: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
+    def command(words: list[str]) -> None:
+        from netllm.cli import main
+
+        assert words[0] == "netllm", f"only commands of netllm are run, got {words}"
+        assert main(words[1:]) == 0, f"the command failed: {shlex.join(words)}"
+
+    def write(name: str, content: str) -> None:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content, encoding="utf-8")
+
+    def run(document: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
         """Blocks that hold one of the words of `without` are left out."""
-        text = readme.read_text(encoding="utf-8")
+        text = document.read_text(encoding="utf-8")
         names: dict[str, Any] = {"__name__": "__main__"}
-        for block in _BLOCK.finditer(text):
+        found = [*_BLOCK.finditer(text), *_FILE.finditer(text)]
+        for block in sorted(found, key=lambda one: one.start()):
             language, code = block.groups()
-            if language == "python" and not any(word in code for word in without):
+            if any(word in code for word in without):
+                continue
+            if block.re is _FILE:
+                write(language, code)
+            elif language == "python":
                 before = "\n" * text.count("\n", 0, block.start(2))  # so that errors name the line
-                exec(compile(before + code, str(readme), "exec"), names)
+                exec(compile(before + code, str(document), "exec"), names)
+            elif language == "console":
+                for words in _commands(code):
+                    command(words)
         return names
 
     return run

@@ -215,6 +215,14 @@ def wheels(session: nox.Session) -> None:
     session.run("netllm", "test", "abr", "--setting", "synthetic", "--episodes", "2")
 
 
+@nox.session(tags=["ci"])
+def docs(session: nox.Session) -> None:
+    """Make the documents in docs/_build: every warning is an error."""
+    session.install(*EDITABLE, *group("docs"))
+    options = ("-q", "-W", "--keep-going")
+    session.run("sphinx-build", *options, *session.posargs, "docs", "docs/_build")
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Run every test and list the lines that none reached."""
