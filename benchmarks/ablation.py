@@ -1,13 +1,13 @@
 """What each part of the ABR recipe is worth: short adaptations that differ in one thing.
 
     python benchmarks/ablation.py [--quick] [--data DIR] [--only NAME ...] [--json FILE]
-    python benchmarks/ablation.py --readme FILE
+    python benchmarks/ablation.py --documents FILE
 
 Every variant collects its own pool, trains for the same number of steps and is scored by greedy
 roll-outs on the same validation sessions, with the best of the usual target returns. The test part
 is never touched. One seed each, so small differences are noise. Variants that FILE already holds
-with the same budget are not run again. `--readme` runs nothing: it writes the table of an earlier
-run's JSON between its marks in integration/README.md.
+with the same budget are not run again. `--documents` runs nothing: it writes the table of an
+earlier run's JSON between its marks in docs/results.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _readme import put
+from _documents import put
 from netllm import registry, rl_collect
 from netllm.abr.task import ABR, fields
 from netllm.verbs.adapt import build_model, choose_target, validator
@@ -136,11 +136,11 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2048)
     parser.add_argument("--sessions", type=int, default=400)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="JSON of an earlier run")
+    parser.add_argument("--documents", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
-    if args.readme:
-        put("integration/README.md", "ablation", table(json.loads(args.readme.read_text())))
-        print(f"integration/README.md now holds the table of {args.readme}")
+    if args.documents:
+        put("docs/results.md", "ablation", table(json.loads(args.documents.read_text())))
+        print(f"docs/results.md now holds the table of {args.documents}")
         return
     names = args.only or list(VARIANTS)
     if args.quick:

@@ -1,10 +1,10 @@
-"""The README's table of speed and memory: goal, figure and command of every measurement.
+"""The table of speed and memory: goal, figure and command of every measurement.
 
-    python benchmarks/performance.py [--results DIR] [--readme] [--json FILE]
+    python benchmarks/performance.py [--results DIR] [--documents] [--json FILE]
 
 Measures nothing: it reads what the named commands wrote with `--json`. Each folder inside DIR holds
-results of another machine, and is a column by its name. `--readme` puts the table between the marks
-in README.md.
+results of another machine, and is a column by its name. `--documents` puts the table between the
+marks in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _readme import ROOT, put
+from _documents import ROOT, put
 
 BIG, SMALL = "smollm2-135m", "scratch-256x4"
 
@@ -293,13 +293,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="does nothing: it is quick")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--documents", action="store_true", help="write docs/performance.md")
     parser.add_argument("--json", type=Path, help="the figures, with their goals")
     args = parser.parse_args()
     text = table(args.results)
     print(text)
-    if args.readme:
-        put("README.md", "performance", text)
+    if args.documents:
+        put("docs/performance.md", "performance", text)
     if args.json:
         figures = [
             {"what": row.what, "script": row.script, "goal": row.goal, "value": value}

@@ -1,17 +1,17 @@
-"""A task's shipped model beside every rival on the real settings, and the README's table of it.
+"""A task's shipped model beside every rival on the real settings, and the documents' tables of it.
 
     python benchmarks/quality.py [TASK] [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
     python benchmarks/quality.py [TASK] --only NAME ... [--settings NAME ...] --json FILE
     python benchmarks/quality.py [TASK] --again FILE
-    python benchmarks/quality.py [TASK] --readme FILE
+    python benchmarks/quality.py [TASK] --documents FILE
 
 Needs the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
 or NETLLM_DATA); without it `--quick` runs on generated data, rivals that need its weights are left
 out, and the output says so. With `--only` FILE keeps what it holds of others, and all are compared
 anew; so slow ones, such as `rollout`, get in. `--again` runs nothing: it makes intervals, clusters
-and comparisons of an earlier run's episodes anew, and writes them to its FILE. `--readme` runs
-nothing either: it writes the table of an
-earlier run's JSON between the task's marks in README.md. `--plots` draws the first setting.
+and comparisons of an earlier run's episodes anew, and writes them to its FILE. `--documents` runs
+nothing either: it writes the table of an earlier run's JSON between the task's marks in
+docs/results.md, and its few most telling rows into README.md. `--plots` draws the first setting.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from _readme import put
+from _documents import put
 from netllm import registry, test
 from netllm.report.compare import compare
 from netllm.report.intervals import Estimate, cluster_counts, counted
@@ -40,12 +40,15 @@ class Case:
 
     rivals: tuple[str, ...]
     settings: tuple[str, ...]
+    telling: tuple[str, ...]
+    """Whom the README's table shows; everybody is in docs/results.md."""
 
 
 CASES = {
     "abr": Case(
         ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo", "hindsight"),
         ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
+        ("hindsight", "pretrained", "random-smollm2-135m", "ppo", "mpc", "genet"),
     ),
     "cjs": Case(
         (
@@ -53,10 +56,12 @@ CASES = {
             *("tuned-share", "decima", "decima-greedy", "decima-ours"),
         ),
         ("default", "unseen-executors", "unseen-jobs", "unseen-both"),
+        ("rollout", "pretrained", "tuned-share", "decima", "fair"),
     ),
     "vp": Case(
         ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track"),
         ("default", "unseen-horizon", "unseen-dataset", "unseen-both"),
+        ("pretrained", "random-smollm2-135m", "scratch", "gru", "track", "hold-last"),
     ),
 }
 
@@ -141,16 +146,17 @@ def numbers(result: Result) -> Result:
     return replace(result, episodes=rows)
 
 
-def table(task: str, document: dict[str, Any]) -> str:
-    """The deciding metric of every policy, over so many episodes of every setting; comparisons."""
+def table(task: str, document: dict[str, Any], only: tuple[str, ...] = ()) -> str:
+    """The deciding metric of every policy, or of `only` some, in every setting."""
     metric = registry.task(task).metrics[0]
     cells: dict[str, dict[str, str]] = {}
     counts: dict[str, str] = {}
     for one in document["results"]:
         value = one["metrics"][metric.key]
-        row = cells.setdefault(Path(one["checkpoint"] or one["policy"]).name, {})
-        row[one["setting"]] = digits(Estimate(**value))
+        name = Path(one["checkpoint"] or one["policy"]).name
         counts[one["setting"]] = _count(one["episodes"])
+        if not only or name in only:
+            cells.setdefault(name, {})[one["setting"]] = digits(_estimate(value))
     settings = [setting for setting in CASES[task].settings if setting in counts]
     ranked = sorted(
         cells,
@@ -162,7 +168,7 @@ def table(task: str, document: dict[str, Any]) -> str:
     ]
     titles = [f"{setting} ({counts[setting]})" for setting in settings]
     head = [f"| {metric.label} | {' | '.join(titles)} |", f"|---{'|---:' * len(settings)}|"]
-    return "\n".join([*head, *rows, "", *_comparisons(document)])
+    return "\n".join([*head, *rows])
 
 
 def _count(episodes: list[dict[str, Any]]) -> str:
@@ -172,20 +178,29 @@ def _count(episodes: list[dict[str, Any]]) -> str:
     return f"{count}, {counted(fewer)}" if fewer else str(count)
 
 
+def _estimate(value: dict[str, Any]) -> Estimate:
+    """As a report's JSON holds it."""
+    return Estimate(value["mean"], tuple(value["ci95"]) if value["ci95"] else None)
+
+
 def _comparisons(document: dict[str, Any]) -> Iterator[str]:
     for one in document["comparisons"]:
         if one["checkpoint"] == "pretrained" and one["subset"] == "all":
             verdict = "no verdict" if one["verdict"] == "none" else one["verdict"]
             yield (
                 f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
-                f"({one['role']}) {signed(Estimate(**one['difference']))}: {verdict}"
+                f"({one['role']}) {signed(_estimate(one['difference']))}: {verdict}"
             )
 
 
-def write_readme(task: str, results: Path) -> None:
-    """Put the table of `results` between the task's marks."""
+def tables(task: str, results: Path) -> dict[tuple[str, str], str]:
+    """What stands in which document, between which marks, by the JSON of a run."""
     document = json.loads(results.read_text(encoding="utf-8"))
-    put("README.md", f"quality {task}", table(task, document))
+    whole = "\n".join([table(task, document), "", *_comparisons(document)])
+    return {
+        ("docs/results.md", f"quality {task}"): whole,
+        ("README.md", f"quality {task}"): table(task, document, CASES[task].telling),
+    }
 
 
 def main() -> None:
@@ -200,11 +215,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plots", type=Path, help="folder of the first setting's plots")
     parser.add_argument("--again", type=Path, metavar="FILE", help="JSON of an earlier run")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="JSON of an earlier run")
+    parser.add_argument("--documents", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
-    if args.readme:
-        write_readme(args.task, args.readme)
-        print(f"README.md now holds the table of {args.readme}")
+    if args.documents:
+        for (document, mark), text in tables(args.task, args.documents).items():
+            put(document, mark, text)
+            print(f"{document} now holds the table of {args.documents}")
         return
     if args.again:
         report = again(args.task, args.again, args.data)

@@ -13,7 +13,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 project = "NetLLM"
 author = "The NetLLM authors"
 project_copyright = "The NetLLM authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_docstrings", "_tables"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "_docstrings",
+    "_links",
+    "_tables",
+]
 exclude_patterns = ["_build"]
 default_role = "code"
 

@@ -1,5 +1,8 @@
 """Every command line of the documents is one that the program understands."""
 
+import importlib
+import json
+import pkgutil
 import re
 import shlex
 import tomllib
@@ -22,6 +25,11 @@ EXAMPLES = ("aimd", "delay", "unseen-swing")
 SHELLS = ("", "sh", "bash", "console", "shell", "text")
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```", re.M | re.S)
 MENTION = re.compile(r"`(netllm [^`]+)`")
+CODE = re.compile(r"`([^`\n]+)`")
+FOLDERS = ("benchmarks", "docs", "examples", "integration", "packages", "tools")
+DOTTED = re.compile(r"(?:netllm(?:_[a-z]+)?)(?:\.\w+)+")
+GROUPS = {f"netllm.{kind}" for kind in ("backbones", "encoders", "encoders.fields", "heads")}
+"""Groups of entry points, which are no modules."""
 
 
 def blocks(text):
@@ -98,6 +106,68 @@ def test_a_recipe_in_a_document_has_only_keys_that_there_are(tmp_path):
         file.write_text(recipe)
         command = tomllib.loads(recipe)["command"]
         app.parse_args([command, "abr", "--recipe", str(file), "--out", "x"])
+
+
+def named(pattern):
+    """By document what its code spans hold that matches a pattern as a whole."""
+    return [
+        (str(file.relative_to(ROOT)), text.split()[-1])
+        for file in DOCUMENTS
+        for text in CODE.findall(FENCE.sub("", file.read_text(encoding="utf-8")))
+        if re.fullmatch(pattern, text.split()[-1])
+    ]
+
+
+def test_files_that_documents_name_are_there():
+    paths = named(rf"(?:{'|'.join(FOLDERS)})/[\w./-]+")
+    assert len(paths) > 20
+    assert not [one for one in paths if not (ROOT / one[1]).exists()]
+
+
+def test_links_of_documents_lead_to_files():
+    links = [
+        (file, target)
+        for file in DOCUMENTS
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text(encoding="utf-8"))
+    ]
+    assert len(links) > 40
+    assert not [(f.name, to) for f, to in links if not (f.parent / to).exists()]
+
+
+def test_names_that_documents_mention_can_be_imported():
+    names = [one for one in named(DOTTED) if one[1] not in GROUPS]
+    assert len(names) > 20
+    assert not [one for one in names if not _is_there(one[1])]
+
+
+def _is_there(name):
+    """Whether a dotted name is a module, or what one holds."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_tables_of_documents_are_those_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    ablation, documents, performance, quality, sizes = map(
+        importlib.import_module, ("ablation", "_documents", "performance", "quality", "sizes")
+    )
+    results = ROOT / "benchmarks" / "results"
+
+    def saved(name):
+        return json.loads((results / name).read_text(encoding="utf-8"))
+
+    expected = {
+        ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
+        ("docs/performance.md", "performance"): performance.table(results),
+        ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
+    }
+    for task, file in (("abr", ""), ("cjs", "-cjs"), ("vp", "-vp")):
+        expected |= quality.tables(task, results / f"quality{file}.json")
+    for (document, mark), text in expected.items():
+        assert documents.get(document, mark) == text, f"{document}: --documents writes it anew"
 
 
 def test_documents_are_there_to_be_checked():
