@@ -42,5 +42,9 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Source", "returns_style")]
 
 nitpicky = True
-# Only this project's own names are looked up: other projects' inventories are on the network.
-nitpick_ignore_regex = [("py:.*", r"(?!netllm).*|.*\._.*")]
+# Only this project's public names are looked up: other projects' inventories are on the network,
+# and signatures name classes by the modules that define them.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!netllm).*"),
+    ("py:.*", r"netllm\w*\.(?:(?:abr|cjs|vp)\.|(?!abr\.|cjs\.|vp\.))[a-z_]\w*\..*"),
+]
