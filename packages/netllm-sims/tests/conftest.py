@@ -22,9 +22,9 @@ sys.modules[checker.__name__] = checker
 # The modules with shapes in their signatures, but for those that numba compiles, and those of cjs,
 # whose forward references the lowest jaxtyping cannot resolve.
 CHECKED = {
-    "abr": "formats generate link qoe rollout simulator traces video",
-    "vp": "formats frames geometry loading metrics resampling rollout scenes synthetic "
-    "trajectories",
+    "abr": "link qoe rollout simulator synthetic trace_formats traces video",
+    "vp": "frames geometry metrics resampling rollout synthetic_scenes synthetic_viewers "
+    "trajectories trajectory_formats trajectory_loading",
 }
 jaxtyping.install_import_hook(
     [f"netllm_sims.{task}.{name}" for task, names in CHECKED.items() for name in names.split()],

@@ -15,7 +15,7 @@ _DOTS_PER_INCH = 80
 _WITHOUT_WINDOW = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"})
 
 
-class Pictured:
+class Rendering:
     """An environment that draws itself with matplotlib (`pip install "netllm-sims[render]"`).
 
     `render_mode="rgb_array"`: `render()` gives a picture of 360 x 640 pixels. `"human"`: a window

@@ -126,7 +126,25 @@ def data_root(
     return root
 
 
-def ready(
+def check_names(
+    name: str, overrides: Iterable[str], *, names: Sequence[str], fields: Sequence[str]
+) -> None:
+    """Raise ValueError unless there is such a setting, and it has all the fields.
+
+    Args:
+        name: The setting's.
+        overrides: Names of the fields to change.
+        names: Of all settings.
+        fields: Names of the fields that can be changed.
+    """
+    if name not in names:
+        raise ValueError(unknown("setting", name, names))
+    for field in overrides:
+        if field not in fields:
+            raise ValueError(unknown("field", field, fields))
+
+
+def setting_of(
     setting: str | Kind,
     data: str | Path | None,
     overrides: Mapping[str, Any],

@@ -188,6 +188,23 @@ def score_stage(
 
 
 @inner
+def score_stages(
+    flat: Vector, layout: Pairs, x: Rows, h: Rows, schedulable: Bool[ndarray, "stage"],
+    stage_job: Whole, first: int, end: int, first_job: int, jobs: Rows, spare: Rows,
+    scores: Vector, allowed: Whole,
+) -> int:  # fmt: skip
+    """Score the schedulable stages from `first` to `end` and list them in `allowed`: how many."""
+    count, whole = 0, jobs[jobs.shape[0] - 1]
+    for s in range(first, end):
+        if schedulable[s]:
+            job = jobs[stage_job[s] - first_job]
+            scores[count] = score_stage(flat, layout, x[s], h[s], job, whole, spare)
+            allowed[count] = s
+            count += 1
+    return count
+
+
+@inner
 def score_executors(
     flat: Vector, layout: Pairs, x: Vector, h: Vector, job: Vector, whole: Vector,
     executors: int, options: int, spare: Rows, scores: Vector,
@@ -272,18 +289,13 @@ def act(
         part, place = (flat, layout, x[i:end]), marks[:, i:end]
         embed(*part, depth[i:end], edges[e:last], i, place, spare, own)
         summarise(*part, own[0], stage_job[i:end], j, spare, each)
-        count, whole = 0, each[each.shape[0] - 1]
-        for s in range(i, end):
-            if schedulable[s]:
-                job = each[stage_job[s] - j]
-                scores[count] = score_stage(flat, layout, x[s], h[0, s], job, whole, spare)
-                marks[0, i + count] = s
-                count += 1
+        whole, allowed = each[each.shape[0] - 1], marks[0, i:]
+        count = score_stages(
+            flat, layout, x, h[0], schedulable, stage_job, i, end, j, each, spare, scores, allowed
+        )
         actions[b, 0], log_probability[b, 0] = draw(scores, count, uniforms[b, 0], greedy)
-        s = marks[0, i + actions[b, 0]]
-        options = room[stage_job[s]]
-        if extended:
-            options = min(options, int(demand[s]))
+        s = allowed[actions[b, 0]]
+        options = min(room[stage_job[s]], int(demand[s])) if extended else room[stage_job[s]]
         job = each[stage_job[s] - j]
         score_executors(
             flat, layout, x[s], h[0, s], job, whole, executors[b], options, spare, scores

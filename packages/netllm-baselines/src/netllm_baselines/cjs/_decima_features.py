@@ -4,7 +4,7 @@ from math import log1p
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from netllm_sims.cjs.compiled import compiled
+from netllm_sims.cjs.compiled import compiled, inner
 from numpy import ndarray
 
 TASKS, WORK_MS = 200.0, 1e5
@@ -35,11 +35,7 @@ def describe(
     committed / executors, 1 if the parents are finished, and the logarithms of 1 + unstarted, of
     1 + recent in s and of 1 + their product, divided by 4, 2 and 5.
     """
-    for b in range(committable.shape[0]):
-        for j in range(job_ptr[b], job_ptr[b + 1]):
-            room[j] = committable[b]
-            if jobs[j, 4] == 0:
-                room[j] = min(max(executors[b] - int(jobs[j, 0]), 0), committable[b])
+    write_room(jobs, job_ptr, committable, executors, room)
     b = 0
     for i in range(stages.shape[0]):
         j = stage_job[i]
@@ -58,6 +54,29 @@ def describe(
             x[i, 9] = log1p(unstarted) / 4.0
             x[i, 10] = log1p(recent_s) / 2.0
             x[i, 11] = log1p(unstarted * recent_s) / 5.0
+    write_depth(edges, depth)
+
+
+@inner
+def write_room(
+    jobs: Float[ndarray, "job 5"],
+    job_ptr: Int[ndarray, "batch_and_end"],
+    committable: Int[ndarray, "batch"],
+    executors: Int[ndarray, "batch"],
+    room: Int[ndarray, "job"],
+) -> None:
+    """Write how many executors each job may still get."""
+    for b in range(committable.shape[0]):
+        for j in range(job_ptr[b], job_ptr[b + 1]):
+            room[j] = committable[b]
+            if jobs[j, 4] == 0:
+                room[j] = min(max(executors[b] - int(jobs[j, 0]), 0), committable[b])
+
+
+@inner
+def write_depth(edges: Int[ndarray, "edge 2"], depth: Int[ndarray, "stage"]) -> None:
+    """Write the number of edges on the longest path to each stage."""
+    for i in range(depth.shape[0]):
         depth[i] = 0
     changed = True
     while changed:

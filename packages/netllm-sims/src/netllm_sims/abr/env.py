@@ -1,9 +1,7 @@
 """Gymnasium environment: one streaming session at a time."""
 
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
@@ -14,11 +12,10 @@ from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
 from netllm_sims.abr.trace_augmentation import alter_some
-from netllm_sims.rendering import Pictured
-from netllm_sims.setting_values import ready
+from netllm_sims.setting_env import SettingEnv
 
 
-class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
+class Env(SettingEnv):
     """One viewer streams a video chunk by chunk over a link of varying bandwidth.
 
     ## Action
@@ -65,20 +62,12 @@ class Env(Pictured, gymnasium.Env[Observation, np.int64]):  # type: ignore[misc]
     v0: first release.
     """
 
-    def __init__(
-        self,
-        *,
-        setting: str | Setting = "default",
-        part: str = "train",
-        data: str | Path | None = None,
-        render_mode: str | None = None,
-        **overrides: Any,
-    ) -> None:
-        self._show_as(render_mode)
+    named = staticmethod(named)
+    setting: Setting
+
+    def _prepare(self) -> None:
         self._chunks: list[session_picture.Chunk] = []
-        self.setting = ready(setting, data, overrides, named=named)
-        self.part = part
-        self._fixed = self.setting.sessions(part)
+        self._fixed = self.setting.sessions(self.part)
         self._simulator = Simulator(self.setting, self._fixed[:1])
         self._simulator.learn([session.trace for session in self._fixed])
         self.action_space = spaces.Discrete(self.setting.video.levels)  # type: ignore[assignment]

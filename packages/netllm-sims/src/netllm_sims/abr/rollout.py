@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.simulator import Simulator
+from netllm_sims.rollout_batches import batch_size, begin_batch
 from netllm_sims.session_error import check_answers
 
 if TYPE_CHECKING:
@@ -113,39 +114,30 @@ def rollout(
     if not sessions:
         raise ValueError("`sessions` must hold at least one session, got none.")
     policies = [p for p in (policy, label) if p is not None]
-    sequential = any(getattr(p, "sequential", False) for p in policies)
-    if batch is not None and (batch < 1 or (sequential and batch != 1)):
-        raise ValueError(
-            f"`batch` must be >= 1, and 1 for a sequential policy, got {batch}. Leave it out."
-        )
     soft = soft and hasattr(label, "probabilities")
     labeller: _Labeller | None = getattr(label, "probabilities" if soft else "act", None)
-    size = 1 if sequential else batch or len(sessions)
+    size = batch_size(policies, batch, len(sessions))
     runs = []
     start = time.perf_counter()
-    for number, begin in enumerate(range(0, len(sessions), size)):
-        simulator = Simulator(setting, sessions[begin : begin + size], dtype=dtype)
+    for number, first in enumerate(range(0, len(sessions), size)):
+        simulator = Simulator(setting, sessions[first : first + size], dtype=dtype)
         simulator.reset(seed)
-        for p in policies:
-            if number == 0 or not getattr(p, "sequential", False):
-                p.reset(seed if number == 0 else _derive(seed, number))
-            if hasattr(p, "begin"):
-                p.begin(simulator)
+        begin_batch(policies, simulator, seed=seed, number=number)
         rng = np.random.default_rng([seed, number, 1])
         runs.append(_play(simulator, policy, labeller, soft, epsilon, rng, record))
     seconds = time.perf_counter() - start
+    return _joined(runs, [session.id for session in sessions], seconds)
+
+
+def _joined(runs: Sequence[dict[str, ndarray]], ids: list[str], seconds: float) -> Rollout:
+    """All batches as one."""
     joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
     labels = joined.pop("labels", None)
     final = {name: joined.pop(_FINAL + name) for name in [*joined] if _FINAL + name in joined}
     parts = {name: joined.pop(name) for name in ("rewards", "actions", *_PARTS)}
-    ids = [session.id for session in sessions]
     return Rollout(
         ids=ids, seconds=seconds, observations=joined, final=final, labels=labels, **parts
     )
-
-
-def _derive(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _play(

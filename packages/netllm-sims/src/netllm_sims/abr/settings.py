@@ -15,12 +15,12 @@ from netllm_sims.abr.synthetic import GENERATED, vbr_video
 from netllm_sims.abr.trace_augmentation import alter_some
 from netllm_sims.abr.video import Video, load_video
 from netllm_sims.setting_values import (
+    check_names,
     data_root,
     existing,
     items,
     named_path,
     number,
-    unknown,
     whole,
     yes_or_no,
 )
@@ -249,14 +249,10 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
         FileNotFoundError: The real data is needed but not there.
     """
-    if name not in _DESCRIPTIONS:
-        raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
     others = (*_FIXED_FIELDS, "video", "traces", "split")
     numbers = [f.name for f in fields(Setting) if f.name not in others]
     known = ["video", "traces", "split", *numbers, *_VIDEO_FIELDS]
-    for field in overrides:
-        if field not in known:
-            raise ValueError(unknown("field", field, known))
+    check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     root = data_root(
         name,
         data,

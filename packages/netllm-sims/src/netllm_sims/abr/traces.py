@@ -76,29 +76,9 @@ def first_fault(
             "a trace must hold at least two points (time, bandwidth), "
             f"got {len(time_s)} times and {len(bandwidth_mbps)} bandwidths. Record for longer."
         )
-    finite = np.isfinite(time_s) & np.isfinite(bandwidth_mbps)
-    back = np.diff(time_s, prepend=0.0) < 0
-    large = (time_s > MOST) | (bandwidth_mbps > MOST)
-    wrong = np.flatnonzero(~finite | back | large | (bandwidth_mbps < 0))
-    if len(wrong):
-        i = int(wrong[0])
-        if not finite[i]:
-            return i, "time and bandwidth must be finite numbers. Correct or remove the line."
-        if back[i]:
-            before = time_s[i - 1] if i else 0.0
-            return (
-                i,
-                f"time must not run back, got {time_s[i]:g} s after {before:g} s. Sort by time.",
-            )
-        if large[i]:
-            return i, (
-                f"time and bandwidth must be at most {MOST:g}, got {time_s[i]:g} s and "
-                f"{bandwidth_mbps[i]:g} Mbit/s. Correct or remove the line."
-            )
-        return (
-            i,
-            f"bandwidth must be >= 0 Mbit/s, got {bandwidth_mbps[i]:g}. Write 0 for an outage.",
-        )
+    point = _faulty_point(time_s, bandwidth_mbps)
+    if point is not None:
+        return point
     late = lateness(time_s[0], time_s[-1])
     if late is not None:
         return 0, late
@@ -115,6 +95,30 @@ def first_fault(
             "remove this trace."
         )
     return None
+
+
+def _faulty_point(
+    time_s: Float[ndarray, "point"], bandwidth_mbps: Float[ndarray, "point"]
+) -> tuple[int, str] | None:
+    """First point whose time or bandwidth cannot be used, and how it breaks the rules."""
+    finite = np.isfinite(time_s) & np.isfinite(bandwidth_mbps)
+    back = np.diff(time_s, prepend=0.0) < 0
+    large = (time_s > MOST) | (bandwidth_mbps > MOST)
+    wrong = np.flatnonzero(~finite | back | large | (bandwidth_mbps < 0))
+    if not len(wrong):
+        return None
+    i = int(wrong[0])
+    if not finite[i]:
+        return i, "time and bandwidth must be finite numbers. Correct or remove the line."
+    if back[i]:
+        before = time_s[i - 1] if i else 0.0
+        return i, f"time must not run back, got {time_s[i]:g} s after {before:g} s. Sort by time."
+    if large[i]:
+        return i, (
+            f"time and bandwidth must be at most {MOST:g}, got {time_s[i]:g} s and "
+            f"{bandwidth_mbps[i]:g} Mbit/s. Correct or remove the line."
+        )
+    return i, f"bandwidth must be >= 0 Mbit/s, got {bandwidth_mbps[i]:g}. Write 0 for an outage."
 
 
 def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:

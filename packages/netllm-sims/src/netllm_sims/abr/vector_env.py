@@ -16,7 +16,7 @@ from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
 from netllm_sims.abr.trace_augmentation import alter_some
-from netllm_sims.setting_values import ready
+from netllm_sims.setting_values import setting_of
 
 
 class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
@@ -66,7 +66,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
             raise ValueError(f"`scale` must be a range of factors >= 0.001, got {scale}.")
         if not 0 <= scale_share <= 1:
             raise ValueError(f"`scale_share` must lie in [0, 1], got {scale_share}.")
-        self.setting = ready(setting, data, overrides, named=named)
+        self.setting = setting_of(setting, data, overrides, named=named)
         self.num_envs = num_envs
         self._alter = self.setting.alter if part == "train" else 0.0
         self._fixed = self.setting.sessions(part)

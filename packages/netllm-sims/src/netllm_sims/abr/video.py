@@ -118,6 +118,26 @@ def load_video(
         FileNotFoundError: There is no such folder, or no such file in it.
     """
     folder = Path(folder)
+    columns = _read_columns(folder)
+    if len(columns) != len(rates_kbps):
+        raise ValueError(
+            f"{folder}: there must be one size file per rate, got {len(columns)} files for the "
+            f"rates {list(rates_kbps)} kbit/s. Set `rates_kbps` to the ladder of this video."
+        )
+    video = Video(
+        name=folder.name,
+        rates_kbps=rates_kbps,
+        sizes_bytes=np.array(columns).T,
+        chunk_s=chunk_s,
+        chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
+        folder=folder,
+    )
+    tell(folder, list(_odd(video)))
+    return video
+
+
+def _read_columns(folder: Path) -> list[Float[ndarray, "chunk"]]:
+    """The sizes of each level, equally many."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: there is no such folder of chunk sizes. Correct the path; the published "
@@ -143,21 +163,7 @@ def load_video(
                 f"{len(column)} lines here and {len(columns[0])} in {files[0][1].name}. Correct "
                 "the shorter."
             )
-    if len(columns) != len(rates_kbps):
-        raise ValueError(
-            f"{folder}: there must be one size file per rate, got {len(columns)} files for the "
-            f"rates {list(rates_kbps)} kbit/s. Set `rates_kbps` to the ladder of this video."
-        )
-    video = Video(
-        name=folder.name,
-        rates_kbps=rates_kbps,
-        sizes_bytes=np.array(columns).T,
-        chunk_s=chunk_s,
-        chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
-        folder=folder,
-    )
-    tell(folder, list(_odd(video)))
-    return video
+    return columns
 
 
 def _read_sizes(file: Path) -> Float[ndarray, "chunk"]:

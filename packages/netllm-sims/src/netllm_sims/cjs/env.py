@@ -1,12 +1,11 @@
 """Gymnasium environment: one episode of cluster job scheduling at a time."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from netllm_sims.cjs.episode_env import Running
+from netllm_sims.cjs.episode_env import EpisodeEnv
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
 from netllm_sims.cjs.settings import Setting
 
@@ -50,7 +49,7 @@ def observation_space(setting: Setting) -> spaces.Dict:
     )
 
 
-class Env(Running):
+class Env(EpisodeEnv):
     """Executors of a cluster are committed to the stages of jobs that arrive over time.
 
     ## Action
@@ -108,18 +107,8 @@ class Env(Running):
     v0: first release.
     """
 
-    def __init__(
-        self,
-        *,
-        setting: str | Setting = "default",
-        part: str = "train",
-        data: str | Path | None = None,
-        render_mode: str | None = None,
-        **overrides: Any,
-    ) -> None:
-        super().__init__(
-            setting=setting, part=part, data=data, render_mode=render_mode, **overrides
-        )
+    def _prepare(self) -> None:
+        super()._prepare()
         self.observation_space = observation_space(self.setting)  # type: ignore[assignment]
         self.action_space: spaces.Dict = spaces.Dict(
             {"stage": spaces.Discrete(1), "executors": spaces.Discrete(1, start=1)}

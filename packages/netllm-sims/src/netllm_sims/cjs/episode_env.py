@@ -1,10 +1,8 @@
 """What both environments of job scheduling share: which episode runs, and its picture."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from netllm_sims.cjs.durations import Sampled
@@ -13,27 +11,18 @@ from netllm_sims.cjs.settings import Setting
 from netllm_sims.cjs.settings import setting as named
 from netllm_sims.cjs.simulator import Simulator
 from netllm_sims.cjs.train_valid_test import DRAWN, check, seeds
-from netllm_sims.rendering import Pictured
-from netllm_sims.setting_values import ready
+from netllm_sims.setting_env import SettingEnv
 
 
-class Running(Pictured, gymnasium.Env[Any, Any]):  # type: ignore[misc]
+class EpisodeEnv(SettingEnv):
     """An environment that runs one episode of a setting's part at a time."""
 
-    def __init__(
-        self,
-        *,
-        setting: str | Setting = "default",
-        part: str = "train",
-        data: str | Path | None = None,
-        render_mode: str | None = None,
-        **overrides: Any,
-    ) -> None:
-        self._show_as(render_mode)
-        self.setting = ready(setting, data, overrides, named=named)
-        check(part)
-        self.part = part
-        self._fixed = seeds(part, None, 0)
+    named = staticmethod(named)
+    setting: Setting
+
+    def _prepare(self) -> None:
+        check(self.part)
+        self._fixed = seeds(self.part, None, 0)
         self._simulator: Simulator | None = None
 
     @property

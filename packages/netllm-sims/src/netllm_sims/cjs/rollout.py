@@ -16,6 +16,7 @@ from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.heuristics import Heuristic
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
+from netllm_sims.rollout_batches import batch_size, begin_batch
 from netllm_sims.session_error import check_answers
 
 if TYPE_CHECKING:
@@ -116,12 +117,7 @@ def rollout(
     if not episodes:
         raise ValueError("`episodes` must hold at least one episode, got none.")
     policies = [p for p in (policy, label) if p is not None]
-    sequential = any(getattr(p, "sequential", False) for p in policies)
-    if batch is not None and (batch < 1 or (sequential and batch != 1)):
-        raise ValueError(
-            f"`batch` must be >= 1, and 1 for a sequential policy, got {batch}. Leave it out."
-        )
-    size = 1 if sequential else batch or len(episodes)
+    size = batch_size(policies, batch, len(episodes))
     tracks: list[_Track] = []
     start = time.perf_counter()
     for number, first in enumerate(range(0, len(episodes), size)):
@@ -129,11 +125,7 @@ def rollout(
             _Track(Simulator(setting, episode, log=first + k < log))
             for k, episode in enumerate(episodes[first : first + size])
         ]
-        for p in policies:
-            if number == 0 or not getattr(p, "sequential", False):
-                p.reset(seed if number == 0 else _derive(seed, number))
-            if hasattr(p, "begin"):
-                p.begin([track.simulator for track in some])
+        begin_batch(policies, [track.simulator for track in some], seed=seed, number=number)
         if isinstance(policy, Heuristic) and label is None and not record:
             for track in some:
                 with of(track.name):
@@ -183,10 +175,6 @@ class _Track:
             self.facts["stretches"] = stretches(simulator)
         del self.simulator
         return self
-
-
-def _derive(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _play(

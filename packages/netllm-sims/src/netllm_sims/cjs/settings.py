@@ -13,6 +13,7 @@ from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.jobs import Catalogue, Workload
 from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
 from netllm_sims.setting_values import (
+    check_names,
     data_root,
     existing,
     natural,
@@ -204,12 +205,8 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
         FileNotFoundError: The real data is needed but not there.
     """
-    if name not in _DESCRIPTIONS:
-        raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
     known = [f.name for f in fields(Setting) if f.name not in ("name", "data", "synthetic")]
-    for field in overrides:
-        if field not in known:
-            raise ValueError(unknown("field", field, known))
+    check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     changes = {key: _value(key, value) for key, value in overrides.items()}
     mine = changes.get("jobs") is not None
     root = data_root(

@@ -1,6 +1,5 @@
 """Gymnasium environment of job scheduling in arrays of fixed size, for standard learners."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,8 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from netllm_sims.cjs.episode_env import Running
+from netllm_sims.cjs.episode_env import EpisodeEnv
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
-from netllm_sims.cjs.settings import Setting
 
 CLUSTER_COLUMNS = ("committable", "executors", "jobs", "stages", "schedulable")
 """Columns of `cluster`: executors to be committed, executors of the cluster, active jobs, their
@@ -21,7 +19,7 @@ _HIGH = 50.0  # the logarithm of any time or count stays far below
 _INVALID = -1.0
 
 
-class TableEnv(Running):
+class TableEnv(EpisodeEnv):
     """`cjs.Env` with the first schedulable stages in a table of fixed size.
 
     Learners that know no graphs, as Stable-Baselines3's, take it as it is; those that mask invalid
@@ -61,22 +59,15 @@ zeros below the last |
     v0: first release.
     """
 
-    def __init__(
-        self,
-        *,
-        setting: str | Setting = "default",
-        part: str = "train",
-        rows: int = 32,
-        data: str | Path | None = None,
-        render_mode: str | None = None,
-        **overrides: Any,
-    ) -> None:
-        super().__init__(
-            setting=setting, part=part, data=data, render_mode=render_mode, **overrides
-        )
+    def __init__(self, *, rows: int = 32, **arguments: Any) -> None:
         if rows < 1:
             raise ValueError(f"`rows` must be at least 1, got {rows}.")
         self.rows = rows
+        super().__init__(**arguments)
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        rows = self.rows
         self.action_space = spaces.MultiDiscrete([rows + 1, self.setting.num_executors])
         self.observation_space = spaces.Dict(
             {

@@ -1,16 +1,13 @@
 """Gymnasium environment: the windows of one viewer watching one video, one after the other."""
 
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.rendering import Pictured
-from netllm_sims.setting_values import ready
+from netllm_sims.setting_env import SettingEnv
 from netllm_sims.vp import window_picture
 from netllm_sims.vp.geometry import wrap_deg
 from netllm_sims.vp.metrics import mae_deg
@@ -21,7 +18,7 @@ from netllm_sims.vp.trajectories import Clip
 Observation = dict[str, ndarray]
 
 
-class Env(Pictured, gymnasium.Env[Observation, ndarray]):  # type: ignore[misc]
+class Env(SettingEnv):
     """The viewports that follow are predicted from those before, window by window.
 
     What is answered changes nothing that comes: this is supervised learning in the shape of an
@@ -61,19 +58,11 @@ class Env(Pictured, gymnasium.Env[Observation, ndarray]):  # type: ignore[misc]
     v0: first release.
     """
 
-    def __init__(
-        self,
-        *,
-        setting: str | Setting = "default",
-        part: str = "train",
-        data: str | Path | None = None,
-        render_mode: str | None = None,
-        **overrides: Any,
-    ) -> None:
-        self._show_as(render_mode)
-        self.setting = ready(setting, data, overrides, named=named)
-        self.part = part
-        self._clips = self.setting.clips(part)
+    named = staticmethod(named)
+    setting: Setting
+
+    def _prepare(self) -> None:
+        self._clips = self.setting.clips(self.part)
         self._clip: Clip | None = None
         self._window = 0
         self._predicted_deg: Float[ndarray, "horizon 3"] | None = None

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from netllm_sims.setting_values import (
+    check_names,
     data_root,
     existing,
     natural,
@@ -335,12 +336,8 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
         FileNotFoundError: The real data is needed but not there.
     """
-    if name not in _DESCRIPTIONS:
-        raise ValueError(unknown("setting", name, list(_DESCRIPTIONS)))
     known = [f.name for f in fields(Setting) if f.name not in _FIXED_FIELDS]
-    for field in overrides:
-        if field not in known:
-            raise ValueError(unknown("field", field, known))
+    check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     changes = {
         key: _READERS.get(key, whole)(key, value)
         for key, value in overrides.items()

@@ -27,28 +27,18 @@ from netllm_sims.cjs.engine.state_arrays import (
     State,
     World,
 )  # fmt: skip
-from netllm_sims.cjs.engine.task_durations import choose_level, take, uniforms
+from netllm_sims.cjs.engine.task_durations import pick
 
 
 @inner
 def work_on(world: World, state: State) -> None:
     """Let executors take tasks of the stages that they work on, until anything else happens.
 
-    No executor changes its pool here, so nothing can become committable. Arrays have names of their
-    own: numba counts references at every attribute of a group.
+    No executor changes its pool here, so nothing can become committable.
     """
     g, clock, stage, job, executor = state.g, state.clock, state.stage, state.job, state.executor
-    heap_ms, heap, recent_ms, replay_ms = (
-        state.heap_ms,
-        state.heap,
-        state.recent_ms,
-        state.replay_ms,
-    )
-    start_ms = state.start_ms
+    heap_ms, heap, replay_ms, start_ms = state.heap_ms, state.heap, state.replay_ms, state.start_ms
     logged = state.task_log.shape[0] > 0
-    job_of, first_stage, row, tasks = world.job_of, world.first_stage, world.row, world.tasks
-    options, levels, bracket, delays = world.options, world.levels, world.bracket, world.delays
-    cells, durations_ms = world.cells, world.durations_ms
     arrival = g[ARRIVED] < world.arrival_ms.shape[0]
     while g[PENDING] > 0:
         now_ms, e = heap_ms[0], heap[0, 1]
@@ -59,14 +49,12 @@ def work_on(world: World, state: State) -> None:
             return
         clock[JOB_MS] += g[ACTIVE] * (now_ms - clock[NOW])
         clock[NOW] = now_ms
-        j = job_of[s]
-        number = tasks[s] - stage[s, UNSTARTED]
+        j = world.job_of[s]
+        number = world.tasks[s] - stage[s, UNSTARTED]
         if replay_ms.shape[0] > 0:
             duration_ms = replay_ms[g[STARTED]]
         else:
-            u, v = uniforms(g[LUCK], j, s - first_stage[j], number)
-            level = choose_level(options, levels, bracket, job[j, LOCAL], u)
-            duration_ms = take(cells, durations_ms, delays, row[s], REST, level, v)
+            duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], REST)
         stage[s, UNSTARTED] -= 1
         if stage[s, UNSTARTED] == 0:
             job[j, TAKEN] += 1
@@ -74,7 +62,7 @@ def work_on(world: World, state: State) -> None:
             shift_demand(world, state, s, -1)
         else:
             stage[s, DEMAND] -= 1
-        recent_ms[s] = duration_ms
+        state.recent_ms[s] = duration_ms
         executor[e, WAVE], executor[e, CROWD], start_ms[e] = REST, job[j, LOCAL], now_ms
         clock[BUSY_MS] += duration_ms
         if logged:

@@ -68,11 +68,7 @@ def write(
         if j == source:
             source_row = first + i
         job_id[first + i] = j
-        jobs[first + i, 0] = state.job[j, SUPPLY]
-        jobs[first + i, 1] = state.job[j, LOCAL]
-        jobs[first + i, 2] = state.job[j, OPEN]
-        jobs[first + i, 3] = state.clock[NOW] - world.arrival_ms[j]
-        jobs[first + i, 4] = j == source
+        write_job(world, state, j, source, jobs[first + i])
         for s in range(world.first_stage[j], world.first_stage[j + 1]):
             if not is_active(state, s):
                 continue
@@ -90,10 +86,23 @@ def write(
         write_paths(world, state, j, stages)
     for i in range(state.g[SCHEDULABLE]):
         flags[0, row_of[state.schedulable[i]]] = True
-    whole[b, 0], whole[b, 1] = committable(state), world.options[EXECUTORS]
-    whole[b, 2], whole[b, 3] = source_row, state.clock[NOW]
-    whole[b, 4] = state.g[SOURCE] >= 0 and can_wait(world, state)
-    whole[b, 5] = state.clock[JOB_MS]
+    write_whole(world, state, source_row, whole[b])
+
+
+@inner
+def write_whole(world: World, state: State, source_row: int, out: Float[ndarray, "6"]) -> None:
+    """Features of the whole episode."""
+    out[0], out[1], out[2] = committable(state), world.options[EXECUTORS], source_row
+    out[3], out[5] = state.clock[NOW], state.clock[JOB_MS]
+    out[4] = state.g[SOURCE] >= 0 and can_wait(world, state)
+
+
+@inner
+def write_job(world: World, state: State, j: int, source: int, out: Float[ndarray, "5"]) -> None:
+    """Features of a job."""
+    out[0], out[1], out[2] = state.job[j, SUPPLY], state.job[j, LOCAL], state.job[j, OPEN]
+    out[3] = state.clock[NOW] - world.arrival_ms[j]
+    out[4] = j == source
 
 
 @inner

@@ -175,6 +175,23 @@ def build_state(
     log: bool = False,
 ) -> State:
     """The state before anything happened; `decision_rounds.begin` starts it."""
+    executors = int(world.options[EXECUTORS])
+    state = _empty_state(world, replay_ms=replay_ms, log=log)
+    state.g[[LUCK, ROUND, FREE_SET, SETS]] = np.uint64(luck % 2**64).astype(np.int64), 1, -1, 1
+    state.stage[:, UNSTARTED] = state.stage[:, DEMAND] = world.tasks
+    state.stage[:, UNFINISHED_PARENTS] = state.stage[:, THIRSTY_PARENTS] = world.parents
+    state.job[:, OPEN] = np.diff(world.first_stage)
+    state.job[:, READY] = np.add.reduceat(
+        world.parents == 0, world.first_stage[:-1], dtype=np.int64
+    )
+    state.executor[:, BUSY] = 0
+    state.pool[:, PROMISED] = 0
+    state.node[:, NEXT] = np.append(np.arange(1, executors), -1)
+    return state
+
+
+def _empty_state(world: World, *, replay_ms: Float[ndarray, "task"] | None, log: bool) -> State:
+    """The arrays, with nothing in them yet."""
     jobs, stages, executors = len(world.arrival_ms), len(world.tasks), int(world.options[EXECUTORS])
     pools = 1 + jobs + stages
     sets = 1 + min(pools, executors + 1024)
@@ -182,7 +199,7 @@ def build_state(
     while cells <= 4 * executors:
         cells *= 2
     tasks = int(world.tasks.sum()) if log else 0
-    state = State(
+    return State(
         g=np.zeros(17, np.int64),
         clock=np.zeros(3),
         job=np.zeros((jobs, 5), np.int32),
@@ -206,14 +223,3 @@ def build_state(
         task_log=np.zeros((tasks, 7)),
         event_log=np.zeros((2 * tasks + jobs if log else 0, 4)),
     )
-    state.g[[LUCK, ROUND, FREE_SET, SETS]] = np.uint64(luck % 2**64).astype(np.int64), 1, -1, 1
-    state.stage[:, UNSTARTED] = state.stage[:, DEMAND] = world.tasks
-    state.stage[:, UNFINISHED_PARENTS] = state.stage[:, THIRSTY_PARENTS] = world.parents
-    state.job[:, OPEN] = np.diff(world.first_stage)
-    state.job[:, READY] = np.add.reduceat(
-        world.parents == 0, world.first_stage[:-1], dtype=np.int64
-    )
-    state.executor[:, BUSY] = 0
-    state.pool[:, PROMISED] = 0
-    state.node[:, NEXT] = np.append(np.arange(1, executors), -1)
-    return state

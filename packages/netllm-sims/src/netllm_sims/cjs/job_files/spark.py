@@ -9,12 +9,12 @@ from pathlib import Path
 
 from netllm_sims.cjs.dag import MOST_TASKS, Cycle, Dag, Waves, build, of
 from netllm_sims.cjs.job_files.record_limit import Room
-from netllm_sims.cjs.job_files.spark_cores import Stretches, placed
+from netllm_sims.cjs.job_files.spark_cores import StageWaves, Stretches, placed
 from netllm_sims.cjs.job_files.spark_events import Line, get, lines
 from netllm_sims.files import unit_warnings
 from netllm_sims.files.unit_warnings import Doubt
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _TASK_BYTES, _STAGE_BYTES, _EXECUTOR_BYTES = 400, 10_000, 20_000
 
@@ -34,7 +34,7 @@ class _Stage:
     completed: bool = False
 
 
-class _Read:
+class _Log:
     """What a log told so far."""
 
     def __init__(self) -> None:
@@ -87,16 +87,50 @@ def load_spark(log: str | Path) -> list[Dag]:
     of them (Mao et al. 2019, section 6.2).
     """
     log = Path(log)
-    read = _Read()
+    read = _read(log)
+    waves, level = _waves(read)
+    of_job: dict[int, dict[int, _Stage]] = {}
+    for number, stage in read.stages.items():
+        of_job.setdefault(stage.job, {})[number] = stage
+    dags: list[Dag] = []
+    left_out: Counter[str] = Counter()
+    for job, fault in sorted(read.jobs.items()):
+        ran = {k: s for k, s in of_job.get(job, {}).items() if s.completed}
+        if not fault and not all(len(stage.launch_ms) for stage in ran.values()):
+            fault = _LOST
+        if fault:
+            left_out[fault] += 1
+        elif ran:
+            dags.append(_dag(log, job, ran, waves, level))
+    reasons = ", ".join(f"{count} that {fault}" for fault, count in left_out.items())
+    if not dags:
+        raise ValueError(
+            f"{log}: must hold at least one job whose stages completed and that ended, got "
+            f"{reasons or 'none'}."
+        )
+    if left_out:
+        _logger.warning(
+            "%s: %d of %d jobs were left out: %s.", log, left_out.total(), len(read.jobs), reasons
+        )
+    return dags
+
+
+def _read(log: Path) -> _Log:
+    read = _Log()
     for line in lines(log):
         if line.event in _READERS:
             _READERS[line.event](line, read)
             read.check_room(log if log.is_dir() else line.where)
     unit_warnings.tell(log, list(_odd(read)))
+    return read
+
+
+def _waves(read: _Log) -> tuple[dict[int, StageWaves], int]:
+    """The waves of each stage, and the level of the log."""
     names = sorted(read.executors)
     ranks = {read.executors[name]: rank for rank, name in enumerate(names)}
     known = read.stages.items()
-    waves, level = placed(
+    return placed(
         Stretches(
             job={number: stage.job for number, stage in known},
             launch_ms={number: stage.launch_ms for number, stage in known},
@@ -105,31 +139,6 @@ def load_spark(log: str | Path) -> list[Dag]:
             ranks=ranks,
         )
     )
-    dags: list[Dag] = []
-    left_out: Counter[str] = Counter()
-    of_job: dict[int, dict[int, _Stage]] = {}
-    for number, stage in read.stages.items():
-        of_job.setdefault(stage.job, {})[number] = stage
-    for job in sorted(read.jobs):
-        ran = {k: s for k, s in of_job.get(job, {}).items() if s.completed}
-        fault = read.jobs[job]
-        if not fault and not all(len(stage.launch_ms) for stage in ran.values()):
-            fault = _LOST
-        if fault:
-            left_out[fault] += 1
-        elif ran:
-            dags.append(_dag(log, job, ran, waves, level))
-    some = ", ".join(f"{count} that {fault}" for fault, count in left_out.items())
-    if not dags:
-        raise ValueError(
-            f"{log}: must hold at least one job whose stages completed and that ended, got "
-            f"{some or 'none'}."
-        )
-    if left_out:
-        _log.warning(
-            "%s: %d of %d jobs were left out: %s.", log, left_out.total(), len(read.jobs), some
-        )
-    return dags
 
 
 _UNENDED = "never ended (the application was running, or the log was cut)"
@@ -138,7 +147,7 @@ _UNSTARTED = "ended but never started (the log's beginning is missing)"
 _LOST = "completed a stage without any task that succeeded (Spark dropped events)"
 
 
-def _start(line: Line, read: _Read) -> None:
+def _start(line: Line, read: _Log) -> None:
     event, where = line.fields(), line.where
     job = get(where, event, "Job ID")
     if job in read.jobs:
@@ -160,7 +169,7 @@ def _start(line: Line, read: _Read) -> None:
             read.stages[number] = _new(where, job, number, parents, tasks, read)
 
 
-def _new(where: str, job: int, number: int, parents: list[int], tasks: int, read: _Read) -> _Stage:
+def _new(where: str, job: int, number: int, parents: list[int], tasks: int, read: _Log) -> _Stage:
     if number in read.early:
         raise ValueError(
             f"{where}: job {job} must start before its stage {number} runs, which line "
@@ -174,7 +183,7 @@ def _new(where: str, job: int, number: int, parents: list[int], tasks: int, read
     return _Stage(where, job, parents, tasks)
 
 
-def _end(line: Line, read: _Read) -> None:
+def _end(line: Line, read: _Log) -> None:
     end = line.task_end()
     info = end.info
     if info.finish_ms < info.launch_ms:
@@ -192,7 +201,7 @@ def _end(line: Line, read: _Read) -> None:
         stage.executor.append(read.executors.setdefault(info.executor, len(read.executors)))
 
 
-def _complete(line: Line, read: _Read) -> None:
+def _complete(line: Line, read: _Log) -> None:
     info = get(line.where, line.fields(), "Stage Info")
     number = get(line.where, info, "Stage ID")
     if number not in read.stages:
@@ -201,7 +210,7 @@ def _complete(line: Line, read: _Read) -> None:
         read.stages[number].completed = True
 
 
-def _finish(line: Line, read: _Read) -> None:
+def _finish(line: Line, read: _Log) -> None:
     event = line.fields()
     job = get(line.where, event, "Job ID")
     result = event.get("Job Result")
@@ -220,7 +229,7 @@ _SECONDS = (1e8, 1e11)
 """Range of the seconds since 1970; milliseconds have passed it since 1973."""
 
 
-def _odd(read: _Read) -> Iterator[Doubt]:
+def _odd(read: _Log) -> Iterator[Doubt]:
     """What looks like seconds in place of milliseconds."""
     first = min(
         (stage.launch_ms[0] for stage in read.stages.values() if stage.launch_ms), default=0
@@ -237,7 +246,7 @@ def _dag(
     log: Path,
     job: int,
     ran: dict[int, _Stage],
-    waves: dict[int, tuple[array, array, array]],  # type: ignore[type-arg]
+    waves: dict[int, StageWaves],
     level: int,
 ) -> Dag:
     row = {number: k for k, number in enumerate(sorted(ran))}

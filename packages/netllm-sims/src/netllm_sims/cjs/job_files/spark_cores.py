@@ -8,7 +8,7 @@ import numpy as np
 
 from netllm_sims.cjs.dag import LEVELS
 
-_Waves = tuple[array, array, array]  # type: ignore[type-arg]
+StageWaves = tuple[array, array, array]  # type: ignore[type-arg]
 """Durations of a stage's tasks in ms: fresh, first, rest."""
 
 
@@ -24,7 +24,7 @@ class Stretches(NamedTuple):
     """Place of each executor in the order of their names, which decides between equal tasks."""
 
 
-def placed(tasks: Stretches) -> tuple[dict[int, _Waves], int]:
+def placed(tasks: Stretches) -> tuple[dict[int, StageWaves], int]:
     """The waves of each stage, in order of launch, and the level of the log.
 
     Each task takes the core of its executor that was free longest, or else a new one.
@@ -45,7 +45,7 @@ def placed(tasks: Stretches) -> tuple[dict[int, _Waves], int]:
     free: dict[int, list[tuple[float, int]]] = {}  # when each core was last used, a heap
     cores: dict[int, int] = {}
     last: dict[tuple[int, int, int], int] = {}  # of a job on a core of an executor
-    waves: dict[int, _Waves] = {stage: (array("d"), array("d"), array("d")) for stage in stages}
+    waves: dict[int, StageWaves] = {stage: (array("d"), array("d"), array("d")) for stage in stages}
     for at in order:
         stage, start_ms, lasted_ms = int(stage_of[at]), float(launch_ms[at]), float(duration_ms[at])
         who = int(ranked[at])
