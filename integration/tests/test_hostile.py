@@ -8,7 +8,8 @@ import pytest
 import torch
 from netllm.registry import task
 from netllm.verbs.adapt import build_model
-from netllm_adapt import Predictor, Recipe
+from netllm.vp.recipe import Recipe
+from netllm_adapt import Predictor
 from safetensors.torch import load_file, save_file
 
 RECIPE = Recipe(dtype="float32", rank=2)

@@ -191,3 +191,11 @@ def test_text_numbers_and_lists_are_read_as_they_were_written(tmp_path):
             "empty": "",
         },
     }
+
+
+def test_a_flag_that_only_another_tasks_recipe_has_is_refused(netllm, tmp_path):
+    code, _, err = netllm(
+        "adapt", "abr", "--pool", tmp_path, "--out", tmp_path / "o", "--multimodal"
+    )
+    assert code == 2
+    assert "recipe of abr has no `multimodal`" in err

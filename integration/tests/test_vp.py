@@ -9,7 +9,7 @@ import pytest
 from matplotlib.pyplot import imsave
 from netllm.vp.task import VP, Extended
 from netllm.vp.windows import Sight, Windows
-from netllm_adapt import Predictor, Recipe
+from netllm_adapt import Predictor
 from netllm_baselines.vp import TRACKSaliency
 from netllm_baselines.vp.weights_file import Weights, shipped
 from netllm_sims.vp import rollout, setting, wrap_deg
@@ -281,7 +281,7 @@ def test_training_windows_begin_at_every_point_unless_told_otherwise():
 
 def test_the_recipe_sees_no_images_unless_asked():
     assert not VP().recipe("smollm2-135m").multimodal
-    assert Recipe(multimodal=True).image_weights == ""
+    assert replace(VP().recipe("tiny-random"), multimodal=True).image_weights == ""
 
 
 def test_scratch_trains_as_many_parameters_as_the_adapter_within_a_tenth(place):

@@ -29,6 +29,9 @@ from netllm.registry import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument
+    from netllm_adapt.training.recipe import Recipe as AnyRecipe
+
+    from netllm.vp.recipe import Recipe
 
 TABLES = ("set", "train")
 """Options that take FIELD=VALUE: tables of a recipe."""
@@ -71,7 +74,7 @@ def read_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
 
 def read_task_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Put the task's own recipe, its best known one, under flags and file."""
-    from netllm_adapt.training.recipe import Recipe
+    from netllm.vp.recipe import Recipe
 
     given = {_key(one): one.tokens for one in arguments}
     if not (task := given.get("task")):
@@ -79,9 +82,27 @@ def read_task_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCol
     backbone = given["backbone"][0].value if given.get("backbone") else DEFAULT_BACKBONE
     best = dataclasses.asdict(registry.task(task[0].value).recipe(backbone))
     usual = dataclasses.asdict(Recipe())
-    own = {name: value for name, value in best.items() if value != usual[name]}
+    own = {name: value for name, value in best.items() if name in usual and value != usual[name]}
     layer = Dict(own, source=f"recipe of {task[0].value}", use_commands_as_keys=False)
     layer(app, commands, arguments)
+
+
+def recipe_for(task: str, backbone: str, flags: Recipe) -> AnyRecipe:
+    """What the flags say as a recipe of the task, which may have fewer fields.
+
+    Raises:
+        ValueError: if a flag is given that the task's recipe lacks.
+    """
+    usual = registry.task(task).recipe(backbone)
+    own = {field.name for field in dataclasses.fields(usual)}
+    for field in dataclasses.fields(flags):
+        if field.name not in own and getattr(flags, field.name) != field.default:
+            raise ValueError(
+                f"The recipe of {task} has no `{field.name}`. Leave out "
+                f"--{field.name.replace('_', '-')}."
+            )
+    given = {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
+    return dataclasses.replace(usual, **{name: given[name] for name in own & given.keys()})
 
 
 def write_recipe(path: Path, command: str, arguments: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from netllm_adapt.training.recipe import Recipe
 
 from netllm import registry
 from netllm.commands.answer import Answer
@@ -23,9 +22,10 @@ from netllm.commands.options import (
     Trust,
     overrides,
 )
-from netllm.commands.recipes import read_recipe, read_task_recipe
+from netllm.commands.recipes import read_recipe, read_task_recipe, recipe_for
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.verbs.writable import check_folder
+from netllm.vp.recipe import Recipe
 
 
 def rl_collect(
@@ -157,7 +157,7 @@ def adapt_command(
         pool=pool,
         backbone=backbone,
         setting=setting,
-        recipe=recipe,
+        recipe=recipe_for(task, backbone, recipe),
         start=start,
         target_return=target_return,
         validation=validation,

@@ -193,7 +193,7 @@ class VP:
 
     def recipe(self, backbone: str) -> Recipe:
         """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
-        from netllm_adapt import Recipe
+        from netllm.vp.recipe import Recipe
 
         layers = 4 if backbone.endswith("smollm2-135m") else None
         return replace(

@@ -15,6 +15,7 @@ from netllm_sims.vp.geometry import mirrored
 
 from netllm.verbs.checkpoint_facts import Frames as FrameSettings
 from netllm.verbs.checkpoint_facts import check_weights
+from netllm.vp.recipe import Recipe as ImageRecipe
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe
@@ -149,7 +150,7 @@ def cache_folder() -> Path:
 
 def frame_settings(recipe: Recipe) -> dict[str, Any] | None:
     """The settings of the vision model that a recipe asks for; None without images."""
-    if not recipe.multimodal:
+    if not (isinstance(recipe, ImageRecipe) and recipe.multimodal):
         return None
     return {
         "model": recipe.image_model,

@@ -247,8 +247,6 @@ class Token(VP):
 
     def assemble(self, recipe: Recipe, **parts: Any) -> TextPredictor:
         """A model that answers token by token."""
-        if recipe.multimodal:
-            raise ValueError("Recipe: `multimodal` must be false: answers as text see no images.")
         return TextPredictor(**parts)
 
     def policy(self, model: Predictor, setting: Setting) -> Policy:

@@ -1,24 +1,48 @@
 """The settings of one training run."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-_KINDS: dict[str, tuple[Any, str]] = {
-    "int": (Integral, "a whole number"),
-    "int | None": ((Integral, type(None)), "a whole number or None"),
-    "float": (Real, "a number"),
-    "bool": (bool, "True or False"),
-    "str": (str, "text"),
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (Integral, "a whole number"),
+    int | None: ((Integral, type(None)), "a whole number or None"),
+    float: (Real, "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "text"),
 }
 _CHOICES = {
     "dtype": ("bfloat16", "float16", "float32", "float64"),
     "quantise": (None, "nf4", "int8"),
     "products": (None, "int8"),
+}
+_COUNTS = [
+    "steps",
+    "batch",
+    "micro_batch",
+    "rank",
+    "window",
+    "segment",
+    "validate_every",
+    "log_every",
+    "layers",
+]
+_BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        _COUNTS,
+        (lambda value: value is None or value >= 1, "at least 1"),
+    ),
+    **dict.fromkeys(
+        ("learning_rate", "lora_learning_rate", "clip", "alpha"),
+        (lambda value: value > 0, "above 0"),
+    ),
+    **dict.fromkeys(
+        ("warmup", "weight_decay", "seed"),
+        (lambda value: value >= 0, "at least 0"),
+    ),
+    **dict.fromkeys(("lora_dropout", "average"), (lambda value: 0 <= value < 1, "in [0, 1)")),
 }
 
 
@@ -66,12 +90,6 @@ class Recipe:
     """Steps that a token may look back, its own included."""
     segment: int = 384
     """Tokens of the longest row; a stream of decisions starts afresh after as many."""
-    multimodal: bool = False
-    """See images too, where the task has them."""
-    image_model: str = "vit_tiny_patch16_224"
-    """timm's name of the frozen vision model."""
-    image_weights: str = ""
-    """Its weights: a safetensors file, `random` (by the seed), or empty for timm's own."""
     validate_every: int = 100
     """Steps between validations, at which the run can also be resumed."""
     log_every: int = 10
@@ -87,39 +105,24 @@ class Recipe:
         Raises:
             ValueError: naming the field, what must hold and what came.
         """
-        for field in fields(self):
-            if str(field.type) in _KINDS:
-                self._check_kind(field.name, *_KINDS[str(field.type)])
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if hint in _KINDS:
+                kind, what = _KINDS[hint]  # True is a whole number to Python
+                fits = isinstance(value, kind) and (kind is bool) == isinstance(value, bool)
+                self._require(name, fits, what)
+            self._require(name, not isinstance(value, float) or isfinite(value), "finite")
         listed = isinstance(self.targets, Sequence) and not isinstance(self.targets, str)
         self._require("targets", listed, "a list of names")
         for name, choices in _CHOICES.items():
-            told = " or ".join(map(repr, choices))
-            self._require(name, getattr(self, name) in choices, told)
-        for name in ("steps", "batch", "micro_batch", "rank", "window", "segment"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("validate_every", "log_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name, value in vars(self).items():
-            self._require(name, not isinstance(value, float) or isfinite(value), "finite")
-        for name in ("learning_rate", "lora_learning_rate", "clip", "alpha"):
-            self._require(name, getattr(self, name) > 0, "above 0")
-        for name in ("warmup", "weight_decay", "seed"):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
-        self._require("lora_dropout", 0 <= self.lora_dropout < 1, "in [0, 1)")
-        self._require("average", 0 <= self.average < 1, "in [0, 1)")
+            self._require(name, getattr(self, name) in choices, " or ".join(map(repr, choices)))
+        for name, (holds, what) in _BOUNDS.items():
+            self._require(name, holds(getattr(self, name)), what)
         if self.products is not None and self.quantise is not None:
             raise ValueError(
                 f"Recipe: `products` must be None with `quantise`, got {self.products!r}: packed "
                 "weights are made whole for every pass. Choose one of the two."
             )
-        if self.layers is not None:
-            self._require("layers", self.layers >= 1, "at least 1")
-
-    def _check_kind(self, name: str, kind: Any, what: str) -> None:
-        value = getattr(self, name)  # True is a whole number to Python
-        self._require(
-            name, isinstance(value, kind) and (kind is bool) == isinstance(value, bool), what
-        )
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:
