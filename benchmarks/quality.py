@@ -31,7 +31,7 @@ from netllm.report.plots import save
 from netllm.report.result import Report, Result, by_setting, saved_results, subsets, summarise
 from netllm.report.table import digits, show, signed
 from netllm.task import clusters
-from netllm.verbs.policy_spec import Contender
+from netllm.verbs.policy_spec import PolicySpec
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def again(task: str, file: Path, data: Path | None) -> Report:
         together = clusters(found, place, episodes)
         for one in some:
             rows = [{**row, "cluster": together[row["id"]]} for row in one.episodes]
-            declared = Contender(task, policy=one.policy).declared(place) if one.policy else None
+            declared = PolicySpec(task, policy=one.policy).declared(place) if one.policy else None
             results.append(
                 replace(
                     one,

@@ -34,7 +34,7 @@ from netllm import registry
 from netllm.report.intervals import mean_of
 from netllm.report.provenance import nameable
 from netllm.verbs.adapt import build_model
-from netllm.verbs.policy_spec import Contender
+from netllm.verbs.policy_spec import PolicySpec
 from netllm.vp import VP
 from netllm.vp.text.parts import is_valid
 from netllm.vp.text.task import Prompt, TextPredictor, Token, train
@@ -199,7 +199,7 @@ class Checked:
 def ours_trained(place: Setting, args: argparse.Namespace, out: Path) -> tuple[Any, str]:
     """The checkpoint, or a model trained on as many examples as the text models."""
     if args.checkpoint != "fresh":
-        contender = Contender("vp", checkpoint=args.checkpoint)
+        contender = PolicySpec("vp", checkpoint=args.checkpoint)
         return contender.build(place), f"checkpoint {args.checkpoint}"
     task: Any = VP()
     recipe = replace(

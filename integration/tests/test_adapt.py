@@ -10,9 +10,9 @@ from typing import Any
 
 import netllm
 import pytest
-from netllm.report.provenance import command_line
+from netllm.report.provenance import command_line, running_command
 from netllm.task import Metric
-from netllm.verbs.adapt import _is_command, choose_target
+from netllm.verbs.adapt import choose_target
 
 
 def test_a_command_is_told_without_where_files_lie(
@@ -45,7 +45,7 @@ def test_a_checkpoint_tells_the_command_however_the_program_was_begun(
     monkeypatch: pytest.MonkeyPatch, program: str, known: bool
 ) -> None:
     monkeypatch.setattr(sys, "argv", [program, "adapt", "abr"])
-    assert _is_command() is known
+    assert (running_command() is not None) is known
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import netllm
 import numpy as np
 import pytest
 from netllm.registry import task, tasks
-from netllm.verbs.policy_spec import SHIPPED, checkpoint_folder
+from netllm.verbs.checkpoint_folder import SHIPPED, checkpoint_folder
 from netllm_adapt import backbones
 from netllm_adapt.checkpoint.config import Part, read_config
 from netllm_adapt.checkpoint.encoder_and_head import build_part

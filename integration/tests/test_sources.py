@@ -194,12 +194,13 @@ def test_a_backbone_has_a_digest_that_follows_its_weights(backbone):
 def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
     from types import SimpleNamespace
 
-    from netllm.data import overlaps, sources
+    from netllm.data import sources
+    from netllm.verbs import overlaps
     from netllm_adapt.checkpoint.config import DataIdentity
 
     identity = DataIdentity(sources=sources.kept([sources.backbone("smollm2-135m")]))
-    contender = SimpleNamespace(identity=lambda: identity, checkpoint="run")
-    line = SimpleNamespace(contender=contender, setting=SimpleNamespace(name="x"), episodes=[])
+    spec = SimpleNamespace(identity=lambda: identity, checkpoint="run")
+    line = SimpleNamespace(spec=spec, setting=SimpleNamespace(name="x"), episodes=[])
     assert list(overlaps.overlaps([line])) == []
     (backbone / "model.safetensors").write_bytes(b"other")
     (note,) = overlaps.overlaps([line])
@@ -209,13 +210,15 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
 def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
     from pathlib import Path
 
-    from netllm.data.sources import weights
-    from netllm.verbs.policy_spec import Contender
+    from netllm.verbs.policy_spec import PolicySpec, weight_sources
 
     (tmp_path / "mine.npz").write_bytes(b"weights")
-    some = [Contender("abr", policy="ppo:mine.npz", home=tmp_path), Contender("abr", policy="bba")]
-    shipped = Contender("abr", checkpoint="pretrained", home=Path.cwd())
-    own, ours = weights([*some, shipped])
+    some = [
+        PolicySpec("abr", policy="ppo:mine.npz", home=tmp_path),
+        PolicySpec("abr", policy="bba"),
+    ]
+    shipped = PolicySpec("abr", checkpoint="pretrained", home=Path.cwd())
+    own, ours = weight_sources([*some, shipped])
     assert (own.kind, own.name, own.files) == ("weights of ppo", "mine.npz", 1)
     assert (ours.kind, ours.files) == ("checkpoint pretrained", 3)
 
@@ -223,8 +226,8 @@ def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
 def test_the_digest_of_a_merged_checkpoint_has_its_backbone(tmp_path, monkeypatch):
     import json
 
-    from netllm.data.sources import weights
-    from netllm.verbs.policy_spec import Contender, weights_of
+    from netllm.verbs.checkpoint_folder import weights_of
+    from netllm.verbs.policy_spec import PolicySpec, weight_sources
 
     monkeypatch.chdir(tmp_path)
     backbone = tmp_path / "merged" / "backbone" / "model.safetensors"
@@ -236,7 +239,7 @@ def test_the_digest_of_a_merged_checkpoint_has_its_backbone(tmp_path, monkeypatc
     found = []
     for content in (b"one adapter", b"another one"):
         backbone.write_bytes(content)
-        (source,) = weights([Contender("abr", checkpoint="merged")])
+        (source,) = weight_sources([PolicySpec("abr", checkpoint="merged")])
         assert source.files == 2
         found.append((weights_of("abr", "merged"), source.sha256))
     assert found[0][0] != found[1][0]

@@ -10,8 +10,9 @@ from netllm.report.compare import compare
 from netllm.report.intervals import mean_of
 from netllm.report.result import Report, Result, saved_results
 from netllm.report.table import markdown, sentence
-from netllm.report.training_seeds import found_checkpoints, lineages, nicknames, trained
+from netllm.report.training_seeds import trained
 from netllm.task import Metric
+from netllm.verbs.checkpoint_names import found_checkpoints, lineages, nicknames
 from netllm_adapt.checkpoint.config import Backbone, Config, Part
 
 QOE = Metric("qoe", "QoE")

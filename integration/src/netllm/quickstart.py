@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from netllm import registry
 from netllm.registry import DEFAULT_BACKBONE
+from netllm.report.card import with_results
 from netllm.report.plots import save
-from netllm.report.table import markdown
 from netllm.verbs.adapt import adapt
 from netllm.verbs.collect import rl_collect
 from netllm.verbs.test import test
@@ -110,11 +110,10 @@ def _collect(pool: Path, episodes: int) -> None:
 def _write_card(source: Path, card: Path, report: Report) -> None:
     from netllm_adapt.files.writing import new_file
 
-    text = source.read_text(encoding="utf-8").rstrip()
+    text = with_results(source.read_text(encoding="utf-8"), report)
     plots = "![QoE per episode](cdf.png)\n\n![mean QoE](bars.png)"
-    whole = f"{text}\n\n## Results\n\n{markdown(report)}\n\n{plots}\n"
     with new_file(card) as work:
-        work.write_text(whole, encoding="utf-8")
+        work.write_text(f"{text.rstrip()}\n\n{plots}\n", encoding="utf-8")
 
 
 def _say(stage: str, text: str) -> None:

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 TABLES = ("set", "train")
 """Options that take FIELD=VALUE: tables of a recipe."""
 UNREPEATED = frozenset(
-    {"out", "append", "resume", "jobs", "trust_backbone", "recipe", "json", "quiet", "verbose"},
+    {
+        *("out", "append", "resume", "jobs", "trust_backbone", "update_card", "recipe"),
+        *("json", "quiet", "verbose"),
+    },
 )
 """Options of one run alone, which change no result, and trust: no recipe holds them."""
 MOST_BYTES = 1_000_000

@@ -194,6 +194,7 @@ def test(
     jobs: int = 1,
     device: str = "auto",
     trust_backbone: Trust = False,
+    update_card: Annotated[bool, Parameter(negative=())] = False,
     data: Data = None,
     set_: Assignments = (),
     out: Path | None = None,
@@ -218,6 +219,8 @@ def test(
         jobs: Pieces of work at once, each in its own process; -1 for one per core.
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
         trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says.
+        update_card: Write the results into the README.md of every checkpoint, in place of earlier
+            ones of the same setting.
         data: Folder of real data.
         set_: Override a field of the settings: FIELD=VALUE.
         out: Folder for results.json and plots.
@@ -249,6 +252,7 @@ def test(
             trust_backbone=trust_backbone,
             data=data,
             set=overrides(set_),
+            update_card=update_card,
         )
         answer = Answer(report.document(), partial(show, report))
         if out is None:

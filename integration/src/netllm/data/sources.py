@@ -10,9 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.registry import WEIGHTS
-from netllm.verbs.policy_spec import Contender, weight_files
-
 if TYPE_CHECKING:
     from netllm_sims.sources import Source
 
@@ -103,24 +100,6 @@ def backbone(name: str) -> Source | None:
     return None
 
 
-def weights(contenders: Iterable[Contender]) -> list[Source]:
-    """The files that some contenders decide by: own weights of policies, and checkpoints."""
-    from netllm_sims.sources import of_files
-
-    found = []
-    for one in contenders:
-        known, _, file = (one.policy or "").partition(":")
-        if one.checkpoint is not None:
-            folder = one.found()
-            files = [str(file.relative_to(folder)) for file in weight_files(folder)]
-            kind = f"checkpoint {one.name}"
-            found.append(of_files(kind, folder, origin="own", name=one.name, only=files))
-        elif Path(file).suffix in WEIGHTS:
-            path = one.home / Path(file).expanduser()
-            found.append(of_files(f"weights of {known}", path, origin="own"))
-    return found
-
-
 def differences(before: Sequence[Source], now: Sequence[Source]) -> list[tuple[Source, Source]]:
     """Sources of one kind that are not the same data, as pairs of then and now."""
     known = {one.kind: one for one in before}
@@ -138,11 +117,9 @@ def told(pairs: Iterable[tuple[Source, Source]]) -> str:
     return "; ".join(f"{then.kind} {then} there, {now} here" for then, now in pairs)
 
 
-def facts(
-    setting: Any, episodes: Iterable[Any], deciding: Iterable[Contender] = ()
-) -> dict[str, Any]:
+def facts(setting: Any, episodes: Iterable[Any], deciding: Iterable[Source] = ()) -> dict[str, Any]:
     """What a pool keeps of the data that it was collected on, and of the files that decided."""
-    made_of = [*sources(setting), *weights(deciding)]
+    made_of = [*sources(setting), *deciding]
     found = {"sources": kept(made_of), "contents": contents(episodes)}
     return {name: value for name, value in found.items() if value}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netllm.report.intervals import by_episode, extent
+from netllm.report.metric import Metric
 from netllm.report.result import Report, Result, best_first
-from netllm.task import Draw, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Draw = Callable[["Axes", list[Result]], "Axes"]
+"""A plot: draws results of one setting into the axes and returns them."""
 
 # Okabe and Ito's colours, told apart with every common colour vision; yellow is too pale for lines.
 ADAPTED = ("#D55E00", "#CC79A7", "#E69F00")

@@ -53,6 +53,13 @@ def command_line() -> str:
     return shlex.join(["netllm", *told])
 
 
+def running_command() -> str | None:
+    """The command that runs, as `command_line` has it; None within another program."""
+    program = Path(sys.argv[0])
+    is_ours = program.name in ("netllm", "netllm.exe")
+    return command_line() if is_ours or program.parts[-2:] == ("netllm", "__main__.py") else None
+
+
 def _last(piece: str) -> str:
     hidden = piece.startswith("~") or Path(piece).is_absolute()
     return Path(piece).name or piece if hidden else piece

@@ -6,15 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from netllm.report.intervals import Estimate, cluster_counts, mean_of
-from netllm.task import Metric
-
-if TYPE_CHECKING:
-    from netllm.report.training_seeds import Trained
+from netllm.report.metric import Metric
 
 _MOST_BYTES = 1 << 30
 """Of a report that is read back; one of 100,000 episodes has some tens of megabytes."""
@@ -113,6 +110,36 @@ class Comparison:
     """By kind how many clusters the episodes belong to; `episode` where each is its own."""
     knows: str = ""
     """What the rival decides by beyond the observation."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One recipe in one setting, trained with several seeds."""
+
+    setting: str
+    """The setting's name."""
+    recipe: str
+    """What its checkpoints are called together."""
+    checkpoints: list[str]
+    """Their nicknames."""
+    seeds: list[int]
+    """Their training seeds, in the same order."""
+    metrics: dict[str, Spread]
+    """By metric what is known over the seeds."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over training seeds."""
+
+    mean: float
+    """Of all seeds, with its interval over other seeds and other episodes."""
+    ci95: tuple[float, float] | None
+    """Over seeds and episodes; None with fewer than five of either."""
+    over_seeds: list[float]
+    """The mean over the same episodes, for each seed."""
+    sd: float
+    """Standard deviation over seeds, which has nothing of the episodes' spread."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from rich.text import Text
 
 from netllm.report.bootstrap import LEAST
 from netllm.report.intervals import Estimate, counted, extent
-from netllm.report.result import Comparison, Report, Result, best_first
-from netllm.report.training_seeds import Trained
-from netllm.task import Metric
+from netllm.report.metric import Metric
+from netllm.report.result import Comparison, Report, Result, Trained, best_first
 
 _VERDICTS = {
     "ahead": "is ahead of",

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from types import ModuleType
 
+from netllm.report.metric import Metric
 from netllm.task.base import (
     Draw,
-    Metric,
     Outcome,
     Policy,
     Setting,
@@ -35,9 +36,8 @@ class _Callable(ModuleType):
     """This package, which hides the function of its name once it is imported."""
 
     def __call__(self, name: str) -> Task:
-        from netllm.registry import task
-
-        return task(name)
+        found: Task = import_module("netllm.registry").task(name)
+        return found
 
 
 sys.modules[__name__].__class__ = _Callable

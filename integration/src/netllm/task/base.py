@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from netllm.report.metric import Metric
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
@@ -77,17 +79,6 @@ def clusters(task: Any, setting: Any, episodes: Sequence[Any]) -> Mapping[str, M
     """
     named = getattr(task, "clusters", None)
     return {} if named is None else named(setting, episodes)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What is measured per episode."""
-
-    key: str
-    """Its name in results, unit included where it has one."""
-    label: str
-    """What tables and axes call it."""
-    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,9 @@ from netllm import registry
 from netllm.data import sources
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.report.intervals import mean_of
-from netllm.report.provenance import command_line, device_name, nameable, provenance
+from netllm.report.provenance import device_name, nameable, provenance, running_command
 from netllm.task import training_fields
-from netllm.verbs.policy_spec import checkpoint_folder, weights_of
+from netllm.verbs.checkpoint_folder import checkpoint_folder, weights_of
 from netllm.verbs.writable import check_folder
 
 if TYPE_CHECKING:
@@ -440,7 +439,7 @@ def facts_of(
         "teachers": list(dict.fromkeys(teachers)),
         "collected by": list(dict.fromkeys(drivers)),
         "pool": "; ".join(_summary(one) for one in collections),
-        "command": command_line() if _is_command() else None,
+        "command": running_command(),
         **_flat(provenance()),
     }
 
@@ -455,14 +454,6 @@ def _summary(collection: Mapping[str, Any]) -> str:
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     versions = [f"{name} {version}" for name, version in facts["versions"].items()]
     return {**facts, "versions": ", ".join(versions)}
-
-
-def _is_command() -> bool:
-    program = Path(sys.argv[0])
-    return program.name in ("netllm", "netllm.exe") or program.parts[-2:] == (
-        "netllm",
-        "__main__.py",
-    )
 
 
 def validator(task: Task, setting: Any, count: int | None) -> Callable[[Adapted], dict[str, float]]:

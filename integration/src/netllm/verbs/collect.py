@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.data import sources
 from netllm.report.provenance import device_name
+from netllm.verbs import arguments
+from netllm.verbs.arguments import derived_seed
+from netllm.verbs.checkpoint_folder import fetched_folder, weights_of
 from netllm.verbs.parallel import results
-from netllm.verbs.policy_spec import Contender, fetched_folder, weights_of
+from netllm.verbs.policy_spec import PolicySpec, weight_sources
 from netllm.verbs.resume_collect import held_of, warn_of_other_data
-from netllm.verbs.test import as_names, check_jobs, stream
 from netllm.verbs.writable import check_folder
 
 if TYPE_CHECKING:
@@ -92,26 +94,26 @@ def rl_collect(
     from netllm_adapt.files.locks import locked
 
     drivers = [
-        *(Contender(task, policy=name) for name in as_names(policy)),
+        *(PolicySpec(task, policy=name) for name in arguments.names(policy)),
         *(
-            Contender(
+            PolicySpec(
                 task,
                 checkpoint=name,
                 device=device,
                 trust_backbone=trust_backbone,
                 folder=fetched_folder(task, name, home=Path.cwd()),
             )
-            for name in as_names(checkpoint)
+            for name in arguments.names(checkpoint)
         ),
     ]
     _check(drivers, Path(out), episodes, epsilon, best_of, append)
-    check_jobs(jobs)
+    arguments.check_jobs(jobs)
     if seed < 0:
         raise ValueError(f"`seed` must be a whole number >= 0, got {seed}.")
     found = _unsupervised(task)
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
-    asked = [*drivers, *([Contender(task, policy=relabel)] if relabel else [])]
+    asked = [*drivers, *([PolicySpec(task, policy=relabel)] if relabel else [])]
     for one in asked:
         one.declared(place)  # wrong names fail before the first episode
     turns = _Turns(task, place, drivers, relabel, soft, epsilon, best_of)
@@ -119,10 +121,10 @@ def rl_collect(
     facts |= {
         "data": sources.world(place),
         "episodes": len(drawn),
-        **sources.facts(place, drawn, asked),
+        **sources.facts(place, drawn, weight_sources(asked)),
     }
     if checkpoint:
-        facts["weights"] = [weights_of(task, name) for name in as_names(checkpoint)]
+        facts["weights"] = [weights_of(task, name) for name in arguments.names(checkpoint)]
         facts["device"] = device_name(device)
     for note in sources.notes(place):
         _log.warning("%s", note)
@@ -176,7 +178,7 @@ def _unsupervised(task: str) -> Task:
 
 
 def _check(
-    drivers: Sequence[Contender],
+    drivers: Sequence[PolicySpec],
     out: Path,
     episodes: int,
     epsilon: float,
@@ -220,7 +222,7 @@ def _write(
     """Let the policies play the pieces that are not done, and write their episodes in order."""
     from tqdm import tqdm
 
-    calls = (partial(turns.run, pieces[i], stream(seed, i)) for i in range(done, len(pieces)))
+    calls = (partial(turns.run, pieces[i], derived_seed(seed, i)) for i in range(done, len(pieces)))
     played = results(calls, jobs=jobs)
     held, total = sum(map(len, pieces[:done])), sum(map(len, pieces))
     with (
@@ -239,7 +241,7 @@ class _Turns:
 
     task: str
     setting: Any
-    drivers: Sequence[Contender]
+    drivers: Sequence[PolicySpec]
     relabel: str | None
     soft: bool
     epsilon: float
@@ -254,13 +256,13 @@ class _Turns:
     def run(self, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The episodes in order."""
         runs = [
-            iter(self._noted(driver, episodes[turn :: len(self.drivers)], stream(seed, turn)))
+            iter(self._noted(driver, episodes[turn :: len(self.drivers)], derived_seed(seed, turn)))
             for turn, driver in enumerate(self.drivers)
             if turn < len(episodes)
         ]
         return [next(runs[index % len(runs)]) for index in range(len(episodes))]
 
-    def _noted(self, driver: Contender, episodes: Sequence[Any], seed: int) -> list[Episode]:
+    def _noted(self, driver: PolicySpec, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The best attempts; an error says whose they were."""
         try:
             return self._best(driver, episodes, seed)
@@ -269,7 +271,7 @@ class _Turns:
             error.add_note(f"It was {driver.name!r}{labelled} in setting {self.setting.name!r}.")
             raise
 
-    def _best(self, driver: Contender, episodes: Sequence[Any], seed: int) -> list[Episode]:
+    def _best(self, driver: PolicySpec, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The best attempt at each episode."""
         task = registry.task(self.task)
         policy = driver.build(self.setting)
@@ -281,7 +283,7 @@ class _Turns:
                 self.setting,
                 episodes,
                 name=driver.name,
-                seed=stream(seed, attempt) if attempt else seed,
+                seed=derived_seed(seed, attempt) if attempt else seed,
                 label=label,
                 soft=self.soft,
                 epsilon=self.epsilon,
@@ -290,7 +292,7 @@ class _Turns:
             best = [max(pair, key=_earned) for pair in zip(best or done, done, strict=True)]
         return best
 
-    def _label(self, driver: Contender, policy: Policy) -> Policy | None:
+    def _label(self, driver: PolicySpec, policy: Policy) -> Policy | None:
         """Who labels: the driver itself if it is named again and the task would ask it once."""
         if not self.relabel:
             return None

@@ -11,7 +11,7 @@ from typing import Any
 
 from netllm.data import sources
 from netllm.task import training_fields
-from netllm.verbs.policy_spec import Contender
+from netllm.verbs.policy_spec import PolicySpec
 
 Build = Callable[[str, Mapping[str, Any]], Any]
 """Makes a setting of its name and the fields to override."""
@@ -30,7 +30,7 @@ class World:
 
 
 def world_of(
-    contenders: Sequence[Contender],
+    contenders: Sequence[PolicySpec],
     settings: Sequence[str],
     overrides: Mapping[str, Any],
     build: Build,
@@ -79,7 +79,7 @@ def world_of(
 
 
 def _own(
-    checkpoint: Contender, given: Mapping[str, Any], build: Build
+    checkpoint: PolicySpec, given: Mapping[str, Any], build: Build
 ) -> tuple[str, dict[str, Any]]:
     """A checkpoint's setting, and its overrides that the command does not give."""
     name = checkpoint.setting()
@@ -89,7 +89,7 @@ def _own(
     return name, {key: value for key, value in own.items() if key not in untested}
 
 
-def _found(checkpoint: Contender, setting: str, key: str, value: Any) -> Any:
+def _found(checkpoint: PolicySpec, setting: str, key: str, value: Any) -> Any:
     """The value of an override; of a person's own data the folder or file here, of that name.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
+from netllm.verbs.checkpoint_folder import folder_of_run
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
@@ -60,9 +61,8 @@ def export(
 
 
 def _folder(checkpoint: Path) -> Path:
-    for place in (checkpoint, checkpoint / "best"):
-        if (place / "config.json").is_file():
-            return place
+    if here := folder_of_run(checkpoint):
+        return here
     raise ValueError(
         f"{checkpoint} holds no checkpoint: neither it nor its folder `best` has a config.json. "
         "Give the `--out` folder of a `netllm adapt`."

@@ -1,24 +1,23 @@
-"""Who is tested: a policy by name, or a checkpoint by folder."""
+"""Who decides: a policy by name, or a checkpoint by folder, small enough for other processes."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.registry import policy, task
-from netllm.report.training_seeds import Lineage, found_checkpoints, lineages
-from netllm.task import Policy
+from netllm.registry import WEIGHTS, policy, task
+from netllm.task import Policy, Task
 from netllm.verbs.checkpoint_facts import Facts, read_facts
+from netllm.verbs.checkpoint_folder import checkpoint_folder, weight_files
+from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
     from netllm_adapt.checkpoint.config import DataIdentity
-
-SHIPPED = Path(__file__).parents[1] / "checkpoints"
+    from netllm_sims.sources import Source
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Contender:
+class PolicySpec:
     """A policy or a checkpoint, small enough to be sent to another process."""
 
     task: str
@@ -106,7 +105,25 @@ class Contender:
         return self.folder or checkpoint_folder(self.task, str(self.checkpoint), home=self.home)
 
 
-def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Contender]:
+def policy_specs(
+    task: Task,
+    policies: Sequence[str],
+    checkpoints: Sequence[str],
+    rivals: Sequence[str],
+    **options: Any,
+) -> list[PolicySpec]:
+    """Who is tested: policies, rivals and checkpoints; the task's rivals if nobody is named."""
+    if not (policies or checkpoints or rivals):
+        rivals = task.rivals
+    others = [name for name in rivals if name not in policies]
+    return [
+        *(PolicySpec(task.name, policy=name) for name in policies),
+        *(PolicySpec(task.name, policy=name, optional=True) for name in others),
+        *of_checkpoints(task.name, checkpoints, **options),
+    ]
+
+
+def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[PolicySpec]:
     """The checkpoints that are named, or that fit a pattern, with what each says of its making.
 
     Raises:
@@ -120,7 +137,7 @@ def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[Cont
     folders = {name: checkpoint_folder(task, name, home=home) for name in found}
     lineage = lineages(found, [read_config(folder) for folder in folders.values()])
     return [
-        Contender(
+        PolicySpec(
             task,
             checkpoint=name,
             lineage=lineage[name],
@@ -139,69 +156,19 @@ def _model(folder: Path, stamp: int, device: str, trust_backbone: bool) -> Adapt
     return Adapted.from_pretrained(folder, device=device, trust_backbone=trust_backbone)
 
 
-def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
-    """Where a checkpoint lies: itself, the best one of a run, or the one shipped with netllm.
+def weight_sources(specs: Iterable[PolicySpec]) -> list[Source]:
+    """The files that some policies decide by: own weights of policies, and checkpoints."""
+    from netllm_sims.sources import of_files
 
-    A name `owner/name` may also be one of the hub, see `netllm_adapt.checkpoint.hub`.
-
-    Raises:
-        ValueError: if there is none, or it is for another task.
-    """
-    from netllm_adapt.files.writing import recover
-
-    folder = SHIPPED / task if name == "pretrained" else home / name
-    if name == "pretrained" and not folder.is_dir():
-        raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
-    for place in (folder, folder / "best"):
-        recover(place)
-        if (place / "config.json").is_file():
-            _check_task(task, place)
-            return place
-    if fetched := fetched_folder(task, name, home=home):
-        return fetched
-    raise ValueError(
-        f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
-        "Give the `--out` folder of a `netllm adapt` that validated at least once, or `pretrained`."
-    )
-
-
-def fetched_folder(task: str, name: str, *, home: Path) -> Path | None:
-    """The folder that a checkpoint of the hub is fetched to; None for a name that is none there.
-
-    Raises:
-        ValueError: if it is no checkpoint, or for another task.
-        OSError: if the hub has none of that name, or cannot be reached.
-    """
-    from netllm_adapt.checkpoint.hub import fetch, is_repo
-
-    if not is_repo(name, home=home):
-        return None
-    folder = fetch(name)
-    _check_task(task, folder)
-    return folder
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint's weights, those of a merged backbone last."""
-    from netllm_adapt.checkpoint.config import MERGED
-
-    places = (folder, folder / MERGED)
-    return [file for place in places for file in sorted(place.glob("*.safetensors"))]
-
-
-def weights_of(task: str, name: str) -> str:
-    """What tells a checkpoint's weights from others', wherever the folder lies."""
-    found = hashlib.sha256()
-    for path in weight_files(checkpoint_folder(task, name, home=Path.cwd())):
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                found.update(piece)
-    return found.hexdigest()[:16]
-
-
-def _check_task(task: str, folder: Path) -> None:
-    found = read_facts(folder).task or task
-    if found != task:
-        raise ValueError(
-            f"{folder / 'config.json'}: the checkpoint was adapted to {found}, not to {task}."
-        )
+    found = []
+    for one in specs:
+        known, _, file = (one.policy or "").partition(":")
+        if one.checkpoint is not None:
+            folder = one.found()
+            files = [str(file.relative_to(folder)) for file in weight_files(folder)]
+            kind = f"checkpoint {one.name}"
+            found.append(of_files(kind, folder, origin="own", name=one.name, only=files))
+        elif Path(file).suffix in WEIGHTS:
+            path = one.home / Path(file).expanduser()
+            found.append(of_files(f"weights of {known}", path, origin="own"))
+    return found

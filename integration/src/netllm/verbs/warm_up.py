@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from netllm import registry
-from netllm.verbs.policy_spec import Contender
+from netllm.verbs.policy_spec import PolicySpec
 
-# Contenders that have run in this process, with the name of the setting.
-_warm: set[tuple[Contender, str]] = set()
+# Policies that have run in this process, with the name of the setting.
+_warm: set[tuple[PolicySpec, str]] = set()
 
 
-def warm_up(contender: Contender, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:
+def warm_up(contender: PolicySpec, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:
     """Let a contender decide in one episode, once per process, so that none pays for the others.
 
     It is built anew for that: what a policy carries from episode to episode, and its random stream,

@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from netllm.data import sources
-from netllm.verbs.policy_spec import Contender
+from netllm.verbs.policy_spec import PolicySpec
 
 
 class Line(Protocol):
-    """One contender in one setting."""
+    """One policy in one setting."""
 
     @property
-    def contender(self) -> Contender:
+    def spec(self) -> PolicySpec:
         """Who is tested."""
         ...
 
@@ -28,9 +28,9 @@ class Line(Protocol):
         ...
 
 
-def known(contender: Contender, episodes: Iterable[Any]) -> int:
+def known(spec: PolicySpec, episodes: Iterable[Any]) -> int:
     """How many of the episodes show what a checkpoint learned from, as far as it tells."""
-    identity = contender.identity()
+    identity = spec.identity()
     return _shown(identity.learned, episodes) if identity else 0
 
 
@@ -45,11 +45,11 @@ def _shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
 def overlaps(lines: Iterable[Line]) -> Iterator[str]:
     """Notes on checkpoints that know what they are tested on, or whose data have changed since."""
     for line in lines:
-        identity = line.contender.identity()
+        identity = line.spec.identity()
         if identity is None:
             continue
         count = len({episode.id for episode in line.episodes})
-        where = f"{line.contender.checkpoint} in {line.setting.name}"
+        where = f"{line.spec.checkpoint} in {line.setting.name}"
         for verb, digests in (("trained", identity.learned), ("chosen", identity.validated)):
             if shown := _shown(digests, line.episodes):
                 yield (

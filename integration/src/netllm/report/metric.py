@@ -1,0 +1,16 @@
+"""What is measured per episode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured per episode."""
+
+    key: str
+    """Its name in results, unit included where it has one."""
+    label: str
+    """What tables and axes call it."""
+    higher_is_better: bool = True

@@ -1,0 +1,85 @@
+"""Where a checkpoint lies: a folder, the best one of a run, the shipped one, or one of the hub."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from netllm.verbs.checkpoint_facts import read_facts
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
+
+
+def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
+    """Where a checkpoint lies: itself, the best one of a run, or the one shipped with netllm.
+
+    A name `owner/name` may also be one of the hub, see `netllm_adapt.checkpoint.hub`.
+
+    Raises:
+        ValueError: if there is none, or it is for another task.
+    """
+    folder = SHIPPED / task if name == "pretrained" else home / name
+    if name == "pretrained" and not folder.is_dir():
+        raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
+    if here := folder_of_run(folder):
+        _check_task(task, here)
+        return here
+    if fetched := fetched_folder(task, name, home=home):
+        return fetched
+    raise ValueError(
+        f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
+        "Give the `--out` folder of a `netllm adapt` that validated at least once, or `pretrained`."
+    )
+
+
+def folder_of_run(folder: Path) -> Path | None:
+    """The checkpoint of a run, or the folder itself if it is one; None if it is neither."""
+    from netllm_adapt.files.writing import recover
+
+    for place in (folder, folder / "best"):
+        recover(place)
+        if (place / "config.json").is_file():
+            return place
+    return None
+
+
+def fetched_folder(task: str, name: str, *, home: Path) -> Path | None:
+    """The folder that a checkpoint of the hub is fetched to; None for a name that is none there.
+
+    Raises:
+        ValueError: if it is no checkpoint, or for another task.
+        OSError: if the hub has none of that name, or cannot be reached.
+    """
+    from netllm_adapt.checkpoint.hub import fetch, is_repo
+
+    if not is_repo(name, home=home):
+        return None
+    folder = fetch(name)
+    _check_task(task, folder)
+    return folder
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint's weights, those of a merged backbone last."""
+    from netllm_adapt.checkpoint.config import MERGED
+
+    places = (folder, folder / MERGED)
+    return [file for place in places for file in sorted(place.glob("*.safetensors"))]
+
+
+def weights_of(task: str, name: str) -> str:
+    """What tells a checkpoint's weights from others', wherever the folder lies."""
+    found = hashlib.sha256()
+    for path in weight_files(checkpoint_folder(task, name, home=Path.cwd())):
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
+    return found.hexdigest()[:16]
+
+
+def _check_task(task: str, folder: Path) -> None:
+    found = read_facts(folder).task or task
+    if found != task:
+        raise ValueError(
+            f"{folder / 'config.json'}: the checkpoint was adapted to {found}, not to {task}."
+        )

@@ -1,0 +1,212 @@
+"""Policies decide in the episodes of a setting, piece by piece, and are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from netllm import registry
+from netllm.data import sources
+from netllm.report.result import Result, subsets, summarise
+from netllm.task import Outcome, Task, clusters
+from netllm.verbs.arguments import derived_seed
+from netllm.verbs.checkpoint_names import Lineage
+from netllm.verbs.overlaps import known
+from netllm.verbs.parallel import results
+from netllm.verbs.policy_spec import Declared, PolicySpec
+from netllm.verbs.warm_up import warm_up
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Which episodes of a setting are tested."""
+
+    part: str
+    count: int | None
+    """Only the first so many; all if None."""
+    seeds: Sequence[int]
+    """Those that were asked for; the task's own if empty."""
+
+    def drawn(self, task: Task, setting: Any) -> Mapping[int, Sequence[Any]]:
+        """The episodes of every seed; those that seeds name are run together."""
+        named = task.by_seed(setting, self.part, self.seeds) if self.seeds else None
+        if named is not None:
+            return {self.seeds[0]: named[: self.count]}
+        return {
+            seed: task.episodes(setting, self.part, count=self.count, seed=seed)
+            for seed in self.seeds or task.seeds(setting)
+        }
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One policy on a run of episodes, with one reset."""
+
+    spec: PolicySpec
+    setting: Any
+    episodes: Sequence[Any]
+    seed: int
+    """As the report has it."""
+    stream: int
+    """Seed of the policy's random stream."""
+
+    def run(self) -> Outcome:
+        """Let the policy decide; an error says whose it was."""
+        try:
+            return self._run()
+        except Exception as error:
+            error.add_note(f"It was {self.spec.name!r} in setting {self.setting.name!r}.")
+            raise
+
+    def _run(self) -> Outcome:
+        task = registry.task(self.spec.task)
+        warm_up(self.spec, self.setting, self.episodes, seed=self.stream)
+        policy = self.spec.build(self.setting)
+        outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
+        rows = [{"seed": self.seed, **row} for row in outcome.rows]
+        validity: float | None = getattr(policy, "validity", None)
+        return replace(outcome, rows=rows, validity=validity)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One policy in one setting: a line of the report."""
+
+    spec: PolicySpec
+    setting: Any
+    declared: Declared
+    pieces: list[Piece]
+
+    @property
+    def episodes(self) -> list[Any]:
+        """All its episodes."""
+        return [episode for piece in self.pieces for episode in piece.episodes]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done in one setting."""
+
+    part: str
+    setting: Any
+    seeds: Sequence[int]
+    members: Mapping[str, frozenset[str]]
+    """Named parts of the test set, as episode ids."""
+    clusters: Mapping[str, Mapping[str, str]]
+    """By episode what it has in common with others."""
+    lines: Sequence[Line]
+    left_out: Mapping[str, str]
+    """Rivals that cannot be built here, with the reason."""
+
+
+def plan(task: Task, specs: Sequence[PolicySpec], setting: Any, episodes: Episodes) -> Plan:
+    """Draw the episodes of a setting and say who decides in them.
+
+    Builds policies once, so that wrong names fail early.
+
+    Raises:
+        ValueError: if a policy, or every rival, cannot be built.
+    """
+    drawn = episodes.drawn(task, setting)
+    every = [episode for some in drawn.values() for episode in some]
+    members, together = task.subsets(setting, every), clusters(task, setting, every)
+    lines, left_out = [], {}
+    for spec in specs:
+        try:
+            declared = spec.declared(setting)
+        except registry.Unbuildable as error:
+            if not spec.optional:
+                raise
+            left_out[spec.name] = error.reason
+            continue
+        lines.append(Line(spec, setting, declared, _pieces(spec, setting, drawn, declared)))
+    if not lines:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(
+            f"At least one policy must fit the setting {setting.name!r}, but none can be built "
+            f"({reasons}). Name another one with --policy, or change the setting."
+        )
+    seeds = list(episodes.seeds) or list(task.seeds(setting))
+    return Plan(episodes.part, setting, seeds, members, together, lines, left_out)
+
+
+def _pieces(
+    spec: PolicySpec, setting: Any, drawn: Mapping[int, Sequence[Any]], declared: Declared
+) -> list[Piece]:
+    """The work of a line, in the order of its episodes."""
+    size = registry.task(spec.task).chunk
+    pieces = []
+    for seed, episodes in drawn.items():
+        if declared.sequential:
+            pieces.append(Piece(spec, setting, episodes, seed, seed))
+            continue
+        for index, first in enumerate(range(0, len(episodes), size)):
+            some = episodes[first : first + size]
+            pieces.append(Piece(spec, setting, some, seed, derived_seed(seed, index)))
+    return pieces
+
+
+def run(task: Task, plans: Sequence[Plan], *, jobs: int) -> list[Result]:
+    """Do all the work; a result for each line."""
+    from tqdm import tqdm
+
+    pieces = [piece for one in plans for line in one.lines for piece in line.pieces]
+    done = results((piece.run for piece in pieces), jobs=jobs)
+    bar = tqdm(done, total=len(pieces), desc="test", unit="piece", disable=None)
+    outcomes = iter(list(bar))
+    return [
+        _result(task, one, line, [next(outcomes) for _ in line.pieces])
+        for one in plans
+        for line in one.lines
+    ]
+
+
+def _rows(
+    outcomes: Sequence[Outcome], together: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """A row per episode and seed, with the clusters that the episode belongs to."""
+    rows = [dict(row) for outcome in outcomes for row in outcome.rows]
+    for row in rows:
+        if row["id"] in together:
+            row["cluster"] = dict(together[row["id"]])
+    return rows
+
+
+def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Result:
+    rows = _rows(outcomes, one.clusters)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    decisions = sum(outcome.decisions for outcome in outcomes)
+    lineage = line.spec.lineage or Lineage("")
+    return Result(
+        task=task.name,
+        setting=line.setting.name,
+        policy=line.spec.policy,
+        checkpoint=line.spec.checkpoint,
+        metrics=summarise(rows, task.metrics),
+        subsets=subsets(rows, task.metrics, one.members),
+        episodes=rows,
+        seconds=seconds,
+        decisions_per_s=decisions / seconds if seconds > 0 else 0.0,
+        sequential=line.declared.sequential,
+        knows=line.declared.knows,
+        teachers=line.spec.teachers(),
+        validity=_validity(outcomes),
+        data=sources.own(line.setting),
+        learned=known(line.spec, line.episodes),
+        nickname=lineage.nickname,
+        recipe=lineage.recipe,
+        training_seed=lineage.seed,
+        place=line.setting,
+    )
+
+
+def _validity(outcomes: Sequence[Outcome]) -> float | None:
+    """The share of valid answers of all pieces of work; None if the policy does not count them."""
+    counted = [(one.validity, one.decisions) for one in outcomes if one.validity is not None]
+    if not counted:
+        return None
+    shares, weights = zip(*counted, strict=True)
+    return float(np.average(shares, weights=weights))
