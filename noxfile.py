@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ CELL_TAGS = {
 }
 
 
-def requirements(name: str, extra: str | None = None) -> list[Requirement]:
+def requirements(name: str, extras: Sequence[str] = ()) -> list[Requirement]:
     project = PROJECTS[PACKAGES[name]]["project"]
-    optional = project["optional-dependencies"][extra] if extra else []
+    optional = [line for extra in extras for line in project["optional-dependencies"][extra]]
     return [Requirement(line) for line in (*project["dependencies"], *optional)]
 
 
@@ -53,7 +54,7 @@ def siblings(name: str) -> set[str]:
     return direct.union(*map(siblings, direct))
 
 
-def floors(name: str, *only: str, extra: str | None = None) -> list[str]:
+def floors(name: str, *only: str, extras: Sequence[str] = ()) -> list[str]:
     """The lowest release that each range declared by `name` admits, as an exact requirement.
 
     Not of torch: its earlier releases come with some gigabytes of CUDA.
@@ -61,11 +62,11 @@ def floors(name: str, *only: str, extra: str | None = None) -> list[str]:
     Args:
         name: of the package.
         only: names of what it needs; all if none.
-        extra: of its extras the one to include.
+        extras: those of its extras to include.
     """
     return [
         f"{need.name}=={bound.version}"
-        for need in requirements(name, extra)
+        for need in requirements(name, extras)
         if need.name not in {*PACKAGES, "torch"} and (not only or need.name in only)
         for bound in need.specifier
         if bound.operator == ">="
@@ -185,10 +186,10 @@ def integration(session: nox.Session, task: str, origin: str, libraries: str) ->
 def minimums(session: nox.Session, package: str) -> None:
     """Test one package with the lowest release of everything that it declares but torch.
 
-    Of timm too, whose earlier releases would run what a file of weights holds.
+    Of timm too, whose earlier releases would run what a file of weights holds, and torch-geometric.
     """
-    extra = "vision" if package == "netllm-encoders" else None
-    test_alone(session, package, *floors(package, extra=extra))
+    extras = ("vision", "graph") if package == "netllm-encoders" else ()
+    test_alone(session, package, *floors(package, extras=extras))
 
 
 @nox.session(tags=["ci"])

@@ -1,9 +1,12 @@
 import importlib.metadata
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from netllm_encoders import Graph
+from torch_geometric.nn import GraphConv, MessagePassing, TransformerConv
 
 STAGE_COLUMNS = {
     "unstarted": {"scale": 10.0, "log": True},
@@ -346,3 +349,150 @@ def test_an_action_that_is_no_schedulable_stage_is_refused(choice):
 def test_settings_out_of_range_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         make_graph(**settings)
+
+
+class ParentsToo(MessagePassing):
+    """A layer of one's own: messages go both ways."""
+
+    def __init__(self, features: int, out: int) -> None:
+        super().__init__(aggr="mean")
+        self.linear = torch.nn.Linear(features, out)
+
+    def forward(self, stages: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        return self.propagate(torch.cat([edges, edges.flip(0)], 1), x=self.linear(stages))
+
+
+CONVOLUTIONS = {
+    "decima": {"conv": "decima"},
+    "gin": {"conv": "gin"},
+    "gat": {"conv": "gat", "conv_settings": {"heads": 2}},
+    "sage": {"conv": "sage"},
+    "name": {"conv": "GATv2Conv", "conv_settings": {"heads": 2, "concat": False}},
+    "class": {"conv": TransformerConv},
+    "function": {"conv": lambda hidden: GraphConv(hidden, hidden, aggr="max")},
+    "own": {"conv": ParentsToo},
+}
+each_convolution = pytest.mark.parametrize("settings", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+
+
+@each_convolution
+def test_with_any_convolution_a_batch_equals_its_steps_one_by_one(settings):
+    graph = make_graph(**settings).eval()
+    steps = [make_step(seed, 5 + seed) for seed in range(4)]
+    to_go = torch.rand(2, 2)
+    tokens, ptr = graph.observe(together(steps, batch=2), to_go)
+    for i, step in enumerate(steps):
+        alone, _ = graph.observe(together([step]), to_go.view(4, 1, 1)[i])
+        torch.testing.assert_close(tokens[ptr[i] : ptr[i + 1]], alone, atol=1e-5, rtol=1e-5)
+
+
+@each_convolution
+def test_with_any_convolution_permuting_stages_permutes_their_embeddings(settings):
+    graph, step = make_graph(**settings).eval(), make_step(0, stages=9)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(3))
+    stages, jobs, whole = graph.levels(graph._read(together([step])))
+    moved = graph.levels(graph._read(together([permuted(step, order)])))
+    for before, after in zip((stages[order], jobs, whole), moved, strict=True):
+        torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+@each_convolution
+def test_with_any_convolution_a_stage_learns_of_its_children_and_not_of_its_parents(settings):
+    graph, step = make_graph(rounds=1, **settings).eval(), make_step(0, stages=4, jobs=1)
+    step["edges"] = torch.tensor([[0, 1], [1, 2], [2, 3]])
+    before, after = graph._read(together([step])), graph._read(together([step]))
+    after.stages[2, 0] += 5
+    changed = (graph.levels(before)[0] != graph.levels(after)[0]).any(-1).tolist()
+    assert changed == [False, True, True, settings.get("conv") is ParentsToo]
+
+
+@each_convolution
+def test_with_any_convolution_every_round_learns(settings):
+    graph, step = make_graph(**settings), make_step(0, stages=12, jobs=1)
+    assert len(step["edges"]) > 12  # attention learns where a stage has several children
+    tokens, _ = graph.observe(together([step]), torch.ones(1, 1))
+    (tokens.square() * torch.rand(WIDTH)).sum().backward()
+    for name, weight in graph.levels.rounds.named_parameters():
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.abs().sum() > 0 or name.endswith("lin_key.bias"), name  # cancels out
+
+
+@pytest.mark.parametrize("name", ["decima", "gin", "gat", "sage", "name", "class"])
+def test_the_configuration_names_the_convolution(name):
+    graph, observation = make_graph(**CONVOLUTIONS[name]).eval(), together([make_step(0)])
+    config = json.loads(json.dumps(graph.config()))
+    assert isinstance(config["conv"], str)
+    twin = Graph(**config).eval()
+    twin.load_state_dict(graph.state_dict())
+    to_go = torch.ones(1, 1)
+    assert torch.equal(graph.observe(observation, to_go)[0], twin.observe(observation, to_go)[0])
+
+
+@pytest.mark.parametrize("name", ["function", "own"])
+def test_a_convolution_of_ones_own_comes_from_a_class_and_never_from_a_configuration(name, caplog):
+    own = CONVOLUTIONS[name]["conv"]
+    config = make_graph(conv=own).config()
+    assert "A checkpoint cannot name the convolution" in caplog.text
+    with pytest.raises(ValueError, match=r"`conv` must be a short name .* parts=\[CLASS\]"):
+        Graph(**config)
+
+    class Mine(Graph):
+        def __init__(self, **settings) -> None:
+            super().__init__(**(settings | {"conv": own}))
+
+    caplog.clear()
+    graph = Mine(**config)
+    assert not caplog.text
+    assert Mine(**graph.config()).state_dict().keys() == graph.state_dict().keys()
+
+
+def test_a_configuration_from_before_there_was_a_choice_is_decimas():
+    config = make_graph().config()
+    del config["conv"], config["conv_settings"]
+    graph = Graph(**config)
+    names = [name for name in graph.state_dict() if name.startswith("levels.rounds.0.")]
+    layers = ["message.0", "message.2", "norm", "update.0", "update.2"]
+    assert names == [f"levels.rounds.0.{x}.{y}" for x in layers for y in ("weight", "bias")]
+
+
+def test_graphs_without_edges_are_encoded_by_all():
+    step = make_step(0)
+    step["edges"] = step["edges"][:0]
+    for settings in CONVOLUTIONS.values():
+        tokens, _ = make_graph(**settings).observe(together([step]), torch.ones(1, 1))
+        assert tokens.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"conv": "gats"}, "`conv` must be a short name .* got 'gats'. Did you mean 'gat'"),
+        ({"conv": "os.system"}, "`conv` must be a short name .* got 'os.system'"),
+        ({"conv": "MessagePassing"}, "`conv` must be a short name .* built of in_channels"),
+        ({"conv": "decima", "conv_settings": {"heads": 2}}, "'decima' has no settings, got heads"),
+        ({"conv": "gat", "conv_settings": {"heads": 3}}, "`heads` must divide the 8 features"),
+        ({"conv": "sage", "conv_settings": {"head": 3}}, "'sage' cannot be made for 8 features"),
+        ({"conv": "GATConv", "conv_settings": {"heads": 2}}, r"got \(2, 16\) for \(2, 8\)"),
+        ({"conv": "RGCNConv", "conv_settings": {"num_relations": 2}}, "must be called as layer"),
+        ({"conv": torch.nn.Linear}, r"'torch.nn.modules.linear.Linear' must be called as"),
+    ],
+)
+def test_a_convolution_that_does_not_fit_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        make_graph(**settings)
+
+
+def test_a_missing_library_is_named_with_its_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_geometric", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "netllm-encoders\[graph\]"'):
+        make_graph()
+
+
+def test_the_package_loads_torch_geometric_for_graphs_only():
+    code = (
+        "import sys, netllm_encoders as e; e.Graph; e.Viewport(width=8, history=4); "
+        "assert 'torch_geometric' not in sys.modules; "
+        "e.Graph(width=8, stage_columns={'demand': {}}, job_columns={'supply': {}}); "
+        "assert 'torch_geometric' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

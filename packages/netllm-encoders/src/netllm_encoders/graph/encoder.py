@@ -1,6 +1,7 @@
 """The tokens of one decision of cluster job scheduling, with any number of stages."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +10,23 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from netllm_encoders.graph.columns import Columns
-from netllm_encoders.graph.embeddings import Levels, mlp
+from netllm_encoders.graph.convolutions import (
+    Convolution,
+    is_own,
+    name_of,
+    require_torch_geometric,
+)
+from netllm_encoders.graph.embeddings import Levels
+from netllm_encoders.graph.mlp import mlp
 from netllm_encoders.graph.observation import Cluster, choices, offsets_of, step_shape
 from netllm_encoders.projection import Projection
 from netllm_encoders.scalar import Scalar
 
+_log = logging.getLogger(__name__)
+_OWN = (
+    "A checkpoint cannot name the convolution %s. To read one again, give the convolution in a "
+    "class of encoders of your own: from_pretrained(FOLDER, parts=[CLASS])."
+)
 _AROUND = 3  # tokens of a step besides its stages: return-to-go, globals, decision
 
 
@@ -46,10 +59,22 @@ class Graph(nn.Module):
         return_scale: Divides the return-to-go; in the reward's unit.
         hidden: Number of features of stages, jobs and the whole.
         rounds: Rounds of messages: how many levels of the DAG a stage sees.
+        conv: How a stage learns of its children in a round: "decima" (a sum of messages), "gin",
+            "gat" or "sage"; the name of a layer of `torch_geometric.nn`, "GATv2Conv" say, or a
+            class, built as `conv(hidden, hidden, **conv_settings)`; or a function, called as
+            `conv(hidden)`, that makes a layer. A layer is called as `layer(stages, edges)` with
+            edges (child, parent).
+        conv_settings: Settings of the layer, {"heads": 4, "concat": False} say.
         gain: Standard deviation within a token vector at the start, see `Projection`.
 
+    A checkpoint names the convolution and holds no code. With a class or function of your own,
+    make a class of encoders of your own that gives it, and read the checkpoint with that one:
+    `from_pretrained(FOLDER, parts=[MyGraph])`.
+
     Raises:
-        ValueError: If a column's setting is unknown or out of range, or a needed column missing.
+        ValueError: If a column's setting is unknown or out of range, a needed column is missing,
+            or the convolution is unknown or cannot be used so.
+        ModuleNotFoundError: If torch-geometric, the extra `graph`, is not installed.
 
     Source: Decima (Mao et al., SIGCOMM 2019), section 5.1, for messages from children to parents
     and the levels stage, job, whole; NetLLM (Wu et al., SIGCOMM 2024), section 4.1. Residual
@@ -69,6 +94,8 @@ class Graph(nn.Module):
         return_scale: float = 1.0,
         hidden: int = 128,
         rounds: int = 2,
+        conv: Convolution = "decima",
+        conv_settings: Mapping[str, Any] | None = None,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
@@ -77,15 +104,23 @@ class Graph(nn.Module):
                 "`width` and `hidden` must be at least 1, and `rounds` at least 0, "
                 f"got {width}, {hidden} and {rounds}."
             )
+        require_torch_geometric()
         columns = {"stage_columns": dict(stage_columns), "job_columns": dict(job_columns)}
         sizes = {"width": width, "hidden": hidden, "rounds": rounds}
-        self._config = copy.deepcopy(sizes | columns | {"return_scale": return_scale, "gain": gain})
+        settings = dict(conv_settings or {})
+        convolution = {"conv": name_of(conv), "conv_settings": settings}
+        scales = {"return_scale": return_scale, "gain": gain}
+        self._config = copy.deepcopy(sizes | columns | convolution | scales)
+        if type(self) is Graph and is_own(conv):
+            _log.warning(_OWN, name_of(conv))
         self.width = width
         stage = Columns("stage_columns", stage_columns)
         job = Columns("job_columns", job_columns)
         self._demand = _column(stage, "stage_columns", "demand")
         self._supply = _column(job, "job_columns", "supply")
-        self.levels = Levels(stage, job, hidden=hidden, rounds=rounds)
+        self.levels = Levels(
+            stage, job, hidden=hidden, rounds=rounds, conv=conv, conv_settings=settings
+        )
         self.return_encoder = Scalar(hidden=hidden, scale=return_scale)
         self.stage_layers = mlp(3 * hidden, hidden)
         self.action_layers = mlp(len(stage.names) + len(job.names) + 4, hidden)
