@@ -14,7 +14,7 @@ from netllm.vp.text.parts import Answer, History, is_valid, read, written
 from netllm.vp.text.task import Prompt, TextPolicy, TextPredictor, Token, train
 from netllm_adapt import Adapted, Examples, Recipe, fit_supervised
 from netllm_adapt.backbone import load_tokenizer
-from netllm_adapt.model.predictor import Batch
+from netllm_adapt.batches import ExampleBatch
 from netllm_sims.vp import rollout, setting
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
@@ -124,7 +124,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_answers_tokens(
 ) -> None:
     model = build(task, place, backbone)
     seen, future = random_viewports(3, 4), random_viewports(3, 3, seed=1)
-    losses = model(Batch({"viewport_deg": seen}, future))
+    losses = model(ExampleBatch({"viewport_deg": seen}, future))
     tokenizer: Any = load_tokenizer(backbone)
     embedding = model.backbone.get_input_embeddings()
     for row, loss in enumerate(losses):
@@ -182,7 +182,7 @@ def test_training_lowers_the_loss_and_its_checkpoint_is_the_same_model(
     rates = {"learning_rate": 1e-2, "lora_learning_rate": 1e-2}
     model = train(task, place, out=tmp_path / "run", backbone=backbone, **run, **rates)
     assert model.about["task"] == "vp"
-    batch = Batch({"viewport_deg": random_viewports(8, 4)}, random_viewports(8, 3, seed=1))
+    batch = ExampleBatch({"viewport_deg": random_viewports(8, 4)}, random_viewports(8, 3, seed=1))
     with torch.no_grad():
         losses = model(batch)
         assert losses.mean() < untrained(batch).mean() - 0.1
@@ -290,4 +290,4 @@ def test_texts_longer_than_learned_positions_are_refused(place: Any, backbone: s
     with pytest.raises(ValueError, match="learned 16 positions"):
         model.write({"viewport_deg": seen})
     with pytest.raises(ValueError, match="learned 16 positions"):
-        model(Batch({"viewport_deg": seen}, torch.zeros(1, 3, 3)))
+        model(ExampleBatch({"viewport_deg": seen}, torch.zeros(1, 3, 3)))

@@ -8,7 +8,7 @@ import torch
 from adapt_parts import make_episode
 from hypothesis import given
 from hypothesis import strategies as st
-from netllm_adapt.batches import Segment, SegmentRows, collate, plan
+from netllm_adapt.batches import Segment, SegmentedEpisodes, collate, plan
 from netllm_adapt.pool import Episode
 
 
@@ -59,7 +59,7 @@ def test_episodes_whose_fields_differ_in_their_steps_are_named(field: str) -> No
         return np.ones(len(episode.rewards), int)
 
     with pytest.raises(ValueError, match=r"episode 'episode-1': .* one entry per reward, [57],"):
-        SegmentRows([make_episode(4, seed=0), broken], size=sizes, segment=8, window=2)
+        SegmentedEpisodes([make_episode(4, seed=0), broken], size=sizes, segment=8, window=2)
 
 
 def test_labels_are_the_actions_unless_the_pool_has_better_ones() -> None:

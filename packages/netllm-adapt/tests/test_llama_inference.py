@@ -13,9 +13,8 @@ import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
 from netllm_adapt.batches import Batch, Segment, collate
-from netllm_adapt.llama import weights as parts
-from netllm_adapt.llama.inference import uncovered
-from netllm_adapt.llama.weights import weights_of
+from netllm_adapt.llama import inference as parts
+from netllm_adapt.llama.weights import lean_weights, uncovered
 from netllm_adapt.lora import adapters
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, Qwen2Config
@@ -132,8 +131,8 @@ def test_merged_and_disabled_adapters_are_followed() -> None:
 
 def test_packed_weights_are_made_once_and_die_with_the_backbone() -> None:
     model = tiny()
-    weights = weights_of(model.backbone)
-    assert weights_of(model.backbone) is weights
+    weights = lean_weights(model.backbone)
+    assert lean_weights(model.backbone) is weights
     gone = weakref.ref(weights)
     del weights, model
     gc.collect()

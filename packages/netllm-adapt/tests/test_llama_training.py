@@ -12,7 +12,7 @@ from netllm_adapt.attention import band
 from netllm_adapt.llama import gradients as parts
 from netllm_adapt.llama.training import lean_training, library_training, uncovered_training
 from netllm_adapt.lora import adapters, train_adapters
-from netllm_adapt.model.base import Rows
+from netllm_adapt.model.base import BackboneInput
 from torch import Tensor
 from transformers import AutoModel, Qwen2Config
 
@@ -72,7 +72,7 @@ def passed(
     tokens = torch.randn(shape, generator=generator).to(model.dtype).requires_grad_()
     grad = torch.randn(shape, generator=generator).to(model.dtype)
     model.zero_grad()
-    hidden = Rows(tokens, mask, lambda h: h, wanted).through(model)
+    hidden = BackboneInput(tokens, mask, lambda h: h, wanted).through(model)
     if wanted is not None:
         grad = grad[:, wanted]
     hidden.backward(grad)

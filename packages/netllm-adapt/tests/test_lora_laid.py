@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from netllm_adapt import add_lora, load_backbone
-from netllm_adapt.llama.weights import Product
+from netllm_adapt.llama.inference import Product
 from netllm_adapt.lora import _frozen as frozen_products
 from netllm_adapt.lora import _laid as laid
 from netllm_adapt.lora import forget, lora_linear

@@ -26,7 +26,7 @@ from netllm_adapt import (
     fit_supervised,
     load_backbone,
 )
-from netllm_adapt.batches import SegmentRows
+from netllm_adapt.batches import SegmentedEpisodes
 from netllm_adapt.llama.training import library_training, uncovered_training
 from netllm_adapt.passes import recomputing
 from netllm_adapt.training.run_folder import read_log
@@ -51,7 +51,7 @@ def make(architecture: str, *, dropout: float = 0.0) -> AdaptedModel:
 
 def learned(model: AdaptedModel, way: AbstractContextManager[Any]) -> tuple[list[Tensor], int]:
     """The gradients, and how many bytes of activations were kept for them."""
-    rows = SegmentRows(EPISODES, size=model.sizes, segment=model.segment, window=model.window)
+    rows = SegmentedEpisodes(EPISODES, size=model.sizes, segment=model.segment, window=model.window)
     kept: dict[int, int] = {}
 
     def keep(x: Tensor) -> Tensor:

@@ -130,10 +130,10 @@ def test_a_layout_puts_every_token_in_its_place() -> None:
     layout = Layout(torch.tensor([0, 2, 3, 6, 6]), batch=2)
     observed = torch.arange(1.0, 7.0)[:, None]
     acted = torch.tensor([[-1.0, -2.0], [-3.0, -9.0]])[..., None, None]
-    rows = layout.place(observed, acted)[..., 0]
+    rows = layout.join(observed, acted)[..., 0]
     assert rows.tolist() == [[1, 2, -1, 3, -2], [4, 5, 6, -3, 0]]
     assert layout.step.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 0, -1]]
-    assert layout.read(rows[..., None])[:, 0].tolist() == observed[:, 0].tolist()
+    assert layout.observed_of(rows[..., None])[:, 0].tolist() == observed[:, 0].tolist()
 
 
 def test_ragged_fields_are_cut_stacked_and_selected() -> None:

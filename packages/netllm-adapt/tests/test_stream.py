@@ -332,7 +332,7 @@ def test_what_was_done_instead_of_an_answer_is_what_later_steps_see() -> None:
 def test_a_segment_longer_than_the_backbones_positions_is_refused() -> None:
     model = make_model("gpt2")
     limit = model.backbone.config.max_position_embeddings
-    with pytest.raises(ValueError, match=f"has only {limit} positions"):
+    with pytest.raises(ValueError, match=f"learned {limit} positions"):
         AdaptedModel(
             backbone=model.backbone,
             encoder=model.encoder,
@@ -361,3 +361,25 @@ def test_an_encoder_of_another_width_is_refused() -> None:
         AdaptedModel(
             backbone=model.backbone, encoder=LinearEncoder(32), head=model.head, spec=model.spec
         )
+
+
+def with_positions(limit: int, rope: str) -> PreTrainedModel:
+    turned = {"rope_type": rope, "factor": 2.0, "rope_theta": 1e4}
+    name = "rope_parameters" if int(transformers.__version__.split(".")[0]) >= 5 else "rope_scaling"
+    return make_plain("llama", **LLAMA | {"max_position_embeddings": limit, name: turned})
+
+
+@torch.no_grad()
+def test_rotary_positions_that_depend_on_nothing_else_have_no_end() -> None:
+    model = adapted(with_positions(8, "linear"), BackboneSpec("llama", dtype="float32"))
+    whole = collate([make_episode(STEPS, 3)], [Segment(0, 0, 0, STEPS)])
+    for lean in (True, False):
+        streamed = stream_logits(model, whole, lean=lean)
+        torch.testing.assert_close(streamed, full_logits(model, [3]), atol=1e-4, rtol=1e-4)
+
+
+def test_rotary_positions_that_change_with_the_rows_length_end_with_those_learned() -> None:
+    spec = BackboneSpec("llama", dtype="float32")
+    adapted(with_positions(128, "dynamic"), spec)
+    with pytest.raises(ValueError, match="learned 8 positions, but a row of"):
+        adapted(with_positions(8, "dynamic"), spec)

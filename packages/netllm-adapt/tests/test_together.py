@@ -30,8 +30,7 @@ from netllm_adapt import (
     add_lora,
     load_backbone,
 )
-from netllm_adapt.batches import Segment, collate
-from netllm_adapt.model.predictor import Batch
+from netllm_adapt.batches import ExampleBatch, Segment, collate
 from torch import nn
 
 SPEC = BackboneSpec("tiny-random-llama", dtype="float32", seed=1)
@@ -61,7 +60,7 @@ def batches() -> dict[str, Any]:
     return {
         "fixed": collate(fixed, [Segment(k, 0, 0, len(e.actions)) for k, e in enumerate(fixed)]),
         "lists": collate(lists, [Segment(k, 0, 0, len(e.actions)) for k, e in enumerate(lists)]),
-        "sums": Batch({"numbers": torch.randn(5, 3)}, torch.randn(5)),
+        "sums": ExampleBatch({"numbers": torch.randn(5, 3)}, torch.randn(5)),
     }
 
 

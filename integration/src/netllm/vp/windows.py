@@ -19,7 +19,7 @@ from netllm.vp.recipe import Recipe as ImageRecipe
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe
-    from netllm_adapt.model.predictor import Batch
+    from netllm_adapt.batches import ExampleBatch
     from netllm_sims.vp import Clip, Frames, Setting
 
 FRAMES = "frames.safetensors"
@@ -68,7 +68,7 @@ class Windows(Examples):
         if sight is not None:
             sight.prepare(self._videos, self._times_s)
 
-    def batch(self, rows: Sequence[int]) -> Batch:
+    def batch(self, rows: Sequence[int]) -> ExampleBatch:
         """Some windows as tensors."""
         batch = super().batch(rows)
         if self._sight is None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netllm_adapt.backbone import backbones, load_backbone, pull
+    from netllm_adapt.batches import Examples
     from netllm_adapt.episodes import Episode, Ragged, return_to_go
     from netllm_adapt.lora import add_lora, load_lora
     from netllm_adapt.model.base import Adapted, BackboneSpec
     from netllm_adapt.model.decider import AdaptedModel
-    from netllm_adapt.model.predictor import Examples, Forecast, Predictor
+    from netllm_adapt.model.predictor import Forecast, Predictor
     from netllm_adapt.model.protocols import Encoder, Head
     from netllm_adapt.observations import SessionError
     from netllm_adapt.pool import Pool, PoolWriter
@@ -31,7 +32,7 @@ _HOMES = {
     "DecisionStream": "stream.stream",
     "Encoder": "model.protocols",
     "Episode": "episodes",
-    "Examples": "model.predictor",
+    "Examples": "batches",
     "Forecast": "model.predictor",
     "Head": "model.protocols",
     "Policy": "stream.policy",

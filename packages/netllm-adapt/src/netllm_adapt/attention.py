@@ -1,22 +1,22 @@
-"""Banded attention over steps, and the ring of keys and values that a stream of decisions keeps."""
+"""Who may attend whom, and at which positions: one rule each, for every pass of a backbone."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-_GROWTH = 32
-"""Slots that a ring grows by, at least."""
 _ATTENDING = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Kinds of layers that do as the mask says; the library's own masks are not made if it is given."""
+"""Kinds of layers that follow a given mask; the library makes no mask of its own then."""
 _BY_SLOT = {"gpt_neo"}
 """Kinds that hide keys by the slots that they lie in, whatever the mask says."""
+_BY_LENGTH = {"dynamic", "longrope"}
+"""Rotary positions that change for all tokens once a row is longer than those learned."""
 
 
 def band(
@@ -39,10 +39,10 @@ def band(
     return (near & past)[:, None]
 
 
-def as_told(
+def mask_argument(
     backbone: nn.Module, mask: Bool[Tensor, "#row 1 query key"], dtype: torch.dtype
 ) -> Tensor:
-    """The mask as the backbone's attention takes it.
+    """The mask in the form that the backbone's attention reads.
 
     ``sdpa`` reads truth values; ``eager`` adds the mask to its scores, in which True would be a
     score of 1 and hide nothing.
@@ -51,21 +51,82 @@ def as_told(
         ValueError: if its attention is another, which takes no mask of its caller's.
     """
     config: Any = backbone.config
-    way = config._attn_implementation
-    if way == "sdpa":
+    attention = config._attn_implementation
+    if attention == "sdpa":
         return mask
-    if way != "eager":
+    if attention != "eager":
         raise ValueError(
-            f"The backbone's attention must be 'sdpa' or 'eager', got {way!r}, which takes no mask "
-            "of who may attend whom. Call `set_attn_implementation` on it, with 'sdpa' or 'eager'."
+            f"The backbone's attention must be 'sdpa' or 'eager', got {attention!r}, which takes "
+            "no mask of who may attend whom. Call `set_attn_implementation` on it, with 'sdpa' or "
+            "'eager'."
         )
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         ~mask, torch.finfo(dtype).min
     )
 
 
+def run_backbone(
+    backbone: nn.Module,
+    tokens: Float[Tensor, "row token width"],
+    mask: Bool[Tensor, "#row 1 token key"],
+    position: Int[Tensor, "#row token"] | None = None,
+    *,
+    keys_and_values: Any = None,
+) -> Float[Tensor, "row token width"]:
+    """Hidden states after the last layer, by the backbone's own modules.
+
+    Args:
+        backbone: a causal language model without LM head.
+        tokens: padded at the end of their rows.
+        mask: who may attend whom, see `band`.
+        position: of each token, -1 of padding; counted from 0 if None.
+        keys_and_values: a cache that holds those of earlier tokens, and takes those of `tokens`.
+
+    Raises:
+        ValueError: if its attention takes no mask.
+    """
+    if position is None:
+        position = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    kept: dict[str, Any] = {"use_cache": keys_and_values is not None}
+    if keys_and_values is not None:
+        kept[cache_argument(backbone)] = keys_and_values
+    out = backbone(
+        inputs_embeds=tokens,
+        attention_mask=mask_argument(backbone, mask, tokens.dtype),
+        position_ids=position.clamp(min=0),
+        **kept,
+    )
+    hidden: Tensor = out.last_hidden_state
+    return hidden
+
+
+def check_positions(backbone: nn.Module, tokens: int) -> None:
+    """Raise unless a row of so many tokens has positions that the backbone knows.
+
+    A table of learned positions has an end. Rotary ones are computed, and attention depends on
+    differences alone, which the window bounds: rows may be longer than any that was learned, unless
+    their number changes how all tokens are turned.
+
+    Raises:
+        ValueError: with how many positions there are and how many the row needs.
+    """
+    model: Any = backbone
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or tokens <= limit:
+        return
+    words = model.get_input_embeddings()
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words]
+    learned = any(limit <= table.num_embeddings <= limit + 2 for table in tables)  # OPT: two more
+    if learned or any(getattr(m, "rope_type", None) in _BY_LENGTH for m in model.modules()):
+        raise ValueError(
+            f"The backbone has learned {limit} positions, but a row of {tokens} tokens needs "
+            f"{tokens}. Make rows shorter (`segment`, `window`, smaller observations), or take a "
+            "backbone with rotary positions, such as smollm2-135m."
+        )
+
+
 def check_attention(backbone: nn.Module) -> None:
-    """Refuse a backbone that would not follow a mask and positions, or keep keys in a `Ring`.
+    """Raise unless a backbone follows any mask and positions, and can keep its keys in a `Ring`.
 
     Raises:
         ValueError: with the reason.
@@ -102,119 +163,19 @@ def _hides_slots(backbone: nn.Module) -> bool:
     return config.model_type == "gpt2" and any(name.endswith("attn.bias") for name in names)
 
 
-class Ring:
-    """Keys and values of the last tokens of a stream, in slots that are used again.
-
-    The slots of tokens that nobody sees any more are overwritten; where they do not suffice, more
-    are made. Attention does not depend on the order of its keys, so slots need no shifting; `step`
-    and `position` say what each slot of each row holds, `target` where the coming pass writes. The
-    library's own caches are not used, since they evict by rules of their own.
-    """
-
-    is_compileable = False
-
-    def __init__(self, *, batch: int, device: torch.device) -> None:
-        # Slot 0 is where padding goes; it is never seen.
-        self.step = torch.zeros(batch, 1, dtype=torch.long, device=device)
-        self.position = torch.full((batch, 1), -1, dtype=torch.long, device=device)
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        self.target: Int[Tensor, "row token"] | slice = slice(0, 0)
-
-    @property
-    def slots(self) -> int:
-        """Slots of a row."""
-        return self.step.shape[1]
-
-    def clear(self, row: int) -> None:
-        """Forget every token of a row; the memory stays."""
-        self.position[row] = -1
-
-    def keep(self, rows: Int[Tensor, "row"]) -> None:
-        """Forget all other rows."""
-        self.step, self.position = self.step[rows], self.position[rows]
-        self._keys = [kept[rows] for kept in self._keys]
-        self._values = [kept[rows] for kept in self._values]
-
-    def fill(self, seen: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take over the keys and values of every layer, in the same slots."""
-        keys, values = zip(*seen, strict=True)
-        self._keys, self._values = list(keys), list(values)
-
-    def place(
-        self, step: Int[Tensor, "row token"], position: Int[Tensor, "row token"], *, window: int
-    ) -> None:
-        """Choose the slots that the tokens of the coming pass go to.
-
-        Padding has position -1 and stands behind the tokens of its row.
-        """
-        real = position >= 0
-        oldest = step.masked_fill(~real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
-        taken = (self.position >= 0) & (oldest - self.step < window)
-        taken[:, 0] = True
-        missing = int((taken.sum(1) + real.sum(1)).amax()) - self.slots
-        if missing > 0:
-            more = -(-missing // _GROWTH) * _GROWTH
-            self.step, taken = F.pad(self.step, (0, more)), F.pad(taken, (0, more))
-            self.position = F.pad(self.position, (0, more), value=-1)
-        free = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : step.shape[1]]
-        target = free * real
-        self.step.scatter_(1, target, step)
-        self.position.scatter_(1, target, position)
-        self.position[:, 0] = -1
-        self.target = _as_slice(target)
-
-    def update(
-        self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write one layer's new keys and values; called by the backbone's attention layers."""
-        if layer_idx == len(self._keys):
-            self._keys.append(keys.new_zeros(*keys.shape[:2], 0, keys.shape[3]))
-            self._values.append(values.new_zeros(*values.shape[:2], 0, values.shape[3]))
-        for kept, new in ((self._keys, keys), (self._values, values)):
-            kept[layer_idx] = grown(kept[layer_idx], self.slots, dim=2)
-            write(kept[layer_idx], new, self.target, dim=2)
-        return self._keys[layer_idx], self._values[layer_idx]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """How many tokens are held; part of the interface that backbones expect of a cache."""
-        return int((self.position >= 0).sum(1).amax())
-
-
-def _as_slice(target: Int[Tensor, "row token"]) -> Int[Tensor, "row token"] | slice:
-    """Slots that are the same run in every row as a slice, which is written faster."""
-    start, count = int(target[0, 0]), target.shape[1]
-    run = torch.arange(start, start + count, device=target.device)
-    return slice(start, start + count) if bool((target == run).all()) else target
-
-
-def grown(kept: Tensor, slots: int, *, dim: int) -> Tensor:
-    """The same with zeros behind, to `slots` of them along `dim`."""
-    missing = slots - kept.shape[dim]
-    if missing <= 0:
-        return kept
-    shape = list(kept.shape)
-    shape[dim] = missing
-    return torch.cat([kept, kept.new_zeros(shape)], dim=dim)
-
-
-def write(kept: Tensor, new: Tensor, target: Int[Tensor, "row token"] | slice, *, dim: int) -> None:
-    """Put new entries into their slots, which lie along `dim`; rows are along the first axis."""
-    if isinstance(target, slice):
-        kept.narrow(dim, target.start, target.stop - target.start).copy_(new)
-        return
-    row = torch.arange(len(kept), device=kept.device)[:, None]
-    kept.movedim(dim, 1)[row, target] = new.movedim(dim, 1)
-
-
 def cache_argument(backbone: nn.Module) -> str:
     """What the backbone calls its cache: transformers renamed `past_key_values` in 5.24."""
     return "cache" if "cache" in _arguments(backbone) else "past_key_values"
 
 
-def _arguments(backbone: nn.Module) -> set[str]:
+def _arguments(backbone: nn.Module) -> frozenset[str]:
     """The names of what a backbone takes, in PEFT's wrapper or not."""
     plain: Any = backbone
     if hasattr(plain, "get_base_model"):
         plain = plain.get_base_model()
-    return set(inspect.signature(plain.forward).parameters)
+    return _parameters_of(type(plain).forward)
+
+
+@cache
+def _parameters_of(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)

@@ -106,8 +106,8 @@ def _part(field: np.ndarray | Ragged, start: int, stop: int) -> np.ndarray | Rag
     return field.steps(start, stop) if isinstance(field, Ragged) else field[start:stop]
 
 
-class SegmentRows:
-    """Episodes as rows to learn from.
+class SegmentedEpisodes:
+    """Episodes cut into the segments that a model learns from.
 
     Args:
         episodes: those of a pool, or any.
@@ -147,6 +147,56 @@ class SegmentRows:
         return collate(self._episodes, [self._segments[row] for row in rows])
 
 
+@dataclass
+class ExampleBatch:
+    """Some examples as tensors."""
+
+    observations: Mapping[str, Tensor]
+    labels: Tensor
+
+    def to(self, device: torch.device) -> ExampleBatch:
+        """The same batch on another device."""
+        observations = {name: value.to(device) for name, value in self.observations.items()}
+        return ExampleBatch(observations, self.labels.to(device))
+
+
+class Examples:
+    """Observations with their right answers: what a supervised task is learned from.
+
+    Args:
+        observations: fields by name, with a leading axis of examples.
+        labels: the right answers, with the same leading axis.
+
+    Raises:
+        ValueError: if there are none, or they are not of one length.
+    """
+
+    def __init__(self, observations: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+        lengths = {name: len(values) for name, values in observations.items()}
+        if not len(labels) or set(lengths.values()) != {len(labels)}:
+            raise ValueError(
+                f"Fields and labels must be of one length above 0, got {lengths} and "
+                f"{len(labels)} labels."
+            )
+        self.observations = dict(observations)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def weight(self, row: int) -> int:
+        """How many answers a row teaches."""
+        return 1
+
+    def batch(self, rows: Sequence[int]) -> ExampleBatch:
+        """Some examples as tensors."""
+        chosen = np.asarray(rows)
+        return ExampleBatch(
+            {name: as_tensor(values[chosen]) for name, values in self.observations.items()},
+            as_tensor(self.labels[chosen]),
+        )
+
+
 def stack(parts: Sequence[np.ndarray | Ragged], steps: int) -> Tensor | Ragged:
     """Rows of consecutive steps as one batch, each padded at its end to `steps` steps.
 
@@ -184,7 +234,7 @@ class Layout:
     """Where the tokens of ragged steps lie in rows of one length.
 
     A step is its observation's tokens, then its action's one; a step without tokens is padding and
-    takes no place. Steps follow one another, so that padding is at the end of a row.
+    takes no room. Steps follow one another, so that padding is at the end of a row.
 
     Args:
         ptr: of the observations' tokens, with one step per entry of (batch, step).
@@ -208,7 +258,7 @@ class Layout:
         self.step[self.acted] = self.acts.nonzero()[:, 0] % counts.shape[1]
         self.step = self.step.view(batch, self.length)
 
-    def place(self, observed: Tensor, acted: Tensor) -> Tensor:
+    def join(self, observed: Tensor, acted: Tensor) -> Tensor:
         """The rows (batch, token, width) from the tokens of observations and of actions."""
         batch, length = self.step.shape
         rows = observed.new_zeros(batch * length, observed.shape[1])
@@ -216,6 +266,6 @@ class Layout:
         rows[self.acted] = acted.reshape(-1, acted.shape[-1])[self.acts].to(rows.dtype)
         return rows.view(batch, length, -1)
 
-    def read(self, hidden: Tensor) -> Tensor:
+    def observed_of(self, hidden: Tensor) -> Tensor:
         """The observations' tokens of such rows."""
         return hidden.flatten(0, 1)[self.observed]

@@ -23,10 +23,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from netllm_adapt import Predictor, Recipe
-from netllm_adapt.attention import cache_argument
+from netllm_adapt.attention import cache_argument, check_positions
 from netllm_adapt.backbone import load_tokenizer
-from netllm_adapt.model.base import check_positions
-from netllm_adapt.model.predictor import Batch
+from netllm_adapt.batches import ExampleBatch
 from torch import Tensor, nn
 
 from netllm.vp.task import VP, check_history, check_rate, extended
@@ -91,7 +90,7 @@ class TextPredictor(Predictor):
         """The right answers as tokens, with the end marker."""
         return [[*ids, self._end] for ids in self.ids(self.head.texts(future_deg))]
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch"]:
+    def forward(self, batch: ExampleBatch) -> Float[Tensor, "batch"]:
         """The mean cross-entropy of the tokens of each answer."""
         prompts, answers = self._prompts(batch.observations), self.answers(batch.labels)
         ids = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netllm_adapt.attention import as_told
+from netllm_adapt.attention import run_backbone
 from netllm_adapt.batches import Batch
 from netllm_adapt.checkpoint.merged import merged_backbone
 from netllm_adapt.files.writing import new_file
-from netllm_adapt.model.base import Adapted, Rows
+from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
 
 OPSET = 18
@@ -48,24 +48,14 @@ class _Graph(nn.Module):
         """The same of what is observed, and of returns and actions where there are any."""
         model: Any = self.model
         if return_to_go is None or action is None:
-            rows = model.observed(fields)
+            given = model.input_of(fields)
         else:
             learn = torch.ones_like(return_to_go, dtype=torch.bool)
-            rows = model.rows(Batch(fields, return_to_go, action, action, learn))
+            given = model.backbone_input(Batch(fields, return_to_go, action, action, learn))
         read = model.head.distribution if self.scores else model.head.answer
-        found: Tensor = read(self._through(rows), fields)
-        return found
-
-    def _through(self, rows: Rows) -> Any:
-        backbone: Any = self.model.backbone
-        position = torch.arange(rows.tokens.shape[1], device=rows.tokens.device)[None]
-        out = backbone(
-            inputs_embeds=rows.tokens,
-            attention_mask=as_told(backbone, rows.mask, rows.tokens.dtype),
-            position_ids=position.expand(rows.tokens.shape[0], -1),
-            use_cache=False,
-        )
-        return rows.given(out.last_hidden_state)
+        hidden = run_backbone(model.backbone, given.tokens, given.mask)
+        answers: Tensor = read(given.read_of(hidden), fields)
+        return answers
 
 
 def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tensor]) -> Path:

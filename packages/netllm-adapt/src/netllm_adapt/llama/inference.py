@@ -7,73 +7,139 @@ streams of decisions, where a pass of a few tokens should cost no more than read
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.attention import grown, write
-from netllm_adapt.llama.weights import uncovered, weights_of
-
-__all__ = ["LeanPass", "serves", "uncovered"]
+from netllm_adapt.lora._laid import can_lay_out, lay_out
 
 
-def serves(backbone: nn.Module, lean: bool | None) -> bool:
-    """Whether the lean pass is to be taken: if it is asked for, or if None and it covers all.
+class KeysAndValues(Protocol):
+    """What remembers the tokens of earlier passes, such as `netllm_adapt.stream.ring.Ring`."""
 
-    Raises:
-        ValueError: if it is asked for and the backbone is `uncovered`.
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
+        """All keys and values of a layer, the new ones among them."""
+        ...
+
+
+class Product:
+    """``x·Wᵀ + bias`` for rows ``x``, with the weights packed by oneDNN where it can.
+
+    torch packs a plain weight anew at every call, which for a few rows costs as much as the
+    product. Both forms round once, after the bias and what is added or multiplied.
     """
-    if lean is False:
-        return False
-    reason = uncovered(backbone)
-    if lean and reason is not None:
-        raise ValueError(
-            f"`lean` must be None or False for this backbone: {reason}. "
-            "The library's own pass serves it."
+
+    def __init__(self, weight: Float[Tensor, "out in"], bias: Tensor | None) -> None:
+        self._bias = None if bias is None else bias.detach().contiguous()  # as oneDNN reads it
+        self._packed = can_lay_out(weight.dtype)
+        self._weight = lay_out(weight) if self._packed else weight
+
+    def __call__(self, x: Float[Tensor, "row in"], *, then: str = "none") -> Tensor:
+        """The product; or `then` "swish" of it, its SiLU."""
+        if self._packed:
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(
+                x, self._weight, self._bias, then, [], ""
+            )
+            return y
+        y = F.linear(x, self._weight, self._bias)
+        return F.silu(y) if then == "swish" else y
+
+    def times(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
+        """The product times `other`, element by element."""
+        return self._joined(x, other, "mul") if self._packed else self(x) * other
+
+    def plus(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
+        """The product plus `other`."""
+        return self._joined(x, other, "add") if self._packed else self(x) + other
+
+    def _joined(self, x: Tensor, other: Tensor, how: str) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x, other, self._weight, self._bias, how
         )
-    return reason is None
+        return y
+
+
+class Norm:
+    """RMS norm, computed as the layer norm of (x, -x), whose mean is zero.
+
+    torch has one kernel for layer norm and a chain of eight for RMS norm. Computes in fp32 and
+    rounds once.
+    """
+
+    def __init__(self, weight: Float[Tensor, "width"], eps: float) -> None:
+        self._weight = torch.stack([weight.detach(), torch.zeros_like(weight)])
+        self._signs = torch.tensor([[1.0], [-1.0]], dtype=weight.dtype, device=weight.device)
+        self._eps = eps
+
+    def __call__(self, x: Float[Tensor, "row width"]) -> Float[Tensor, "row width"]:
+        """Every row over the root of its mean square, times the weight."""
+        pairs = x[:, None] * self._signs
+        normed = F.layer_norm(pairs, self._weight.shape, self._weight, None, self._eps)
+        return normed[:, 0].contiguous()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block; `qkv` gives for each key its group's queries, the key and the value."""
+
+    norm: Norm
+    qkv: Product
+    out: Product
+    mlp_norm: Norm
+    gate: Product
+    up: Product
+    down: Product
+
+
+@dataclass(frozen=True)
+class LeanWeights:
+    """What the lean pass needs to know of a backbone; holds no reference to it."""
+
+    layers: list[Layer]
+    norm: Norm
+    dtype: torch.dtype
+    heads: int
+    """Of keys and values."""
+    groups: int
+    """Queries per key."""
+    head_dim: int
+    scale: float
+    rotation: nn.Module
+
+    def tables(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (position, head_dim); the sines carry the sign of the rotated half."""
+        like = torch.zeros(1, dtype=self.dtype, device="cpu")
+        cos, sin = self.rotation(like, torch.arange(positions, device="cpu")[None])
+        half = self.head_dim // 2
+        return cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=1)
 
 
 class LeanPass:
-    """Tokens to hidden states, with the keys and values of a ring's slots kept.
+    """Tokens to hidden states after the last norm, by weights that `lean_weights` has read."""
 
-    The backbone is left as it is; its weights are those of the moment of construction.
-
-    Args:
-        backbone: one that is not `uncovered`.
-        batch: number of rows.
-    """
-
-    def __init__(self, backbone: nn.Module, *, batch: int) -> None:
-        self._weights = w = weights_of(backbone)
-        self._tables = w.tables(0)
-        shape = (batch, w.heads, 2, 0, w.head_dim)
-        self._kept = [torch.zeros(shape, dtype=w.dtype, device="cpu") for _ in w.layers]
-
-    def keep(self, rows: Int[Tensor, "row"]) -> None:
-        """Forget what all other rows have seen."""
-        self._kept = [kept[rows] for kept in self._kept]
-
-    def seen(self) -> list[tuple[Tensor, Tensor]]:
-        """The kept keys and values of every layer, each (batch, head, slot, dim)."""
-        return [(kept[:, :, 0], kept[:, :, 1]) for kept in self._kept]
+    def __init__(self, weights: LeanWeights) -> None:
+        self._weights = weights
+        self._tables = weights.tables(0)
 
     @torch.inference_mode()
     def __call__(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "#batch 1 token slot"],
+        mask: Bool[Tensor, "#batch 1 token key"],
         position: Int[Tensor, "#batch token"],
-        target: slice | Int[Tensor, "batch token"],
+        keys_and_values: KeysAndValues | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """Hidden states after the last norm; of padding, zeros.
+        """Hidden states; of padding, zeros.
 
         Args:
             tokens: the new ones; rows that have fewer are padded at their end.
-            mask: which slots each of them attends.
+            mask: which keys each of them attends.
             position: of each of them, -1 of padding.
-            target: the slots that their keys and values go to.
+            keys_and_values: remembers those of earlier tokens; without it there are none.
         """
         w = self._weights
         batch, count, width = tokens.shape
@@ -81,40 +147,24 @@ class LeanPass:
         # Queries that share a key are rows of one product: (token, group) flattened.
         hidden = ~mask.repeat_interleave(w.groups, dim=2)
         bias = tokens.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-        self._kept = [grown(kept, mask.shape[3], dim=3) for kept in self._kept]
-        rows = _rows(position, batch)
-        x = rows.take(tokens.flatten(0, 1))
-        for layer, kept in zip(w.layers, self._kept, strict=True):
-            qkv = rows.spread(layer.qkv(layer.norm(x)))
-            qkv = qkv.view(batch, count, w.heads, w.groups + 2, w.head_dim)
-            x = layer.out.plus(rows.take(self._attend(qkv, kept, cos, sin, bias, target)), x)
+        real = _real(position, batch)
+        x = _without(tokens.flatten(0, 1), real)
+        for number, layer in enumerate(w.layers):
+            qkv = _padded(layer.qkv(layer.norm(x)), real)
+            qkv = qkv.view(batch, count, w.heads, w.groups + 2, w.head_dim).transpose(1, 2)
+            turned = torch.addcmul(qkv * cos, qkv.roll(w.head_dim // 2, -1), sin)
+            keys, values = turned[:, :, :, w.groups], turned[:, :, :, w.groups + 1]
+            if keys_and_values is not None:
+                keys, values = keys_and_values.update(keys, values, number)
+            queries = turned[:, :, :, : w.groups].flatten(2, 3)
+            seen = F.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=bias, scale=w.scale
+            )
+            seen = seen.view(batch, w.heads, count, -1).transpose(1, 2).reshape(batch * count, -1)
+            x = layer.out.plus(_without(seen, real), x)
             inner = layer.mlp_norm(x)
-            x = layer.down.plus(layer.up.times(inner, layer.gate.silu(inner)), x)
-        return rows.spread(w.norm(x)).view(batch, count, width)
-
-    def _attend(
-        self,
-        qkv: Float[Tensor, "batch token head part dim"],
-        kept: Float[Tensor, "batch head 2 slot dim"],
-        cos: Float[Tensor, "#batch 1 token part dim"],
-        sin: Float[Tensor, "#batch 1 token part dim"],
-        bias: Float[Tensor, "#batch 1 query slot"],
-        target: slice | Int[Tensor, "batch token"],
-    ) -> Float[Tensor, "row width"]:
-        """Write the new keys and values into their slots; what the queries see in all slots."""
-        groups, dim = self._weights.groups, self._weights.head_dim
-        qkv = qkv.transpose(1, 2)  # (batch, head, token, part, dim)
-        turned = torch.addcmul(qkv * cos, qkv.roll(dim // 2, -1), sin)
-        write(kept, turned[:, :, :, groups:].transpose(2, 3), target, dim=3)
-        seen = F.scaled_dot_product_attention(
-            turned[:, :, :, :groups].flatten(2, 3),
-            kept[:, :, 0],
-            kept[:, :, 1],
-            attn_mask=bias,
-            scale=self._weights.scale,
-        )
-        batch, heads, count = turned.shape[:3]
-        return seen.view(batch, heads, count, -1).transpose(1, 2).reshape(batch * count, -1)
+            x = layer.down.plus(layer.up.times(inner, layer.gate(inner, then="swish")), x)
+        return _padded(w.norm(x), real).view(batch, count, width)
 
     def _rotations(self, position: Int[Tensor, "#batch token"]) -> tuple[Tensor, Tensor]:
         """Factors of the queries, the key and the value of a group; the value is not turned.
@@ -132,32 +182,26 @@ class LeanPass:
         return torch.cat([cos, still], dim=3), torch.cat([sin, still * 0], dim=3)
 
 
-class _Every:
-    """All tokens are real."""
-
-    def take(self, x: Tensor) -> Tensor:
-        return x
-
-    def spread(self, x: Tensor) -> Tensor:
-        return x
-
-
-class _Some:
-    """Some tokens are real: products are spared the padding, attention sees it."""
-
-    def __init__(self, real: Bool[Tensor, "row"]) -> None:
-        self._index = real.nonzero()[:, 0]
-        self._count = len(real)
-
-    def take(self, x: Tensor) -> Tensor:
-        return x[self._index]
-
-    def spread(self, x: Tensor) -> Tensor:
-        out = x.new_zeros(self._count, x.shape[1])
-        out[self._index] = x
-        return out
-
-
-def _rows(position: Int[Tensor, "#batch token"], batch: int) -> _Every | _Some:
+def _real(
+    position: Int[Tensor, "#batch token"], batch: int
+) -> tuple[Int[Tensor, "real"], int] | None:
+    """The tokens that are no padding, of how many; None if all are real."""
     real = position >= 0
-    return _Every() if bool(real.all()) else _Some(real.expand(batch, -1).flatten())
+    if bool(real.all()):
+        return None
+    real = real.expand(batch, -1).flatten()
+    return real.nonzero()[:, 0], len(real)
+
+
+def _without(x: Tensor, real: tuple[Tensor, int] | None) -> Tensor:
+    """The real tokens: products are spared the padding."""
+    return x if real is None else x[real[0]]
+
+
+def _padded(x: Tensor, real: tuple[Tensor, int] | None) -> Tensor:
+    """All tokens again, with zeros for padding: attention sees it."""
+    if real is None:
+        return x
+    out = x.new_zeros(real[1], x.shape[1])
+    out[real[0]] = x
+    return out

@@ -1,118 +1,22 @@
-"""The weights of a Llama-type backbone as the lean pass reads them: merged, joined, packed."""
+"""Which backbones the lean passes cover, and their weights: merged, joined, packed."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear as PeftLinear
 from torch import Tensor, nn
 
+from netllm_adapt.llama.inference import Layer, LeanPass, LeanWeights, Norm, Product
 from netllm_adapt.lora import mixes
-from netllm_adapt.lora._laid import can_lay_out, lay_out, product, product_with
 
 _BACKBONES = {"LlamaModel", "MistralModel", "Qwen2Model"}
 # The other kinds change their frequencies with the length of the row.
 _ROTATIONS = {"default", "linear", "llama3", "yarn"}
-
-
-class Product:
-    """``x·Wᵀ + bias`` for rows ``x``, with the weights packed by oneDNN where it can.
-
-    torch packs a plain weight anew at every call, which for a few rows costs as much as the
-    product. Both forms round once, after the bias and what is added or multiplied.
-    """
-
-    def __init__(self, weight: Float[Tensor, "out in"], bias: Tensor | None) -> None:
-        self._bias = None if bias is None else bias.detach().contiguous()  # as oneDNN reads it
-        self._packed = can_lay_out(weight.dtype)
-        self._weight = lay_out(weight) if self._packed else weight
-
-    def __call__(self, x: Float[Tensor, "row in"]) -> Float[Tensor, "row out"]:
-        """The product itself."""
-        if not self._packed:
-            return F.linear(x, self._weight, self._bias)
-        return product(x, self._weight, self._bias)
-
-    def silu(self, x: Float[Tensor, "row in"]) -> Float[Tensor, "row out"]:
-        """The SiLU of the product."""
-        if not self._packed:
-            return F.silu(self(x))
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "swish", [], "")
-        return y
-
-    def times(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
-        """The product times `other`, element by element."""
-        if not self._packed:
-            return self(x) * other
-        return product_with(x, other, self._weight, self._bias, "mul")
-
-    def plus(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
-        """The product plus `other`."""
-        if not self._packed:
-            return self(x) + other
-        return product_with(x, other, self._weight, self._bias, "add")
-
-
-class Norm:
-    """RMS norm, computed as the layer norm of (x, -x), whose mean is zero.
-
-    torch has one kernel for layer norm and a chain of eight for RMS norm. Computes in fp32 and
-    rounds once.
-    """
-
-    def __init__(self, weight: Float[Tensor, "width"], eps: float) -> None:
-        self._weight = torch.stack([weight.detach(), torch.zeros_like(weight)])
-        self._signs = torch.tensor([[1.0], [-1.0]], dtype=weight.dtype, device=weight.device)
-        self._eps = eps
-
-    def __call__(self, x: Float[Tensor, "row width"]) -> Float[Tensor, "row width"]:
-        """Every row over the root of its mean square, times the weight."""
-        pairs = x[:, None] * self._signs
-        normed = F.layer_norm(pairs, self._weight.shape, self._weight, None, self._eps)
-        return normed[:, 0].contiguous()
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One block; `qkv` gives for each key its group's queries, the key and the value."""
-
-    norm: Norm
-    qkv: Product
-    out: Product
-    mlp_norm: Norm
-    gate: Product
-    up: Product
-    down: Product
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What the lean pass needs to know of a backbone; holds no reference to it."""
-
-    layers: list[Layer]
-    norm: Norm
-    dtype: torch.dtype
-    heads: int
-    """Of keys and values."""
-    groups: int
-    """Queries per key."""
-    head_dim: int
-    scale: float
-    rotation: nn.Module
-
-    def tables(self, positions: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (position, head_dim); the sines carry the sign of the rotated half."""
-        like = torch.zeros(1, dtype=self.dtype, device="cpu")
-        cos, sin = self.rotation(like, torch.arange(positions, device="cpu")[None])
-        half = self.head_dim // 2
-        return cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=1)
 
 
 def uncovered(backbone: nn.Module) -> str | None:
@@ -195,19 +99,38 @@ def _merged(module: Any) -> tuple[Tensor, Tensor | None]:
     return weight.to(base.weight.dtype), base.bias
 
 
-_kept: WeakKeyDictionary[nn.Module, tuple[Hashable, Weights]] = WeakKeyDictionary()
+_read_before: WeakKeyDictionary[nn.Module, tuple[Hashable, LeanWeights]] = WeakKeyDictionary()
 
 
-def weights_of(backbone: nn.Module) -> Weights:
-    """The weights of a backbone that is not `uncovered`; made once and again after a change.
+def lean_weights(backbone: nn.Module) -> LeanWeights:
+    """The weights of a backbone that is not `uncovered`; read once, and again after a change.
 
     They take as much memory as the backbone's blocks, as long as the backbone lives.
     """
     state = _state(backbone)
-    kept = _kept.get(backbone)
-    if kept is None or kept[0] != state:
-        kept = _kept[backbone] = (state, _read(plain_of(backbone)))
-    return kept[1]
+    before = _read_before.get(backbone)
+    if before is None or before[0] != state:
+        before = _read_before[backbone] = (state, _read(plain_of(backbone)))
+    return before[1]
+
+
+def lean_pass(backbone: nn.Module, lean: bool | None) -> LeanPass | None:
+    """The lean pass with the weights of this moment, if it is to be taken.
+
+    Args:
+        backbone: in eval mode.
+        lean: whether it is asked for; if None, it is taken where it covers the backbone.
+
+    Raises:
+        ValueError: if it is asked for and the backbone is `uncovered`.
+    """
+    reason = None if lean is False else uncovered(backbone)
+    if lean and reason is not None:
+        raise ValueError(
+            f"`lean` must be None or False for this backbone: {reason}. "
+            "The library's own pass serves it."
+        )
+    return None if lean is False or reason is not None else LeanPass(lean_weights(backbone))
 
 
 def _state(backbone: nn.Module) -> Hashable:
@@ -232,7 +155,7 @@ def _state(backbone: nn.Module) -> Hashable:
 
 
 @torch.no_grad()
-def _read(plain: Any) -> Weights:
+def _read(plain: Any) -> LeanWeights:
     attention = plain.layers[0].self_attn
     groups, head_dim = attention.num_key_value_groups, attention.head_dim
     heads = plain.config.num_attention_heads // groups
@@ -250,7 +173,7 @@ def _read(plain: Any) -> Weights:
             down=Product(*_merged(mlp.down_proj)),
         )
 
-    return Weights(
+    return LeanWeights(
         layers=[read(layer) for layer in plain.layers[: plain.config.num_hidden_layers]],
         norm=Norm(plain.norm.weight, eps),
         dtype=plain.norm.weight.dtype,

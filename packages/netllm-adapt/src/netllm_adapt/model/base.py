@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.attention import as_told, check_attention
+from netllm_adapt.attention import check_attention, check_positions, run_backbone
 from netllm_adapt.backbone import load_backbone
 from netllm_adapt.checkpoint.config import DataIdentity
 from netllm_adapt.device import resolve_device
@@ -45,30 +45,8 @@ def embedding_width(backbone: nn.Module) -> int:
     return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
-def check_positions(backbone: nn.Module, tokens: int) -> None:
-    """Refuse a row of more tokens than a backbone has learned positions.
-
-    Rotary positions are computed, so that a longer row has some too.
-
-    Raises:
-        ValueError: with how many positions there are and how many the row needs.
-    """
-    model: Any = backbone
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is None or tokens <= limit:
-        return
-    words = model.get_input_embeddings()
-    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not words]
-    if any(limit <= table.num_embeddings <= limit + 2 for table in tables):  # OPT's has two more
-        raise ValueError(
-            f"The backbone has learned {limit} positions, but a row of {tokens} tokens needs "
-            f"{tokens}. Make rows shorter (`segment`, `window`, smaller observations), or take a "
-            "backbone with rotary positions, such as smollm2-135m."
-        )
-
-
-class Rows(NamedTuple):
-    """Tokens on their way through a backbone."""
+class BackboneInput(NamedTuple):
+    """Rows of tokens that pass through a backbone, and what is read of them afterwards."""
 
     tokens: Float[Tensor, "row token width"]
     mask: Bool[Tensor, "#row 1 token token"]
@@ -78,7 +56,7 @@ class Rows(NamedTuple):
     wanted: Int[Tensor, "token"] | None = None
     """Tokens of every row whose hidden states are read; all if None."""
 
-    def given(self, hidden: Float[Tensor, "row token width"]) -> Any:
+    def read_of(self, hidden: Float[Tensor, "row token width"]) -> Any:
         """What the head is given of the hidden states of all tokens."""
         return self.read(hidden if self.wanted is None else hidden[:, self.wanted])
 
@@ -96,14 +74,7 @@ class Rows(NamedTuple):
             hidden = lean_training(backbone, self.tokens, self.mask, self.wanted)
             if hidden is not None:
                 return self.read(hidden)
-        position = torch.arange(self.tokens.shape[1], device=self.tokens.device)[None]
-        out = backbone(
-            inputs_embeds=self.tokens,
-            attention_mask=as_told(backbone, self.mask, self.tokens.dtype),
-            position_ids=position,
-            use_cache=False,
-        )
-        return self.given(out.last_hidden_state)
+        return self.read_of(run_backbone(backbone, self.tokens, self.mask))
 
 
 class Adapted(nn.Module):
@@ -176,8 +147,8 @@ class Adapted(nn.Module):
         return next(self.backbone.parameters()).device
 
     @property
-    def apart(self) -> bool:
-        """Whether its backbone's active adapter is another's: `Together` shares a backbone."""
+    def shares_backbone(self) -> bool:
+        """Whether its backbone's active adapter is another model's, as in `Together`."""
         backbone: Any = self.backbone
         return self.adapter is not None and backbone.active_adapters != [self.adapter]
 
@@ -186,14 +157,14 @@ class Adapted(nn.Module):
 
         It changes nothing where that is the active one, or where rows mix `adapters` already.
         """
-        if not self.apart or mixes(self.backbone):
+        if not self.shares_backbone or mixes(self.backbone):
             return nullcontext()
         return adapters(self.backbone, [str(self.adapter)] * rows)
 
-    def pass_alone(self, rows: Rows) -> Any:
-        """What the head reads, after a pass of these rows alone with the model's own adapter."""
-        with self.own_adapter(len(rows.tokens)):
-            return rows.through(self.backbone)
+    def pass_through(self, given: BackboneInput) -> Any:
+        """What the head reads, after a pass of these rows with the model's own adapter."""
+        with self.own_adapter(len(given.tokens)):
+            return given.through(self.backbone)
 
     def save_pretrained(self, folder: str | Path, *, merged: bool = False) -> Path:
         """Write the checkpoint folder; see `checkpoint.save_and_load`."""

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.attention import band
+from netllm_adapt.attention import band, check_positions
 from netllm_adapt.batches import Batch, Layout, stack
 from netllm_adapt.episodes import Episode, Ragged
-from netllm_adapt.model.base import Adapted, BackboneSpec, Rows
+from netllm_adapt.model.base import Adapted, BackboneInput, BackboneSpec
 
 
 class AdaptedModel(Adapted):
@@ -69,14 +69,7 @@ class AdaptedModel(Adapted):
                 f"A segment must hold at least one step of {per_step} tokens, "
                 f"got segment={self.segment}. Raise `segment`."
             )
-        longest = (self.segment // per_step + self.window) * per_step
-        limit = getattr(self.backbone.config, "max_position_embeddings", None)
-        if limit is not None and longest > limit:
-            raise ValueError(
-                f"A segment of {self.segment} tokens and its window of {self.window} steps may be "
-                f"{longest} tokens long, but {self.spec.name!r} has only {limit} positions. "
-                "Lower `segment` or `window`."
-            )
+        check_positions(self.backbone, (self.segment // per_step + self.window) * per_step)
 
     def sizes(self, episode: Episode) -> Int[np.ndarray, "step"]:
         """Tokens of each step of an episode: return-to-go, observation, action."""
@@ -92,39 +85,39 @@ class AdaptedModel(Adapted):
 
         As the encoder gives the tokens: (batch, step, token, width), or a `Ragged` pair.
         """
-        return self.pass_alone(self.rows(batch))
+        return self.pass_through(self.backbone_input(batch))
 
-    def rows(self, batch: Batch) -> Rows:
+    def backbone_input(self, batch: Batch) -> BackboneInput:
         """The tokens of a batch, as they pass through the backbone."""
         observed = self.encoder.observe(batch.observations, batch.returns)
         acted = self.encoder.act(batch.actions, batch.observations)
         if not isinstance(observed, Tensor):
-            ptr = observed[1]
+            values, ptr = observed
             layout = Layout(ptr, batch=len(batch.returns))
-            tokens = layout.place(observed[0], acted)
-            return self._rows(tokens, layout.step, lambda h: Ragged(layout.read(h), ptr))
+            tokens = layout.join(values, acted)
+            return self._masked(tokens, layout.step, lambda h: Ragged(layout.observed_of(h), ptr))
         tokens = torch.cat([observed, acted], dim=2)
         count, steps, per_step, width = tokens.shape
         step = torch.arange(steps, device=tokens.device).repeat_interleave(per_step)
         reads = min(getattr(self.head, "reads", None) or per_step, per_step - 1)
-        place = torch.arange(steps * per_step, device=tokens.device).view(steps, per_step)
+        number = torch.arange(steps * per_step, device=tokens.device).view(steps, per_step)
+        return self._masked(
+            tokens.flatten(1, 2),
+            step[None],
+            lambda hidden: hidden.reshape(count, steps, reads, width),
+            number[:, -1 - reads : -1].flatten(),
+        )
 
-        def read(hidden: Tensor) -> Tensor:
-            return hidden.reshape(count, steps, reads, width)
-
-        wanted = place[:, -1 - reads : -1].flatten()
-        return self._rows(tokens.flatten(1, 2), step[None], read, wanted)
-
-    def _rows(
+    def _masked(
         self,
         tokens: Tensor,
-        step: Tensor,
+        step: Int[Tensor, "#row token"],
         read: Callable[[Tensor], Any],
         wanted: Tensor | None = None,
-    ) -> Rows:
+    ) -> BackboneInput:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         mask = band(step, position, step, position, window=self.window)
-        return Rows(tokens.to(self.dtype), mask, read, wanted)
+        return BackboneInput(tokens.to(self.dtype), mask, read, wanted)
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch step"]:
         """The loss of each step; zero where the step is context or padding."""

@@ -79,3 +79,43 @@ class Head(Protocol):
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild it."""
         ...
+
+
+class PredictorEncoder(Protocol):
+    """What the encoder of a `Predictor` must offer; it is also a `torch.nn.Module`."""
+
+    def observe(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch token width"]:
+        """The tokens of an observation; the hidden state of the last one is what the head reads."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild it."""
+        ...
+
+
+class PredictorHead(Protocol):
+    """What the head of a `Predictor` must offer; it is also a `torch.nn.Module`."""
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "batch width"],
+        observation: Mapping[str, Tensor],
+        label: Tensor,
+    ) -> Float[Tensor, "batch"]:
+        """The loss of each answer."""
+        ...
+
+    def answer(
+        self,
+        hidden: Float[Tensor, "batch width"],
+        observation: Mapping[str, Tensor],
+        *,
+        greedy: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """A valid answer for each observation, with a leading batch axis."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild it."""
+        ...

@@ -1,4 +1,4 @@
-"""Decisions one step at a time, with the keys and values of the last window kept."""
+"""Decisions one step at a time, with the keys and values of the last window remembered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netllm_adapt.attention import Ring, as_told, band, cache_argument
+from netllm_adapt.attention import check_positions, run_backbone
 from netllm_adapt.batches import select
 from netllm_adapt.episodes import Ragged
-from netllm_adapt.llama.inference import LeanPass, serves
+from netllm_adapt.llama.inference import LeanPass
+from netllm_adapt.llama.weights import lean_pass
 from netllm_adapt.lora import mixes
-from netllm_adapt.model.base import check_positions
 from netllm_adapt.model.decider import AdaptedModel
+from netllm_adapt.stream.ring import Ring
 
 Piece = tuple[int, Float[Tensor, "token width"]]
 """Some tokens of one step, and its number."""
@@ -36,15 +37,24 @@ class Feed(NamedTuple):
     ptr: Int[Tensor, "offset"] | None
     """Of the observation's tokens where their number differs."""
 
+    def observed(self, hidden: Float[Tensor, "batch token width"]) -> Any:
+        """The hidden states of the new observations, as the encoder gave their tokens."""
+        newest = [h[end - own : end] for h, (end, own) in zip(hidden, self.lengths, strict=True)]
+        if self.ptr is None:
+            return torch.stack(newest)[:, None]
+        return Ragged(torch.cat(newest), self.ptr)
 
-class _Row:
+
+class _Session:
     """One episode of a stream: its last window of steps, and how far its segment has come."""
 
     def __init__(self, window: int) -> None:
         self.past: deque[Piece] = deque(maxlen=window)
         self.observed: Tensor | None = None
         self.used = 0
+        """Tokens of the steps that began in this segment."""
         self.position = 0
+        """Tokens that passed in this segment, its window of context included."""
 
 
 class DecisionStream:
@@ -59,9 +69,9 @@ class DecisionStream:
         model: the adapted model, in eval mode.
         batch: number of episodes.
         lean: pass the tokens through `LeanPass`, with the backbone's weights of this moment, rather
-            than through the backbone's own modules; None does so where it covers the backbone,
-            until its rows mix `adapters`: so not for a member of `Together` whose adapter is not
-            the active one.
+            than through the backbone's own modules; None does so where it covers the backbone, and
+            while its rows do not mix `adapters`: so not for a member of `Together` whose adapter is
+            not the active one.
 
     Raises:
         ValueError: if `batch` is below 1, or `lean` is asked for and does not cover the backbone,
@@ -72,16 +82,14 @@ class DecisionStream:
         if batch < 1:
             raise ValueError(f"`batch` must be at least 1 episode, got {batch}.")
         self._model = model
-        self.ring = Ring(batch=batch, device=model.device)
-        self._rows = [_Row(model.window) for _ in range(batch)]
+        self._dtype, self._device = model.dtype, model.device
+        self.ring = Ring(batch=batch, device=self._device)
+        self._sessions = [_Session(model.window) for _ in range(batch)]
         self._seen: Mapping[str, Tensor | Ragged] = {}
         self._step = 0
-        self._cache_name = cache_argument(model.backbone)
-        self._wanted = lean
-        self._lean: LeanPass | None = None
+        self._asked_lean = lean
         with model.own_adapter(batch):
-            if serves(model.backbone, lean):
-                self._lean = LeanPass(model.backbone, batch=batch)
+            self._lean = lean_pass(model.backbone, lean)
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Go on with some of the episodes only, by their numbers among the present ones.
@@ -90,11 +98,9 @@ class DecisionStream:
             ValueError: if they are not whole numbers of present episodes, each once, or none is
                 left.
         """
-        self._rows = [self._rows[row] for row in chosen(rows, len(self._rows))]
+        self._sessions = [self._sessions[row] for row in numbers_of(rows, len(self._sessions))]
         self._seen = select(self._seen, rows)
         self.ring.keep(rows)
-        if self._lean is not None:
-            self._lean.keep(rows)
 
     @torch.inference_mode()
     def decide(
@@ -118,8 +124,10 @@ class DecisionStream:
         Raises:
             ValueError: if a row comes to be longer than the backbone's learned positions.
         """
+        lean = self._lean_now()
         feed = self.feed(observation, return_to_go, previous_action)
-        return self.answer(self._through(feed), feed, greedy=greedy, generator=generator)
+        hidden = self._through(feed, lean)
+        return self.answer(hidden, feed, greedy=greedy, generator=generator)
 
     @torch.inference_mode()
     def hidden(
@@ -129,8 +137,9 @@ class DecisionStream:
         previous_action: Int[Tensor, "batch ..."] | None,
     ) -> Any:
         """Hidden states of the new observation's tokens, as `AdaptedModel.hidden` gives them."""
+        lean = self._lean_now()
         feed = self.feed(observation, return_to_go, previous_action)
-        return _read(self._through(feed), feed)
+        return feed.observed(self._through(feed, lean))
 
     def feed(
         self,
@@ -138,35 +147,35 @@ class DecisionStream:
         return_to_go: Float[Tensor, "batch"],
         previous_action: Int[Tensor, "batch ..."] | None,
     ) -> Feed:
-        """The new step's tokens; their slots are taken from now on."""
+        """The new step's tokens; their slots of the ring are taken from now on."""
         given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
         for name, value in given.items():
-            if value is not None and (count := _episodes(value)) != len(self._rows):
+            if value is not None and (count := _episodes(value)) != len(self._sessions):
                 raise ValueError(
-                    f"The stream was made for {len(self._rows)} episodes, got an observation of "
-                    f"{count}: `{name}`."
+                    f"The stream was made for {len(self._sessions)} episodes, got an observation "
+                    f"of {count}: `{name}`."
                 )
         if (previous_action is None) != (self._step == 0):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
-        self._leave_lean()
         steps = {
             name: value if isinstance(value, Ragged) else value[:, None]
             for name, value in observation.items()
         }
-        observed = self._model.encoder.observe(steps, return_to_go[:, None])
-        each = _each(observed, self._model.dtype)
+        encoder = self._model.encoder
+        observed = encoder.observe(steps, return_to_go[:, None])
+        acted: list[Tensor | None] = [None] * len(self._sessions)
+        if previous_action is not None:
+            acted = [*encoder.act(previous_action[:, None], self._seen)[:, 0].to(self._dtype)]
         pieces = [
-            [*before, (self._step, own)]
-            for before, own in zip(
-                self._new_pieces(each, self._acted(previous_action)), each, strict=True
+            self._new_pieces(number, own, action)
+            for number, (own, action) in enumerate(
+                zip(_each(observed, self._dtype), acted, strict=True)
             )
         ]
-        for row, own in zip(self._rows, each, strict=True):
-            row.observed = own
         self._seen = steps
         self._step += 1
         ptr = None if isinstance(observed, Tensor) else observed[1]
-        return self._place(pieces, steps, ptr)
+        return self._feed_of(pieces, steps, ptr)
 
     def answer(
         self,
@@ -178,91 +187,71 @@ class DecisionStream:
     ) -> Tensor:
         """The answers that the head reads of the hidden states of what was fed."""
         answer: Tensor = self._model.head.answer(
-            _read(hidden, feed), feed.observation, greedy=greedy, generator=generator
+            feed.observed(hidden), feed.observation, greedy=greedy, generator=generator
         )
         return answer[:, 0]
 
-    def _acted(self, action: Int[Tensor, "batch ..."] | None) -> Tensor | None:
-        """The tokens of the actions that answered what was seen before."""
-        if action is None:
-            return None
-        token: Tensor = self._model.encoder.act(action[:, None], self._seen)
-        return token[:, 0].to(self._model.dtype)
+    def _new_pieces(self, number: int, observed: Tensor, acted: Tensor | None) -> list[Piece]:
+        """What an episode feeds: its last action, or at a restart its window; the observation."""
+        session, pieces = self._sessions[number], []
+        if acted is not None and session.observed is not None:
+            session.past.append((self._step - 1, torch.cat([session.observed, acted])))
+            pieces = [(self._step - 1, acted)]
+        size = len(observed) + 1
+        if session.used and session.used + size > self._model.segment:
+            self.ring.clear(number)
+            session.used = session.position = 0
+            pieces = list(session.past)
+        session.used += size
+        session.observed = observed
+        return [*pieces, (self._step, observed)]
 
-    def _new_pieces(
-        self, observed: list[Tensor], acted: Float[Tensor, "batch 1 width"] | None
-    ) -> list[list[Piece]]:
-        """What to feed before the new observations: the last action, or a window at a restart."""
-        pieces: list[list[Piece]] = []
-        for number, (row, own) in enumerate(zip(self._rows, observed, strict=True)):
-            feed: list[Piece] = []
-            if acted is not None and row.observed is not None:
-                whole = torch.cat([row.observed, acted[number]])
-                row.past.append((self._step - 1, whole))
-                feed = [(self._step - 1, acted[number])]
-            size = len(own) + 1
-            if row.used and row.used + size > self._model.segment:
-                self.ring.clear(number)
-                row.used = row.position = 0
-                feed = list(row.past)
-            row.used += size
-            pieces.append(feed)
-        return pieces
-
-    def _place(
+    def _feed_of(
         self,
         pieces: list[list[Piece]],
         observation: Mapping[str, Tensor | Ragged],
         ptr: Int[Tensor, "offset"] | None,
     ) -> Feed:
-        """The pieces in padded rows, with their positions and slots."""
+        """The pieces in padded rows, with their positions and who sees which slot."""
         rows = [torch.cat([tokens for _, tokens in row]) for row in pieces]
         longest = max(map(len, rows))
         steps, positions = [], []
-        for row, parts, tokens in zip(self._rows, pieces, rows, strict=True):
+        for session, parts, tokens in zip(self._sessions, pieces, rows, strict=True):
             padding = [-1] * (longest - len(tokens))
-            numbers = [step for step, some in parts for _ in range(len(some))]
-            steps.append(numbers + padding)
-            end = row.position + len(tokens)
-            positions.append([*range(row.position, end), *padding])
-            row.position = end
-        check_positions(self._model.backbone, max(row.position for row in self._rows))
-        step, position = torch.tensor([steps, positions], device=self._model.device)
-        ring, window = self.ring, self._model.window
-        ring.place(step, position, window=window)
-        mask = band(step, position, ring.step, ring.position, window=window)
-        mask[..., 0] |= (position < 0)[:, None]  # padding sees something, or attention is undefined
+            steps.append([step for step, some in parts for _ in range(len(some))] + padding)
+            end = session.position + len(tokens)
+            positions.append([*range(session.position, end), *padding])
+            session.position = end
+        check_positions(self._model.backbone, max(s.position for s in self._sessions))
+        step, position = torch.tensor([steps, positions], device=self._device)
+        mask = self.ring.admit(step, position, window=self._model.window)
         lengths = [
             (len(tokens), len(parts[-1][1])) for tokens, parts in zip(rows, pieces, strict=True)
         ]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return Feed(padded, position, mask, lengths, observation, ptr)
 
-    def _leave_lean(self) -> None:
-        """Go on through the library's pass, with what was seen, if rows mix adapters now."""
-        backbone = self._model.backbone
-        if self._lean is None or not mixes(backbone) or serves(backbone, self._wanted):
-            return
-        self.ring.fill(self._lean.seen())
-        self._lean = None
+    def _lean_now(self) -> LeanPass | None:
+        """The lean pass, unless rows mix adapters at this decision."""
+        if self._lean is not None and mixes(self._model.backbone):
+            return lean_pass(self._model.backbone, self._asked_lean)
+        return self._lean
 
-    def _through(self, feed: Feed) -> Float[Tensor, "batch token width"]:
-        if self._lean is not None:
-            return self._lean(feed.tokens, feed.mask, feed.position, self.ring.target)
+    def _through(self, feed: Feed, lean: LeanPass | None) -> Float[Tensor, "batch token width"]:
+        if lean is not None:
+            return lean(feed.tokens, feed.mask, feed.position, self.ring)
         with self._model.own_adapter(len(feed.tokens)):
-            out = self._model.backbone(
-                inputs_embeds=feed.tokens,
-                attention_mask=as_told(self._model.backbone, feed.mask, feed.tokens.dtype),
-                position_ids=feed.position.clamp(min=0),
-                use_cache=True,
-                **{self._cache_name: self.ring},
+            return run_backbone(
+                self._model.backbone,
+                feed.tokens,
+                feed.mask,
+                feed.position,
+                keys_and_values=self.ring,
             )
-        hidden: Tensor = out.last_hidden_state
-        return hidden
 
 
-def chosen(rows: Int[Tensor, "row"], count: int) -> list[int]:
-    """The numbers of the rows of `count` that are kept.
+def numbers_of(rows: Int[Tensor, "row"], count: int) -> list[int]:
+    """The numbers of the rows of `count` that go on.
 
     Raises:
         ValueError: if one is none of them or comes twice, or there is no row.
@@ -281,14 +270,6 @@ def _episodes(field: Tensor | Ragged) -> int:
     if isinstance(field, Ragged):
         return len(field.ptr) - 1
     return len(field) if field.ndim else 0
-
-
-def _read(hidden: Float[Tensor, "batch token width"], feed: Feed) -> Any:
-    """The hidden states of the new observations, as the encoder gave their tokens."""
-    newest = [h[end - own : end] for h, (end, own) in zip(hidden, feed.lengths, strict=True)]
-    if feed.ptr is None:
-        return torch.stack(newest)[:, None]
-    return Ragged(torch.cat(newest), feed.ptr)
 
 
 def _each(observed: Any, dtype: torch.dtype) -> list[Float[Tensor, "token width"]]:

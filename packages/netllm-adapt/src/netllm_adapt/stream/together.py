@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.attention import Ring, as_told, band, cache_argument
+from netllm_adapt.attention import check_positions, run_backbone
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
-from netllm_adapt.model.base import Adapted, Rows, check_positions
+from netllm_adapt.model.base import Adapted, BackboneInput
 from netllm_adapt.model.predictor import Predictor
-from netllm_adapt.stream.stream import DecisionStream, Feed, chosen
+from netllm_adapt.stream.ring import Ring
+from netllm_adapt.stream.stream import DecisionStream, Feed, numbers_of
 
 
 class Together(nn.Module):
@@ -78,9 +79,9 @@ class Together(nn.Module):
             ValueError: if there is no batch, or a name is none of the models'.
         """
         _check_names(batches, self.models, "`batches`")
-        parts = {name: self.models[name].rows(batch) for name, batch in batches.items()}
+        parts = {name: self.models[name].backbone_input(batch) for name, batch in batches.items()}
         longest = max(part.tokens.shape[1] for part in parts.values())
-        joined = Rows(
+        joined = BackboneInput(
             torch.cat(
                 [F.pad(p.tokens, (0, 0, 0, longest - p.tokens.shape[1])) for p in parts.values()]
             ),
@@ -92,7 +93,7 @@ class Together(nn.Module):
         read, start = {}, 0
         for name, part in parts.items():
             rows, count, _ = part.tokens.shape
-            read[name] = part.given(hidden[start : start + rows, :count])
+            read[name] = part.read_of(hidden[start : start + rows, :count])
             start += rows
         return read
 
@@ -159,17 +160,18 @@ class TogetherStream:
         feeds = {name: self._streams[name].feed(*asked) for name, asked in questions.items()}
         cache = _Joined([(self._streams[name].ring, feed) for name, feed in feeds.items()])
         count = max(feed.tokens.shape[1] for feed in feeds.values())
-        position = [F.pad(f.position, (0, count - f.position.shape[1])) for f in feeds.values()]
+        position = [
+            F.pad(f.position, (0, count - f.position.shape[1]), value=-1) for f in feeds.values()
+        ]
         tokens = [F.pad(f.tokens, (0, 0, 0, count - f.tokens.shape[1])) for f in feeds.values()]
-        backbone = self._together.backbone
         with self._together.route({name: len(feed.tokens) for name, feed in feeds.items()}):
-            hidden = backbone(
-                inputs_embeds=torch.cat(tokens),
-                attention_mask=as_told(backbone, cache.mask(count), tokens[0].dtype),
-                position_ids=torch.cat(position).clamp(min=0),
-                use_cache=True,
-                **{cache_argument(backbone): cache},
-            ).last_hidden_state
+            hidden = run_backbone(
+                self._together.backbone,
+                torch.cat(tokens),
+                cache.mask(count),
+                torch.cat(position),
+                keys_and_values=cache,
+            )
         rows = hidden.split([len(feed.tokens) for feed in feeds.values()])
         return {
             name: self._streams[name].answer(own, feed, greedy=greedy, generator=generator)
@@ -186,20 +188,18 @@ class _Questions:
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Ask of so many observations from now on."""
-        self._batch = len(chosen(rows, self._batch))
+        self._batch = len(numbers_of(rows, self._batch))
 
     def feed(self, observation: Mapping[str, Tensor]) -> Feed:
         """The observations' tokens, in the slots of a new ring."""
-        tokens = self._model.observed(observation).tokens
+        tokens = self._model.input_of(observation).tokens
         batch, count, _ = tokens.shape
         if batch != self._batch:
             raise ValueError(f"The predictor's `batch` is {self._batch}, got {batch} observations.")
-        self.ring = Ring(batch=batch, device=tokens.device)
         check_positions(self._model.backbone, count)
+        self.ring = Ring(batch=batch, device=tokens.device)
         position = torch.arange(count, device=tokens.device).repeat(batch, 1)
-        step = torch.zeros_like(position)
-        self.ring.place(step, position, window=1)
-        mask = band(step, position, self.ring.step, self.ring.position, window=1)
+        mask = self.ring.admit(torch.zeros_like(position), position, window=1)
         return Feed(tokens, position, mask, [(count, 1)] * batch, observation, None)
 
     def answer(
@@ -211,9 +211,8 @@ class _Questions:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """The answers that the head reads of each last token that was fed."""
-        last = hidden[:, feed.tokens.shape[1] - 1]
         answer: Tensor = self._model.head.answer(
-            last, feed.observation, greedy=greedy, generator=generator
+            feed.observed(hidden)[:, 0, 0], feed.observation, greedy=greedy, generator=generator
         )
         return answer
 
@@ -263,7 +262,7 @@ class _Joined:
         return max(ring.get_seq_length(layer_idx) for ring, _ in self._parts)
 
 
-def _padded(part: Rows, length: int) -> Tensor:
+def _padded(part: BackboneInput, length: int) -> Tensor:
     """The mask for longer rows; padding sees itself, for nothing at all would be undefined."""
     rows, count, _ = part.tokens.shape
     mask = torch.eye(length, dtype=torch.bool, device=part.mask.device).repeat(rows, 1, 1, 1)

@@ -18,14 +18,14 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
-from netllm_adapt.batches import SegmentRows
+from netllm_adapt.batches import Examples, SegmentedEpisodes
 from netllm_adapt.checkpoint.save_and_load import describe
 from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode, digest
 from netllm_adapt.lora import int8_products
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
-from netllm_adapt.model.predictor import Examples, Predictor
+from netllm_adapt.model.predictor import Predictor
 from netllm_adapt.passes import check_passes, recomputing
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import Average, RunFolder, model_facts, trained
@@ -288,7 +288,7 @@ def fit(
             `device` that is not here.
     """
     known = list(episodes)
-    rows = SegmentRows(known, size=model.sizes, segment=model.segment, window=model.window)
+    rows = SegmentedEpisodes(known, size=model.sizes, segment=model.segment, window=model.window)
     sign = 1 if maximise else -1
     about = {"pool": f"{len(known)} episodes {digest(known)[:16]}", **(inputs or {})}
     return _fit(

@@ -1,0 +1,116 @@
+"""The keys and values that a stream of decisions remembers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from netllm_adapt.attention import band
+
+_GROWTH = 32
+"""Slots that a ring grows by, at least."""
+
+
+class Ring:
+    """Keys and values of the last tokens of a stream, in slots that are used again.
+
+    The slots of tokens that nobody sees any more are overwritten; where they do not suffice, more
+    are made. Attention does not depend on the order of its keys, so slots need no shifting; `step`
+    and `position` say what each slot of each row holds. The backbone's own modules and the lean
+    pass write and read the same ring, by `update`. The library's own caches are not used, since
+    they evict by rules of their own.
+    """
+
+    is_compileable = False
+
+    def __init__(self, *, batch: int, device: torch.device) -> None:
+        # Slot 0 is where padding goes; it is never seen.
+        self.step = torch.zeros(batch, 1, dtype=torch.long, device=device)
+        self.position = torch.full((batch, 1), -1, dtype=torch.long, device=device)
+        self._layers: list[tuple[Tensor, Tensor]] = []
+        """Keys and values of each layer, (row, head, slot, dim)."""
+        self._target: Int[Tensor, "row token"] | slice = slice(0, 0)
+        """The slots that the coming pass writes."""
+
+    @property
+    def slots(self) -> int:
+        """Slots of a row."""
+        return self.step.shape[1]
+
+    def clear(self, row: int) -> None:
+        """Forget every token of a row; the memory stays."""
+        self.position[row] = -1
+
+    def keep(self, rows: Int[Tensor, "row"]) -> None:
+        """Forget all other rows."""
+        self.step, self.position = self.step[rows], self.position[rows]
+        self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
+
+    def admit(
+        self, step: Int[Tensor, "row token"], position: Int[Tensor, "row token"], *, window: int
+    ) -> Bool[Tensor, "row 1 token slot"]:
+        """Choose the slots that the tokens of the coming pass go to; which slots each may see.
+
+        Padding has position -1 and stands behind the tokens of its row. It sees slot 0, for
+        attention to nothing at all is undefined.
+        """
+        real = position >= 0
+        oldest = step.masked_fill(~real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
+        taken = (self.position >= 0) & (oldest - self.step < window)
+        taken[:, 0] = True
+        missing = int((taken.sum(1) + real.sum(1)).amax()) - self.slots
+        if missing > 0:
+            more = -(-missing // _GROWTH) * _GROWTH
+            self.step, taken = F.pad(self.step, (0, more)), F.pad(taken, (0, more))
+            self.position = F.pad(self.position, (0, more), value=-1)
+        free = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : step.shape[1]]
+        target = free * real
+        self.step.scatter_(1, target, step)
+        self.position.scatter_(1, target, position)
+        self.position[:, 0] = -1
+        self._target = _as_slice(target)
+        mask = band(step, position, self.step, self.position, window=window)
+        mask[..., 0] |= ~real[:, None]
+        return mask
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """All keys and values of a layer, once the new ones are in their slots.
+
+        The backbone's attention layers call it, with whatever else a cache of the library is given.
+        """
+        if layer_idx == len(self._layers):
+            self._layers.append((keys[:, :, :0], values[:, :, :0]))
+        both = self._layers[layer_idx]
+        if both[0].shape[2] < self.slots:
+            keys_seen, values_seen = (_grown(seen, self.slots) for seen in both)
+            self._layers[layer_idx] = both = keys_seen, values_seen
+        for seen, new in zip(both, (keys, values), strict=True):
+            if isinstance(self._target, slice):
+                seen[:, :, self._target] = new
+            else:
+                row = torch.arange(len(seen), device=seen.device)[:, None]
+                seen.transpose(1, 2)[row, self._target] = new.transpose(1, 2)
+        return both
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many tokens are held; part of the interface that backbones expect of a cache."""
+        return int((self.position >= 0).sum(1).amax())
+
+
+def _as_slice(target: Int[Tensor, "row token"]) -> Int[Tensor, "row token"] | slice:
+    """Slots that are the same run in every row as a slice, which is written faster."""
+    start, count = int(target[0, 0]), target.shape[1]
+    run = torch.arange(start, start + count, device=target.device)
+    return slice(start, start + count) if bool((target == run).all()) else target
+
+
+def _grown(seen: Tensor, slots: int) -> Tensor:
+    """The same with zeros in the further slots."""
+    rows, heads, held, dim = seen.shape
+    return torch.cat([seen, seen.new_zeros(rows, heads, slots - held, dim)], dim=2)
