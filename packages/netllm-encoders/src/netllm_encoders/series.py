@@ -3,7 +3,7 @@
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from netllm_encoders.scaling import check_scale, scaled
+from netllm_encoders.scalar import check_scale, scaled
 
 
 class Series(nn.Module):
@@ -20,7 +20,7 @@ class Series(nn.Module):
         take: How many of the first rows are used; None for all.
         kernel: Rows that one convolution sees; at most the rows used.
         scale: Divides the values; in the field's own unit.
-        log: Whether the logarithm of the scaled values is taken, see `scaling.scaled`.
+        log: Whether the logarithm of the scaled values is taken, see `scalar.scaled`.
 
     Raises:
         ValueError: If a setting is out of range.

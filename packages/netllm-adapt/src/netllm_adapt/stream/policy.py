@@ -39,9 +39,10 @@ class Policy:
 
     def reset(self, seed: int) -> None:
         """Begin new episodes; their number is that of the next observation."""
-        self._generator = torch.Generator(device=self._model.device).manual_seed(seed)
+        self._device = self._model.device
+        self._generator = torch.Generator(device=self._device).manual_seed(seed)
         self._stream: DecisionStream | None = None
-        self._return = torch.zeros(0, device=self._model.device)
+        self._return = torch.zeros(0, device=self._device)
         self._action: Int[Tensor, "batch ..."] | None = None
         self._episodes: list[int] = []
 
@@ -59,9 +60,8 @@ class Policy:
                 f"earned (anything at its first step), got {[*observation]}."
             )
         check_finite(observation, unread=() if self._stream is not None else ("reward",))
-        device = self._model.device
         fields: dict[str, Any] = {
-            name: tensors(value).to(device) for name, value in observation.items()
+            name: tensors(value).to(self._device) for name, value in observation.items()
         }
         self._follow(fields)
         self._return = self._next_return(fields["reward"])
@@ -98,8 +98,8 @@ class Policy:
                 f"`episode` must number episodes that go on, of {before}, got {episodes}. Begin "
                 "new ones with `reset`."
             )
-        kept = [before.index(episode) for episode in episodes]
-        rows = torch.tensor(kept, device=self._model.device)
+        numbers = [before.index(episode) for episode in episodes]
+        rows = torch.tensor(numbers, device=self._device)
         self._stream.keep(rows)
         self._episodes = episodes
         self._return, self._action = self._return[rows], self._action[rows]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from netllm_encoders.scaling import check_scale, scaled
+from netllm_encoders.scalar import check_scale, scaled
 
 
 class Columns(nn.Module):
@@ -16,7 +16,7 @@ class Columns(nn.Module):
     Args:
         table: Name of the table, for error messages.
         settings: Per column, in order, `scale` (1 if not given) and `log` (False if not given),
-            see `scaling.scaled`.
+            see `scalar.scaled`.
 
     Raises:
         ValueError: If a setting is unknown or out of range.

@@ -53,7 +53,7 @@ class Graph(nn.Module):
     Args:
         width: The backbone's embedding width.
         stage_columns: Per column of `stages`, in order, its `scale` and `log`, see
-            `scaling.scaled`. `demand`, the executors a stage can still use, must be among them; of
+            `scalar.scaled`. `demand`, the executors a stage can still use, must be among them; of
             `path_ms` a job's maximum is taken too.
         job_columns: The same for `jobs`; `supply` must be among them.
         return_scale: Divides the return-to-go; in the reward's unit.
