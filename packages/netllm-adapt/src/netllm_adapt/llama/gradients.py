@@ -99,21 +99,21 @@ def blocks_of(
         mask = mask.repeat_interleave(heads, 0)
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
     anyone = mask.any(0)
-    (queries, tokens), found = anyone.shape, []
+    (queries, tokens), blocks = anyone.shape, []
     for start in range(0, queries, _QUERIES):
         stop = min(start + _QUERIES, queries)
         keys = anyone[start:stop].any(0).nonzero()[:, 0]
         first = int(keys[0]) // _KEYS * _KEYS
         last = min(int(keys[-1]) // _KEYS * _KEYS + _KEYS, tokens)
         part = bias[:, start:stop, first:last].repeat(1, groups, 1)
-        found.append(Block(start, stop, first, last, part))
-    return found
+        blocks.append(Block(start, stop, first, last, part))
+    return blocks
 
 
-class Turn(NamedTuple):
+class Rotation(NamedTuple):
     """Rotary positions: cosines and sines of every token, (token, head).
 
-    Of the sines the first half is negated, and the halves of what is turned are swapped by a copy:
+    Of the sines the first half is negated, and the halves of what is rotated are swapped by a copy:
     for narrow heads this takes half the time of products of halves.
     """
 
@@ -121,20 +121,20 @@ class Turn(NamedTuple):
     sin: Tensor
 
     @classmethod
-    def of(cls, cos: Tensor, sin: Tensor) -> Turn:
+    def of(cls, cos: Tensor, sin: Tensor) -> Rotation:
         """From the tables of half a head, (token, half)."""
         return cls(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
-    def times(self, factor: float) -> Turn:
+    def times(self, factor: float) -> Rotation:
         """Rotation and scaling in one."""
-        return Turn(self.cos * factor, self.sin * factor)
+        return Rotation(self.cos * factor, self.sin * factor)
 
-    def turn(self, x: Tensor, out: Tensor, start: int = 0) -> Tensor:
-        """``x``, (…, token, head), from the token ``start`` on, turned into ``out``."""
+    def rotate(self, x: Tensor, out: Tensor, start: int = 0) -> Tensor:
+        """``x``, (…, token, head), from the token ``start`` on, rotated into ``out``."""
         return self._into(x.clone(memory_format=torch.contiguous_format), out, start, 1)
 
-    def back(self, x: Tensor, out: Tensor, start: int = 0) -> Tensor:
-        """The transposed of ``turn``, for gradients; overwrites ``x``."""
+    def unrotate(self, x: Tensor, out: Tensor, start: int = 0) -> Tensor:
+        """The transposed of ``rotate``, for gradients; overwrites ``x``."""
         return self._into(x, out, start, -1)
 
     def _into(self, x: Tensor, out: Tensor, start: int, sign: int) -> Tensor:
@@ -160,15 +160,15 @@ class Attend(torch.autograd.Function):
         k: Float[Tensor, "row token keys"],
         v: Float[Tensor, "row token keys"],
         heads: int,
-        turns: tuple[Turn, Turn],
+        rotations: tuple[Rotation, Rotation],
         blocks: list[Block],
     ) -> Float[Tensor, "row query queries"]:
-        """What queries see; `heads` are those of keys, `turns` those of queries and keys."""
+        """What queries see; `heads` are those of keys, `rotations` those of queries and keys."""
         rows, tokens, _ = k.shape
         parts = _by_head(q, heads, k.shape[2])  # (row, head, group, token, dim)
         groups, dim = parts.shape[2], parts.shape[4]
         keys = q.new_empty(rows, heads, tokens, dim)
-        turns[1].turn(_by_head(k, heads, k.shape[2])[:, :, 0], keys)
+        rotations[1].rotate(_by_head(k, heads, k.shape[2])[:, :, 0], keys)
         values = _by_head(v, heads, k.shape[2])[:, :, 0].reshape(rows * heads, tokens, dim)
         keys = keys.view(rows * heads, tokens, dim)
         keys_t = _transposed(keys)
@@ -178,14 +178,13 @@ class Attend(torch.autograd.Function):
         for block in blocks:
             start, stop, first, last, _ = block
             query = q.new_empty(rows, heads, groups, stop - start, dim)
-            turns[0].turn(parts[..., start:stop, :], query, start)
+            rotations[0].rotate(parts[..., start:stop, :], query, start)
             flat = query.view(len(keys), -1, dim)
             share = _shares(block, flat, keys_t, room)
-            found = torch.bmm(share, values[:, first:last])
-            into[..., start:stop, :] = found.view(query.shape)
+            into[..., start:stop, :] = torch.bmm(share, values[:, first:last]).view(query.shape)
             kept += [flat, share if rows * tokens <= _KEPT else None]
         ctx.save_for_backward(keys, values, *kept)
-        ctx.rest = heads, turns, blocks
+        ctx.rest = heads, rotations, blocks
         return seen
 
     @staticmethod
@@ -193,7 +192,7 @@ class Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of queries, keys and values."""
         keys, values, *kept = ctx.saved_tensors
-        heads, turns, blocks = ctx.rest
+        heads, rotations, blocks = ctx.rest
         (rows, _, _), (_, tokens, dim) = grad.shape, keys.shape
         narrow = heads * dim
         parts = _by_head(grad, heads, narrow)
@@ -214,10 +213,10 @@ class Attend(torch.autograd.Function):
             dv[:, near].baddbmm_(share.transpose(1, 2), mine)
             dk[:, near].baddbmm_(score.transpose(1, 2), query)
             back = torch.bmm(score, keys[:, near]).view(parts[..., at, :].shape)
-            turns[0].back(back, of_q[..., at, :], block.start)
+            rotations[0].unrotate(back, of_q[..., at, :], block.start)
         of_k, of_v = (grad.new_empty(rows, tokens, narrow) for _ in range(2))
         shape = (rows, heads, tokens, dim)
-        turns[1].back(dk.view(shape), _by_head(of_k, heads, narrow)[:, :, 0])
+        rotations[1].unrotate(dk.view(shape), _by_head(of_k, heads, narrow)[:, :, 0])
         _by_head(of_v, heads, narrow)[:, :, 0] = dv.view(shape)
         return dq, of_k, of_v, None, None, None
 

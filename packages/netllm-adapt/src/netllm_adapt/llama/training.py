@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.llama.gradients import Attend, Block, Gated, NormOfSum, Turn, blocks_of
+from netllm_adapt.llama.gradients import Attend, Block, Gated, NormOfSum, Rotation, blocks_of
 from netllm_adapt.llama.weights import plain_of, strange
 from netllm_adapt.lora import outputs_of
 
@@ -72,16 +72,16 @@ def lean_training(
     if not bool(mask.any(-1).all()):
         return None
     plain: Any = plain_of(backbone)
-    turns = _turns(plain, tokens)
-    sight = _Sight.of(plain, turns, mask, None)
-    last = sight if wanted is None else _Sight.of(plain, turns, mask, wanted)
+    rotations = _rotations(plain, tokens)
+    attended = _Attended.of(plain, rotations, mask, None)
+    last = attended if wanted is None else _Attended.of(plain, rotations, mask, wanted)
     rows, _, width = tokens.shape
     total, normed = _norm(plain.layers[0].input_layernorm, tokens.reshape(-1, width), None)
     following = [layer.input_layernorm for layer in plain.layers[1:]] + [plain.norm]
     for layer, norm in zip(plain.layers, following, strict=True):
         if layer is plain.layers[-1]:
-            sight, total = last, last.asking(total.view(rows, -1, width)).reshape(-1, width)
-        block = partial(_block, layer, norm, sight, rows)
+            attended, total = last, last.asking(total.view(rows, -1, width)).reshape(-1, width)
+        block = partial(_block, layer, norm, attended, rows)
         if layer.training and getattr(layer, "gradient_checkpointing", False):
             total, normed = layer._gradient_checkpointing_func(block, total, normed)
         else:
@@ -90,32 +90,32 @@ def lean_training(
 
 
 def _block(
-    layer: Any, norm: Any, sight: _Sight, rows: int, total: Tensor, normed: Tensor
+    layer: Any, norm: Any, attended: _Attended, rows: int, total: Tensor, normed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The sum after a block, and what the following norm makes of it."""
     width = total.shape[1]
-    seen = _attention(layer.self_attn, normed.view(rows, -1, width), sight)
+    seen = _attention(layer.self_attn, normed.view(rows, -1, width), attended)
     total, normed = _norm(layer.post_attention_layernorm, total, seen.view(-1, width))
     return _norm(norm, total, _mlp(layer.mlp, normed.view(rows, -1, width)))
 
 
-class _Sight(NamedTuple):
+class _Attended(NamedTuple):
     """Which tokens ask in a block's attention, and what they see."""
 
     wanted: Tensor | None
     """The tokens that ask; all if None."""
     blocks: list[Block]
-    turns: tuple[Turn, Turn]
+    rotations: tuple[Rotation, Rotation]
     """The rotations of queries, with attention's scale, and of keys."""
 
     @classmethod
     def of(
-        cls, plain: Any, turns: tuple[Turn, Turn], mask: Tensor, wanted: Tensor | None
-    ) -> _Sight:
+        cls, plain: Any, rotations: tuple[Rotation, Rotation], mask: Tensor, wanted: Tensor | None
+    ) -> _Attended:
         """From the rotations and the mask of all tokens."""
-        queries, keys = turns
+        queries, keys = rotations
         if wanted is not None:
-            mask, queries = mask[:, :, wanted], Turn(*(table[wanted] for table in queries))
+            mask, queries = mask[:, :, wanted], Rotation(*(table[wanted] for table in queries))
         groups = plain.layers[0].self_attn.num_key_value_groups
         heads = plain.config.num_attention_heads // groups
         blocks = blocks_of(mask, keys.cos.dtype, heads=heads, groups=groups)
@@ -133,14 +133,14 @@ def _norm(norm: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     return pair
 
 
-def _attention(part: Any, x: Tensor, sight: _Sight) -> Tensor:
-    if sight.wanted is None:
+def _attention(part: Any, x: Tensor, attended: _Attended) -> Tensor:
+    if attended.wanted is None:
         q, k, v = outputs_of((part.q_proj, part.k_proj, part.v_proj), x)
     else:
-        (q,) = outputs_of((part.q_proj,), sight.asking(x))
+        (q,) = outputs_of((part.q_proj,), attended.asking(x))
         k, v = outputs_of((part.k_proj, part.v_proj), x)
     seen = Attend.apply(  # type: ignore[no-untyped-call, unused-ignore]
-        q, k, v, k.shape[2] // part.head_dim, sight.turns, sight.blocks
+        q, k, v, k.shape[2] // part.head_dim, attended.rotations, attended.blocks
     )
     (result,) = outputs_of((part.o_proj,), seen)
     return result
@@ -155,12 +155,12 @@ def _mlp(part: Any, x: Tensor) -> Tensor:
     return result.flatten(0, 1)
 
 
-def _turns(plain: Any, tokens: Tensor) -> tuple[Turn, Turn]:
+def _rotations(plain: Any, tokens: Tensor) -> tuple[Rotation, Rotation]:
     """The rotations of queries, with attention's scale, and of keys."""
     with torch.no_grad():
         cos, sin = plain.rotary_emb(
             tokens, torch.arange(tokens.shape[1], device=tokens.device)[None]
         )
     half = cos.shape[-1] // 2
-    turn = Turn.of(cos[0, :, :half], sin[0, :, :half])
-    return turn.times(plain.layers[0].self_attn.scaling), turn
+    rotation = Rotation.of(cos[0, :, :half], sin[0, :, :half])
+    return rotation.times(plain.layers[0].self_attn.scaling), rotation

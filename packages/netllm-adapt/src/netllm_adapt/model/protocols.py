@@ -1,4 +1,4 @@
-"""What the parts of an adapted model must offer."""
+"""What an encoder and a head must offer; they are `torch.nn.Module`s besides."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 
 class Encoder(Protocol):
-    """What a multimodal encoder must offer; it is also a `torch.nn.Module`.
+    """The multimodal encoder of a model that decides step after step.
 
     The tokens of an observation are a tensor (batch, step, token, width), or where their number
     differs from step to step a pair (values, ptr), see `Ragged`, with an entry of `ptr` for every
-    step of the batch. Observations hold tensors and such pairs.
+    step of the batch. Observations hold tensors and such pairs. An encoder whose `tokens` is None
+    also has `count(observation)`, the tokens of every observation (batch, step), 0 of padding.
     """
 
     tokens: int | None
@@ -38,18 +39,23 @@ class Encoder(Protocol):
         ...
 
 
-class RaggedEncoder(Encoder, Protocol):
-    """An encoder whose `tokens` is None."""
+class PredictorEncoder(Protocol):
+    """The encoder of a `Predictor`."""
 
-    def count(self, observation: Mapping[str, Any]) -> Int[Tensor, "batch step"]:
-        """The tokens of every observation, 0 of padding."""
+    def observe(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch token width"]:
+        """The tokens of an observation; the hidden state of the last one is what the head reads."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild it."""
         ...
 
 
 class Head(Protocol):
-    """What a networking head must offer; it is also a `torch.nn.Module`.
+    """The networking head.
 
-    Hidden states come as the encoder gave the tokens, or the last ones of each observation.
+    Hidden states come as the encoder gave the tokens, or the last ones of each observation; of a
+    `Predictor` as (batch, width), with losses and answers for each row of the batch.
     """
 
     reads: int | None
@@ -57,11 +63,8 @@ class Head(Protocol):
     others need; all if None, and for a head without this attribute."""
 
     def loss(
-        self,
-        hidden: Any,
-        observation: Mapping[str, Any],
-        label: Tensor,
-    ) -> Float[Tensor, "batch step"]:
+        self, hidden: Any, observation: Mapping[str, Any], label: Tensor
+    ) -> Float[Tensor, "batch *step"]:
         """The loss of each step."""
         ...
 
@@ -74,46 +77,6 @@ class Head(Protocol):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """A valid answer for each step."""
-        ...
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that rebuild it."""
-        ...
-
-
-class PredictorEncoder(Protocol):
-    """What the encoder of a `Predictor` must offer; it is also a `torch.nn.Module`."""
-
-    def observe(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch token width"]:
-        """The tokens of an observation; the hidden state of the last one is what the head reads."""
-        ...
-
-    def config(self) -> dict[str, Any]:
-        """The arguments that rebuild it."""
-        ...
-
-
-class PredictorHead(Protocol):
-    """What the head of a `Predictor` must offer; it is also a `torch.nn.Module`."""
-
-    def loss(
-        self,
-        hidden: Float[Tensor, "batch width"],
-        observation: Mapping[str, Tensor],
-        label: Tensor,
-    ) -> Float[Tensor, "batch"]:
-        """The loss of each answer."""
-        ...
-
-    def answer(
-        self,
-        hidden: Float[Tensor, "batch width"],
-        observation: Mapping[str, Tensor],
-        *,
-        greedy: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """A valid answer for each observation, with a leading batch axis."""
         ...
 
     def config(self) -> dict[str, Any]:

@@ -80,22 +80,18 @@ class Together(nn.Module):
         """
         _check_names(batches, self.models, "`batches`")
         parts = {name: self.models[name].backbone_input(batch) for name, batch in batches.items()}
-        longest = max(part.tokens.shape[1] for part in parts.values())
-        joined = BackboneInput(
-            torch.cat(
-                [F.pad(p.tokens, (0, 0, 0, longest - p.tokens.shape[1])) for p in parts.values()]
-            ),
-            torch.cat([_padded(part, longest) for part in parts.values()]),
-            lambda hidden: hidden,
-        )
-        with self.route({name: len(part.tokens) for name, part in parts.items()}):
-            hidden: Tensor = joined.through(self.backbone)
-        read, start = {}, 0
-        for name, part in parts.items():
-            rows, count, _ = part.tokens.shape
-            read[name] = part.read_of(hidden[start : start + rows, :count])
-            start += rows
-        return read
+        tokens = _padded(part.tokens for part in parts.values())
+        mask = torch.cat([_mask(part, tokens.shape[1]) for part in parts.values()])
+        counts = {name: len(part.tokens) for name, part in parts.items()}
+        with self.route(counts):
+            every: Tensor = BackboneInput(tokens, mask, lambda hidden: hidden).through(
+                self.backbone
+            )
+        rows = every.split([*counts.values()])
+        return {
+            name: part.read_of(own[:, : part.tokens.shape[1]])
+            for own, (name, part) in zip(rows, parts.items(), strict=True)
+        }
 
     def forward(self, batches: Mapping[str, Any]) -> dict[str, Tensor]:
         """Each model's losses of its batch."""
@@ -159,20 +155,13 @@ class TogetherStream:
         _check_names(questions, self._streams, "`questions`")
         feeds = {name: self._streams[name].feed(*asked) for name, asked in questions.items()}
         cache = _Joined([(self._streams[name].ring, feed) for name, feed in feeds.items()])
-        count = max(feed.tokens.shape[1] for feed in feeds.values())
-        position = [
-            F.pad(f.position, (0, count - f.position.shape[1]), value=-1) for f in feeds.values()
-        ]
-        tokens = [F.pad(f.tokens, (0, 0, 0, count - f.tokens.shape[1])) for f in feeds.values()]
-        with self._together.route({name: len(feed.tokens) for name, feed in feeds.items()}):
-            hidden = run_backbone(
-                self._together.backbone,
-                torch.cat(tokens),
-                cache.mask(count),
-                torch.cat(position),
-                keys_and_values=cache,
-            )
-        rows = hidden.split([len(feed.tokens) for feed in feeds.values()])
+        tokens = _padded(feed.tokens for feed in feeds.values())
+        position = _padded((feed.position for feed in feeds.values()), filler=-1)
+        counts = {name: len(feed.tokens) for name, feed in feeds.items()}
+        backbone, mask = self._together.backbone, cache.mask(tokens.shape[1])
+        with self._together.route(counts):
+            hidden = run_backbone(backbone, tokens, mask, position, keys_and_values=cache)
+        rows = hidden.split([*counts.values()])
         return {
             name: self._streams[name].answer(own, feed, greedy=greedy, generator=generator)
             for own, (name, feed) in zip(rows, feeds.items(), strict=True)
@@ -262,7 +251,13 @@ class _Joined:
         return max(ring.get_seq_length(layer_idx) for ring, _ in self._parts)
 
 
-def _padded(part: BackboneInput, length: int) -> Tensor:
+def _padded(parts: Iterable[Tensor], filler: float = 0) -> Tensor:
+    """The rows of all parts as one batch, each filled up at its end to the longest."""
+    rows = [row for part in parts for row in part]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=filler)
+
+
+def _mask(part: BackboneInput, length: int) -> Tensor:
     """The mask for longer rows; padding sees itself, for nothing at all would be undefined."""
     rows, count, _ = part.tokens.shape
     mask = torch.eye(length, dtype=torch.bool, device=part.mask.device).repeat(rows, 1, 1, 1)
