@@ -237,7 +237,9 @@ def test_useless_recipes_are_refused(field, value, words):
 
 
 def test_unknown_fields_of_the_recipe_are_refused(synthetic, tmp_path):
-    with pytest.raises(ValueError, match=r"`hiden` is no field.*Did you mean hidden"):
+    with pytest.raises(
+        ValueError, match=r"Unknown field of the recipe 'hiden'. Did you mean hidden"
+    ):
         train_gru(synthetic, out=tmp_path / "g.npz", hiden=4)
     with pytest.raises(ValueError, match="`mirror` must be a bool, got 1"):
         train_gru(synthetic, out=tmp_path / "g.npz", mirror=1)

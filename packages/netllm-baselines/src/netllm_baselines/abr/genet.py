@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines import weights_checks
+from netllm_baselines import _weights_files
 from netllm_baselines.abr._session_memory import Observation, begins
 
 if TYPE_CHECKING:
@@ -186,12 +186,12 @@ def _load(file: Path) -> dict[str, tuple[ndarray, ndarray]]:
             "Set NETLLM_DATA to a folder that holds them, or pass `weights`; netllm test abr "
             "--policy genet:FILE.npz."
         )
-    arrays, _ = weights_checks.read_npz(file, _WHAT, facts=False)
+    arrays, _ = _weights_files.read_npz(file, _WHAT, facts=False)
     actor = {name: one for name, one in arrays.items() if not name.startswith("critic.")}
     try:
-        weights_checks.check_shapes(actor, _SHAPES)
+        _weights_files.check_shapes(actor, _SHAPES)
     except ValueError as fault:
-        raise weights_checks.damaged(file, _WHAT, fault) from None
+        raise _weights_files.damaged(file, _WHAT, fault) from None
     layers = {}
     for name in (*BRANCHES, "fc_hidden", "fc_out"):
         weight = arrays[f"actor.{name}.W"]

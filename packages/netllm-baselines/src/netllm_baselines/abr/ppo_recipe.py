@@ -1,6 +1,8 @@
 """The numbers of a PPO training run."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from netllm_baselines._training import check_recipe, whole_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,23 +67,17 @@ class PPORecipe:
         """Reject numbers that no training could use.
 
         Raises:
-            ValueError: a count below 1, a share outside [0, 1], or a scale out of order.
+            ValueError: A count below 1, a share outside [0, 1], or a scale out of order.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, int) and value < 1:
-                raise ValueError(f"`{field.name}` must be at least 1, got {value}.")
-        for name in ("scale_share", "alter_share", "splice_share", "discount", "trace", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+        check_recipe(
+            self,
+            counts=whole_fields(self),
+            positive=("reward_scale", "rate", "clip", "max_norm"),
+            not_negative=("stretch", "noise", "entropy"),
+            shares=("scale_share", "alter_share", "splice_share", "discount", "trace", "average"),
+        )
         if not 0 < self.scale_low <= self.scale_high:
             raise ValueError(
                 "`scale_low` must be positive and at most `scale_high`, "
                 f"got {self.scale_low} and {self.scale_high}."
             )
-        for name in ("stretch", "noise", "entropy"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
-        for name in ("reward_scale", "rate", "clip", "max_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")

@@ -11,14 +11,12 @@ import tqdm
 from netllm_sims.abr import Setting, rollout
 from netllm_sims.abr import setting as named_setting
 
+from netllm_baselines._training import few_threads, keep_best, override
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 from netllm_baselines.abr.ppo_sessions import training, validation
 from netllm_baselines.abr.ppo_weights import Actor
-from netllm_baselines.best_weights import keep_best
-from netllm_baselines.recipe_fields import override
-from netllm_baselines.torch_threads import few_threads
 
 _log = logging.getLogger(__name__)
 

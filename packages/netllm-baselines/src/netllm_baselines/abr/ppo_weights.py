@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from netllm_baselines import complete_files, weights_checks
+from netllm_baselines import _weights_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Actor:
         }
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             arrays |= {f"matrix{i}": matrix, f"bias{i}": bias}
-        complete_files.write_npz(path, arrays)
+        _weights_files.write_npz(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Actor":
@@ -63,14 +63,14 @@ class Actor:
             raise FileNotFoundError(
                 f"no PPO weights at {path}. Train some: netllm train-baseline abr ppo --out {path}"
             )
-        arrays, meta = weights_checks.read_npz(path, _WHAT)
+        arrays, meta = _weights_files.read_npz(path, _WHAT)
         try:
             layers = range(sum(name.startswith("matrix") for name in arrays))
-            weights_checks.check_shapes(arrays, _shapes(arrays, len(layers)))
+            _weights_files.check_shapes(arrays, _shapes(arrays, len(layers)))
             if not (arrays["std"] > 0).all():
                 raise ValueError("`std` must be > 0")
         except (KeyError, IndexError, ValueError) as fault:
-            raise weights_checks.damaged(path, _WHAT, fault) from None
+            raise _weights_files.damaged(path, _WHAT, fault) from None
         return cls(
             mean=arrays["mean"],
             std=arrays["std"],

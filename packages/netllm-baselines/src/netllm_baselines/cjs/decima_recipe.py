@@ -1,6 +1,8 @@
 """The numbers of a training run of Decima."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from netllm_baselines._training import check_recipe, whole_fields
 
 TEACHERS = ("tuned-share", "decima", "")
 
@@ -65,21 +67,22 @@ class DecimaRecipe:
         """Reject numbers that no training could use.
 
         Raises:
-            ValueError: a count below 1, a share outside [0, 1), a range out of order, or a
+            ValueError: A count below 1, a share outside [0, 1), a range out of order, or a
                 number that must be positive and is not.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, int) and value < 1:
-                raise ValueError(f"`{field.name}` must be at least 1, got {value}.")
+        check_recipe(
+            self,
+            counts=whole_fields(self),
+            positive=("rate", "critic_rate", "lesson_rate", "clip", "target_kl", "max_norm"),
+            not_negative=("discount", "trace", "entropy"),
+            shares_below_1=("average",),
+        )
         if self.teacher not in TEACHERS:
             raise ValueError(
                 f"`teacher` must be one of {', '.join(map(repr, TEACHERS))}, got {self.teacher!r}."
             )
         if self.rollouts < 2:
             raise ValueError(f"`rollouts` must be at least 2 to compare, got {self.rollouts}.")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"`average` must lie in [0, 1), got {self.average}.")
         if self.first_jobs > self.last_jobs:
             raise ValueError(
                 f"`first_jobs` must be at most `last_jobs`, got {self.first_jobs} and "
@@ -90,9 +93,3 @@ class DecimaRecipe:
                 "`load_low` must be positive and at most `load_high`, "
                 f"got {self.load_low} and {self.load_high}."
             )
-        for name in ("discount", "trace", "entropy"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
-        for name in ("rate", "critic_rate", "lesson_rate", "clip", "target_kl", "max_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")

@@ -11,15 +11,13 @@ import tqdm
 from netllm_sims.cjs import Policy, Setting, rollout
 from netllm_sims.cjs import setting as named_setting
 
-from netllm_baselines.best_weights import keep_best
+from netllm_baselines._training import few_threads, keep_best, override
 from netllm_baselines.cjs.decima import Decima
 from netllm_baselines.cjs.decima_episodes import demonstrate, training
 from netllm_baselines.cjs.decima_learner import Learner
 from netllm_baselines.cjs.decima_recipe import DecimaRecipe
 from netllm_baselines.cjs.decima_weights import Weights
 from netllm_baselines.cjs.tuned_share import TunedShare
-from netllm_baselines.recipe_fields import override
-from netllm_baselines.torch_threads import few_threads
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_baselines import complete_files, weights_checks
+from netllm_baselines import _weights_files
 
 PERCEPTRONS = (
     "encoder.node_encoder.mlp_prep",
@@ -86,7 +86,7 @@ class Weights:
         from safetensors.numpy import save
 
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
-        complete_files.write(path, save(arrays, metadata={"meta": json.dumps(self.meta)}))
+        _weights_files.write(path, save(arrays, metadata={"meta": json.dumps(self.meta)}))
 
     @classmethod
     def load(cls, path: Path) -> "Weights":
@@ -113,7 +113,7 @@ class Weights:
                 text = (file.metadata() or {}).get("meta", "{}")
                 names = file.keys()
                 arrays = {name: file.get_tensor(name) for name in names}
-            weights_checks.check_finite(arrays)
+            _weights_files.check_finite(arrays)
             meta = parse_json(text.encode(), path)
             if not isinstance(meta, dict):
                 raise ValueError(f"`meta` must be a JSON object, got {type(meta).__name__}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from netllm_sims.vp import Setting
 from netllm_sims.vp import setting as named_setting
 
-from netllm_baselines.recipe_fields import override
+from netllm_baselines._training import override
 from netllm_baselines.vp import _training_runs
 from netllm_baselines.vp.saliency import Maps
 from netllm_baselines.vp.track_network import network

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from netllm_baselines._training import check_recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -36,17 +38,12 @@ class Recipe:
         """Reject numbers that no training could use.
 
         Raises:
-            ValueError: a count below 1, a rate that is not positive, a share outside [0, 1).
+            ValueError: A count below 1, a rate that is not positive, a share outside [0, 1).
         """
-        for name in ("hidden", "epochs", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("rate", "max_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        for name in ("weight_decay", "blur", "train_stride"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
-        for name in ("dropout", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
+        check_recipe(
+            self,
+            counts=("hidden", "epochs", "batch"),
+            positive=("rate", "max_norm"),
+            not_negative=("weight_decay", "blur", "train_stride"),
+            shares_below_1=("dropout", "average"),
+        )

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy import ndarray
 
-from netllm_baselines import complete_files, weights_checks
+from netllm_baselines import _weights_files
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 _Finite = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
@@ -48,7 +48,7 @@ class Weights:
 
     def save(self, path: Path) -> None:
         """Write a `.npz`; a reader never sees half of it."""
-        complete_files.write_npz(path, {"meta": np.array(json.dumps(self.meta)), **self.arrays})
+        _weights_files.write_npz(path, {"meta": np.array(json.dumps(self.meta)), **self.arrays})
 
     @classmethod
     def load(cls, path: Path, *, kind: str, train: str) -> "Weights":
@@ -66,7 +66,7 @@ class Weights:
         if not path.exists():
             raise FileNotFoundError(f"no {kind} weights at {path}. Train some: {train}")
         what = f"the weights of a {kind} (written by `{train}`)"
-        arrays, meta = weights_checks.read_npz(path, what)
+        arrays, meta = _weights_files.read_npz(path, what)
         if meta.get("kind") != kind:
             raise ValueError(
                 f"{path}: must hold {what}, but they are of kind {meta.get('kind')!r:.80}."
@@ -75,7 +75,7 @@ class Weights:
             msgspec.convert(meta, _Facts)
             _check_size(arrays, meta)
         except (msgspec.ValidationError, ValueError) as fault:
-            raise weights_checks.damaged(
+            raise _weights_files.damaged(
                 path, f"{what} and, in `meta`, what must fit", fault
             ) from None
         return cls(arrays=arrays, meta=meta)

@@ -1,7 +1,9 @@
-"""Arrays and facts of a file of weights, checked before anything computes with them."""
+"""Files of weights: written whole or not at all, and checked before anything computes with them."""
 
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,42 @@ from numpy.lib import format as npy
 MOST_MB = 500
 """Megabytes of a file's arrays, unless the limit of `netllm_sims.files.reading` says otherwise."""
 _META = "meta"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file; a reader never sees half of it.
+
+    Raises:
+        OSError: It cannot be written; what was there before stays.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with named_errors(path), part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a `.npz`, as `write` does."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write(path, content.getvalue())
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """A block that writes `path`: an error that names no file names it and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        said = f"{error.strerror}. Is the disk full? Free space, then train again"
+        raise OSError(error.errno, said, str(path)) from error
 
 
 def read_npz(

@@ -1,15 +1,15 @@
 """What training writes appears whole, and errors name the file."""
 
 import pytest
-from netllm_baselines import complete_files
-from netllm_baselines.best_weights import keep_best
+from netllm_baselines import _weights_files
+from netllm_baselines._training import keep_best
 
 
 def test_weights_that_do_not_fit_leave_the_old_ones_and_are_named(tmp_path, room):
     path = tmp_path / "ppo.npz"
-    complete_files.write(path, b"old")
+    _weights_files.write(path, b"old")
     with room(99), pytest.raises(OSError, match=r"Free space, then train again: .*ppo\.npz"):
-        complete_files.write(path, bytes(100))
+        _weights_files.write(path, bytes(100))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"ppo.npz": b"old"}
 
 
