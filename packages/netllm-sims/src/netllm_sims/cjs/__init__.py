@@ -1,9 +1,8 @@
 """Cluster job scheduling: jobs as graphs, the simulator, its settings and environments."""
 
 from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
-from netllm_sims.cjs.durations import Replay, Sampled
 from netllm_sims.cjs.env import Env
-from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.episodes import Episode, Replay, Sampled
 from netllm_sims.cjs.gantt import gantt
 from netllm_sims.cjs.heuristics import Heuristic, fair, fifo
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload

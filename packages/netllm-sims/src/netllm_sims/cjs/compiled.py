@@ -18,7 +18,7 @@ calls. To simulate ahead, `copy` one state into another of the same sizes and us
 
 from netllm_sims.cjs.engine.commitments import committable, is_ready
 from netllm_sims.cjs.engine.compilation import compiled, inner
-from netllm_sims.cjs.engine.copying import copy
+from netllm_sims.cjs.engine.copying import copy, copy_present, present
 from netllm_sims.cjs.engine.decision_rounds import (
     advance,
     begin,
@@ -27,9 +27,8 @@ from netllm_sims.cjs.engine.decision_rounds import (
     decide,
     source_job,
 )
-from netllm_sims.cjs.engine.lookahead import copy_present, present, redraw_running, use_draws
 from netllm_sims.cjs.engine.policy_loop import heuristic, run
-from netllm_sims.cjs.engine.task_durations import mix
+from netllm_sims.cjs.engine.task_durations import mix, redraw_running, use_draws
 
 __all__ = [
     "advance",

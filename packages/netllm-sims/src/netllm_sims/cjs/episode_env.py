@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from netllm_sims.cjs.durations import Sampled
-from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.episodes import Episode, Sampled
 from netllm_sims.cjs.settings import Setting
 from netllm_sims.cjs.settings import setting as named
 from netllm_sims.cjs.simulator import Simulator

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from netllm_sims import own_data
 from netllm_sims.cjs import train_valid_test
-from netllm_sims.cjs.durations import Sampled
-from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.episodes import Episode, Sampled
 from netllm_sims.cjs.jobs import Catalogue, Workload
 from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
 from netllm_sims.setting_values import (

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_sims.cjs.durations import Replay, Sampled
 from netllm_sims.cjs.engine.state_arrays import (
     BUSY_MS,
     DECISIONS,
@@ -19,7 +18,7 @@ from netllm_sims.cjs.engine.state_arrays import (
     build_state,
     build_world,
 )  # fmt: skip
-from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.episodes import Episode, Replay, Sampled
 from netllm_sims.cjs.observation import Observation, observe
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from netllm_sims.cjs.dag import FIRST, FRESH, REST
 from netllm_sims.cjs.engine.compilation import compiled, inner
-from netllm_sims.cjs.engine.event_heap import push
-from netllm_sims.cjs.engine.event_log import record_task
+from netllm_sims.cjs.engine.events import push, record_task
 from netllm_sims.cjs.engine.executor_pools import close_set, enter, job_of_pool, leave
 from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,

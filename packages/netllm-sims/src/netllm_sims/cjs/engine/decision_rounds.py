@@ -14,8 +14,7 @@ from netllm_sims.cjs.engine.commitments import (
     shift_demand,
 )
 from netllm_sims.cjs.engine.compilation import compiled, inner
-from netllm_sims.cjs.engine.event_heap import pop
-from netllm_sims.cjs.engine.event_log import EXECUTOR_EVENT, JOB_EVENT, TASK_EVENT, record
+from netllm_sims.cjs.engine.events import EXECUTOR_EVENT, JOB_EVENT, TASK_EVENT, pop, record
 from netllm_sims.cjs.engine.executor_pools import close_set, enter, idle_members
 from netllm_sims.cjs.engine.next_tasks import work_on
 from netllm_sims.cjs.engine.state_arrays import (

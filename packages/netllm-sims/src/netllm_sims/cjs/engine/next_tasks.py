@@ -3,8 +3,7 @@
 from netllm_sims.cjs.dag import REST
 from netllm_sims.cjs.engine.commitments import shift_demand
 from netllm_sims.cjs.engine.compilation import inner
-from netllm_sims.cjs.engine.event_heap import sink
-from netllm_sims.cjs.engine.event_log import TASK_EVENT, record, record_task
+from netllm_sims.cjs.engine.events import TASK_EVENT, record, record_task, sink
 from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,
     ARRIVED,
