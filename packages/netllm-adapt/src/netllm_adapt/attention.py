@@ -87,14 +87,14 @@ def run_backbone(
     """
     if position is None:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    kept: dict[str, Any] = {"use_cache": keys_and_values is not None}
+    cache_arguments: dict[str, Any] = {"use_cache": keys_and_values is not None}
     if keys_and_values is not None:
-        kept[cache_argument(backbone)] = keys_and_values
+        cache_arguments[cache_argument(backbone)] = keys_and_values
     out = backbone(
         inputs_embeds=tokens,
         attention_mask=mask_argument(backbone, mask, tokens.dtype),
         position_ids=position.clamp(min=0),
-        **kept,
+        **cache_arguments,
     )
     hidden: Tensor = out.last_hidden_state
     return hidden

@@ -31,13 +31,13 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             f"`device` must be {', '.join(DEVICES)} or one of several, such as cuda:1, "
             f"got {name!r}."
         )
-    found = torch.device(device)
-    if reason := _absent(found.type, found.index or 0):
+    resolved = torch.device(device)
+    if reason := _absent(resolved.type, resolved.index or 0):
         raise ValueError(
             f"{name} was asked for, but {reason}. Ask for cpu, or for auto, which takes what is "
             "there."
         )
-    return found
+    return resolved
 
 
 def learning_device(device: str | torch.device, accelerator: Accelerator) -> torch.device:

@@ -65,15 +65,15 @@ class Episode:
 
 def digest(episodes: Iterable[Episode]) -> str:
     """SHA-256 of all that the episodes hold, in hexadecimal: the same wherever they are kept."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for episode in episodes:
         arrays = arrays_of(episode) | final_of(episode)
-        found.update(repr((episode.id, episode.policy, episode.seed, sorted(arrays))).encode())
+        sha256.update(repr((episode.id, episode.policy, episode.seed, sorted(arrays))).encode())
         for _, value in sorted(arrays.items()):
             for part in value if isinstance(value, Ragged) else [value]:
-                found.update(f"{part.dtype} {part.shape}".encode())
-                found.update(part.tobytes())
-    return found.hexdigest()
+                sha256.update(f"{part.dtype} {part.shape}".encode())
+                sha256.update(part.tobytes())
+    return sha256.hexdigest()
 
 
 def check_steps(episode: Episode) -> int:

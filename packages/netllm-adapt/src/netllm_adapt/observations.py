@@ -59,15 +59,15 @@ def check_finite(
             raise _error(observation, name, values, np.argwhere(~fine)[0])
 
 
-def _error(observation: Mapping[str, Any], name: str, values: Any, place: Any) -> SessionError:
-    field, row = observation[name], int(place[0]) if len(place) else 0
+def _error(observation: Mapping[str, Any], name: str, values: Any, index: Any) -> SessionError:
+    field, row = observation[name], int(index[0]) if len(index) else 0
     if isinstance(field, Ragged):
         row = int(np.searchsorted(np.asarray(field.ptr), row, side="right")) - 1
     sessions = observation.get("episode")
     session = row if sessions is None else int(sessions[row])
     return SessionError(
         f"Session {session} (row {row} of the batch): `{name}` must hold finite numbers of 32 "
-        f"bits, got {values[tuple(place)]}. Leave the session out, or correct what measures it.",
+        f"bits, got {values[tuple(index)]}. Leave the session out, or correct what measures it.",
         session=session,
         row=row,
         field=name,

@@ -173,7 +173,7 @@ class Attend(torch.autograd.Function):
         keys = keys.view(rows * heads, tokens, dim)
         keys_t = _transposed(keys)
         room = q.new_empty(len(keys) * max(block.bias[0].numel() for block in blocks))
-        seen, kept = torch.empty_like(q, memory_format=torch.contiguous_format), []
+        seen, saved = torch.empty_like(q, memory_format=torch.contiguous_format), []
         into = _by_head(seen, heads, k.shape[2])
         for block in blocks:
             start, stop, first, last, _ = block
@@ -182,8 +182,8 @@ class Attend(torch.autograd.Function):
             flat = query.view(len(keys), -1, dim)
             share = _shares(block, flat, keys_t, room)
             into[..., start:stop, :] = torch.bmm(share, values[:, first:last]).view(query.shape)
-            kept += [flat, share if rows * tokens <= _KEPT else None]
-        ctx.save_for_backward(keys, values, *kept)
+            saved += [flat, share if rows * tokens <= _KEPT else None]
+        ctx.save_for_backward(keys, values, *saved)
         ctx.rest = heads, rotations, blocks
         return seen
 
@@ -191,18 +191,18 @@ class Attend(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of queries, keys and values."""
-        keys, values, *kept = ctx.saved_tensors
+        keys, values, *saved = ctx.saved_tensors
         heads, rotations, blocks = ctx.rest
         (rows, _, _), (_, tokens, dim) = grad.shape, keys.shape
         narrow = heads * dim
         parts = _by_head(grad, heads, narrow)
         dq = torch.empty_like(grad, memory_format=torch.contiguous_format)
         of_q = _by_head(dq, heads, narrow)
-        keys_t = _transposed(keys) if kept[1] is None else None
+        keys_t = _transposed(keys) if saved[1] is None else None
         values_t = _transposed(values)
         room = grad.new_empty(len(keys) * max(block.bias[0].numel() for block in blocks))
         dk, dv = torch.zeros_like(keys), torch.zeros_like(values)
-        for block, query, share in zip(blocks, kept[::2], kept[1::2], strict=True):
+        for block, query, share in zip(blocks, saved[::2], saved[1::2], strict=True):
             at, near = slice(block.start, block.stop), slice(block.first, block.last)
             if keys_t is not None:
                 share = _shares(block, query, keys_t, room)

@@ -218,7 +218,7 @@ class DecisionStream:
         steps, positions = [], []
         for session, parts, tokens in zip(self._sessions, pieces, rows, strict=True):
             padding = [-1] * (longest - len(tokens))
-            steps.append([step for step, some in parts for _ in range(len(some))] + padding)
+            steps.append([step for step, piece in parts for _ in range(len(piece))] + padding)
             end = session.position + len(tokens)
             positions.append([*range(session.position, end), *padding])
             session.position = end

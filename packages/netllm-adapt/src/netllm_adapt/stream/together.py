@@ -240,8 +240,8 @@ class _Joined:
         for ring, feed in self._parts:
             rows = slice(start, start + len(feed.tokens))
             count = feed.tokens.shape[1]
-            kept = ring.update(keys[rows, :, :count], values[rows, :, :count], layer_idx)
-            both.append([F.pad(part, (0, 0, 0, self._slots - ring.slots)) for part in kept])
+            seen = ring.update(keys[rows, :, :count], values[rows, :, :count], layer_idx)
+            both.append([F.pad(part, (0, 0, 0, self._slots - ring.slots)) for part in seen])
             start = rows.stop
         joined_keys, joined_values = (torch.cat(parts) for parts in zip(*both, strict=True))
         return joined_keys, joined_values
