@@ -364,9 +364,11 @@ def test_an_encoder_of_another_width_is_refused() -> None:
 
 
 def with_positions(limit: int, rope: str) -> PreTrainedModel:
-    turned = {"rope_type": rope, "factor": 2.0, "rope_theta": 1e4}
-    name = "rope_parameters" if int(transformers.__version__.split(".")[0]) >= 5 else "rope_scaling"
-    return make_plain("llama", **LLAMA | {"max_position_embeddings": limit, name: turned})
+    rotation: dict[str, Any] = {"rope_type": rope, "factor": 2.0}
+    field = "rope_scaling"  # of transformers before 5
+    if hasattr(AutoConfig.for_model("llama"), "rope_parameters"):
+        field, rotation = "rope_parameters", rotation | {"rope_theta": 1e4}
+    return make_plain("llama", **LLAMA | {"max_position_embeddings": limit, field: rotation})
 
 
 @torch.no_grad()
