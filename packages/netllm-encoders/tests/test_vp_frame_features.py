@@ -223,7 +223,7 @@ def test_a_full_disk_names_the_file_of_the_cache_and_leaves_no_half_of_it(tmp_pa
     assert sorted(tmp_path.rglob("*.*")) == files
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "other"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text", "moved", "other"])
 def test_a_damaged_file_is_computed_again(damage, tmp_path, caplog):
     frames = noise(3)
     grids = make(cache=tmp_path)(frames)
@@ -234,7 +234,9 @@ def test_a_damaged_file_is_computed_again(damage, tmp_path, caplog):
     if damage == "other":
         np.savez(path, features=np.zeros((2, 2)))
     else:
+        offset = int.from_bytes(content[-6:-2], "little") + 8  # members lie before the file's start
         broken = {"empty": b"", "cut": content[:-100], "flipped": bytes(flipped), "text": b"hello"}
+        broken["moved"] = content[:-6] + offset.to_bytes(4, "little") + content[-2:]
         path.write_bytes(broken[damage])
     with caplog.at_level(logging.WARNING):
         np.testing.assert_allclose(make(cache=tmp_path)(frames), grids, atol=2e-3)

@@ -59,7 +59,9 @@ class Cache:
                 raise ValueError(f"{features.dtype} {features.shape}")
         except FileNotFoundError:
             return None
-        except _DAMAGED as error:
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # the file cannot be opened; zipfile's own errors of damage name none
             _logger.warning("%s is damaged (%s); it is computed again.", path, error)
             return None
         return features
