@@ -40,9 +40,10 @@ _ALONE = {
 
 def subjects() -> Mapping[str, Subject]:
     """All loaders by name."""
-    from mutating import files, folders, jobs, weights
+    from mutating import files, folders, jobs, recipes_and_caches, weights
 
-    return {**files.SUBJECTS, **jobs.SUBJECTS, **weights.SUBJECTS, **folders.SUBJECTS}
+    modules = files, jobs, weights, folders, recipes_and_caches
+    return {name: one for module in modules for name, one in module.SUBJECTS.items()}
 
 
 def main() -> int:
