@@ -124,6 +124,19 @@ def test_files_that_documents_name_are_there():
     assert not [one for one in paths if not (ROOT / one[1]).exists()]
 
 
+def test_the_tree_in_contributing_has_only_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (tree,) = (block for language, block in FENCE.findall(text) if language == "text")
+    lines = tree.splitlines()
+    above = {-1: ROOT}
+    for line in lines:
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        above[depth] = above[depth - 1] / name
+        assert above[depth].exists(), f"{name} is not in {above[depth - 1]}"
+    assert len(lines) > 40
+
+
 def test_links_of_documents_lead_to_files():
     links = [
         (file, target)
