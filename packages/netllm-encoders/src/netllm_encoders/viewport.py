@@ -56,12 +56,6 @@ class Viewport(nn.Module):
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        least = math.ceil(history / _POINTS)
-        if group is not None and group < least:
-            raise ValueError(
-                f"`group` must be at least {least} for a history of {history} points, got {group}: "
-                f"there may be {_POINTS} tokens of points."
-            )
         if min(width, history, hidden) < 1:
             raise ValueError(
                 "`width`, `history` and `hidden` must be at least 1, "
@@ -77,7 +71,7 @@ class Viewport(nn.Module):
         }
         self.width = width
         self.history = history
-        self.group = group or least
+        self.group = _points_of_token(group, history)
         points = math.ceil(history / self.group)
         self.convolutions = nn.Sequential(
             nn.Conv1d(12, hidden, 3, padding=1),
@@ -174,6 +168,17 @@ def _field(observation: Mapping[str, Any], name: str) -> Tensor:
         )
     value: Tensor = observation[name]
     return value
+
+
+def _points_of_token(group: int | None, history: int) -> int:
+    """How many points a token is made of: as few as the number of tokens allows, or `group`."""
+    least = math.ceil(history / _POINTS)
+    if group is not None and group < least:
+        raise ValueError(
+            f"`group` must be at least {least} for a history of {history} points, got {group}: "
+            f"there may be {_POINTS} tokens of points."
+        )
+    return group or least
 
 
 def _image(image: Mapping[str, int], hidden: int) -> Image:

@@ -75,11 +75,8 @@ class Trajectory(nn.Module):
         last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
         nn.init.normal_(last.weight, std=_START)
         nn.init.zeros_(last.bias)
-        share = torch.ones(horizon, dtype=torch.float64)  # no list: a horizon may be mistaken
-        if self.weights:
-            share = torch.tensor(self.weights, dtype=torch.float64)
         self.share: Tensor
-        self.register_buffer("share", (share / share.mean()).float(), persistent=False)
+        self.register_buffer("share", _shares(self.weights, horizon), persistent=False)
 
     def config(self) -> dict[str, Any]:
         """The settings, ready for JSON: `Trajectory(**config)` is the same head, new weights."""
@@ -180,6 +177,14 @@ def _wrapped(angle_deg: Tensor) -> Tensor:
     wrapped = torch.remainder(angle_deg + 180, 360) - 180
     # In floating point the remainder of a small negative number is 360 itself.
     return torch.where(wrapped < 180, wrapped, wrapped - 360)
+
+
+def _shares(weights: Sequence[float] | None, horizon: int) -> Float[Tensor, " horizon"]:
+    """What each step counts in the loss, 1 in the mean."""
+    share = torch.ones(horizon, dtype=torch.float64)  # no list: a horizon may be mistaken
+    if weights:
+        share = torch.tensor(weights, dtype=torch.float64)
+    return (share / share.mean()).float()
 
 
 def _checked(weights: Sequence[float], horizon: int) -> tuple[float, ...]:

@@ -29,6 +29,9 @@ _OWN = (
 )
 _AROUND = 3  # tokens of a step besides its stages: return-to-go, globals, decision
 
+_TOKENS = ("return", "globals", "stage", "decision", "action")
+"""Kinds of tokens, each with a projection of its own."""
+
 
 class Graph(nn.Module):
     """The tokens of a scheduling decision: return-to-go, globals, schedulable stages, decision.
@@ -99,18 +102,13 @@ class Graph(nn.Module):
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        if min(width, hidden) < 1 or rounds < 0:
-            raise ValueError(
-                "`width` and `hidden` must be at least 1, and `rounds` at least 0, "
-                f"got {width}, {hidden} and {rounds}."
-            )
+        _check_sizes(width, hidden, rounds)
         require_torch_geometric()
-        columns = {"stage_columns": dict(stage_columns), "job_columns": dict(job_columns)}
-        sizes = {"width": width, "hidden": hidden, "rounds": rounds}
         settings = dict(conv_settings or {})
-        convolution = {"conv": name_of(conv), "conv_settings": settings}
-        scales = {"return_scale": return_scale, "gain": gain}
-        self._config = copy.deepcopy(sizes | columns | convolution | scales)
+        config: dict[str, Any] = {"width": width, "hidden": hidden, "rounds": rounds}
+        config |= {"stage_columns": dict(stage_columns), "job_columns": dict(job_columns)}
+        config |= {"conv": name_of(conv), "conv_settings": settings}
+        self._config = copy.deepcopy(config | {"return_scale": return_scale, "gain": gain})
         if type(self) is Graph and is_own(conv):
             _log.warning(_OWN, name_of(conv))
         self.width = width
@@ -126,10 +124,7 @@ class Graph(nn.Module):
         self.action_layers = mlp(len(stage.names) + len(job.names) + 4, hidden)
         self.none = nn.Parameter(torch.randn(hidden))
         self.projections = nn.ModuleDict(
-            {
-                name: Projection(hidden=hidden, width=width, gain=gain)
-                for name in ("return", "globals", "stage", "decision", "action")
-            }
+            {name: Projection(hidden=hidden, width=width, gain=gain) for name in _TOKENS}
         )
 
     def config(self) -> dict[str, Any]:
@@ -228,6 +223,14 @@ class Graph(nn.Module):
         columns = [self.levels.stage_columns(stages), self.levels.job_columns(jobs)]
         features: Tensor = self.action_layers(torch.cat([*columns, torch.stack(shares, -1)], -1))
         return features
+
+
+def _check_sizes(width: int, hidden: int, rounds: int) -> None:
+    if min(width, hidden) < 1 or rounds < 0:
+        raise ValueError(
+            "`width` and `hidden` must be at least 1, and `rounds` at least 0, "
+            f"got {width}, {hidden} and {rounds}."
+        )
 
 
 def _check_choice(choice: Tensor, counts: Tensor, shape: tuple[int, int]) -> None:

@@ -58,13 +58,7 @@ class Choices:
         shape = _shape(observation)
         stages, stage_ptr = observation["stages"]
         schedulable, _ = observation["schedulable"]
-        last = max(demand, advised or 0)
-        if len(schedulable) != len(stages) or stages.shape[-1] <= last:
-            raise ValueError(
-                f"'stages' must have one row per entry of 'schedulable', {len(schedulable)}, and "
-                f"columns up to {last} (demand: {demand}, advised: {advised}), got shape "
-                f"{tuple(stages.shape)}."
-            )
+        _check_stages(stages, len(schedulable), demand, advised)
         ends = nn.functional.pad(schedulable.long().cumsum(0), (1, 0))
         counts = ends.index_select(0, stage_ptr.long()).diff()
         _check_states(values, ptr, counts)
@@ -131,6 +125,15 @@ class Choices:
 
     def _place(self, step: int) -> str:
         return f"row {step // self.shape[1]}, step {step % self.shape[1]}"
+
+
+def _check_stages(stages: Tensor, rows: int, demand: int, advised: int | None) -> None:
+    last = max(demand, advised or 0)
+    if len(stages) != rows or stages.shape[-1] <= last:
+        raise ValueError(
+            f"'stages' must have one row per entry of 'schedulable', {rows}, and columns up to "
+            f"{last} (demand: {demand}, advised: {advised}), got shape {tuple(stages.shape)}."
+        )
 
 
 def _check_states(values: Tensor, ptr: Tensor, counts: Tensor) -> None:
