@@ -541,26 +541,6 @@ def test_a_damaged_state_is_named(tmp_path: Path, content: bytes | str) -> None:
         fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
 
 
-def test_a_run_of_an_earlier_version_is_named_and_its_pickle_is_not_read(tmp_path: Path) -> None:
-    fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run")
-    marker = tmp_path / "marker"
-    (tmp_path / "run" / "state.safetensors").unlink()
-    torch.save({"step": Payload(marker)}, tmp_path / "run" / "state.pt")
-    with pytest.raises(ValueError, match=r"state\.pt: .* is a pickle, .* with `--start`"):
-        fit(make_model(), EPISODES, recipe=recipe(steps=4), out=tmp_path / "run", resume=True)
-    assert not marker.exists()
-
-
-class Payload:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (str(self.marker), "w")
-
-
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -27,8 +27,9 @@ from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.model.predictor import Predictor
 from netllm_adapt.passes import check_passes, recomputing
+from netllm_adapt.training.parameters import Average, model_facts, trained
 from netllm_adapt.training.recipe import Recipe
-from netllm_adapt.training.run_folder import Average, RunFolder, model_facts, trained
+from netllm_adapt.training.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Adapted)
@@ -77,21 +78,32 @@ def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What `fit` is asked for, but model and rows."""
+
+    recipe: Recipe
+    out: Path
+    validate: Callable[[Any], dict[str, float]] | None
+    metric: str
+    sign: int
+    """1 if more of the metric is better, else -1."""
+    finish: Callable[[Any], None] | None
+    resume: bool
+    inputs: Mapping[str, Any]
+    device: str | torch.device
+
+
 class _Trainer:
     """One run: the model with its optimiser, schedule, average and folder."""
 
     def __init__(
-        self,
-        model: Adapted,
-        rows: Rows,
-        recipe: Recipe,
-        folder: RunFolder,
-        accelerator: Accelerator,
-        device: torch.device,
+        self, model: Adapted, rows: Rows, run: _Run, folder: RunFolder, accelerator: Accelerator
     ) -> None:
         self.accelerator = accelerator
-        self.device = device
-        self.recipe = recipe
+        self.device = learning_device(run.device, accelerator)
+        self.run = run
+        self.recipe = recipe = run.recipe
         self.folder = folder
         self.rows = rows
         if recipe.batch % accelerator.num_processes:
@@ -99,7 +111,7 @@ class _Trainer:
                 f"Recipe: `batch` must be a multiple of the {accelerator.num_processes} "
                 f"processes, got {recipe.batch}."
             )
-        optimizer = _optimizer(model.to(device), recipe)
+        optimizer = _optimizer(model.to(self.device), recipe)
         self.schedule: Any = get_cosine_schedule_with_warmup(
             optimizer, min(recipe.warmup, recipe.steps), recipe.steps
         )
@@ -108,31 +120,59 @@ class _Trainer:
         self.average = Average(self.model, recipe.average)
         self.step = 0
 
+    def train(self) -> None:
+        """Learn until the recipe's last step, with log and validations."""
+        recipe, folder, metric = self.recipe, self.folder, self.run.metric
+        bar = tqdm.tqdm(
+            total=recipe.steps,
+            initial=self.step,
+            unit="step",
+            desc="adapt",
+            disable=None if self.accelerator.is_main_process else True,
+        )
+        losses: list[float] = []
+        begun = time.monotonic()
+        while self.step < recipe.steps:
+            losses.append(self._learn())
+            bar.update()
+            if self.step % recipe.log_every == 0:
+                mean = float(np.mean(losses))
+                losses.clear()
+                seconds = round(time.monotonic() - begun, 3)
+                folder.log({"step": self.step, "loss": mean, "seconds": seconds})
+                bar.set_postfix(loss=f"{mean:.3f}")
+            if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
+                if self.accelerator.is_main_process:
+                    self._validate()
+                if metric and folder.best is not None:
+                    bar.set_description(f"adapt, best {metric} {folder.best:.3f}")
+                self.accelerator.wait_for_everyone()
+        bar.close()
+
     def _micro_batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
         mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
         for first in range(0, len(mine), self.recipe.micro_batch):
             yield mine[first : first + self.recipe.micro_batch]
 
-    def learn(self) -> float:
+    def _learn(self) -> float:
         """One optimiser step; the mean loss of its decisions.
 
         Raises:
             RuntimeError: if the loss or the gradient is not finite.
         """
-        torch.manual_seed(hash((self.recipe.seed, self.step)) % 2**63)
+        recipe = self.recipe
+        torch.manual_seed(hash((recipe.seed, self.step)) % 2**63)
         self.wrapped.train()
         total = torch.zeros((), device=self.device)
-        drawn = order(
-            self.step, batch=self.recipe.batch, rows=len(self.rows), seed=self.recipe.seed
-        )
+        drawn = order(self.step, batch=recipe.batch, rows=len(self.rows), seed=recipe.seed)
         learned = sum(map(self.rows.weight, drawn))
         for some in self._micro_batches(drawn):
             batch = self.rows.batch(some).to(self.device)
-            with int8_products() if self.recipe.products == "int8" else nullcontext():
+            with int8_products() if recipe.products == "int8" else nullcontext():
                 loss: Tensor = self.wrapped(batch).sum() / learned
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
-        norm = self.accelerator.clip_grad_norm_(trained(self.model).values(), self.recipe.clip)
+        norm = self.accelerator.clip_grad_norm_(trained(self.model).values(), recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -142,32 +182,42 @@ class _Trainer:
         # One transfer: on a GPU each waits for the device.
         loss_read, norm_read = torch.stack([mean, norm.to(mean)]).tolist()
         # Mixed precision leaves out a step whose scaled gradient overflows.
-        if not (isfinite(norm_read) or self.accelerator.optimizer_step_was_skipped):
-            raise self._diverged(f"a gradient of norm {norm_read}")
-        if not isfinite(loss_read):
-            raise self._diverged(f"a loss of {loss_read}")
+        if not self.accelerator.optimizer_step_was_skipped:
+            self._check_finite(norm_read, "a gradient of norm")
+        self._check_finite(loss_read, "a loss of")
         return float(loss_read)
 
-    def check(self, model: Adapted) -> None:
-        """Refuse a model whose losses are not finite, before it is kept.
+    def _check_finite(self, value: float, what: str) -> None:
+        if not isfinite(value):
+            raise RuntimeError(
+                f"Training step {self.step} must have a finite loss and gradient, got {what} "
+                f"{value}. What {self.folder.path} keeps is of earlier steps. Begin another run "
+                "with a lower `learning_rate`, `lora_learning_rate` or `clip`, and check the pool "
+                "for values that are not finite or out of range."
+            )
+
+    def _validate(self) -> None:
+        """Validate the (averaged) model, keep it as `last`, and as `best` if it is.
 
         Raises:
             RuntimeError: if one of the first rows' losses is not finite.
         """
-        first = list(range(min(self.recipe.micro_batch, len(self.rows))))
-        some = self.rows.batch(first).to(self.device)
-        with torch.no_grad():
-            loss = float(model(some).sum())
-        if not isfinite(loss):
-            raise self._diverged(f"a loss of {loss} with what it learned")
-
-    def _diverged(self, got: str) -> RuntimeError:
-        return RuntimeError(
-            f"Training step {self.step} must have a finite loss and gradient, got {got}. What "
-            f"{self.folder.path} keeps is of earlier steps. Begin another run with a lower "
-            "`learning_rate`, `lora_learning_rate` or `clip`, and check the pool for values that "
-            "are not finite or out of range."
-        )
+        run, model, folder = self.run, self.model, self.folder
+        with self.average.applied(model):
+            model.eval()
+            first = range(min(self.recipe.micro_batch, len(self.rows)))
+            with torch.no_grad():
+                loss = float(model(self.rows.batch(first).to(self.device)).sum())
+            self._check_finite(loss, "with what it learned a loss of")
+            figures = _figures(run.validate(model), run.metric) if run.validate else {}
+            score = figures[run.metric] if run.metric else run.sign * float(self.step)
+            model.about |= {"step": self.step} | {f"validation {k}": v for k, v in figures.items()}
+            model.save_pretrained(folder.path / "last")
+            if folder.best is None or run.sign * (score - folder.best) > 0:
+                folder.best = score
+                model.save_pretrained(folder.path / "best")
+        folder.log({"step": self.step, **figures})
+        folder.save_state(self.state())
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -187,11 +237,10 @@ class _Trainer:
             ValueError: if it is not of such a run.
         """
         try:
-            for part, own in (("trained", trained(self.model)), ("average", self.average.values)):
-                if state[part].keys() != own.keys():
+            own = self.state()
+            for part in ("trained", "average", "schedule"):
+                if state[part].keys() != own[part].keys():
                     raise ValueError(f"`{part}` has other names")
-            if state["schedule"].keys() != self.schedule.state_dict().keys():
-                raise ValueError("`schedule` has other names")
             self.step = state["step"]
             self.model.load_state_dict(state["trained"], strict=False)
             self.optimizer.load_state_dict(state["optimizer"])
@@ -205,34 +254,13 @@ class _Trainer:
             ) from error
 
 
-def _validate(
-    trainer: _Trainer, validate: Callable[[Any], dict[str, float]] | None, metric: str, sign: int
-) -> None:
-    """Validate the (averaged) model, keep it as `last`, and as `best` if it is."""
-    if not trainer.accelerator.is_main_process:
-        return
-    model, folder = trainer.model, trainer.folder
-    with trainer.average.applied(model):
-        model.eval()
-        trainer.check(model)
-        values = _figures(validate(model), metric) if validate else {}
-        score = values[metric] if metric else sign * float(trainer.step)
-        model.about |= {"step": trainer.step, **{f"validation {k}": v for k, v in values.items()}}
-        model.save_pretrained(folder.path / "last")
-        if folder.best is None or sign * (score - folder.best) > 0:
-            folder.best = score
-            model.save_pretrained(folder.path / "best")
-    folder.log({"step": trainer.step, **values})
-    folder.save_state(trainer.state())
-
-
-def _figures(found: Mapping[str, Any], metric: str) -> dict[str, float]:
+def _figures(given: Mapping[str, Any], metric: str) -> dict[str, float]:
     """What `validate` gave, as numbers, without those that are not finite.
 
     Raises:
         ValueError: if the deciding one is missing or not finite.
     """
-    values = {name: float(value) for name, value in found.items()}
+    values = {name: float(value) for name, value in given.items()}
     if metric and metric not in values:
         known = ", ".join(values) or "none, as `validate` gives nothing"
         raise ValueError(f"`metric` must be one of {known}, got {metric!r}.")
@@ -289,11 +317,18 @@ def fit(
     """
     known = list(episodes)
     rows = SegmentedEpisodes(known, size=model.sizes, segment=model.segment, window=model.window)
-    sign = 1 if maximise else -1
-    about = {"pool": f"{len(known)} episodes {digest(known)[:16]}", **(inputs or {})}
-    return _fit(
-        model, rows, recipe, Path(out), validate, metric, sign, finish, resume, about, device
+    run = _Run(
+        recipe=recipe,
+        out=Path(out),
+        validate=validate,
+        metric=metric,
+        sign=1 if maximise else -1,
+        finish=finish,
+        resume=resume,
+        inputs={"pool": f"{len(known)} episodes {digest(known)[:16]}", **(inputs or {})},
+        device=device,
     )
+    return _fit(model, rows, run)
 
 
 def fit_supervised(
@@ -313,88 +348,51 @@ def fit_supervised(
 
     The same loop as `fit`, with the same arguments, folder and errors; a batch is so many examples.
     """
-    sign = 1 if maximise else -1
-    about = {"examples": len(examples), **(inputs or {})}
-    return _fit(
-        model, examples, recipe, Path(out), validate, metric, sign, None, resume, about, device
+    run = _Run(
+        recipe=recipe,
+        out=Path(out),
+        validate=validate,
+        metric=metric,
+        sign=1 if maximise else -1,
+        finish=None,
+        resume=resume,
+        inputs={"examples": len(examples), **(inputs or {})},
+        device=device,
     )
+    return _fit(model, examples, run)
 
 
-def _fit(
-    model: M,
-    rows: Rows,
-    recipe: Recipe,
-    out: Path,
-    validate: Callable[[M], dict[str, float]] | None,
-    metric: str,
-    sign: int,
-    finish: Callable[[M], None] | None,
-    resume: bool,
-    inputs: Mapping[str, Any],
-    device: str | torch.device,
-) -> M:
+def _fit(model: M, rows: Rows, run: _Run) -> M:
     describe(model)  # what cannot be saved is told before it has learned
-    if metric and validate is None:
-        raise ValueError(f"`metric` {metric!r} needs `validate`, which gives it.")
-    accelerator = Accelerator(device_placement=False)
-    where = learning_device(device, accelerator)
+    if run.metric and run.validate is None:
+        raise ValueError(f"`metric` {run.metric!r} needs `validate`, which gives it.")
+    recipe, accelerator = run.recipe, Accelerator(device_placement=False)
+    where = learning_device(run.device, accelerator)
     check_passes(model, recipe, where)
     settings = {
         "recipe": asdict(recipe),
         "spec": asdict(model.spec),
         "model": model_facts(model),
-        "inputs": inputs,
+        "inputs": run.inputs,
     }
-    with RunFolder(
-        out,
-        settings,
-        resume=resume,
-        tensorboard=recipe.tensorboard,
-        writes=accelerator.is_main_process,
-    ) as folder:
+    main, curves = accelerator.is_main_process, recipe.tensorboard
+    with RunFolder(run.out, settings, resume=run.resume, tensorboard=curves, writes=main) as folder:
         accelerator.wait_for_everyone()
         if finished := folder.finished:
-            _log.warning("The run in %s has reached its end already.", out)
+            _log.warning("The run in %s has reached its end already.", run.out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-            trainer = _Trainer(model, rows, recipe, folder, accelerator, where)
+            trainer = _Trainer(model, rows, run, folder, accelerator)
             if (state := folder.load_state()) is not None:
                 trainer.restore(state)
-            again = recomputing(model) if recipe.gradient_checkpointing else nullcontext()
-            with again:
-                _loop(trainer, validate, metric, sign)
-        own = (type(model.encoder), type(model.head))
+            with recomputing(model) if recipe.gradient_checkpointing else nullcontext():
+                trainer.train()
+        parts = (type(model.encoder), type(model.head))
         best = type(model).from_pretrained(
-            out / "best", device=where, parts=own, trust_backbone=True
+            run.out / "best", device=where, parts=parts, trust_backbone=True
         )
-        if not finished and finish is not None and accelerator.is_main_process:
-            finish(best)
-            best.save_pretrained(out / "best")
+        if not finished and run.finish is not None and main:
+            run.finish(best)
+            best.save_pretrained(run.out / "best")
         accelerator.wait_for_everyone()
         folder.finish()
     return best
-
-
-def _loop(
-    trainer: _Trainer, validate: Callable[[Any], dict[str, float]] | None, metric: str, sign: int
-) -> None:
-    recipe, folder = trainer.recipe, trainer.folder
-    start, total = trainer.step, recipe.steps
-    shown = None if trainer.accelerator.is_main_process else True
-    bar = tqdm.tqdm(total=total, initial=start, unit="step", desc="adapt", disable=shown)
-    losses: list[float] = []
-    begun = time.monotonic()
-    while trainer.step < recipe.steps:
-        losses.append(trainer.learn())
-        bar.update()
-        if trainer.step % recipe.log_every == 0:
-            mean = float(np.mean(losses))
-            losses.clear()
-            seconds = round(time.monotonic() - begun, 3)
-            folder.log({"step": trainer.step, "loss": mean, "seconds": seconds})
-            bar.set_postfix(loss=f"{mean:.3f}")
-        if trainer.step % recipe.validate_every == 0 or trainer.step == recipe.steps:
-            _validate(trainer, validate, metric, sign)
-            if metric and folder.best is not None:
-                bar.set_description(f"adapt, best {metric} {folder.best:.3f}")
-            trainer.accelerator.wait_for_everyone()
-    bar.close()

@@ -1,17 +1,14 @@
-"""What a run keeps on disk, and the running average of its parameters."""
+"""The folder of a run: settings, log, and the state that it is resumed from."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-from torch import Tensor, nn
 
 from netllm_adapt.files.locks import lock_names, locked
 from netllm_adapt.files.reading import decode_json, read_bounded, read_json
@@ -21,11 +18,6 @@ from netllm_adapt.training.state_file import read_state, write_state
 _THEN = "run the command again with --resume"
 _SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"
 _LONGEST_LOG = 1 << 30
-
-
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def check_out(path: Path, *, resume: bool) -> None:
@@ -116,19 +108,21 @@ class RunFolder:
             raise
 
     def _open(self, settings: Mapping[str, Any], resume: bool, tensorboard: bool) -> None:
-        path = self.path
-        check_out(path, resume=resume)  # once more: another may have written it meanwhile
+        check_out(self.path, resume=resume)  # once more: another may have written it meanwhile
         for name in ("best", "last"):
-            clear(path / name)
-        for half in filter(Path.is_file, path.glob(".*.partial")):
+            clear(self.path / name)
+        for half in filter(Path.is_file, self.path.glob(".*.partial")):
             half.unlink(missing_ok=True)
         settings = json.loads(json.dumps(settings, default=str))
-        known = path / _SETTINGS
+        known = self.path / _SETTINGS
         if known.exists():
             self._check(read_json(known, dict[str, dict[str, Any]]), settings)
-        with new_file(known, then=_THEN) as work:
-            work.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        self._curves = _curves(path / "tensorboard") if tensorboard else None
+        self._write(_SETTINGS, json.dumps(settings, indent=2) + "\n")
+        self._curves = _curves(self.path / "tensorboard") if tensorboard else None
+
+    def _write(self, name: str, text: str) -> None:
+        with new_file(self.path / name, then=_THEN) as work:
+            work.write_text(text, encoding="utf-8")
 
     @property
     def state(self) -> Path:
@@ -156,21 +150,20 @@ class RunFolder:
     def finish(self) -> None:
         """Note that nothing is left to do."""
         if self._writes and not self.finished:
-            with new_file(self.path / _FINISHED, then=_THEN) as work:
-                work.write_text('{"finished": true}\n', encoding="utf-8")
+            self._write(_FINISHED, '{"finished": true}\n')
 
     def _check(self, old: dict[str, Any], new: Mapping[str, Any]) -> None:
-        # A run that an earlier version began lacks what that did not keep: nothing to compare.
         differences = [
-            f"{_label(part, name)}={begun!r}, got {values[name]!r}"
+            f"{'backbone' if part == 'spec' and name == 'name' else name}={begun!r}, "
+            f"got {values[name]!r}"
             for part, values in new.items()
             for name, begun in old.get(part, {}).items()
-            if name in values and begun != values[name]
+            if name in values and begun != values[name]  # another version may know other names
         ]
         if differences:
-            told = "; with ".join(dict.fromkeys(differences))  # recipe and spec share fields
+            shown = "; with ".join(dict.fromkeys(differences))  # recipe and spec share fields
             raise ValueError(
-                f"{self.path}: the run was begun with {told}. Resume with "
+                f"{self.path}: the run was begun with {shown}. Resume with "
                 "what its settings.json says, or begin another run: choose another `--out`."
             )
 
@@ -195,37 +188,21 @@ class RunFolder:
         """The last kept state, or None; the log forgets what came after it.
 
         Raises:
-            ValueError: naming the file, if it is damaged or an earlier version's.
+            ValueError: naming the file, if it is damaged.
         """
-        path = self.state
-        if not path.exists():
-            self._refuse_earlier()
+        log = self.path / "log.jsonl"
+        if not self.state.exists():
             if self._writes:
-                (self.path / "log.jsonl").unlink(missing_ok=True)
+                log.unlink(missing_ok=True)
             return None
-        state = read_state(path)
-        if type(state.get("step")) is not int:
-            raise ValueError(f"{path}: must have the run's `step`, got {state.get('step')!r}.")
+        state = read_state(self.state)
+        step = state.get("step")
+        if type(step) is not int:
+            raise ValueError(f"{self.state}: must have the run's `step`, got {step!r}.")
         if self._writes:
-            self._forget_after(state["step"])
+            lines = [line for line in read_log(self.path) if line["step"] <= step]
+            self._write(log.name, "".join(json.dumps(line) + "\n" for line in lines))
         return state
-
-    def _refuse_earlier(self) -> None:
-        earlier = self.path / "state.pt"
-        if earlier.exists():
-            raise ValueError(
-                f"{earlier}: a state of netllm-adapt before its first release is a pickle, which "
-                "is not read. Begin another run from the last checkpoint, with `--start`."
-            )
-
-    def _forget_after(self, step: int) -> None:
-        kept = [json.dumps(line) + "\n" for line in read_log(self.path) if line["step"] <= step]
-        with new_file(self.path / "log.jsonl", then=_THEN) as work:
-            work.write_text("".join(kept), encoding="utf-8")
-
-
-def _label(part: str, name: str) -> str:
-    return "backbone" if (part, name) == ("spec", "name") else name
 
 
 def read_log(run: str | Path) -> list[dict[str, Any]]:
@@ -258,46 +235,3 @@ def _curves(folder: Path) -> Any:
             "Recipe: `tensorboard` needs TensorBoard. Run: pip install 'netllm-adapt[tensorboard]'"
         ) from error
     return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
-
-
-class Average:
-    """The running average of the trainable parameters; smoother than the last ones.
-
-    `decay` 0 keeps nothing. Early on the decay is smaller, so that the start is soon forgotten.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.values: dict[str, Tensor] = {}
-        if decay:
-            self.values = {n: p.detach().clone() for n, p in trained(model).items()}
-
-    def update(self, model: nn.Module, step: int) -> None:
-        """Take in the parameters after optimiser step `step`."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in trained(model).items():
-            if name in self.values:
-                self.values[name].lerp_(parameter.detach(), 1 - decay)
-
-    @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model with the averaged parameters, for the block."""
-        own = {n: p.detach().clone() for n, p in trained(model).items() if n in self.values}
-        model.load_state_dict(self.values, strict=False)
-        try:
-            yield
-        finally:
-            model.load_state_dict(own, strict=False)
-
-
-def model_facts(model: nn.Module) -> dict[str, Any]:
-    """What tells a model from others of its backbone, beside its weights."""
-    shapes = {name: list(parameter.shape) for name, parameter in trained(model).items()}
-    facts = {name: getattr(model, name) for name in ("window", "segment") if hasattr(model, name)}
-    facts["trained"] = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
-    backbone: Any = model.backbone
-    for name, config in getattr(backbone, "peft_config", {}).items():
-        for field in ("r", "lora_alpha", "use_rslora"):
-            if hasattr(config, field):  # other kinds of adapters have other fields
-                facts[f"{name}.{field}"] = getattr(config, field)
-    return facts
