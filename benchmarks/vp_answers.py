@@ -39,7 +39,7 @@ from netllm.vp import VP
 from netllm.vp.text.parts import is_valid
 from netllm.vp.text.task import Prompt, TextPredictor, Token, train
 from netllm_adapt import Forecast, Predictor
-from netllm_adapt.model.base import embedding_width
+from netllm_adapt.backbone.spec import embedding_width
 from netllm_encoders import Viewport
 from netllm_sims.vp import Clip, Setting
 from torch import Tensor

@@ -22,8 +22,8 @@ from netllm_adapt import (
     fit,
     load_backbone,
 )
+from netllm_adapt.backbone.spec import embedding_width
 from netllm_adapt.batches import Layout, Segment, collate, plan, select, stack
-from netllm_adapt.model.base import embedding_width
 from torch import Tensor
 
 ARCHITECTURES = ("llama", "gpt2", "opt", "gemma3", "mistral")

@@ -18,8 +18,8 @@ from netllm_adapt import (
     add_lora,
     load_backbone,
 )
+from netllm_adapt.backbone.spec import embedding_width
 from netllm_adapt.batches import Batch, Segment, collate, plan
-from netllm_adapt.model.base import embedding_width
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 

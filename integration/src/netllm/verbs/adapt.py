@@ -361,7 +361,7 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
     import torch
     from netllm_adapt import BackboneSpec, add_lora
     from netllm_adapt.backbone import is_scratch
-    from netllm_adapt.model.base import embedding_width
+    from netllm_adapt.backbone.spec import embedding_width
 
     if backbone == "scratch":
         return _scratch(task, setting, recipe)

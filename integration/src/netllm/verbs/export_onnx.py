@@ -27,7 +27,7 @@ def export(
 ) -> Path:
     """Write the model of a checkpoint as one graph, from an observation's fields to its answer.
 
-    See `netllm_adapt.checkpoint.onnx.export_onnx` for inputs and outputs. Fields are those that the
+    See `netllm_adapt.model.onnx.export_onnx` for inputs and outputs. Fields are those that the
     task's policy shows the model: of `vp`, angles that are turned to the video's front.
 
     Args:
@@ -44,14 +44,14 @@ def export(
     if format not in FORMATS:
         raise registry.unknown("format", format, FORMATS)
     from netllm_adapt import Adapted
-    from netllm_adapt.checkpoint.onnx import check_exportable, export_onnx
+    from netllm_adapt.model.onnx import check_exportable, export_onnx
 
     model = Adapted.from_pretrained(_folder(Path(checkpoint)))
     check_exportable(model)
     if "task" not in model.about:
         raise ValueError(
             f"{checkpoint}: does not say what task it is for. Export it in Python: "
-            "netllm_adapt.checkpoint.onnx.export_onnx."
+            "netllm_adapt.model.onnx.export_onnx."
         )
     task = registry.task(model.about["task"])
     place = task.setting(

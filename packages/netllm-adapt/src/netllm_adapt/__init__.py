@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netllm_adapt.backbone import backbones, load_backbone, pull
+    from netllm_adapt.backbone.spec import BackboneSpec
     from netllm_adapt.batches import Examples
     from netllm_adapt.episodes import Episode, Ragged, return_to_go
     from netllm_adapt.lora import add_lora, load_lora
-    from netllm_adapt.model.base import Adapted, BackboneSpec
+    from netllm_adapt.model.base import Adapted
     from netllm_adapt.model.decider import AdaptedModel
     from netllm_adapt.model.predictor import Forecast, Predictor
     from netllm_adapt.model.protocols import Encoder, Head
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adapted": "model.base",
     "AdaptedModel": "model.decider",
-    "BackboneSpec": "model.base",
+    "BackboneSpec": "backbone.spec",
     "DecisionStream": "stream.stream",
     "Encoder": "model.protocols",
     "Episode": "episodes",

@@ -15,6 +15,7 @@ from pathlib import Path
 from netllm_adapt.backbone.cache import backbone_folder, is_cached, is_whole
 from netllm_adapt.backbone.catalogue import Backbone, Weights, find, nearest
 from netllm_adapt.backbone.integrity import is_sound
+from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.files.digests import sha256, write_digests
 from netllm_adapt.files.writing import writing
 
@@ -175,7 +176,7 @@ def _convert(known: Backbone, gguf: Path, made: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from netllm_adapt.backbone.load import config_of, quiet
+    from netllm_adapt.backbone.load import config_of
 
     folder, file, dtype = str(gguf.parent), gguf.name, torch.bfloat16
     with quiet(), torch.random.fork_rng(devices=[]):

@@ -15,6 +15,7 @@ from netllm_adapt.backbone.cache import backbone_folder, is_cached
 from netllm_adapt.backbone.catalogue import find, nearest
 from netllm_adapt.backbone.first_layers import keep_blocks
 from netllm_adapt.backbone.integrity import verify
+from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.backbone.scratch import is_scratch, scratch
 from netllm_adapt.backbone.trust import FILES, RANDOM, check_model_folder
 
@@ -125,22 +126,6 @@ def _random(config: "PretrainedConfig", dtype: torch.dtype, seed: int) -> "PreTr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModel.from_config(config, dtype=torch.float32).to(dtype)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' own progress bars and load reports."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_adapt.backbone.catalogue import find, nearest
+from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.backbone.scratch import is_scratch
 from netllm_adapt.files.reading import read_json, tensor_shapes
 
@@ -97,8 +98,6 @@ def _parameters(path: Path) -> int:
     """How many parameters a model has that no memory is spent on."""
     import torch
     from transformers import AutoConfig, AutoModel
-
-    from netllm_adapt.backbone.load import quiet
 
     try:
         config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)

@@ -11,7 +11,8 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from netllm_adapt.backbone import is_scratch
-from netllm_adapt.backbone.load import DTYPES, quiet
+from netllm_adapt.backbone.load import DTYPES
+from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.backbone.trust import check_model_folder
 from netllm_adapt.checkpoint.config import MERGED
 from netllm_adapt.lora import active_adapter
@@ -19,10 +20,8 @@ from netllm_adapt.lora import active_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from netllm_adapt.model.base import Adapted
 
-
-def merges(model: Adapted, merged: bool) -> bool:
+def merges(model: Any, merged: bool) -> bool:
     """Whether a model is to be saved merged: if asked for, or if it has no adapter any more.
 
     Raises:
@@ -45,7 +44,7 @@ def merges(model: Adapted, merged: bool) -> bool:
     return True
 
 
-def merged_backbone(model: Adapted, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def merged_backbone(model: Any, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """A copy of the backbone whose weights hold what the model's own adapter adds.
 
     The sum is rounded once, to `dtype`, by default the backbone's own: in bfloat16 answers may
@@ -60,7 +59,7 @@ def merged_backbone(model: Adapted, dtype: torch.dtype | None = None) -> PreTrai
     return plain
 
 
-def save_merged(model: Adapted, folder: Path) -> None:
+def save_merged(model: Any, folder: Path) -> None:
     """Write the merged backbone, as `transformers.AutoModel` reads it."""
     with quiet():
         merged_backbone(model).save_pretrained(folder / MERGED)

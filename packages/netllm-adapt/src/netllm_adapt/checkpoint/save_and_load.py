@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,29 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from netllm_adapt.backbone import check_trusted, is_scratch
+from netllm_adapt.backbone.spec import BackboneSpec, embedding_width
 from netllm_adapt.checkpoint.card import model_card
-from netllm_adapt.checkpoint.config import MERGED, VERSION, read_config
+from netllm_adapt.checkpoint.config import MERGED, VERSION, Config, Part, read_config
 from netllm_adapt.checkpoint.encoder_and_head import build_part, note_own, part_name
 from netllm_adapt.checkpoint.merged import load_merged, merges, save_merged
 from netllm_adapt.files.digests import check_digests, write_digests
 from netllm_adapt.files.reading import read_json, tensor_shapes
 from netllm_adapt.files.writing import new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
-from netllm_adapt.model.base import Adapted, BackboneSpec, embedding_width
-from netllm_adapt.model.decider import AdaptedModel
-from netllm_adapt.model.predictor import Predictor
 
 _THEN = "save again; a run of `netllm adapt` goes on with --resume"
 _COPY = "Copy the folder again. If you changed it yourself, delete digests.json."
-_KINDS: dict[str, type[Adapted]] = {"decisions": AdaptedModel, "predictions": Predictor}
 
 
-def describe(model: Adapted) -> dict[str, Any]:
-    """What `config.json` says of a model.
+def describe(model: Any) -> dict[str, Any]:
+    """What `config.json` says of an adapted model.
 
     Raises:
         ValueError: if encoder or head have the name of another installed part.
     """
     config: dict[str, Any] = {
         "version": VERSION,
-        "kind": next(kind for kind, known in _KINDS.items() if isinstance(model, known)),
+        "kind": model.kind,
         "backbone": asdict(model.spec),
         "width": embedding_width(model.backbone),
         **{name: msgspec.to_builtins(getattr(model, name)) for name in model.fields},
@@ -56,7 +53,7 @@ def describe(model: Adapted) -> dict[str, Any]:
 
 
 def check_place(folder: Path) -> None:
-    """Nothing, if a checkpoint may take the place of what is there.
+    """Raise unless a checkpoint may replace what is there.
 
     Raises:
         FileExistsError: if something else would be lost.
@@ -77,7 +74,7 @@ def _keys(file: Path) -> set[str]:
     return set(read_json(file)) if file.is_file() else set()
 
 
-def save(model: Adapted, folder: Path, *, merged: bool = False) -> Path:
+def save(model: Any, folder: Path, *, merged: bool = False) -> Path:
     """Write `model` to `folder`, which appears complete or not at all.
 
     The backbone's own weights are not in it, unless they were trained from scratch: `config.json`
@@ -135,16 +132,18 @@ def _fill(part: nn.Module, path: Path) -> None:
 
 def load(
     folder: Path,
+    classes: Mapping[str, Callable[..., Any]],
     *,
     dtype: str | None = None,
     trainable: bool = False,
     parts: Sequence[type[nn.Module]] = (),
     trust_backbone: bool = False,
-) -> Adapted:
+) -> Any:
     """The model of a checkpoint folder, in eval mode.
 
     Args:
         folder: made by `save`.
+        classes: of models, by the kind that a checkpoint tells.
         dtype: the backbone's type; the one it was adapted with if None.
         trainable: whether its adapter is to learn on.
         parts: classes of encoders and heads that no installed package names, such as a notebook's.
@@ -160,6 +159,11 @@ def load(
     path = folder / "config.json"
     merged = (folder / MERGED).is_dir()
     check_trusted(config.backbone.name, trust=trust_backbone or merged, told_by=path)
+    if merged and trainable:
+        raise ValueError(
+            f"{folder} holds a merged backbone, without an adapter that could learn on. Load the "
+            "checkpoint that it was made from, or leave `trainable` out."
+        )
     spec = BackboneSpec(**msgspec.structs.asdict(config.backbone))
     if is_scratch(spec.name):
         _check_scratch(spec.name, folder / "backbone.safetensors", path)
@@ -167,18 +171,9 @@ def load(
         plain = load_merged(folder, dtype or spec.dtype) if merged else spec.load(dtype=dtype)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: `backbone` {spec} cannot be loaded: {error}") from error
-    built: dict[str, Any] = {}
-    for name in ("encoder", "head"):
-        weights = folder / f"{name}.safetensors"
-        built[name] = build_part(f"netllm.{name}s", getattr(config, name), path, weights, parts)
-        _fill(built[name], weights)
-    kind = _KINDS[config.kind]
-    if merged and trainable:
-        raise ValueError(
-            f"{folder} holds a merged backbone, without an adapter that could learn on. Load the "
-            "checkpoint that it was made from, or leave `trainable` out."
-        )
+    built = {name: _build(name, config, folder, parts) for name in ("encoder", "head")}
     backbone = plain if merged else _adapter(plain, folder, spec, trainable)
+    kind: Any = classes[config.kind]
     fields = {name: getattr(config, name) for name in kind.fields}
     try:
         model = kind(backbone=backbone, **built, spec=spec, **fields)
@@ -186,6 +181,14 @@ def load(
         raise ValueError(f"{path}: {error}") from error
     model.attached = {name: folder.resolve() / name for name in config.attached}
     return model.eval()
+
+
+def _build(name: str, config: Config, folder: Path, parts: Sequence[type[nn.Module]]) -> nn.Module:
+    weights = folder / f"{name}.safetensors"
+    described: Part = getattr(config, name)
+    built = build_part(f"netllm.{name}s", described, folder / "config.json", weights, parts)
+    _fill(built, weights)
+    return built
 
 
 def _check_scratch(name: str, weights: Path, path: Path) -> None:

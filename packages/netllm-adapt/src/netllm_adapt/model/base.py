@@ -5,44 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.attention import check_attention, check_positions, run_backbone
-from netllm_adapt.backbone import load_backbone
+from netllm_adapt.backbone.spec import BackboneSpec, embedding_width
 from netllm_adapt.checkpoint.config import DataIdentity
 from netllm_adapt.device import resolve_device
 from netllm_adapt.llama.training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """Which backbone a checkpoint was adapted from: the arguments of `load_backbone`."""
-
-    name: str
-    layers: int | None = None
-    dtype: str = "bfloat16"
-    seed: int = 0
-    quantise: str | None = None
-
-    def load(self, *, dtype: str | None = None) -> PreTrainedModel:
-        """The backbone, in another type if one is given; see `load_backbone` for what it raises."""
-        return load_backbone(**asdict(self) | ({} if dtype is None else {"dtype": dtype}))
-
-
-def embedding_width(backbone: nn.Module) -> int:
-    """The width of `inputs_embeds`: the hidden size, or OPT's smaller `word_embed_proj_dim`."""
-    config: Any = backbone.config
-    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
 class BackboneInput(NamedTuple):
@@ -97,8 +72,19 @@ class Adapted(nn.Module):
     fields: tuple[str, ...] = ("state", "about", "identity")
     """What a checkpoint holds beside the parts: attributes, and arguments of the class."""
 
+    kind: ClassVar[str]
+    """What a checkpoint calls a model of this class: `decisions` or `predictions`."""
+
+    classes: ClassVar[dict[str, type[Adapted]]] = {}
+    """The class of each kind."""
+
     adapter: str | None = None
     """Which of its backbone's adapters is its own; the active one if None."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" in vars(cls):
+            Adapted.classes[cls.kind] = cls
 
     def __init__(
         self,
@@ -223,8 +209,9 @@ class Adapted(nn.Module):
         from netllm_adapt.checkpoint.save_and_load import load
 
         where = resolve_device(device)
-        model = load(
+        model: Any = load(
             folder_of(folder, revision=revision),
+            Adapted.classes,
             dtype=dtype,
             trainable=trainable,
             parts=parts,

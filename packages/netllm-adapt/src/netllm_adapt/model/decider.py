@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.attention import band, check_positions
+from netllm_adapt.backbone.spec import BackboneSpec
 from netllm_adapt.batches import Batch, Layout, stack
 from netllm_adapt.episodes import Episode, Ragged
-from netllm_adapt.model.base import Adapted, BackboneInput, BackboneSpec
+from netllm_adapt.model.base import Adapted, BackboneInput
 
 
 class AdaptedModel(Adapted):
@@ -38,6 +39,7 @@ class AdaptedModel(Adapted):
             segment, or a segment with its context is longer than the backbone's positions.
     """
 
+    kind = "decisions"
     fields = ("window", "segment", "target_return", *Adapted.fields)
 
     def __init__(

@@ -25,6 +25,8 @@ class Predictor(Adapted):
     Source: DESIGN decision 2. The public code of NetLLM generates one future position per pass.
     """
 
+    kind = "predictions"
+
     def hidden(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch width"]:
         """The hidden state of the last token, through the backbone's own modules."""
         hidden: Tensor = self.pass_through(self.input_of(observation))

@@ -19,7 +19,7 @@ from adapt_parts import (
 )
 from netllm_adapt import AdaptedModel, BackboneSpec, Predictor, add_lora, load_backbone
 from netllm_adapt.batches import Segment, collate
-from netllm_adapt.checkpoint.onnx import export_onnx
+from netllm_adapt.model.onnx import export_onnx
 from torch import Tensor
 
 pytest.importorskip("onnx", reason="needs netllm-adapt[onnx]")
