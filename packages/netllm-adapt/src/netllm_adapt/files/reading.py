@@ -33,6 +33,16 @@ def read_json(path: Path, kind: Any = dict[str, Any], *, most_bytes: int = MOST_
     return decode_json(read_bounded(path, most_bytes), kind, name=str(path))
 
 
+def check_regular(path: Path) -> None:
+    """Raise unless a path, if anything is there, is a regular file.
+
+    Raises:
+        ValueError: naming it, if it is a folder, a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
+
+
 def read_bounded(path: Path, most_bytes: int) -> bytes:
     """The content of a regular file of at most so many bytes.
 
@@ -40,8 +50,7 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
         ValueError: naming the file, if it is larger, or a folder, a pipe or a device.
         FileNotFoundError: if it is not there.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
+    check_regular(path)
     with path.open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -100,8 +109,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
+    check_regular(path)
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

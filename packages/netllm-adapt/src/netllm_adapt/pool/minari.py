@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from netllm_adapt.episodes import Episode, Ragged
+from netllm_adapt.episodes import Episode
 from netllm_adapt.files.locks import locked
 from netllm_adapt.files.writing import new_folder
 from netllm_adapt.pool.reader import Pool
@@ -36,7 +36,7 @@ def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0
         ValueError: if Minari cannot hold the pool; if the folder holds something else.
         BlockingIOError: if somebody else is writing the folder.
     """
-    _, storage_of, _ = _minari()
+    spaces, storage_of, _ = _minari()
     path = Path(path).resolve()
     _check_place(path)
     for name, field in pool.fields.items():
@@ -48,18 +48,15 @@ def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0
     with locked(path, file=True), new_folder(path) as work:
         storage = storage_of.new(
             work,
-            observation_space=_observation_space(pool),
+            observation_space=spaces.Dict(
+                {name: _box(np.dtype(one.dtype), one.shape) for name, one in pool.fields.items()}
+            ),
             action_space=_action_space(pool),
             data_format="arrow",
         )
-        policies = sorted({episode.policy for episode in pool})
-        storage.update_metadata(
-            {
-                "dataset_id": dataset_id,
-                "algorithm_name": ", ".join(policies),
-                "minari_version": version("minari"),
-            }
-        )
+        policies = ", ".join(sorted({episode.policy for episode in pool}))
+        named = {"dataset_id": dataset_id, "algorithm_name": policies}
+        storage.update_metadata(named | {"minari_version": version("minari")})
         storage.update_episodes(_buffers(pool))
         storage.update_episode_metadata([{_OURS: _told(episode)} for episode in pool])
     return path
@@ -111,7 +108,7 @@ def _minari() -> tuple[Any, Any, Any]:
 
 
 def _check_place(path: Path) -> None:
-    """Nothing, if a data set may take the place of what is there."""
+    """Raise unless a data set may replace what is there."""
     if not path.exists():
         return
     if not path.is_dir() or (any(path.iterdir()) and not (path / "metadata.json").is_file()):
@@ -129,12 +126,6 @@ def _box(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
         return spaces.Box(-np.inf, np.inf, shape, dtype.type)
     limits = np.iinfo(dtype)
     return spaces.Box(limits.min, limits.max, shape, dtype.type)
-
-
-def _observation_space(pool: Pool) -> Any:
-    spaces, _, _ = _minari()
-    boxes = {name: _box(np.dtype(some.dtype), some.shape) for name, some in pool.fields.items()}
-    return spaces.Dict(boxes)
 
 
 def _action_space(pool: Pool) -> Any:
@@ -166,7 +157,7 @@ def _buffers(pool: Pool) -> Iterator[Any]:
             seed=episode.seed,
             observations={
                 name: _numbers(np.concatenate([steps, np.asarray(episode.final[name])[None]]))
-                for name, steps in _plain(episode).items()
+                for name, steps in episode.observations.items()
             },
             actions=_numbers(episode.actions),
             rewards=episode.rewards,
@@ -176,12 +167,9 @@ def _buffers(pool: Pool) -> Iterator[Any]:
         )
 
 
-def _numbers(array: np.ndarray) -> np.ndarray:
+def _numbers(array: Any) -> np.ndarray:
+    array = np.asarray(array)
     return array.astype(np.uint8) if array.dtype == np.bool_ else array
-
-
-def _plain(episode: Episode) -> dict[str, np.ndarray]:
-    return {k: v for k, v in episode.observations.items() if not isinstance(v, Ragged)}
 
 
 def _infos(episode: Episode) -> dict[str, Any] | None:
@@ -200,7 +188,7 @@ def _told(episode: Episode) -> dict[str, Any]:
         "policy": episode.policy,
         "reason": episode.reason,
         "meta": json.dumps(episode.meta),
-        "flags": [name for name, steps in _plain(episode).items() if steps.dtype == np.bool_],
+        "flags": [k for k, v in episode.observations.items() if np.asarray(v).dtype == np.bool_],
         "actions": episode.actions.dtype.name,
         "labels": None if labels is None else [labels.dtype.name, list(labels.shape[1:])],
     }

@@ -56,11 +56,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 
 def check_collection(facts: Mapping[str, Any]) -> None:
-    """Refuse what could not be read again.
-
-    Raises:
-        ValueError: if it is not ready for JSON, or a field that is known has another type.
-    """
+    """Raise unless the facts are ready for JSON, and known fields have their type."""
     as_json("`setting` and `provenance`", facts)
     try:
         msgspec.convert(facts, Collection)
@@ -83,11 +79,7 @@ def environment() -> dict[str, Any]:
 
 
 def as_json(what: str, value: Any) -> str:
-    """The value as JSON.
-
-    Raises:
-        ValueError: naming `what`, if it is not ready for it.
-    """
+    """The value as JSON; an error names `what`."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -54,8 +54,7 @@ class Pool(Sequence[Episode]):
     def __iter__(self) -> Iterator[Episode]:
         for shard, group in self._groups:
             batch = shard.read(group)
-            for row in range(batch.num_rows):
-                yield self._episode(batch, row)
+            yield from (self._episode(batch, row) for row in range(batch.num_rows))
 
     def __getitem__(self, index: SupportsIndex) -> Episode:  # type: ignore[override]
         """One episode, counted over all shards; negative from the end."""
@@ -63,12 +62,12 @@ class Pool(Sequence[Episode]):
         if not -len(self) <= number < len(self):
             raise IndexError(f"{self.path} holds {len(self)} episodes, got index {number}.")
         number %= len(self)
-        place = int(np.searchsorted(self._ends, number, side="right"))
-        if self._cached is None or self._cached[0] != place:
-            shard, group = self._groups[place]
-            self._cached = place, shard.read(group)
+        at = int(np.searchsorted(self._ends, number, side="right"))
+        if self._cached is None or self._cached[0] != at:
+            shard, group = self._groups[at]
+            self._cached = at, shard.read(group)
         batch = self._cached[1]
-        return self._episode(batch, number - int(self._ends[place]) + batch.num_rows)
+        return self._episode(batch, number - int(self._ends[at]) + batch.num_rows)
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -121,32 +120,15 @@ class Pool(Sequence[Episode]):
 
     def _episode(self, batch: pa.RecordBatch, row: int) -> Episode:
         values = decode(batch, row, self._schema)
+        kept = ("id", "policy", "seed", "actions", "rewards", "labels", "ended", "reason")
+        final = {name: values[FINAL + name] for name in self.fields if FINAL + name in values}
+        only = {n: v.values if isinstance(v, Ragged) else v[0] for n, v in final.items()}
         return Episode(
-            id=values["id"],
-            policy=values["policy"],
-            seed=values["seed"],
             observations={name: values[OBSERVED + name] for name in self.fields},
-            actions=values["actions"],
-            rewards=values["rewards"],
-            labels=values.get("labels"),
             meta=decode_json(values["meta"], dict[str, Any], name=f"{self.path}: `meta`"),
-            final=self._final(values),
-            ended=values.get("ended", ""),
-            reason=values.get("reason", ""),
+            final=only if len(only) == len(self.fields) else None,
+            **{name: values[name] for name in kept if name in values},
         )
-
-    def _final(self, values: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-        """The observation after the last action, if the pool keeps it."""
-        found = {
-            name: _last(values[FINAL + name]) for name in self.fields if FINAL + name in values
-        }
-        return found if len(found) == len(self.fields) else None
-
-
-def _last(value: np.ndarray | Ragged) -> np.ndarray:
-    """The only step of a field."""
-    only: np.ndarray = value.values if isinstance(value, Ragged) else value[0]
-    return only
 
 
 def collections_of(folder: Path) -> list[tuple[dict[str, Any], int]]:

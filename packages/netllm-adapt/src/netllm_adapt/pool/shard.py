@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +13,15 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from netllm_adapt.episodes import Ragged
-from netllm_adapt.files.reading import decode_json
+from netllm_adapt.files.reading import check_regular, decode_json
 
 VERSION = 3
 """Of the layout below (2: fields may be ragged; 3: final observation, and why an episode ended); a
 reader refuses a newer one."""
-
 ROWS_PER_GROUP = 16
 """Episodes that are decoded together: few, so that random access stays cheap."""
-
 MISSING = "collect the missing episodes again"
 """What to do once there is room for a pool."""
-
 SHARDS = "shard-*.parquet"
 _AGAIN = "Delete it, the other shards stay usable, and collect its episodes again."
 _KEY = b"netllm.pool"
@@ -34,14 +30,9 @@ _TYPES = {
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
     *(f"float{bits}" for bits in (16, 32, 64)),
 }
-_PLAIN = {
-    "id": pa.string(),
-    "policy": pa.string(),
-    "seed": pa.int64(),
-    "steps": pa.int64(),
-    "meta": pa.string(),
-}
-_ENDING = {"ended": pa.string(), "reason": pa.string()}
+_TEXT, _NUMBER = pa.string(), pa.int64()
+_PLAIN = {"id": _TEXT, "policy": _TEXT, "seed": _NUMBER, "steps": _NUMBER, "meta": _TEXT}
+_ENDING = {"ended": _TEXT, "reason": _TEXT}
 """What version 3 added."""
 
 
@@ -63,7 +54,7 @@ class Field(NamedTuple):
         if isinstance(steps, Ragged):
             return cls.of(steps.values)._replace(ragged=True)
         field = cls(steps.dtype.newbyteorder("=").name, steps.shape[1:])
-        if steps.dtype.kind not in "biuf" or steps.dtype.itemsize > 8 or 0 in field.shape:
+        if field.dtype not in _TYPES or 0 in field.shape:
             raise ValueError(
                 "must hold booleans, integers or floats of at most 64 bits and have no empty axis, "
                 f"got {field}."
@@ -99,15 +90,10 @@ class Schema(NamedTuple):
         """The Arrow schema of a shard, with version, task, types and shapes in its metadata."""
         about = {"version": self.version, "task": self.task, "fields": self.fields}
         columns = self.plain | {name: field.arrow() for name, field in self.fields.items()}
-        return pa.schema(list(columns.items()), metadata={_KEY: json.dumps(about)})
+        return pa.schema(list(columns.items()), metadata={_KEY: msgspec.json.encode(about)})
 
     def check(self, got: Schema, *, where: str, pool: str) -> None:
-        """Refuse another schema.
-
-        Args:
-            got: The schema in question.
-            where: What has it.
-            pool: What has this one.
+        """Raise unless `got`, the schema of what `where` names, is this one of `pool`.
 
         Raises:
             ValueError: If the task or a field differs.
@@ -137,15 +123,11 @@ class Shard(NamedTuple):
         Raises:
             ValueError: If the file was damaged.
         """
-        with (
-            _whole(self.path),
-            pq.ParquetFile(
-                self.path, metadata=self.footer, page_checksum_verification=True
-            ) as file,
-        ):
+        checks = {"metadata": self.footer, "page_checksum_verification": True}
+        with _damage_named(self.path), pq.ParquetFile(self.path, **checks) as file:
             batch = file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if _lacks(column):
+            if _has_nulls(column):
                 raise ValueError(
                     f"{self.path}: every value must be there, but some of {name!r} are null. "
                     f"{_AGAIN}"
@@ -164,24 +146,22 @@ def open_shard(path: Path) -> Shard:
     Raises:
         ValueError: If it is none of that; the message says which and what to do.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: must be a regular file, got a folder, a pipe or a device.")
-    with _whole(path):
+    check_regular(path)
+    with _damage_named(path):
         footer = pq.read_metadata(path)
     arrow = footer.schema.to_arrow_schema()
-    told = (arrow.metadata or {}).get(_KEY)
-    if told is None:
+    declared = (arrow.metadata or {}).get(_KEY)
+    if declared is None:
         raise ValueError(
             f"{path}: must be a shard of a pool, got a Parquet file with the columns "
             f"{', '.join(arrow.names)}. Move it out of the pool's folder."
         )
-    schema = _schema(path, told)
+    schema = _declared_schema(path, declared)
     got, expected = (dict(zip(s.names, s.types, strict=True)) for s in (arrow, schema.arrow()))
     if got != expected:
         raise ValueError(
             f"{path}: must have the columns that its metadata declares, but "
-            f"{_difference(got, expected)}. Was it rewritten by another tool? Delete it and "
-            "collect its episodes again."
+            f"{_difference(got, expected)}. Was it rewritten by another tool? {_AGAIN}"
         )
     rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
     if not rows or min(rows) < 1:
@@ -189,12 +169,12 @@ def open_shard(path: Path) -> Shard:
     return Shard(path, footer, schema)
 
 
-def _lacks(array: pa.Array) -> bool:
+def _has_nulls(array: pa.Array) -> bool:
     """Whether a value, or a part of one, is null."""
     if array.null_count:
         return True
     nested = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
-    return nested and _lacks(array.flatten())
+    return nested and _has_nulls(array.flatten())
 
 
 class _About(msgspec.Struct):
@@ -205,33 +185,29 @@ class _About(msgspec.Struct):
     fields: dict[str, tuple[Any, ...]]
 
 
-_FIELD = tuple[str, tuple[Annotated[int, msgspec.Meta(gt=0)], ...]]
+_FIELD = tuple[str, tuple[Annotated[int, msgspec.Meta(gt=0)], ...], bool]
 
 
-def _schema(path: Path, told: bytes) -> Schema:
+def _declared_schema(path: Path, declared: bytes) -> Schema:
     """What a shard's metadata declares."""
-    about: _About = decode_json(told, _About, name=f"{path}: metadata")
+    about: _About = decode_json(declared, _About, name=f"{path}: metadata")
     if about.version > VERSION:
         raise ValueError(
             f"{path}: must have version {VERSION} or older, got version {about.version}. "
             "Run: python -m pip install --upgrade netllm-adapt"
         )
     try:
-        fields = {name: _field(list(some)) for name, some in about.fields.items()}
-    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        fields = {
+            name: Field(*msgspec.convert((*field, False)[:3], _FIELD))
+            for name, field in about.fields.items()
+        }
+        if unknown := {field.dtype for field in fields.values()} - _TYPES:
+            raise ValueError(f"no type of a field is called {min(unknown)!r}")
+    except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(
-            f"{path}: metadata must tell type and shape of each field, but: {error}. Delete the "
-            "file, the other shards stay usable, and collect its episodes again."
+            f"{path}: metadata must tell type and shape of each field, but: {error}. {_AGAIN}"
         ) from error
     return Schema(about.task, fields, about.version)
-
-
-def _field(told: list[Any]) -> Field:
-    dtype, shape = msgspec.convert(told[:2], _FIELD)
-    ragged = msgspec.convert(told[2:] or [False], tuple[bool])[0]
-    if dtype not in _TYPES:
-        raise ValueError(f"no type of a field is called {dtype!r}")
-    return Field(dtype, shape, ragged)
 
 
 def encode(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
@@ -251,11 +227,11 @@ def decode(batch: pa.RecordBatch, row: int, schema: Schema) -> dict[str, Any]:
     values = {name: batch.column(name)[row].as_py() for name in schema.plain}
     for name, field in schema.fields.items():
         steps = batch.column(name)[row].values
-        if not field.ragged:
+        if field.ragged:
+            ptr = np.array(steps.offsets.to_numpy(), dtype=np.int64)
+            values[name] = Ragged(_decode_array(steps.flatten(), field), ptr - ptr[0])
+        else:
             values[name] = _decode_array(steps, field)
-            continue
-        ptr = np.array(steps.offsets.to_numpy(), dtype=np.int64)
-        values[name] = Ragged(_decode_array(steps.flatten(), field), ptr - ptr[0])
     return values
 
 
@@ -280,8 +256,7 @@ def _encode_arrays(arrays: Sequence[np.ndarray | Ragged], field: Field) -> pa.Ar
         values = pa.FixedSizeListArray.from_arrays(values, length)
     if field.ragged:
         counts = [np.diff(array.ptr) for array in arrays if isinstance(array, Ragged)]
-        values = _lists(np.concatenate(counts), values)
-        return _lists([len(some) for some in counts], values)
+        return _lists([len(some) for some in counts], _lists(np.concatenate(counts), values))
     return _lists([len(array) for array in flat], values)
 
 
@@ -304,7 +279,7 @@ def _difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:

@@ -33,6 +33,9 @@ from netllm_adapt.pool.shard import (
     write,
 )
 
+RECIPES = "recipe*.toml"
+"""What a pool was collected with, where a program keeps that beside it."""
+
 
 class PoolWriter:
     """Adds episodes to a pool; a context manager.
@@ -125,10 +128,10 @@ class PoolWriter:
         """
         row, fields = _row(episode)
         schema = Schema(self._task, fields)
-        if self._schema is None:
-            self._schema = schema
-        if self._schema.version < VERSION:
-            schema = _as_before(schema)
+        self._schema = self._schema or schema
+        if self._schema.version < VERSION:  # the pool has nothing of what version 3 added
+            before = {name: one for name, one in fields.items() if not name.startswith(FINAL)}
+            schema = Schema(self._task, before, version=2)
         self._schema.check(schema, where=f"episode {episode.id!r}", pool=str(self.path))
         self._rows.append(row)
         if len(self._rows) == self._shard_episodes:
@@ -155,10 +158,6 @@ class PoolWriter:
         self._recorded = True
 
 
-RECIPES = "recipe*.toml"
-"""What a pool was collected with, where a program keeps that beside it."""
-
-
 def _check_folder(folder: Path) -> None:
     for entry in folder.iterdir():
         ours = entry.match(SHARDS) or entry.match(RECIPES) or entry.name == PROVENANCE
@@ -182,13 +181,13 @@ def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
             fields[name] = Field.of(array)
         except ValueError as error:
             raise ValueError(f"{where}: {name!r} {error}") from error
-    plain = {"id": episode.id, "policy": episode.policy, "seed": episode.seed, "steps": steps}
-    plain |= {"ended": episode.ended, "reason": episode.reason}
-    return plain | {"meta": as_json(f"{where}: `meta`", episode.meta)} | arrays, fields
+    meta = as_json(f"{where}: `meta`", episode.meta)
+    plain = {name: getattr(episode, name) for name in ("id", "policy", "seed", "ended", "reason")}
+    return plain | {"steps": steps, "meta": meta} | arrays, fields
 
 
 def _check_names(episode: Episode, where: str) -> None:
-    """Refuse what a shard's columns cannot hold, before episodes wait beside it."""
+    """Raise unless a shard's columns can hold the names, before episodes wait beside it."""
     for name in ("id", "policy", "ended", "reason"):
         if not isinstance(value := getattr(episode, name), str):
             raise ValueError(f"{where}: `{name}` must be a string, got {value!r}.")
@@ -217,9 +216,3 @@ def _checked_final(episode: Episode, where: str) -> dict[str, Any]:
                 f"{Field.of(array)}."
             )
     return final
-
-
-def _as_before(schema: Schema) -> Schema:
-    """Without what version 3 added."""
-    fields = {name: some for name, some in schema.fields.items() if not name.startswith(FINAL)}
-    return schema._replace(fields=fields, version=2)
