@@ -10,12 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from netllm_adapt.backbone.catalogue import find
 
-_OWN = {
-    "window": "window, steps",
-    "segment": "segment, tokens",
-    "target_return": "target return",
-}
-
+_OWN = {"window": "window, steps", "segment": "segment, tokens", "target_return": "target return"}
 _HUB = {
     "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "gemma3-270m": "google/gemma-3-270m",
@@ -26,21 +21,18 @@ _LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
 _KINDS = {"decisions": ("AdaptedModel", "Policy"), "predictions": ("Predictor", "Forecast")}
 
 
-def _rows(values: Mapping[str, Any]) -> str:
-    told = {name: value for name, value in values.items() if value not in ("", [], {}, None)}
-    return "\n".join(f"| {name} | {_cell(value)} |" for name, value in told.items())
+_WHERE = {
+    True: "They are folded\ninto the weights of the backbone, in the folder `backbone`.",
+    False: "The frozen backbone is\nnot in this folder; `config.json` says which it is.",
+}
 
 
-def _cell(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return ", ".join(f"{name}={one}" for name, one in value.items())
-
-
-def _where(merged: bool) -> str:
-    if merged:
-        return "They are folded\ninto the weights of the backbone, in the folder `backbone`."
-    return "The frozen backbone is\nnot in this folder; `config.json` says which it is."
+def _table(values: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in values.items() if value not in ("", [], {}, None)}
+    for name, value in shown.items():
+        if isinstance(value, Mapping):
+            shown[name] = ", ".join(f"{key}={one}" for key, one in value.items())
+    return "\n".join(f"| {name} | {value} |" for name, value in shown.items())
 
 
 def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
@@ -67,7 +59,7 @@ def model_card(config: Mapping[str, Any], *, merged: bool = False) -> str:
 
 # {name}{own} on {backbone["name"]}
 
-A networking model adapted with NetLLM: encoder, head and low-rank matrices. {_where(merged)}
+A networking model adapted with NetLLM: encoder, head and low-rank matrices. {_WHERE[merged]}
 {how}{note}
 In the folder of this card:
 
@@ -84,7 +76,7 @@ In the folder of this card:
 | fact | value |
 |---|---|
 | layers kept | {backbone["layers"] or "all"} |
-{_rows(facts | state | about)}
+{_table(facts | state | about)}
 """
     return str(ModelCard(content, ignore_metadata_errors=True).content)
 

@@ -23,18 +23,8 @@ from netllm_adapt.files.reading import tensor_shapes
 _log = logging.getLogger(__name__)
 _SPARE = 4
 """Parts may make parameters anew before they keep them."""
-_FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What constructors make of arguments that are none of theirs."""
-GROUPS = ("netllm.encoders", "netllm.heads")
+_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError)
+"""What constructors make of arguments that are none of theirs, beside the two usual ones."""
 
 
 def part_name(part: nn.Module, group: str) -> str:
@@ -43,9 +33,10 @@ def part_name(part: nn.Module, group: str) -> str:
     Raises:
         ValueError: if another class is installed under that name.
     """
-    registered = _registered(part, group)
-    name = type(part).__name__ if registered is None else registered
-    if registered is None and list(entry_points(group=group, name=name)):
+    if (registered := _registered(part, group)) is not None:
+        return registered
+    name = type(part).__name__
+    if list(entry_points(group=group, name=name)):
         raise ValueError(
             f"{type(part).__module__}.{name} must not be called as an installed part of '{group}' "
             "is, or a checkpoint could be read with that one. Rename your class."
@@ -53,20 +44,15 @@ def part_name(part: nn.Module, group: str) -> str:
     return name
 
 
-def own(*parts: nn.Module) -> list[type[nn.Module]]:
-    """The classes of encoder and head that no entry point names."""
-    pairs = zip(parts, GROUPS, strict=True)
-    return [type(part) for part, group in pairs if _registered(part, group) is None]
-
-
-def note_own(encoder: nn.Module, head: nn.Module) -> None:
+def warn_of_own_classes(encoder: nn.Module, head: nn.Module) -> None:
     """Say once how a checkpoint of these parts is read, if not by its folder alone."""
-    if classes := own(encoder, head):
-        _note(", ".join(found.__name__ for found in classes))
+    pairs = ((encoder, "netllm.encoders"), (head, "netllm.heads"))
+    if own := [type(part).__name__ for part, group in pairs if _registered(part, group) is None]:
+        _warn(", ".join(own))
 
 
 @lru_cache
-def _note(names: str) -> None:
+def _warn(names: str) -> None:
     _log.warning(
         "The checkpoint holds no code of %s, and no installed package names it. Who reads it gives "
         "it along: from_pretrained(FOLDER, parts=[%s]).",
@@ -79,11 +65,10 @@ def _registered(part: nn.Module, group: str) -> str | None:
     """The entry point that leads to the class of `part`."""
     for point in entry_points(group=group):
         try:
-            found = point.load()
+            if point.load() is type(part):
+                return point.name
         except (ImportError, AttributeError):
             continue  # another package's fault, which is told when that part is asked for
-        if found is type(part):
-            return point.name
     return None
 
 
@@ -105,19 +90,19 @@ def build_part(
         ValueError: naming the file, if there is none of that name, it cannot be made so, or its
             weights are others.
     """
-    make = partial(_found(described.name, group, path, classes), **described.config)
+    make = partial(_class_of(described.name, group, path, classes), **described.config)
     shapes = tensor_shapes(weights)
     try:
-        with _bounded(shapes):
-            _sketch(make, shapes)
+        with _parameters_bounded(shapes):
+            _check_without_memory(make, shapes)
             part: nn.Module = make()
-    except _Others as error:
+    except _OtherWeights as error:
         raise ValueError(
             f"{weights}: its weights must be as config.json beside it says, got others: {error}. "
             "Take all files of the folder from one checkpoint, config.json as it was saved; for "
             "another backbone, adapt anew: `netllm adapt --backbone`."
         ) from error
-    except _FAULTS as error:
+    except (*_FAULTS, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: the part {described.name!r} of '{group}' cannot be made from "
             f"{described.config!s:.300}: {error}. Take config.json as it was saved, by the same "
@@ -126,8 +111,10 @@ def build_part(
     return part
 
 
-def _sketch(make: Callable[[], nn.Module], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Compare a part made without memory with its weights, if its class can be made so."""
+def _check_without_memory(
+    make: Callable[[], nn.Module], shapes: Mapping[str, Sequence[int]]
+) -> None:
+    """Compare a part made on the meta device with its weights, if its class can be made so."""
     try:
         with torch.device("meta"):
             part = make()
@@ -137,15 +124,19 @@ def _sketch(make: Callable[[], nn.Module], shapes: Mapping[str, Sequence[int]]) 
         if "meta" in str(error):  # it reads values of what it makes
             return
         raise
-    _check_shapes(part, shapes)
+    wanted = {name: list(value.shape) for name, value in part.state_dict().items()}
+    for name in sorted({*wanted, *shapes}):
+        if wanted.get(name) != shapes.get(name):
+            must, got = (one.get(name, "none") for one in (wanted, shapes))
+            raise _OtherWeights(f"{name} must be {must}, is {got}")
 
 
-class _Others(Exception):
+class _OtherWeights(Exception):
     """The weights that a part needs are not those of its file."""
 
 
 @contextmanager
-def _bounded(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
+def _parameters_bounded(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
     """A block in which no module may get more parameters than a file has tensors, several times."""
     most = _SPARE * len(shapes) + 64
     made = 0
@@ -154,7 +145,7 @@ def _bounded(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
         nonlocal made
         made += 1
         if made > most:
-            raise _Others(f"more than {most} parameters for {len(shapes)} tensors")
+            raise _OtherWeights(f"more than {most} parameters for {len(shapes)} tensors")
 
     hook = register_module_parameter_registration_hook(count)
     try:
@@ -163,15 +154,7 @@ def _bounded(shapes: Mapping[str, Sequence[int]]) -> Iterator[None]:
         hook.remove()
 
 
-def _check_shapes(part: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
-    wanted = {name: list(value.shape) for name, value in part.state_dict().items()}
-    for name in sorted({*wanted, *shapes}):
-        if wanted.get(name) != shapes.get(name):
-            told = {key: one.get(name, "none") for key, one in (("w", wanted), ("s", shapes))}
-            raise _Others(f"{name} must be {told['w']}, is {told['s']}")
-
-
-def _found(name: str, group: str, path: Path, classes: Sequence[type[nn.Module]]) -> Any:
+def _class_of(name: str, group: str, path: Path, classes: Sequence[type[nn.Module]]) -> Any:
     points = {point.name: point for point in entry_points(group=group)}
     if name in points:
         return points[name].load()

@@ -73,13 +73,13 @@ def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
     """
     from transformers import AutoModel
 
-    own: Any = AutoModel
-    place = folder / MERGED
-    check_model_folder(place)
+    auto: Any = AutoModel
+    source = folder / MERGED
+    check_model_folder(source)
     try:
         with quiet():
-            model, found = own.from_pretrained(
-                str(place),
+            model, report = auto.from_pretrained(
+                str(source),
                 dtype=DTYPES[dtype],
                 local_files_only=True,
                 trust_remote_code=False,
@@ -88,13 +88,13 @@ def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
             )
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ValueError(
-            f"{place}: must be a transformers folder without code of its own, but reading it "
+            f"{source}: must be a transformers folder without code of its own, but reading it "
             f"failed ({str(error).splitlines()[0]}). Copy the checkpoint again."
         ) from error
-    if found["missing_keys"]:
+    if report["missing_keys"]:
         raise ValueError(
-            f"{place}: must hold every weight of its model, it lacks "
-            f"{len(found['missing_keys'])}, first {min(found['missing_keys'])}. Copy it again."
+            f"{source}: must hold every weight of its model, it lacks "
+            f"{len(report['missing_keys'])}, first {min(report['missing_keys'])}. Copy it again."
         )
     plain: PreTrainedModel = model
     return plain.requires_grad_(False).eval()

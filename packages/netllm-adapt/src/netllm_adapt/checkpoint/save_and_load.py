@@ -19,7 +19,7 @@ from netllm_adapt.backbone import check_trusted, is_scratch
 from netllm_adapt.backbone.spec import BackboneSpec, embedding_width
 from netllm_adapt.checkpoint.card import model_card
 from netllm_adapt.checkpoint.config import MERGED, VERSION, Config, Part, read_config
-from netllm_adapt.checkpoint.encoder_and_head import build_part, note_own, part_name
+from netllm_adapt.checkpoint.encoder_and_head import build_part, part_name, warn_of_own_classes
 from netllm_adapt.checkpoint.merged import load_merged, merges, save_merged
 from netllm_adapt.files.digests import check_digests, write_digests
 from netllm_adapt.files.reading import read_json, tensor_shapes
@@ -91,7 +91,7 @@ def save(model: Any, folder: Path, *, merged: bool = False) -> Path:
     config = describe(model)
     check_place(folder)
     folded = merges(model, merged)
-    note_own(model.encoder, model.head)
+    warn_of_own_classes(model.encoder, model.head)
     with new_folder(folder.resolve(), then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):
