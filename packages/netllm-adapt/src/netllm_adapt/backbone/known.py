@@ -90,6 +90,9 @@ GEMMA3_270M = Backbone(
     ),
 )
 
+# Of `_SPREAD`: wider than the 0.02 of the big models: at width 64 it keeps attention away from
+# uniform, so that tests on masks and positions can fail.
+_SPREAD = 0.15
 _WIDTH = {
     "vocab_size": 128,
     "hidden_size": 64,
@@ -99,50 +102,29 @@ _WIDTH = {
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
+    "intermediate_size": 128,
+    "initializer_range": _SPREAD,
 }
-# Wider than the 0.02 of the big models: at width 64 it keeps attention away from uniform, so that
-# tests on masks and positions can fail.
-_SPREAD = 0.15
 
 TINY_LLAMA = Backbone(
     summary="4 random Llama layers of width 64, for tests",
-    config={
-        **_WIDTH,
-        "model_type": "llama",
-        "intermediate_size": 128,
-        "num_key_value_heads": 2,
-        "initializer_range": _SPREAD,
-    },
+    config=_WIDTH | {"model_type": "llama", "num_key_value_heads": 2},
 )
-
+_SLIDING = _WIDTH | {"head_dim": 16, "sliding_window": 32}
 TINY_MISTRAL = Backbone(
     summary="4 random Mistral layers of width 64, sliding window 32, for tests",
-    config={
-        **_WIDTH,
-        "model_type": "mistral",
-        "intermediate_size": 128,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "sliding_window": 32,
-        "initializer_range": _SPREAD,
-    },
+    config=_SLIDING | {"model_type": "mistral", "num_key_value_heads": 2},
 )
-
 TINY_GEMMA3 = Backbone(
     summary="4 random Gemma 3 layers of width 64, three with a sliding window of 32, for tests",
-    config={
-        **_WIDTH,
+    config=_SLIDING
+    | {
         "model_type": "gemma3_text",
-        "intermediate_size": 128,
         "num_key_value_heads": 1,
-        "head_dim": 16,
         "query_pre_attn_scalar": 16,
-        "sliding_window": 32,
         "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
-        "initializer_range": _SPREAD,
     },
 )
-
 TINY_GPT2 = Backbone(
     summary="4 random GPT-2 layers of width 64, learned positions, for tests",
     config={
@@ -157,14 +139,9 @@ TINY_GPT2 = Backbone(
         "initializer_range": _SPREAD,
     },
 )
-
+_OPT = {k: v for k, v in _WIDTH.items() if k not in ("intermediate_size", "initializer_range")}
 TINY_OPT = Backbone(
     summary="4 random OPT layers of width 64, learned positions, for tests",
-    config={
-        **_WIDTH,
-        "model_type": "opt",
-        "ffn_dim": 128,
-        "word_embed_proj_dim": 64,
-        "init_std": _SPREAD,
-    },
+    config=_OPT
+    | {"model_type": "opt", "ffn_dim": 128, "word_embed_proj_dim": 64, "init_std": _SPREAD},
 )

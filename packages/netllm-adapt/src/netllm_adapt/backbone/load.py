@@ -11,10 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 from netllm_adapt.backbone._quantise import check_quantise, quantise_linears
-from netllm_adapt.backbone.cache import backbone_folder, is_cached
+from netllm_adapt.backbone.cache import backbone_folder, is_cached, verify
 from netllm_adapt.backbone.catalogue import find, nearest
 from netllm_adapt.backbone.first_layers import keep_blocks
-from netllm_adapt.backbone.integrity import verify
 from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.backbone.scratch import is_scratch, scratch
 from netllm_adapt.backbone.trust import FILES, RANDOM, check_model_folder

@@ -19,7 +19,7 @@ _PACKED = 8
 
 
 def check_trusted(name: str, *, trust: bool, told_by: Path) -> None:
-    """Nothing, if a checkpoint may name this backbone: a known one, or one that the user trusts.
+    """Raise unless a checkpoint may name this backbone: a known one, or one that the user trusts.
 
     Raises:
         ValueError: naming the file, if it is neither.
@@ -34,7 +34,7 @@ def check_trusted(name: str, *, trust: bool, told_by: Path) -> None:
 
 
 def check_model_folder(folder: Path, *, weights: bool = True) -> None:
-    """Refuse a folder that asks transformers for code, for another model, or for no end of memory.
+    """Raise if a folder asks transformers for code, for another model, or for no end of memory.
 
     Args:
         folder: as transformers writes it.
