@@ -67,12 +67,12 @@ def check_digests(folder: Path, *, again: str, quick: bool = False) -> bool:
     Raises:
         ValueError: naming the first file that is missing or has another content.
     """
-    kept = folder / FILE
-    if not kept.is_file():
+    listed = folder / FILE
+    if not listed.is_file():
         return False
-    for name, known in read_json(kept, Digests).files.items():
+    for name, known in read_json(listed, Digests).files.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise ValueError(f"{kept}: must name files of its folder, got {name!r}. {again}")
+            raise ValueError(f"{listed}: must name files of its folder, got {name!r}. {again}")
         _check(folder / name, known, again, quick)
     return True
 

@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 _BEAT_S = 20.0
 _GONE_S = 180.0
 """A writer on another host that gave no sign of life for so long is gone."""
-_ENDS = (".lock", ".writer.json")
 _held: set[tuple[Path, int]] = set()
 _HERE = socket.gethostname()
 
@@ -34,7 +33,12 @@ class Writer(msgspec.Struct, frozen=True):
 
 def lock_names(name: str = "") -> frozenset[str]:
     """What a lock may leave in the folder, or beside the file `name`, that it is for."""
-    return frozenset(f".{name}{end}" if name else end for end in _ENDS)
+    return frozenset(_names(name))
+
+
+def _names(name: str) -> tuple[str, str]:
+    prefix = f".{name}" if name else ""
+    return f"{prefix}.lock", f"{prefix}.writer.json"
 
 
 @contextmanager
@@ -63,34 +67,24 @@ def locked(target: Path, *, file: bool = False) -> Iterator[None]:
         yield
         return
     folder = target.parent if file else target
-    made = _make(folder)
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path, sign = (folder / name for name in _names(target.name if file else ""))
     try:
-        with _alone(folder, target, f".{target.name}" if file else ""):
+        with _alone(target, path, sign):
             _held.add(key)
             try:
                 yield
             finally:
                 _held.discard(key)
     finally:
-        for one in made:
+        for one in new:
             with suppress(OSError):  # what was filled stays
                 one.rmdir()
 
 
-def _make(folder: Path) -> list[Path]:
-    """Make a folder; which ones are new, the innermost first."""
-    made = []
-    for one in (folder, *folder.parents):
-        if one.exists():
-            break
-        made.append(one)
-    folder.mkdir(parents=True, exist_ok=True)
-    return made
-
-
 @contextmanager
-def _alone(folder: Path, target: Path, prefix: str) -> Iterator[None]:
-    path, sign = (folder / f"{prefix}{end}" for end in _ENDS)
+def _alone(target: Path, path: Path, sign: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -98,8 +92,9 @@ def _alone(folder: Path, target: Path, prefix: str) -> Iterator[None]:
         raise _refusal(target, _read(sign)) from error
     try:
         _check_elsewhere(target, path, sign)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
         try:
-            sign.write_bytes(msgspec.json.encode(_myself()))
+            sign.write_bytes(msgspec.json.encode(Writer(_HERE, os.getpid(), since)))
             with _beating(sign):
                 yield
         finally:
@@ -108,11 +103,6 @@ def _alone(folder: Path, target: Path, prefix: str) -> Iterator[None]:
                 path.unlink()
     finally:
         lock.release()
-
-
-def _myself() -> Writer:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    return Writer(_HERE, os.getpid(), since)
 
 
 def _read(sign: Path) -> Writer | None:
@@ -124,7 +114,7 @@ def _read(sign: Path) -> Writer | None:
 
 
 def _check_elsewhere(target: Path, path: Path, sign: Path) -> None:
-    """Refuse if a writer on another host, whose lock may not be seen here, gives signs of life.
+    """Raise if a writer on another host, whose lock may not be seen here, gives signs of life.
 
     One of this host is gone, whatever its file says: the system had the lock to give.
     """
@@ -139,13 +129,13 @@ def _check_elsewhere(target: Path, path: Path, sign: Path) -> None:
 
 def _refusal(target: Path, writer: Writer | None) -> BlockingIOError:
     who = str(writer) if writer else "another process"
-    told = (
+    message = (
         f"{target}: must have one writer at a time, but {who} is writing it. Wait until that has "
         "ended, or choose another place."
     )
     if writer and writer.host != _HERE:
-        told += f" If it was killed, try again {_GONE_S / 60:.0f} minutes after its end."
-    return BlockingIOError(told)
+        message += f" If it was killed, try again {_GONE_S / 60:.0f} minutes after its end."
+    return BlockingIOError(message)
 
 
 @contextmanager

@@ -35,11 +35,11 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
     Raises:
         OSError: naming `target`, if it cannot be written; what was there is left as it was.
     """
-    work, old = (target.with_name(f".{target.name}.{end}") for end in ("partial", "old"))
+    work, old = _beside(target)
     with writing(target, work, then=then):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            clear(target)
+            clear_leftovers(target)
             work.mkdir()
             yield work
             usual = _mode(work) & 0o666
@@ -53,16 +53,21 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
             raise
 
 
-def clear(target: Path) -> None:
+def clear_leftovers(target: Path) -> None:
     """Take away what a process left that was killed while it replaced a folder.
 
     For who has the folder's lock; who reads it, calls `recover`.
     """
-    work, old = (target.with_name(f".{target.name}.{end}") for end in ("partial", "old"))
+    work, old = _beside(target)
     if old.exists() and not target.exists():
         os.replace(old, target)
     for left in (work, old):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where a folder is while it is written, and while it is replaced."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
 
 
 def recover(folder: Path) -> None:
@@ -75,7 +80,7 @@ def recover(folder: Path) -> None:
         OSError: if it must be brought back but cannot be.
     """
     folder = folder.resolve()  # "." has no name
-    old = folder.with_name(f".{folder.name}.old")
+    _, old = _beside(folder)
     for _ in range(_TRIES):
         if folder.exists() or not old.exists():
             return
@@ -129,9 +134,9 @@ def _usual_mode(work: Path) -> int:
     """Who may read and write a new file here, by the umask and the folder's own rules."""
     work.unlink(missing_ok=True)
     work.touch()
-    found = _mode(work)
+    mode = _mode(work)
     work.unlink()
-    return found
+    return mode
 
 
 def _open_to_others(path: Path, mode: int) -> None:
@@ -164,8 +169,8 @@ def writing(target: Path, work: Path, *, then: str = AGAIN) -> Iterator[None]:
 def _errno(error: OSError | SafetensorError) -> int | None:
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"(?:os error|code:) (\d+)", str(error))  # newer releases: older ones
-    return int(found[1]) if found else None
+    number = re.search(r"(?:os error|code:) (\d+)", str(error))  # in newer, in older releases
+    return int(number[1]) if number else None
 
 
 def _within(path: Path, work: Path) -> bool:

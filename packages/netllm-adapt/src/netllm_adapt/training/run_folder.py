@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from netllm_adapt.files.locks import lock_names, locked
 from netllm_adapt.files.reading import decode_json, read_bounded, read_json
-from netllm_adapt.files.writing import clear, new_file, writing
+from netllm_adapt.files.writing import clear_leftovers, new_file, writing
 from netllm_adapt.training.state_file import read_state, write_state
 
 _THEN = "run the command again with --resume"
@@ -110,7 +110,7 @@ class RunFolder:
     def _open(self, settings: Mapping[str, Any], resume: bool, tensorboard: bool) -> None:
         check_out(self.path, resume=resume)  # once more: another may have written it meanwhile
         for name in ("best", "last"):
-            clear(self.path / name)
+            clear_leftovers(self.path / name)
         for half in filter(Path.is_file, self.path.glob(".*.partial")):
             half.unlink(missing_ok=True)
         settings = json.loads(json.dumps(settings, default=str))
