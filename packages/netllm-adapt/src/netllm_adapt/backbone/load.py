@@ -102,7 +102,7 @@ def load_tokenizer(
     name = name.removeprefix(RANDOM)
     known = find(name)
     if known is None:
-        folder = _found(name, FILES)
+        folder = _folder_of(name, FILES)
         check_model_folder(folder, weights=False)
         with _explained(name):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -141,13 +141,13 @@ def _config(name: str, cache: str | os.PathLike[str] | None) -> "PretrainedConfi
     known = find(name)
     if known is not None:
         return config_of(known.config)
-    folder = _found(name, ("config.json",))
+    folder = _folder_of(name, ("config.json",))
     check_model_folder(folder, weights=bool([*folder.glob("*.safetensors")]))
     with _explained(name):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
-def _found(name: str, files: Sequence[str]) -> Path:
+def _folder_of(name: str, files: Sequence[str]) -> Path:
     """The folder of a model that is not in the catalogue: given as one, or fetched from the hub."""
     from huggingface_hub import snapshot_download
 
@@ -163,23 +163,22 @@ def _named(
     name: str, dtype: torch.dtype, seed: int, cache: str | os.PathLike[str] | None
 ) -> "PreTrainedModel":
     known = find(name)
-    if known is None:
-        folder = str(_found(name, FILES))
-        if not [*Path(folder).glob("*.safetensors")]:
+    if known is not None and known.weights is None:
+        return _random(config_of(known.config), dtype, seed)
+    if known is not None:
+        folder = _pulled(name, cache)
+        with _damage_explained(name, folder):
+            model, missing = _headless(folder, dtype=dtype, config=config_of(known.config))
+    else:
+        folder = _folder_of(name, FILES)
+        if not [*folder.glob("*.safetensors")]:
             raise FileNotFoundError(
                 f"{folder}: must hold weights as safetensors, has none; other kinds can run code. "
                 "Where you trust them, load and save them with transformers."
             )
-        check_model_folder(Path(folder))
+        check_model_folder(folder)
         with _explained(name):
             model, missing = _headless(folder, dtype=dtype)
-    elif known.weights is None:
-        return _random(config_of(known.config), dtype, seed)
-    else:
-        folder = str(_pulled(name, cache))
-        config = config_of(known.config)
-        with _damaged(name, folder):
-            model, missing = _headless(folder, dtype=dtype, config=config)
     if missing:
         raise ValueError(
             f"{name} must hold every weight of its model, it lacks {len(missing)}, first "
@@ -188,7 +187,7 @@ def _named(
     return model
 
 
-def _headless(source: str, **options: Any) -> tuple["PreTrainedModel", list[str]]:
+def _headless(source: Path, **options: Any) -> tuple["PreTrainedModel", list[str]]:
     """The model of ``source`` without its LM head, and the names of weights that it lacks.
 
     transformers fills what it misses with random numbers. Before version 5 that happens to whole
@@ -198,23 +197,19 @@ def _headless(source: str, **options: Any) -> tuple["PreTrainedModel", list[str]
 
     bare: Any = AutoModel
     with_head: Any = AutoModelForCausalLM
-    options |= {
-        "output_loading_info": True,
-        "local_files_only": True,
-        "trust_remote_code": False,
-        "use_safetensors": True,
-    }
+    options |= {"output_loading_info": True, "local_files_only": True}
+    options |= {"trust_remote_code": False, "use_safetensors": True}
     with quiet():
-        model, found = bare.from_pretrained(source, **options)
-        if found["missing_keys"]:
-            whole, found = with_head.from_pretrained(source, **options)
+        model, report = bare.from_pretrained(str(source), **options)
+        if report["missing_keys"]:
+            whole, report = with_head.from_pretrained(str(source), **options)
             model = whole.get_decoder()
-    if beyond := sorted(name for name in found["unexpected_keys"] if _BLOCK.search(name)):
+    if beyond := sorted(name for name in report["unexpected_keys"] if _BLOCK.search(name)):
         raise ValueError(
             f"{source}: config.json must describe all blocks that the weights hold, but not "
             f"{beyond[0]}. To keep the first blocks only, ask for so many layers."
         )
-    return model, sorted(found["missing_keys"])
+    return model, sorted(report["missing_keys"])
 
 
 def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:
@@ -229,7 +224,7 @@ def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:
 
 
 @contextmanager
-def _damaged(name: str, folder: str) -> Iterator[None]:
+def _damage_explained(name: str, folder: Path) -> Iterator[None]:
     """Turn a failure to read what was pulled into one that says what to do."""
     try:
         yield

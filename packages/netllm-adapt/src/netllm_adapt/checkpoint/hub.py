@@ -97,7 +97,7 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
     """
     about, config = _about(repo, revision)
     bar: Any = tqdm.tqdm if sys.stderr.isatty() else None  # a program may replace `tqdm.tqdm`
-    with _explained(repo), _still():
+    with _explained(repo), _no_bars():
         return Path(
             snapshot_download(
                 repo,
@@ -135,8 +135,14 @@ def push(
         hub = HfApi()
         made = hub.create_repo(repo, private=private, exist_ok=True)
         there = set(hub.list_repo_files(made.repo_id)) - _BESIDE
-    before = _check_repo(made.repo_id).attached if there else []
-    with _explained(repo), _still():
+    try:
+        before = _about(made.repo_id)[1].attached if there else []
+    except ValueError as error:
+        raise FileExistsError(
+            f"{made.repo_id} must be new, empty or a checkpoint on the hub, got something else, "
+            "which would be mixed with one. Choose another name."
+        ) from error
+    with _explained(repo), _no_bars():
         hub.upload_folder(
             repo_id=made.repo_id,
             folder_path=folder,
@@ -149,7 +155,7 @@ def push(
 
 def _about(repo: str, revision: str | None = None) -> tuple[Path, Config]:
     """The folder of a commit, and the configuration in it."""
-    with _explained(repo), _still():
+    with _explained(repo), _no_bars():
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*ABOUT]))
     try:
         return folder, read_config(folder)
@@ -159,19 +165,8 @@ def _about(repo: str, revision: str | None = None) -> tuple[Path, Config]:
         ) from error
 
 
-def _check_repo(repo: str) -> Config:
-    """The configuration of the checkpoint that a repository holds, which may be replaced."""
-    try:
-        return _about(repo)[1]
-    except ValueError as error:
-        raise FileExistsError(
-            f"{repo} must be new, empty or a checkpoint on the hub, got something else, which "
-            "would be mixed with one. Choose another name."
-        ) from error
-
-
 @contextmanager
-def _still() -> Iterator[None]:
+def _no_bars() -> Iterator[None]:
     """A block without the hub's own progress bars, which know of no `--quiet`."""
     shown = not are_progress_bars_disabled()
     disable_progress_bars()

@@ -43,10 +43,9 @@ def describe(model: Any) -> dict[str, Any]:
         "width": embedding_width(model.backbone),
         **{name: msgspec.to_builtins(getattr(model, name)) for name in model.fields},
     }
-    for part in ("encoder", "head"):
-        module = getattr(model, part)
-        group = f"netllm.{part}s"
-        config[part] = {"name": part_name(module, group), "config": module.config()}
+    for part, module in (("encoder", model.encoder), ("head", model.head)):
+        name = part_name(module, f"netllm.{part}s")
+        config[part] = {"name": name, "config": module.config()}
     if model.attached:
         config["attached"] = sorted(model.attached)
     return config
@@ -60,18 +59,13 @@ def check_place(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    if not folder.is_dir() or (
-        any(folder.iterdir())
-        and not {"backbone", "encoder", "head"} <= _keys(folder / "config.json")
-    ):
+    config = folder / "config.json"
+    ours = config.is_file() and {"backbone", "encoder", "head"} <= set(read_json(config))
+    if not folder.is_dir() or (any(folder.iterdir()) and not ours):
         raise FileExistsError(
             f"{folder} must be new, empty or a checkpoint, got something else, which would be "
             "lost. Choose another folder."
         )
-
-
-def _keys(file: Path) -> set[str]:
-    return set(read_json(file)) if file.is_file() else set()
 
 
 def save(model: Any, folder: Path, *, merged: bool = False) -> Path:

@@ -155,11 +155,7 @@ class _Trainer:
             yield mine[first : first + self.recipe.micro_batch]
 
     def _learn(self) -> float:
-        """One optimiser step; the mean loss of its decisions.
-
-        Raises:
-            RuntimeError: if the loss or the gradient is not finite.
-        """
+        """One optimiser step; the mean loss of its decisions."""
         recipe = self.recipe
         torch.manual_seed(hash((recipe.seed, self.step)) % 2**63)
         self.wrapped.train()
@@ -197,11 +193,7 @@ class _Trainer:
             )
 
     def _validate(self) -> None:
-        """Validate the (averaged) model, keep it as `last`, and as `best` if it is.
-
-        Raises:
-            RuntimeError: if one of the first rows' losses is not finite.
-        """
+        """Validate the (averaged) model, keep it as `last`, and as `best` if it is."""
         run, model, folder = self.run, self.model, self.folder
         with self.average.applied(model):
             model.eval()
@@ -255,11 +247,7 @@ class _Trainer:
 
 
 def _figures(given: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """What `validate` gave, as numbers, without those that are not finite.
-
-    Raises:
-        ValueError: if the deciding one is missing or not finite.
-    """
+    """What `validate` gave, as numbers, without those that are not finite."""
     values = {name: float(value) for name, value in given.items()}
     if metric and metric not in values:
         known = ", ".join(values) or "none, as `validate` gives nothing"

@@ -20,7 +20,7 @@ _TREE, _DIGEST = "state", "sha256"
 _AGAIN = "Begin another run: choose another `--out`."
 
 
-class Branch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Node(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A node of the tree of a state; one of its fields is given."""
 
     items: list[tuple[str | int, Any]] | None = None
@@ -38,9 +38,8 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
         ValueError: if it holds a number that is not finite.
     """
     tensors: dict[str, Tensor] = {}
-    tree = json.dumps(_planted(dict(state), tensors), allow_nan=False)
-    about = {_TREE: tree, _DIGEST: _digest(tree, tensors)}
-    save_file(tensors, path, metadata=about)
+    tree = json.dumps(_encoded(dict(state), tensors), allow_nan=False)
+    save_file(tensors, path, metadata={_TREE: tree, _DIGEST: _digest(tree, tensors)})
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -62,46 +61,43 @@ def read_state(path: Path) -> dict[str, Any]:
             f"since, or is another file. {_AGAIN}"
         )
     try:
-        state = _grown(decode_json(tree, Any, name=str(path)), tensors)
-    except (KeyError, RecursionError, msgspec.ValidationError) as error:
+        state = _decoded(decode_json(tree, Any, name=str(path)), tensors)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds {tree[:40]!r}")
+    except (KeyError, RecursionError, TypeError, msgspec.ValidationError) as error:
         raise ValueError(
             f"{path}: must hold the state of a run, but {error!r}. {_AGAIN}"
         ) from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: must hold the state of a run, got {tree[:40]!r}. {_AGAIN}")
     return state
 
 
-def _planted(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _encoded(value: Any, tensors: dict[str, Tensor]) -> Any:
     """The value ready for JSON; its tensors go to `tensors`."""
     if isinstance(value, Tensor):
         name = f"tensor-{len(tensors)}"
         tensors[name] = value.detach().contiguous()
         return {"tensor": name}
     if isinstance(value, Mapping):
-        return {"items": [[_key(key), _planted(one, tensors)] for key, one in value.items()]}
+        for key in value:
+            if not isinstance(key, str | int) or isinstance(key, bool):
+                raise TypeError(f"A state's keys must be text or whole numbers, got {key!r}.")
+        return {"items": [[key, _encoded(one, tensors)] for key, one in value.items()]}
     if isinstance(value, list | tuple):
-        return {"listed": [_planted(one, tensors) for one in value]}
+        return {"listed": [_encoded(one, tensors) for one in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"A state must be of numbers, text and tensors, got a {type(value).__name__}.")
 
 
-def _key(key: Any) -> str | int:
-    if isinstance(key, str | int) and not isinstance(key, bool):
-        return key
-    raise TypeError(f"A state's keys must be text or whole numbers, got {key!r}.")
-
-
-def _grown(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _decoded(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(node, dict):
         return node
-    branch = msgspec.convert(node, Branch)
-    if branch.items is not None:
-        return {key: _grown(value, tensors) for key, value in branch.items}
-    if branch.listed is not None:
-        return [_grown(value, tensors) for value in branch.listed]
-    return tensors[str(branch.tensor)]
+    known = msgspec.convert(node, Node)
+    if known.items is not None:
+        return {key: _decoded(value, tensors) for key, value in known.items}
+    if known.listed is not None:
+        return [_decoded(value, tensors) for value in known.listed]
+    return tensors[str(known.tensor)]
 
 
 def _digest(tree: str, tensors: Mapping[str, Tensor]) -> str:
