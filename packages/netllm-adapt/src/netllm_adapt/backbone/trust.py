@@ -115,8 +115,10 @@ def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"]
-    found = read_json(index).get("weight_map")
-    names = set(found.values()) if isinstance(found, dict) else set()
+    listed = read_json(index).get("weight_map")
+    names = set(listed.values()) if isinstance(listed, dict) else set()
     if not names or any(type(name) is not str or Path(name).name != name for name in names):
-        raise ValueError(f"{index}: `weight_map` must name files of its folder, got {found!r:.60}.")
+        raise ValueError(
+            f"{index}: `weight_map` must name files of its folder, got {listed!r:.60}."
+        )
     return [folder / name for name in sorted(names)]

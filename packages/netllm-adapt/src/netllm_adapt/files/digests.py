@@ -94,8 +94,8 @@ def _check(path: Path, known: Digest, again: str, quick: bool) -> None:
         )
     if quick and about.st_mtime_ns == known.modified_ns:
         return
-    if (found := sha256(path)) != known.sha256:
+    if (digest := sha256(path)) != known.sha256:
         raise ValueError(
-            f"{path}: must have the sha256 {known.sha256}, as {FILE} beside it says, got {found}: "
+            f"{path}: must have the sha256 {known.sha256}, as {FILE} beside it says, got {digest}: "
             f"it was damaged or changed since. {again}"
         )

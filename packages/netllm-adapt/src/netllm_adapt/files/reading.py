@@ -77,7 +77,7 @@ def decode_json(content: bytes | str, kind: Any, *, name: str, line: int = 1) ->
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
         raise ValueError(
-            f"{name}:{line}: must hold {_told(kind)}, but: {error}. Take the file as it was saved."
+            f"{name}:{line}: must hold {_named(kind)}, but: {error}. Take the file as it was saved."
         ) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError(
@@ -86,7 +86,7 @@ def decode_json(content: bytes | str, kind: Any, *, name: str, line: int = 1) ->
         ) from error
 
 
-def _told(kind: Any) -> str:
+def _named(kind: Any) -> str:
     described = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__doc__
     if not described:
         return "a JSON object"
@@ -96,9 +96,9 @@ def _told(kind: Any) -> str:
 
 def _lines(content: bytes | str, error: Exception) -> int:
     """How many lines lie before the byte that msgspec complains of."""
-    _, found, told = str(error).rpartition("(byte ")
+    _, tells, byte = str(error).rpartition("(byte ")
     raw = content.encode() if isinstance(content, str) else content
-    return raw.count(b"\n", 0, int(told.rstrip(")"))) if found else 0
+    return raw.count(b"\n", 0, int(byte.rstrip(")"))) if tells else 0
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:

@@ -58,7 +58,7 @@ def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0
         named = {"dataset_id": dataset_id, "algorithm_name": policies}
         storage.update_metadata(named | {"minari_version": version("minari")})
         storage.update_episodes(_buffers(pool))
-        storage.update_episode_metadata([{_OURS: _told(episode)} for episode in pool])
+        storage.update_episode_metadata([{_OURS: _facts(episode)} for episode in pool])
     return path
 
 
@@ -180,8 +180,8 @@ def _infos(episode: Episode) -> dict[str, Any] | None:
     return {"label": np.concatenate([flat, flat[-1:]])}
 
 
-def _told(episode: Episode) -> dict[str, Any]:
-    """What Minari has no name for; types of arrays that it would not keep."""
+def _facts(episode: Episode) -> dict[str, Any]:
+    """What Minari has no name for; types of arrays that it would not hold."""
     labels = episode.labels
     return {
         "id": episode.id,
@@ -198,24 +198,24 @@ def _episodes(storage: Any, name: str, policy: str) -> Iterator[Episode]:
     numbers = range(storage.total_episodes)
     metadata = storage.get_episode_metadata(numbers)
     for number, held, about in zip(numbers, storage.get_episodes(numbers), metadata, strict=True):
-        told = about.get(_OURS, {})
-        steps = _arrays(storage, held["observations"], flags=told.get("flags", ()))
+        ours = about.get(_OURS, {})
+        steps = _arrays(storage, held["observations"], flags=ours.get("flags", ()))
         ends = {"terminated": held["terminations"], "truncated": held["truncations"]}
         actions = held["actions"]
         if isinstance(actions, dict | tuple):
             raise ValueError(f"{storage.data_path}: a pool needs actions of one array.")
         yield Episode(
-            id=str(told.get("id", f"{name}/{number}")),
-            policy=str(told.get("policy", policy)),
+            id=str(ours.get("id", f"{name}/{number}")),
+            policy=str(ours.get("policy", policy)),
             seed=int(about.get("seed") or 0),
             observations={key: value[:-1] for key, value in steps.items()},
-            actions=np.asarray(actions).astype(told.get("actions", None), copy=False),
+            actions=np.asarray(actions).astype(ours.get("actions", None), copy=False),
             rewards=np.asarray(held["rewards"]),
-            labels=_labels(held, told.get("labels")),
-            meta=json.loads(told.get("meta", "{}")),
+            labels=_labels(held, ours.get("labels")),
+            meta=json.loads(ours.get("meta", "{}")),
             final={key: value[-1] for key, value in steps.items()},
             ended=next((end for end, at_step in ends.items() if at_step[-1]), ""),
-            reason=str(told.get("reason", "")),
+            reason=str(ours.get("reason", "")),
         )
 
 
@@ -234,9 +234,9 @@ def _arrays(storage: Any, observations: Any, *, flags: Any) -> dict[str, np.ndar
     }
 
 
-def _labels(held: Mapping[str, Any], told: Any) -> np.ndarray | None:
-    if not told:
+def _labels(held: Mapping[str, Any], form: Any) -> np.ndarray | None:
+    if not form:
         return None
-    dtype, shape = told
+    dtype, shape = form
     flat: np.ndarray = held["infos"]["label"][:-1]
     return flat.reshape(len(flat), *shape).astype(dtype, copy=False)

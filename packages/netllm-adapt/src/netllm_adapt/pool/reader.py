@@ -32,9 +32,9 @@ class Pool(Sequence[Episode]):
         self.path = Path(path)
         paths = shards_of(self.path)
         if not paths:
-            found = "an empty one or none of a pool's" if self.path.is_dir() else "no folder"
+            got = "an empty one or none of a pool's" if self.path.is_dir() else "no folder"
             raise FileNotFoundError(
-                f"{self.path}: must be a folder with files {SHARDS}, got {found}. "
+                f"{self.path}: must be a folder with files {SHARDS}, got {got}. "
                 "Collect a pool with `netllm rl-collect`."
             )
         self._shards = [open_shard(path) for path in paths]
@@ -120,14 +120,14 @@ class Pool(Sequence[Episode]):
 
     def _episode(self, batch: pa.RecordBatch, row: int) -> Episode:
         values = decode(batch, row, self._schema)
-        kept = ("id", "policy", "seed", "actions", "rewards", "labels", "ended", "reason")
+        names = ("id", "policy", "seed", "actions", "rewards", "labels", "ended", "reason")
         final = {name: values[FINAL + name] for name in self.fields if FINAL + name in values}
         only = {n: v.values if isinstance(v, Ragged) else v[0] for n, v in final.items()}
         return Episode(
             observations={name: values[OBSERVED + name] for name in self.fields},
             meta=decode_json(values["meta"], dict[str, Any], name=f"{self.path}: `meta`"),
             final=only if len(only) == len(self.fields) else None,
-            **{name: values[name] for name in kept if name in values},
+            **{name: values[name] for name in names if name in values},
         )
 
 

@@ -256,7 +256,7 @@ def _encode_arrays(arrays: Sequence[np.ndarray | Ragged], field: Field) -> pa.Ar
         values = pa.FixedSizeListArray.from_arrays(values, length)
     if field.ragged:
         counts = [np.diff(array.ptr) for array in arrays if isinstance(array, Ragged)]
-        return _lists([len(some) for some in counts], _lists(np.concatenate(counts), values))
+        return _lists([len(count) for count in counts], _lists(np.concatenate(counts), values))
     return _lists([len(array) for array in flat], values)
 
 

@@ -162,8 +162,8 @@ class _Trainer:
         total = torch.zeros((), device=self.device)
         drawn = order(self.step, batch=recipe.batch, rows=len(self.rows), seed=recipe.seed)
         learned = sum(map(self.rows.weight, drawn))
-        for some in self._micro_batches(drawn):
-            batch = self.rows.batch(some).to(self.device)
+        for chosen in self._micro_batches(drawn):
+            batch = self.rows.batch(chosen).to(self.device)
             with int8_products() if recipe.products == "int8" else nullcontext():
                 loss: Tensor = self.wrapped(batch).sum() / learned
                 self.accelerator.backward(loss * self.accelerator.num_processes)
