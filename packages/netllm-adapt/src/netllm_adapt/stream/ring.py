@@ -86,17 +86,21 @@ class Ring:
         """
         if layer_idx == len(self._layers):
             self._layers.append((keys[:, :, :0], values[:, :, :0]))
-        both = self._layers[layer_idx]
-        if both[0].shape[2] < self.slots:
-            keys_seen, values_seen = (_grown(seen, self.slots) for seen in both)
-            self._layers[layer_idx] = both = keys_seen, values_seen
-        for seen, new in zip(both, (keys, values), strict=True):
-            if isinstance(self._target, slice):
-                seen[:, :, self._target] = new
-            else:
-                row = torch.arange(len(seen), device=seen.device)[:, None]
-                seen.transpose(1, 2)[row, self._target] = new.transpose(1, 2)
-        return both
+        seen = self._layers[layer_idx]
+        if seen[0].shape[2] < self.slots:
+            seen = self._layers[layer_idx] = (
+                _grown(seen[0], self.slots),
+                _grown(seen[1], self.slots),
+            )
+        target = self._target
+        if isinstance(target, slice):
+            seen[0].narrow(2, target.start, keys.shape[2]).copy_(keys)
+            seen[1].narrow(2, target.start, keys.shape[2]).copy_(values)
+        else:
+            row = torch.arange(len(keys), device=keys.device)[:, None]
+            seen[0].transpose(1, 2)[row, target] = keys.transpose(1, 2)
+            seen[1].transpose(1, 2)[row, target] = values.transpose(1, 2)
+        return seen
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens are held; part of the interface that backbones expect of a cache."""
