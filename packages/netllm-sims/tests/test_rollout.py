@@ -151,14 +151,14 @@ class Odds(Answers):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (np.array([1, 9]), r"a level between 0 and 2, got 9 for session `test-001`"),
-        (np.array([-1, 0]), r"a level between 0 and 2, got -1 for session `test-000`"),
-        (np.array([1.0, 2.0]), r"one integer level per session, shape \(2,\), got float64"),
-        (np.array([True, False]), "one integer level per session, .*got bool"),
-        (np.array([[1], [1]]), r"one integer level per session, .*of shape \(2, 1\)"),
-        (np.array([1]), r"one integer level per session, .*of shape \(1,\)"),
-        (1, r"one integer level per session, .*of shape \(\)"),
-        (None, r"one integer level per session, .*got object of shape \(\)"),
+        (np.array([1, 9]), r"a number between 0 and 2, got 9 for episode `test-001`"),
+        (np.array([-1, 0]), r"a number between 0 and 2, got -1 for episode `test-000`"),
+        (np.array([1.0, 2.0]), r"one integer per episode, shape \(2,\), got float64"),
+        (np.array([True, False]), "one integer per episode, .*got bool"),
+        (np.array([[1], [1]]), r"one integer per episode, .*of shape \(2, 1\)"),
+        (np.array([1]), r"one integer per episode, .*of shape \(1,\)"),
+        (1, r"one integer per episode, .*of shape \(\)"),
+        (None, r"one integer per episode, .*got object of shape \(\)"),
     ],
 )
 def test_a_label_must_be_a_level_of_every_session(small, constant, answer, message):
@@ -172,9 +172,9 @@ def test_a_label_must_be_a_level_of_every_session(small, constant, answer, messa
     ("answer", "message"),
     [
         ([[0.5, 0.5], [0.5, 0.5]], r"one probability per .*shape \(2, 3\), got .*\(2, 2\)"),
-        ([0.2, 0.3, 0.5], "one probability per session and level"),
-        ([[0, 0, 1], [0, 1, 0]], "one probability per session and level, .*got int64"),
-        ([[0.2, 0.3, 0.5], [42, 0, 0.0]], "sum to 1, got .*42.* for session `test-001`"),
+        ([0.2, 0.3, 0.5], "one probability per episode and answer"),
+        ([[0, 0, 1], [0, 1, 0]], "one probability per episode and answer, .*got int64"),
+        ([[0.2, 0.3, 0.5], [42, 0, 0.0]], "sum to 1, got .*42.* for episode `test-001`"),
         ([[0.2, 0.3, 0.498], [0, 0, 1.0]], "sum to 1, got .*0.498"),
         ([[1.5, -0.5, 0], [0, 0, 1]], ">= 0 that sum to 1, got .*-0.5"),
         ([[np.nan, 0.5, 0.5], [0, 0, 1]], "sum to 1, got .*nan"),
@@ -197,7 +197,7 @@ def test_bad_arguments_are_refused(small, constant):
     sessions = small.sessions("test", episodes=2)
     with pytest.raises(ValueError, match="`epsilon` must lie in"):
         rollout(constant(0), small, sessions, epsilon=1.5)
-    with pytest.raises(ValueError, match="at least one session"):
+    with pytest.raises(ValueError, match="at least one episode"):
         rollout(constant(0), small, [])
     with pytest.raises(ValueError, match="`batch` must be >= 1"):
         rollout(constant(0), small, sessions, batch=0)
@@ -217,6 +217,6 @@ def test_a_policy_that_answers_one_session_with_nan_names_it(small):
         def act(self, observation):
             return np.array([0.0, np.nan, 1.0])
 
-    with pytest.raises(SessionError, match="finite `level`, got nan") as error:
+    with pytest.raises(SessionError, match="finite `action`, got nan") as error:
         rollout(Broken(), small, sessions)
-    assert (error.value.session, error.value.field) == (sessions[1].id, "level")
+    assert (error.value.session, error.value.field) == (sessions[1].id, "action")

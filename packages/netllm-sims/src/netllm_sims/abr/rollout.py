@@ -1,9 +1,8 @@
 """Policies, and what they earn: whole episodes of one policy."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,35 +10,69 @@ from numpy import ndarray
 from numpy.typing import DTypeLike
 
 from netllm_sims.abr.sessions import Session
-from netllm_sims.abr.simulator import Simulator
-from netllm_sims.rollout_batches import batch_size, begin_batch
-from netllm_sims.session_error import check_answers
+from netllm_sims.abr.simulator import Observation, Simulator
+from netllm_sims.rollout import Batch, Environment, Options, Policy, play
 
 if TYPE_CHECKING:
     from netllm_sims.abr.settings import Setting
 
-_Labeller = Callable[[Mapping[str, ndarray]], ndarray]
-_NEAR = 1e-3  # what probabilities in float16 may miss 1 by
-_FINAL = "final "
+__all__ = ["Players", "Policy", "Rollout", "rollout"]
+
 _PARTS = ("bitrate_mbps", "rebuffer_s", "smoothness_mbps")
 
 
-@runtime_checkable
-class Policy(Protocol):
-    """Anything that chooses the next chunk's level for a batch of sessions.
+class Players(Environment):
+    """Sessions that run side by side, chunk by chunk, and the parts of their QoE.
 
-    Two optional attributes: `sequential = True` asks to be rolled out alone, session by session in
-    order, with one reset (its published numbers depend on state carried across sessions);
-    `begin(simulator)` is called after `reset` with the running simulator, for policies that may
-    know the whole session.
+    Args:
+        setting: The setting that the sessions belong to.
+        sessions: What to play.
+        seed: Of the delay noise.
+        dtype: Of observations and rewards.
     """
 
-    def reset(self, seed: int) -> None:
-        """Forget everything and begin new sessions; random choices follow `seed`."""
+    def __init__(
+        self,
+        setting: "Setting",
+        sessions: Sequence[Session],
+        *,
+        seed: int = 0,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        self.answers = setting.video.levels
+        self._simulator = Simulator(setting, sessions, dtype=dtype)
+        self._simulator.reset(seed)
+        self._columns: dict[str, list[ndarray]] = {name: [] for name in ("reward", *_PARTS)}
 
-    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
-        """Level of each session's next chunk; copy what you keep or change of the observation."""
-        ...
+    def observation(self) -> Observation:
+        """That of `Simulator`; the next step reuses the arrays."""
+        return self._simulator.observation
+
+    def step(self, actions: Int[ndarray, "batch"]) -> tuple[Float[ndarray, "batch"], bool]:
+        """Download the next chunk of every session at its level."""
+        _, reward, over = self._simulator.step(actions)
+        for name, values in {"reward": reward, **self._simulator.parts}.items():
+            self._columns[name].append(values)
+        return reward, bool(over[0])
+
+    def column(self, name: str) -> Float[ndarray, "session step"]:
+        """`reward` or a part of the QoE of every chunk decided so far."""
+        return np.stack(self._columns[name], axis=1)
+
+    def figures(self) -> dict[str, Float[ndarray, "session"]]:
+        """QoE and its parts, each the mean over a session's decisions."""
+        return {
+            "qoe": self.column("reward").mean(axis=1),
+            **{name: self.column(name).mean(axis=1) for name in _PARTS},
+        }
+
+    def running(self) -> Simulator:
+        """The simulator, for policies that know the whole session."""
+        return self._simulator
+
+    def check_actions(self, given: ndarray, episodes: Sequence[Session]) -> ndarray:
+        """The levels as they are, for the simulator checks them."""
+        return given
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,89 +142,37 @@ def rollout(
             label that is none: labels are levels as the actions are, or else probabilities >= 0 of
             every level that sum to 1.
     """
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"`epsilon` must lie in [0, 1], got {epsilon}.")
-    if not sessions:
-        raise ValueError("`sessions` must hold at least one session, got none.")
-    policies = [p for p in (policy, label) if p is not None]
-    soft = soft and hasattr(label, "probabilities")
-    labeller: _Labeller | None = getattr(label, "probabilities" if soft else "act", None)
-    size = batch_size(policies, batch, len(sessions))
-    runs = []
-    start = time.perf_counter()
-    for number, first in enumerate(range(0, len(sessions), size)):
-        simulator = Simulator(setting, sessions[first : first + size], dtype=dtype)
-        simulator.reset(seed)
-        begin_batch(policies, simulator, seed=seed, number=number)
-        rng = np.random.default_rng([seed, number, 1])
-        runs.append(_play(simulator, policy, labeller, soft, epsilon, rng, record))
-    seconds = time.perf_counter() - start
-    return _joined(runs, [session.id for session in sessions], seconds)
-
-
-def _joined(runs: Sequence[dict[str, ndarray]], ids: list[str], seconds: float) -> Rollout:
-    """All batches as one."""
-    joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
-    labels = joined.pop("labels", None)
-    final = {name: joined.pop(_FINAL + name) for name in [*joined] if _FINAL + name in joined}
-    parts = {name: joined.pop(name) for name in ("rewards", "actions", *_PARTS)}
-    return Rollout(
-        ids=ids, seconds=seconds, observations=joined, final=final, labels=labels, **parts
+    options = Options(seed, record, label, soft, epsilon, batch)
+    batches = play(
+        policy, lambda some, _: Players(setting, some, seed=seed, dtype=dtype), sessions, options
     )
+    seconds, runs = 0.0, []
+    for one in batches:
+        seconds += one.seconds
+        runs.append(_columns(one))
+    joined = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+    seen, last = (
+        {name.removeprefix(kind): joined.pop(name) for name in [*joined] if name.startswith(kind)}
+        for kind in (_SEEN, _FINAL)
+    )
+    ids = [session.id for session in sessions]
+    return Rollout(ids=ids, seconds=seconds, observations=seen, final=last, **joined)
 
 
-def _play(
-    simulator: Simulator,
-    policy: Policy,
-    label: _Labeller | None,
-    soft: bool,
-    epsilon: float,
-    rng: np.random.Generator,
-    record: bool,
-) -> dict[str, ndarray]:
-    observation = simulator.observation
-    steps: dict[str, list[ndarray]] = {}
-    levels, done = simulator.setting.video.levels, False
-    while not done:
-        if record:
-            for name, value in observation.items():
-                steps.setdefault(name, []).append(value.copy())
-        action = np.asarray(policy.act(observation))
-        check_answers(action, [session.id for session in simulator.sessions], "level")
-        if label is not None:
-            labels = np.array(label(simulator.observation))
-            _check_labels(labels, simulator.sessions, levels, soft=soft)
-            steps.setdefault("labels", []).append(labels)
-        if epsilon > 0:
-            random = rng.integers(levels, size=len(action))
-            action = np.where(rng.random(len(action)) < epsilon, random, action)
-        observation, reward, over = simulator.step(action)
-        done = bool(over[0])
-        for name, value in {"rewards": reward, "actions": action.copy(), **simulator.parts}.items():
-            steps.setdefault(name, []).append(value)
-    kept = {name: np.stack(values, axis=1) for name, values in steps.items()}
-    if record:
-        kept |= {_FINAL + name: value.copy() for name, value in observation.items()}
-    return kept
+_SEEN, _FINAL = "seen ", "final "
 
 
-def _check_labels(labels: ndarray, sessions: Sequence[Session], levels: int, *, soft: bool) -> None:
-    shape = (len(sessions), levels) if soft else (len(sessions),)
-    if labels.shape != shape or labels.dtype.kind not in ("f" if soft else "iu"):
-        what = "one probability per session and level" if soft else "one integer level per session"
-        raise ValueError(
-            f"The label policy must answer with {what}, shape {shape}, "
-            f"got {labels.dtype} of shape {labels.shape}."
-        )
-    if soft:
-        what = "probabilities >= 0 that sum to 1"
-        wrong = ~(abs(np.where(labels >= 0, labels, np.inf).sum(axis=1) - 1) <= _NEAR)
-    else:
-        what = f"a level between 0 and {levels - 1}"
-        wrong = (labels < 0) | (labels >= levels)
-    if wrong.any():
-        b = int(wrong.argmax())
-        raise ValueError(
-            f"The label policy must answer with {what}, got {labels[b]} for session "
-            f"`{sessions[b].id}`."
-        )
+def _columns(batch: Batch) -> dict[str, ndarray]:
+    """What happened in sessions that ran side by side, (session, step, …) each."""
+    players = batch.environment
+    assert isinstance(players, Players)
+    found = {"rewards": batch.rewards, "actions": batch.actions}
+    if batch.labels:
+        found["labels"] = batch.labels
+    for name in batch.observations[0] if batch.observations else ():
+        found[_SEEN + name] = [seen[name] for seen in batch.observations]
+    columns = {name: np.stack(values, axis=1) for name, values in found.items()}
+    columns |= {name: players.column(name) for name in _PARTS}
+    if batch.observations:
+        columns |= {_FINAL + name: value.copy() for name, value in players.final().items()}
+    return columns

@@ -1,7 +1,6 @@
 """What policies answer, checked before it is followed or kept."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,19 +20,18 @@ def actions(given: object, batch: int, who: str = "`act`") -> Int[ndarray, "batc
 
 
 def labels(
-    policy: Any, observation: Mapping[str, ndarray], batch: int, *, soft: bool
+    given: ndarray, batch: int, *, soft: bool
 ) -> Int[ndarray, "batch 2"] | Float[ndarray, "batch answer 3"]:
-    """What a labelling policy answers; if `soft` several answers with weights, where it has them.
+    """What a labelling policy answered: its actions, or if `soft` several answers with weights.
 
     Raises:
         ValueError: They have another type or shape; `check` looks at the numbers.
     """
-    if not (soft and hasattr(policy, "weighed")):
-        return actions(policy.act(observation), batch, "`act` of the label")
-    found = np.array(policy.weighed(observation))
-    several = max(1, found.shape[1]) if found.ndim == 3 else 1
+    if not soft:
+        return actions(given, batch, "`act` of the label")
+    several = max(1, given.shape[1]) if given.ndim == 3 else 1
     what = "`weighed` of the label must give floats, at least one (choice, executors, weight)"
-    return _shaped(found, (batch, several, 3), "f", what)
+    return _shaped(given, (batch, several, 3), "f", what)
 
 
 def check(simulator: "Simulator", label: Int[ndarray, "2"] | Float[ndarray, "answer 3"]) -> None:

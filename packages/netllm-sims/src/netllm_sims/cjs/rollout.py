@@ -1,12 +1,11 @@
 """Policies, and how long jobs take under them: whole episodes of one policy."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from netllm_sims.cjs import policy_answers
@@ -16,34 +15,109 @@ from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.heuristics import Heuristic
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
-from netllm_sims.rollout_batches import batch_size, begin_batch
-from netllm_sims.session_error import check_answers
+from netllm_sims.rollout import Batch, Environment, Options, Policy, play
 
 if TYPE_CHECKING:
     from netllm_sims.cjs.settings import Setting
 
+__all__ = ["Clusters", "Policy", "Rollout", "rollout"]
 
-@runtime_checkable
-class Policy(Protocol):
-    """Anything that commits executors to stages, for a batch of episodes at once.
 
-    Episodes end at different decisions: `observation["episode"]` says which of them are asked
-    about, by their number among the episodes of this batch.
+class Clusters(Environment):
+    """Job sequences that run side by side, each on a cluster of its own; they end apart.
 
-    Two optional attributes: `sequential = True` asks to be rolled out alone, episode by episode in
-    order, with one reset; `begin(simulators)` is called after `reset` with the running simulators
-    of the batch, for policies that may look ahead.
+    `observation["episode"]` says which of them are asked about, by their number in the batch. An
+    action is the number of the stage among the schedulable ones (-1 none), and executors; a reward
+    is minus the jobs' time until the next decision, in ms.
+
+    Args:
+        setting: The setting that the episodes belong to.
+        episodes: What to run.
+        log: Of how many of the first episodes `stretches` are kept.
+        record: Keep what is seen of each episode alone, in `seen`.
     """
 
-    def reset(self, seed: int) -> None:
-        """Forget everything and begin new episodes; random choices follow `seed`."""
+    soft_labels: ClassVar[str] = "weighed"
 
-    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch 2"]:
-        """Per episode: number of the stage among the schedulable ones (-1 none), and executors.
+    def __init__(
+        self, setting: "Setting", episodes: Sequence[Episode], *, log: int = 0, record: bool = False
+    ) -> None:
+        self.simulators = [
+            Simulator(setting, episode, log=k < log) for k, episode in enumerate(episodes)
+        ]
+        self._asked = self._open()
+        self._weighed: int | None = None
+        self._records = record
+        self.seen: list[list[Observation]] = [[] for _ in episodes]
 
-        The observation is that of `cjs.observe`.
-        """
-        ...
+    def observation(self) -> Observation:
+        """That of `cjs.observe`, of the episodes that go on."""
+        if self._records:
+            for k in self._asked:
+                self.seen[k].append(observe([self.simulators[k]], [k]))
+        return observe([self.simulators[k] for k in self._asked], self._asked)
+
+    def step(self, actions: Int[ndarray, "batch 2"]) -> tuple[ndarray, Bool[ndarray, "batch"]]:
+        """Commit executors in the episodes that go on."""
+        rewards_ms = np.empty(len(self._asked))
+        for row, (k, action) in enumerate(zip(self._asked, actions.tolist(), strict=True)):
+            with of(_name(self.simulators[k])):
+                rewards_ms[row] = self.simulators[k].step(*action)
+        over = np.array([self.simulators[k].done for k in self._asked])
+        self._asked = self._open()
+        return rewards_ms, over
+
+    def final(self) -> Observation:
+        """What is seen of every episode when all jobs are done."""
+        return observe(self.simulators, range(len(self.simulators)))
+
+    def figures(self) -> dict[str, Any]:
+        """Completion times of jobs, use of the executors, time of the last event."""
+        return {
+            "job_jct_s": [np.asarray(one.jct_s) for one in self.simulators],
+            "utilisation": [one.utilisation for one in self.simulators],
+            "makespan_s": [one.time_ms * 1e-3 for one in self.simulators],
+            "decisions": [one.decisions for one in self.simulators],
+            "stretches": [stretches(one) if one.logs else None for one in self.simulators],
+        }
+
+    def running(self) -> list[Simulator]:
+        """The simulators, for policies that may look ahead."""
+        return self.simulators
+
+    def run(self, policy: Any) -> int | None:
+        """Run a compiled rule to the end of every episode."""
+        if self._records or not isinstance(policy, Heuristic):
+            return None
+        for simulator in self.simulators:
+            with of(_name(simulator)):
+                simulator.run(policy)
+        return sum(one.decisions for one in self.simulators)
+
+    def check_actions(self, given: ndarray, episodes: Sequence[Episode]) -> ndarray:
+        """The choices and executors, if they are whole numbers; the simulator checks which."""
+        return policy_answers.actions(given, len(episodes))
+
+    def check_labels(self, given: ndarray, episodes: Sequence[Episode], *, soft: bool) -> ndarray:
+        """The labels, if each could be followed."""
+        labels = policy_answers.labels(given, len(episodes), soft=soft)
+        for k, label in zip(self._asked, labels, strict=True):
+            with of(f"label of {_name(self.simulators[k])}"):
+                policy_answers.check(self.simulators[k], label)
+                if soft and self._weighed not in (None, len(label)):
+                    raise ValueError(
+                        "`weighed` must give as many answers at every decision, got "
+                        f"{self._weighed} and {len(label)}. Weights of 0 fill up."
+                    )
+        self._weighed = labels.shape[1]
+        return labels
+
+    def _open(self) -> list[int]:
+        return [k for k, simulator in enumerate(self.simulators) if not simulator.done]
+
+
+def _name(simulator: Simulator) -> str:
+    return f"episode `{simulator.episode.id}`"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,112 +188,44 @@ def rollout(
         ValueError: No episodes, a batch that does not fit, or an invalid action or label, with its
             episode.
     """
-    if not episodes:
-        raise ValueError("`episodes` must hold at least one episode, got none.")
-    policies = [p for p in (policy, label) if p is not None]
-    size = batch_size(policies, batch, len(episodes))
-    tracks: list[_Track] = []
-    start = time.perf_counter()
-    for number, first in enumerate(range(0, len(episodes), size)):
-        some = [
-            _Track(Simulator(setting, episode, log=first + k < log))
-            for k, episode in enumerate(episodes[first : first + size])
-        ]
-        begin_batch(policies, [track.simulator for track in some], seed=seed, number=number)
-        if isinstance(policy, Heuristic) and label is None and not record:
-            for track in some:
-                with of(track.name):
-                    track.simulator.run(policy)
-        else:
-            _play(some, policy, label, soft, record)
-        tracks += [track.closed(record) for track in some]
-    return _gather(tracks, episodes, time.perf_counter() - start, record, label is not None)
+    batches = play(
+        policy,
+        lambda some, first: Clusters(setting, some, log=max(0, log - first), record=record),
+        episodes,
+        Options(seed, label=label, soft=soft, batch=batch),
+    )
+    return _gather(batches, episodes, record)
 
 
-class _Track:
-    """One running episode and what is kept of it."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self.simulator = simulator
-        self.name = f"episode `{simulator.episode.id}`"
-        self.actions: list[ndarray] = []
-        self.rewards: list[float] = []
-        self.observations: list[Observation] = []
-        self.final: list[Observation] = []
-        self.labels: list[ndarray] = []
-        self.facts: dict[str, ndarray | float] = {}
-
-    def learn(self, label: ndarray) -> None:
-        """Keep what the labelling policy answered, if it could be followed."""
-        with of(f"label of {self.name}"):
-            policy_answers.check(self.simulator, label)
-            if self.labels and len(self.labels[0]) != len(label):
-                raise ValueError(
-                    "`weighed` must give as many answers at every decision, got "
-                    f"{len(self.labels[0])} and {len(label)}. Weights of 0 fill up."
-                )
-        self.labels.append(label)
-
-    def closed(self, record: bool) -> "_Track":
-        """The track without its simulator, whose arrays are large."""
-        simulator = self.simulator
-        if record:
-            self.final.append(simulator.observe())
-        self.facts = {
-            "jct": simulator.jct_s,
-            "utilisation": simulator.utilisation,
-            "makespan": simulator.time_ms * 1e-3,
-            "decisions": simulator.decisions,
-        }
-        if simulator.logs:
-            self.facts["stretches"] = stretches(simulator)
-        del self.simulator
-        return self
-
-
-def _play(
-    tracks: list[_Track], policy: Policy, label: Policy | None, soft: bool, record: bool
-) -> None:
-    running = [k for k, track in enumerate(tracks) if not track.simulator.done]
-    while running:
-        observation = observe([tracks[k].simulator for k in running], running)
-        answer = np.asarray(policy.act(observation))
-        check_answers(answer, [tracks[k].simulator.episode.id for k in running], "action")
-        actions = policy_answers.actions(answer, len(running))
-        answers = None
-        if label is not None:
-            answers = policy_answers.labels(label, observation, len(running), soft=soft)
-        for row, k in enumerate(running):
-            track = tracks[k]
-            if record:
-                track.observations.append(observe([track.simulator], [k]))
-                track.actions.append(actions[row])
-            if answers is not None:
-                track.learn(answers[row])
-            with of(track.name):
-                reward_ms = track.simulator.step(*actions[row].tolist())
-            if record:
-                track.rewards.append(reward_ms)
-        running = [k for k in running if not tracks[k].simulator.done]
-
-
-def _gather(
-    tracks: list[_Track], episodes: Sequence[Episode], seconds: float, record: bool, labelled: bool
-) -> Rollout:
+def _gather(batches: Iterable[Batch], episodes: Sequence[Episode], record: bool) -> Rollout:
+    """The episodes of all batches; simulators are dropped, whose arrays are large."""
+    columns: dict[str, Any] = {}
+    seconds = 0.0
+    for batch in batches:
+        seconds += batch.seconds
+        for name, values in {**_recorded(batch, record), **batch.environment.figures()}.items():
+            columns.setdefault(name, []).extend(values)
+    columns["stretches"] = [one for one in columns["stretches"] if one is not None]
+    for name in ("utilisation", "makespan_s", "decisions"):
+        columns[name] = np.array(columns[name])
     return Rollout(
         ids=[episode.id for episode in episodes],
         seeds=[episode.seed for episode in episodes],
-        job_jct_s=[np.asarray(track.facts["jct"]) for track in tracks],
-        utilisation=np.array([track.facts["utilisation"] for track in tracks]),
-        makespan_s=np.array([track.facts["makespan"] for track in tracks]),
-        decisions=np.array([track.facts["decisions"] for track in tracks], np.int64),
         seconds=seconds,
-        stretches=[
-            np.asarray(track.facts["stretches"]) for track in tracks if "stretches" in track.facts
-        ],
-        actions=[np.array(track.actions) for track in tracks] if record else [],
-        rewards_ms=[np.array(track.rewards) for track in tracks] if record else [],
-        observations=[track.observations for track in tracks] if record else [],
-        final=[one for track in tracks for one in track.final],
-        labels=[np.array(track.labels) for track in tracks] if labelled else [],
+        **columns,
     )
+
+
+def _recorded(batch: Batch, record: bool) -> dict[str, list[Any]]:
+    """What is kept of each episode's decisions."""
+    labels = {"labels": batch.by_episode(batch.labels)} if batch.labels else {}
+    if not record:
+        return labels
+    clusters = batch.environment
+    assert isinstance(clusters, Clusters)
+    return labels | {
+        "actions": batch.by_episode(batch.actions),
+        "rewards_ms": batch.by_episode(batch.rewards),
+        "observations": clusters.seen,
+        "final": [observe([one]) for one in clusters.simulators],
+    }
