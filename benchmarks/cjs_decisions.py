@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from _machine import machine
-from netllm.cjs.task import CJS, Scheduler, joined, seen
-from netllm_adapt import AdaptedModel, BackboneSpec, Episode, add_lora, load_backbone
+from netllm.cjs import CJS
+from netllm.cjs.observation import seen
+from netllm.cjs.scheduler import Scheduler
+from netllm_adapt import AdaptedModel, BackboneSpec, Episode, Ragged, add_lora, load_backbone
 from netllm_adapt.batches import Segment, collate
 from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs
@@ -40,6 +42,19 @@ def build(name: str, dtype: str, setting: cjs.Setting) -> AdaptedModel:
         "head": task.head(setting, width=width),
     }
     return task.assemble(recipe, backbone=backbone, spec=spec, **parts).eval()
+
+
+def joined(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """What was seen step by step, as the fields of an episode."""
+    fields: dict[str, Any] = {}
+    for name, first in steps[0].items():
+        values = [step[name] for step in steps]
+        if isinstance(first, Ragged):
+            ptr = np.cumsum([0, *(len(one.values) for one in values)])
+            fields[name] = Ragged(np.concatenate([one.values for one in values]), ptr)
+        else:
+            fields[name] = np.concatenate(values)
+    return fields
 
 
 def window_episode(steps: list[dict[str, Any]]) -> Episode:

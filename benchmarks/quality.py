@@ -30,7 +30,6 @@ from netllm.report.intervals import Estimate, cluster_counts, counted
 from netllm.report.plots import save
 from netllm.report.result import Report, Result, by_setting, saved_results, subsets, summarise
 from netllm.report.table import digits, show, signed
-from netllm.task import clusters
 from netllm.verbs.policy_spec import PolicySpec
 
 
@@ -83,7 +82,7 @@ def again(task: str, file: Path, data: Path | None) -> Report:
         place = found.setting(name, data=data)
         episodes = found.episodes(place, "test", count=None, seed=0)
         members[name] = found.subsets(place, episodes)
-        together = clusters(found, place, episodes)
+        together = found.clusters(place, episodes)
         for one in some:
             rows = [{**row, "cluster": together[row["id"]]} for row in one.episodes]
             declared = PolicySpec(task, policy=one.policy).declared(place) if one.policy else None

@@ -19,6 +19,7 @@ from netllm import registry
 from netllm.report.intervals import estimate
 from netllm_baselines.abr.genet import PUBLISHED_SEED
 from netllm_sims.abr import Session, Setting, rollout, setting, settings
+from netllm_sims.rollout import is_sequential
 
 SETTINGS = ("default", "unseen-video", "unseen-bandwidth", "unseen-both", "synthetic")
 POLICIES = (
@@ -49,7 +50,7 @@ def measure(name: str, chosen: Setting, sessions: list[Session]) -> Row:
         policy = registry.policy("abr", name, chosen)
     except registry.Unbuildable as error:
         return {**row, "error": str(error)}
-    seed = PUBLISHED_SEED if getattr(policy, "sequential", False) else 0
+    seed = PUBLISHED_SEED if is_sequential(policy) else 0
     run = rollout(policy, chosen, sessions, seed=seed)
     clean = np.array(["clean" in session.tags for session in sessions])
     row |= {"seed": seed, "seconds": run.seconds, "qoe": summary(run.qoe)}

@@ -33,11 +33,13 @@ from _machine import machine
 from netllm import registry
 from netllm.report.intervals import mean_of
 from netllm.report.provenance import nameable
+from netllm.task import validity
 from netllm.verbs.adapt import build_model
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.vp import VP
 from netllm.vp.text.parts import is_valid
-from netllm.vp.text.task import Prompt, TextPredictor, Token, train
+from netllm.vp.text.predictor import TextPredictor
+from netllm.vp.text_task import Prompt, Token, train
 from netllm_adapt import Forecast, Predictor
 from netllm_adapt.backbone.spec import embedding_width
 from netllm_encoders import Viewport
@@ -192,7 +194,7 @@ class Checked:
 
     @property
     def validity(self) -> float:
-        own = getattr(self.policy, "validity", None)
+        own = validity(self.policy)
         return self.valid / self.answers if own is None else own
 
 

@@ -5,8 +5,9 @@ import json
 import netllm
 import numpy as np
 import pytest
-from netllm.cjs.driving import Mixed
-from netllm.cjs.task import CJS, COLUMN, JOBS, STAGES, Scheduler, seen
+from netllm.cjs import CJS
+from netllm.cjs.observation import COLUMN, JOBS, STAGES, seen
+from netllm.cjs.scheduler import Scheduler
 from netllm_adapt import AdaptedModel, Pool, Ragged
 from netllm_baselines.cjs import TunedShare
 from netllm_sims import cjs
@@ -263,23 +264,6 @@ def test_the_best_of_several_attempts_is_kept(tmp_path):
     once, best = returns(1), returns(3)
     assert (best >= once).all()
     assert (best > once).any()
-
-
-def test_strays_follow_the_other_policy_at_the_stated_rate():
-    class Fixed:
-        def __init__(self, answer):
-            self.answer = answer
-
-        def reset(self, seed):
-            pass
-
-        def act(self, observation):
-            return np.full((len(observation["episode"]), 2), self.answer)
-
-    mixed = Mixed(Fixed(1), Fixed(2), 0.25)
-    mixed.reset(0)
-    answers = mixed.act({"episode": np.arange(4_000)})
-    assert (answers[:, 0] == 2).mean() == pytest.approx(0.25, abs=0.03)
 
 
 SHORT = """

@@ -1,11 +1,6 @@
-from types import SimpleNamespace
-
-import netllm
-import pytest
 from netllm import registry
 from netllm.report.intervals import extent, mean_of
 from netllm.report.table import setting_table
-from netllm.task import clusters
 
 
 def write_traces(folder, names):
@@ -26,7 +21,7 @@ def test_sessions_on_one_line_are_one_cluster(tmp_path):
     sessions = [
         session for part in ("train", "valid", "test") for session in task.episodes(setting, part)
     ]
-    lines = {one: named["line"] for one, named in clusters(task, setting, sessions).items()}
+    lines = {one: named["line"] for one, named in task.clusters(setting, sessions).items()}
     units = [line for line in lines.values() if line.startswith("FCC unit")]
     assert sorted(units) == ["FCC unit 7", "FCC unit 7", "FCC unit 8", "FCC unit 8"]
     assert len(set(lines.values())) == 3
@@ -36,7 +31,7 @@ def test_viewers_and_videos_cross():
     task = registry.task("vp")
     setting = task.setting("synthetic")
     clips = task.episodes(setting, "test")
-    named = clusters(task, setting, clips)
+    named = task.clusters(setting, clips)
     assert [{clip.video} & set(named[clip.id].values()) for clip in clips] == [
         {clip.video} for clip in clips
     ]
@@ -47,17 +42,8 @@ def test_viewers_and_videos_cross():
 def test_one_job_sequence_run_twice_is_one_cluster():
     task = registry.task("cjs")
     setting = task.setting("synthetic")
-    named = clusters(task, setting, task.by_seed(setting, "valid", [21, 21, 22]))
+    named = task.clusters(setting, task.by_seed(setting, "valid", [21, 21, 22]))
     assert [one["job sequence"] for one in named.values()] == ["21", "21", "22"]
-
-
-def test_a_task_that_names_no_clusters_is_served():
-    assert clusters(SimpleNamespace(name="congestion"), None, ["e1"]) == {}
-
-
-@pytest.fixture(scope="module")
-def report():
-    return netllm.test("abr", policy=["bba", "hindsight"], setting="synthetic", episodes=6)
 
 
 def test_tables_and_documents_tell_the_clusters(report):

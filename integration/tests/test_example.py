@@ -4,10 +4,13 @@ import json
 import tomllib
 from pathlib import Path
 
+import netllm
 import numpy as np
 import pytest
+from netllm import registry
 
 HERE = Path(__file__).resolve().parents[2] / "examples" / "congestion-control"
+SHORT = ("--backbone", "tiny-random", "--steps", "4", "--validate-every", "2", "--validation", "4")
 FLAGS = ("--steps", "4", "--batch", "2", "--validate-every", "2", "--validation", "4")
 
 
@@ -56,12 +59,87 @@ def test_its_link_neither_makes_nor_loses_traffic():
     setting = Setting("even", mean_mbps=10.0, swing=0.0, queue_steps=2.0)
     senders = Senders(setting, links("test", 2, 0))
     rates = []
-    for step in range(9):  # by half more each: 3.75, 5.6, 8.4, 12.7, …
-        senders.step(np.array([MUCH_MORE, KEEP]), step)
+    for _ in range(9):  # by half more each: 3.75, 5.6, 8.4, 12.7, …
+        senders.step(np.array([MUCH_MORE, KEEP]))
         rates.append(senders.observation()["rate_mbps"][0])
     seen = senders.observation()
     assert rates[:3] == pytest.approx([3.75, 5.625, 8.4375])
     assert seen["wait"] == pytest.approx([2.0, 0.0])  # the queue is full, the other is empty
     assert seen["lost"] == pytest.approx([1 - 10 / rates[-1], 0.0])  # the rest is delivered
-    with pytest.raises(ValueError, match="one whole number per sender"):
-        senders.step(np.array([0.5, 0.5]), 9)
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_pools_keep_probabilities_of_a_rival_that_has_them(tmp_path):
+    (soft, hard) = (
+        netllm.rl_collect(
+            "congestion",
+            policy="aimd",
+            relabel="blend",
+            soft=soft,
+            epsilon=0.5,
+            episodes=4,
+            out=tmp_path / str(soft),
+        )
+        for soft in (True, False)
+    )
+    for odds, answer in zip(soft, hard, strict=True):
+        assert odds.labels.shape == (50, 5)
+        np.testing.assert_allclose(odds.labels.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_array_equal(odds.labels.argmax(axis=1), answer.labels)
+        np.testing.assert_array_equal(odds.actions, answer.actions)
+        np.testing.assert_array_equal(
+            odds.observations["reward"][1:], odds.rewards[:-1]
+        )  # added by the loop
+        assert (odds.ended, odds.reason) == ("terminated", "the transfer is cut off")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("swings=0.3", "Unknown field 'swings'. Did you mean swing?"),
+        ("steps=many", "`steps`: Expected `int`, got `str`, got 'many'"),
+        ("steps=0", "`steps` must be > 0, got 0"),
+    ],
+)
+def test_a_field_or_value_that_it_does_not_have_is_answered_as_ours_do(netllm, field, says):
+    code, _, err = netllm("test", "congestion", "--episodes", "2", "--set", field)
+    assert code == 2
+    assert says in err
+
+
+@pytest.mark.usefixtures("installed")
+def test_its_settings_tell_what_they_differ_in():
+    task = registry.task("congestion")
+    assert task.settings() == {
+        "default": "One environment configuration",
+        "unseen-swing": "swing 0.4",
+    }
+    assert task.setting("default", swing="0.3").swing == 0.3
+    with pytest.raises(ValueError, match=r"Unknown setting .unseen.\. Did you mean unseen-swing"):
+        task.setting("unseen")
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_commands_of_its_tutorial_run(netllm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (HERE / "README.md").read_text()
+    commands = [line.split() for line in text.splitlines() if line.startswith("netllm ")]
+    assert [words[1] for words in commands] == ["test", "rl-collect", "adapt", "test", "test"]
+    for words in commands:
+        short = {"rl-collect": ("--episodes", "8"), "test": ("--episodes", "8"), "adapt": SHORT}
+        own = [word for word in words[1:] if word != "smollm2-135m"]
+        code, _, err = netllm(*own, *short[words[1]])
+        assert code == 0, err
+
+
+def test_the_listings_of_its_tutorial_are_in_its_files():
+    text = (HERE / "README.md").read_text()
+    source = "".join(path.read_text() for path in sorted((HERE / "src").rglob("*.py")))
+    source += (HERE / "pyproject.toml").read_text()
+    blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    blocks += [part.partition("```")[0] for part in text.split("```toml\n")[1:]]
+    assert len(blocks) >= 4
+    for block in blocks:
+        for line in block.splitlines():
+            assert line.strip() in source, line

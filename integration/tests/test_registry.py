@@ -28,8 +28,11 @@ def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatc
         "from netllm.abr import ABR\n"
         "class Theirs(ABR):\n"
         "    name = 'theirs'\n"
-        "class Half:\n"
+        "from netllm.task import PoolTask\n"
+        "class Half(PoolTask):\n"
         "    name = 'half'\n"
+        "class Alone:\n"
+        "    name = 'alone'\n"
         "class Calm:\n"
         "    def __init__(self, setting): self.setting = setting\n"
         "    def reset(self, seed): pass\n"
@@ -40,6 +43,7 @@ def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatc
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[netllm.tasks]\ntheirs = their_package:Theirs\nhalf = their_package:Half\n"
+        "alone = their_package:Alone\n"
         "gone = their_package:Gone\n"
         "[netllm.policies]\nabr.calm = their_package:Calm\nabr.lost = no_such_module:Lost\n"
     )
@@ -49,7 +53,9 @@ def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatc
     assert "calm" in registry.policies("abr")
     assert "calm" not in registry.policies("theirs")
     broken = {
-        "half": r"'half' \(their_package:Half\) of the package their-package.*lacks .*rivals",
+        "half": r"'half' \(their_package:Half\) of the package their-package.*"
+        "lacks encoder, environment, episodes, head, metrics, presets",
+        "alone": r"'alone' .* must be a subclass of netllm.task.PoolTask or SupervisedTask",
         "gone": r"'gone' .*cannot be loaded: .*'Gone'\. Correct or uninstall it",
     }
     for name, says in broken.items():

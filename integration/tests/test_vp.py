@@ -7,7 +7,8 @@ import netllm
 import numpy as np
 import pytest
 from matplotlib.pyplot import imsave
-from netllm.vp.task import VP, Extended
+from netllm.vp import VP
+from netllm.vp.policy import Extended
 from netllm.vp.windows import Sight, Windows
 from netllm_adapt import Predictor
 from netllm_baselines.vp import TRACKSaliency
@@ -71,7 +72,7 @@ def test_the_example_lies_on_the_frame_on_display_and_every_answer_ends_in_a_dot
     results = netllm.test(
         "vp", policy=["hold-last", "velocity"], setting="synthetic", episodes=1
     ).results
-    ax = plots.example(Figure().subplots(), results)
+    ax = plots.example(Figure().subplots(), results, VP.metrics[0])
     (image,) = ax.images
     assert tuple(image.get_extent()) == (-180, 180, -90, 90)
     seen = results[0].episodes[0]["example"]
@@ -84,7 +85,7 @@ def test_the_example_lies_on_the_frame_on_display_and_every_answer_ends_in_a_dot
     held = [(*dot.get_xdata(), *dot.get_ydata()) for dot in dots]
     assert any(np.allclose(dot, last, atol=0.1) for dot in held)
     saved = [replace(result, place=None) for result in results]
-    assert not plots.example(Figure().subplots(), saved).images
+    assert not plots.example(Figure().subplots(), saved, VP.metrics[0]).images
 
 
 def test_the_mean_counts_windows_not_pairs(place):

@@ -11,7 +11,9 @@ import pytest
 import torch
 from netllm.verbs.adapt import build_model
 from netllm.vp.text.parts import Answer, History, is_valid, read, written
-from netllm.vp.text.task import Prompt, TextPolicy, TextPredictor, Token, train
+from netllm.vp.text.policy import TextPolicy
+from netllm.vp.text.predictor import TextPredictor
+from netllm.vp.text_task import Prompt, Token, train
 from netllm_adapt import Adapted, Examples, Recipe, fit_supervised
 from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.batches import ExampleBatch

@@ -8,20 +8,20 @@ and returns the policy.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from netllm.task import DEFAULT_BACKBONE as DEFAULT_BACKBONE
 from netllm.task import Policy, Task
+from netllm.unknown import unknown as unknown
 
-DEFAULT_BACKBONE = "smollm2-135m"
 WEIGHTS = (".npz", ".safetensors")
 """Ends of the names of files that learned rivals read their weights from."""
 
@@ -33,14 +33,6 @@ class Unbuildable(ValueError):
     def reason(self) -> str:
         """Its first sentence: what is missing, without what to do about it."""
         return re.split(r"(?<=\.)\s+(?=[A-Z])", str(self), maxsplit=1)[0]
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """An error that says what a name should have been: the nearest known ones, then all."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return ValueError(f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}.")
 
 
 def tasks() -> list[str]:
@@ -56,15 +48,26 @@ def task(name: str) -> Task:
             registers cannot be loaded or is no task.
     """
     for point in entry_points(group="netllm.tasks", name=name):
-        found: Task = _loaded(point)()
-        members = {*Task.__annotations__, *vars(Task)}
-        if missing := sorted(m for m in members if m[0] != "_" and not hasattr(found, m)):
+        kind = _loaded(point)
+        if not (isinstance(kind, type) and issubclass(kind, Task)):
             raise ValueError(
-                f"{_registration(point)} must be a netllm.task.Task, but it lacks "
-                f"{', '.join(missing)}."
+                f"{_registration(point)} must be a subclass of netllm.task.PoolTask or "
+                f"SupervisedTask, got {kind!r}."
             )
+        if missing := _missing(kind):
+            raise ValueError(f"{_registration(point)} lacks {', '.join(missing)}.")
+        found: Task = kind()
         return found
     raise unknown("task", name, tasks())
+
+
+def _missing(kind: type[Task]) -> list[str]:
+    """What a task must have and this one has not."""
+    missing = [*kind.__abstractmethods__]
+    missing += [member for member in ("name", "metrics") if not hasattr(kind, member)]
+    if not kind.presets and not kind.simulator and kind.setting is Task.setting:
+        missing.append("presets")
+    return sorted(missing)
 
 
 def _loaded(point: EntryPoint) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from netllm.task import Environment
 
 FACTORS = np.array([0.5, 0.9, 1.0, 1.1, 1.5])
 """What an answer, an index, does to the rate."""
@@ -56,39 +56,42 @@ def links(part: str, count: int, seed: int) -> list[Link]:
     return [Link(f"{part}-{first + i}", first + i) for i in range(count)]
 
 
-class Senders:
+class Senders(Environment):
     """One sender per link. A reward is delivered traffic less losses and waiting, per mean step."""
+
+    answers = len(FACTORS)
 
     def __init__(self, setting: Setting, episodes: Sequence[Link]) -> None:
         self._setting = setting
         self._capacity = np.stack([one.capacity_mbps(setting) for one in episodes])
-        count = len(episodes)
-        self._rate = np.full(count, setting.mean_mbps / 4)
-        self._queue, self._lost, self._reward = (np.zeros(count) for _ in range(3))
+        self._rate = np.full(len(episodes), setting.mean_mbps / 4)
+        self._queue, self._lost = np.zeros((2, len(episodes)))
+        self._rewards: list[np.ndarray] = []
+        self._losses: list[np.ndarray] = []
 
     def observation(self) -> dict[str, np.ndarray]:
-        """What a sender sees, (sender,) each; `reward` is the last step's, which returns need."""
+        """What each sender sees: its rate, the queue in mean steps, and the share that was lost."""
         seen = {
             "rate_mbps": self._rate,
             "wait": self._queue / self._setting.mean_mbps,
             "lost": self._lost,
-            "reward": self._reward,
         }
         return {name: values.astype(np.float32) for name, values in seen.items()}
 
-    def step(self, actions: Any, step: int) -> np.ndarray:
-        """Change the rates and send for one round-trip time; the rewards, (sender,)."""
-        actions = np.asarray(actions)
-        if actions.shape != self._rate.shape or actions.dtype.kind not in "iu":
-            raise ValueError(f"An answer must be one whole number per sender, got {actions!r}.")
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Change the rates and send for one round-trip time; rewards, and whether that was all."""
         mean = self._setting.mean_mbps
         self._rate = np.clip(self._rate * FACTORS[actions], mean / 100, mean * 100)
-        capacity = self._capacity[:, step]
         waiting = self._queue + self._rate
-        delivered = np.minimum(waiting, capacity)
+        delivered = np.minimum(waiting, self._capacity[:, len(self._rewards)])
         room = self._setting.queue_steps * mean
         self._queue = np.minimum(waiting - delivered, room)
         lost = waiting - delivered - self._queue
         self._lost = lost / self._rate
-        self._reward = (delivered - 2 * lost - 0.5 * self._queue) / mean
-        return self._reward
+        self._losses.append(self._lost)
+        self._rewards.append((delivered - 2 * lost - 0.5 * self._queue) / mean)
+        return self._rewards[-1], len(self._rewards) == self._setting.steps
+
+    def figures(self) -> dict[str, np.ndarray]:
+        """The metrics of every link: means over its steps."""
+        return {"utility": np.mean(self._rewards, axis=0), "lost": np.mean(self._losses, axis=0)}

@@ -15,33 +15,20 @@ al., SIGCOMM 2017).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.task import Draw, Metric, Outcome, Policy
+from netllm.task import Metric, Policy, PoolTask
 
 if TYPE_CHECKING:
-    from netllm_adapt import AdaptedModel, Episode, Pool, Recipe
+    from netllm_adapt import AdaptedModel, Pool, Recipe
     from netllm_sims.abr import Session, Setting, Trace
+    from netllm_sims.abr.rollout import Players
     from torch import nn
-
-QOE = Metric("qoe", "QoE")
-METRICS = (
-    QOE,
-    Metric("bitrate_mbps", "bitrate Mbit/s"),
-    Metric("rebuffer_s", "stall s", higher_is_better=False),
-    Metric("smoothness_mbps", "change Mbit/s", higher_is_better=False),
-)
 
 HISTORY = 6
 """Past and coming chunks that an observation shows."""
-
-
-def _line(trace: Trace) -> str:
-    unit = re.search(r"(?:^|_)trace_(\d+)_http", trace.id)
-    return f"FCC unit {unit[1]}" if unit else trace.digest
 
 
 def fields(levels: int) -> dict[str, dict[str, Any]]:
@@ -61,72 +48,31 @@ def fields(levels: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_ladder(rates: int | None, who: str, setting: Setting) -> None:
-    """Refuse a ladder of another length than a model or a pool knows.
-
-    Args:
-        rates: how many rates it knows; None if it does not tell.
-        who: whose they are, as the beginning of a sentence.
-        setting: with its own ladder.
-
-    Raises:
-        ValueError: with both ladders.
-    """
-    ladder = setting.video.rates_kbps
-    if rates is not None and rates != len(ladder):
-        told = ", ".join(f"{rate:g}" for rate in ladder)
-        raise ValueError(
-            f"{who} one of {rates} rates, but the ladder `rates_kbps` of setting {setting.name!r} "
-            f"has {len(ladder)} ({told} kbit/s). Set a ladder of {rates} rates, and a video that "
-            "has them, with --set rates_kbps=… video=…, or collect and adapt on this one."
-        )
-
-
-class ABR:
-    """Adaptive bitrate streaming, as a `netllm.task.Task`."""
+class ABR(PoolTask):
+    """Adaptive bitrate streaming."""
 
     name = "abr"
-    metrics = METRICS
+    metrics = (
+        Metric("qoe", "QoE"),
+        Metric("bitrate_mbps", "bitrate Mbit/s"),
+        Metric("rebuffer_s", "stall s", higher_is_better=False),
+        Metric("smoothness_mbps", "change Mbit/s", higher_is_better=False),
+    )
     rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "hindsight")
     bounds = frozenset({"hindsight"})
     published = frozenset({"genet"})
-    supervised = False
-    validation = 64
-    chooses = True
-    chunk = 64
-    shard = 256
     trainers: Mapping[str, str] = {"ppo": "netllm_baselines.abr.ppo_training:train_ppo"}
-
-    @property
-    def draws(self) -> Mapping[str, Draw]:
-        """The distribution of QoE over episodes, and its mean with intervals."""
-        from netllm.report import plots
-
-        return {
-            "cdf.png": lambda ax, results: plots.cdf(ax, results, QOE, bounds=self.bounds),
-            "bars.png": lambda ax, results: plots.bars(ax, results, QOE, bounds=self.bounds),
-        }
-
-    def settings(self) -> Mapping[str, str]:
-        """The settings by name, with a line about each."""
-        from netllm_sims.abr import settings
-
-        return settings()
-
-    def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
-        """One setting, with any field overridden."""
-        from netllm_sims.abr import setting
-
-        # Other processes may work in another folder.
-        folder = Path(data).resolve() if data is not None else None
-        return setting(name, data=folder, **overrides)
+    simulator = "netllm_sims.abr"
+    validation = 64
+    layers = 12
+    training: Mapping[str, Any] = {"steps": 800, "validate_every": 200, "average": 0.98}
+    teacher = "ppo"
+    quantiles = (0.5, 0.25, 0.75, 0.9)
+    reason = "the video is over"
 
     def seeds(self, setting: Setting) -> Sequence[int]:
         """The seed of GENET's published number; other policies do not depend on it."""
         return (100_003,)
-
-    def by_seed(self, setting: Setting, part: str, seeds: Sequence[int]) -> None:
-        """None: seeds are of random streams."""
 
     def episodes(
         self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0
@@ -152,78 +98,18 @@ class ABR:
         """
         return {session.id: {"line": _line(session.trace)} for session in episodes}
 
-    def rollout(
-        self, policy: Policy, setting: Setting, episodes: Sequence[Session], *, seed: int
-    ) -> Outcome:
-        """QoE and its parts, each the mean over an episode's decisions."""
-        from netllm_sims.abr import rollout
+    def environment(
+        self, setting: Setting, episodes: Sequence[Session], *, seed: int, record: bool
+    ) -> Players:
+        """Players of the setting's video, all at the same chunk; pools keep numbers in 32 bits."""
+        from netllm_sims.abr.rollout import Players
 
-        done = rollout(policy, setting, episodes, seed=seed)
-        columns = {
-            "qoe": done.qoe,
-            "bitrate_mbps": done.bitrate_mbps.mean(1),
-            "rebuffer_s": done.rebuffer_s.mean(1),
-            "smoothness_mbps": done.smoothness_mbps.mean(1),
-        }
-        rows = [
-            {"id": episode, **{key: float(column[i]) for key, column in columns.items()}}
-            for i, episode in enumerate(done.ids)
-        ]
-        return Outcome(rows, done.actions.size, done.seconds)
-
-    def record(
-        self,
-        policy: Policy,
-        setting: Setting,
-        episodes: Sequence[Session],
-        *,
-        name: str,
-        seed: int,
-        label: Policy | None,
-        soft: bool,
-        epsilon: float,
-    ) -> Iterator[Episode]:
-        """Episodes for a pool: all observed fields, actions, rewards and labels."""
-        import numpy as np
-        from netllm_adapt import Episode
-        from netllm_sims.abr import rollout
-
-        done = rollout(
-            policy,
-            setting,
-            episodes,
-            seed=seed,
-            dtype=np.float32,
-            record=True,
-            label=label,
-            soft=soft,
-            epsilon=epsilon,
-        )
-        for i, episode in enumerate(done.ids):
-            yield Episode(
-                id=episode,
-                policy=name,
-                seed=seed,
-                observations={field: values[i] for field, values in done.observations.items()},
-                actions=done.actions[i],
-                rewards=done.rewards[i],
-                labels=None if done.labels is None else done.labels[i],
-                meta={"qoe": float(done.qoe[i])},
-                final={field: values[i] for field, values in done.final.items()},
-                ended="terminated",
-                reason="the video is over",
-            )
+        dtype = "float32" if record else "float64"
+        return Players(setting, episodes, seed=seed, dtype=dtype)
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:
-        """The pool; this task learns from nothing else."""
-        from netllm_adapt import Pool
-
-        if pool is None:
-            raise ValueError(
-                "adapt abr needs a pool: collect one with "
-                "`netllm rl-collect abr --policy ppo --out POOL` and give it as --pool POOL."
-            )
-        found = Pool(pool)
+        """The pool, whose ladder must be the setting's."""
+        found = super().experience(pool, setting, recipe)
         sizes = found.fields.get("sizes_mb")
         check_ladder(sizes and sizes.shape[-1], f"{pool} was collected with", setting)
         return found
@@ -243,35 +129,33 @@ class ABR:
 
         return Categorical(width=width, answers=len(setting.video.rates_kbps))
 
-    def assemble(self, recipe: Recipe, **parts: Any) -> AdaptedModel:
-        """A model that decides step after step."""
-        from netllm_adapt import AdaptedModel
-
-        return AdaptedModel(**parts, window=recipe.window, segment=recipe.segment)
-
     def policy(self, model: AdaptedModel, setting: Setting) -> Policy:
         """The model with its rolling cache of keys and values."""
-        from netllm_adapt import Policy
-
         check_ladder(model.head.config().get("answers"), "This model answers with", setting)
-        return Policy(model)
+        return super().policy(model, setting)
 
-    def recipe(self, backbone: str) -> Recipe:
-        """The best recipe found, on SmolLM2-135M; another backbone keeps all its layers."""
-        from netllm_adapt import Recipe
 
-        layers = 12 if backbone.endswith("smollm2-135m") else None
-        return replace(Recipe(), layers=layers, steps=800, validate_every=200, average=0.98)
+def check_ladder(rates: int | None, who: str, setting: Setting) -> None:
+    """Refuse a ladder of another length than a model or a pool knows.
 
-    def target_returns(self, experience: Pool) -> Sequence[float]:
-        """Median and other quantiles of the pool's returns."""
-        import numpy as np
+    Args:
+        rates: how many rates it knows; None if it does not tell.
+        who: whose they are, as the beginning of a sentence.
+        setting: with its own ladder.
 
-        returns = [episode.rewards.sum() for episode in experience]
-        return [float(q) for q in np.quantile(returns, (0.5, 0.25, 0.75, 0.9))]
+    Raises:
+        ValueError: with both ladders.
+    """
+    ladder = setting.video.rates_kbps
+    if rates is not None and rates != len(ladder):
+        told = ", ".join(f"{rate:g}" for rate in ladder)
+        raise ValueError(
+            f"{who} one of {rates} rates, but the ladder `rates_kbps` of setting {setting.name!r} "
+            f"has {len(ladder)} ({told} kbit/s). Set a ladder of {rates} rates, and a video that "
+            "has them, with --set rates_kbps=… video=…, or collect and adapt on this one."
+        )
 
-    def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
-        """Learn the labels of the pool's decisions; see `netllm_adapt.training.loop.fit`."""
-        from netllm_adapt.training.loop import fit
 
-        return fit(model, experience, **run)
+def _line(trace: Trace) -> str:
+    unit = re.search(r"(?:^|_)trace_(\d+)_http", trace.id)
+    return f"FCC unit {unit[1]}" if unit else trace.digest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netllm.cjs.task import JCT
+from netllm.report.metric import Metric
 from netllm.report.plots import frame, short, styled
 from netllm.report.result import Result, best_first
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def job_cdf(ax: Axes, results: Sequence[Result]) -> Axes:
+def job_cdf(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The share of jobs that ended within a time, a line per policy, over all episodes."""
-    for result, style in styled(best_first(results, JCT), frozenset()):
+    for result, style in styled(best_first(results, metric), frozenset()):
         jobs_s = np.concatenate([row["jct_percentiles_s"] for row in result.episodes])
-        ax.ecdf(jobs_s, label=f"{result.metrics[JCT.key].mean:.1f}  {short(result)}", **style)
+        ax.ecdf(jobs_s, label=f"{result.metrics[metric.key].mean:.1f}  {short(result)}", **style)
     frame(ax, results)
     ax.set_xscale("log")
     ax.set_xlim(left=1)
@@ -29,26 +29,26 @@ def job_cdf(ax: Axes, results: Sequence[Result]) -> Axes:
     return ax
 
 
-def boxes(ax: Axes, results: Sequence[Result]) -> Axes:
+def boxes(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The mean completion times of the episodes, a box per policy, the best on top."""
-    ordered = best_first(results, JCT)[::-1]
-    means_s = [[row[JCT.key] for row in result.episodes] for result in ordered]
+    ordered = best_first(results, metric)[::-1]
+    means_s = [[row[metric.key] for row in result.episodes] for result in ordered]
     names = [short(result) for result in ordered]
     ax.boxplot(means_s, orientation="horizontal", tick_labels=names, showmeans=True)
     frame(ax, results)
     ax.set_xscale("log")
-    ax.set_xlabel(f"{JCT.label} of an episode")
+    ax.set_xlabel(f"{metric.label} of an episode")
     return ax
 
 
-def gantt(ax: Axes, results: Sequence[Result]) -> Axes:
+def gantt(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The start of the first episode under the checkpoint, or else the best, over the best rival.
 
     A row per executor, a colour per job; gaps are executors that wait or move.
     """
     from netllm_sims.cjs.gantt import draw
 
-    ordered = sorted(best_first(results, JCT), key=lambda result: result.checkpoint is None)
+    ordered = sorted(best_first(results, metric), key=lambda result: result.checkpoint is None)
     rival = next((one for one in ordered[1:] if not one.checkpoint), None)
     shown = [ordered[0], *([rival] if rival else [])]
     rows = 0

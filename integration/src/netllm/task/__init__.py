@@ -8,28 +8,40 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from netllm.report.metric import Metric
-from netllm.task.base import (
-    Draw,
-    Outcome,
-    Policy,
-    Setting,
-    Task,
-    clusters,
-    training_fields,
-)
+from netllm.task.base import DEFAULT_BACKBONE, Draw, Outcome, Task
+from netllm.task.policy import Declared, Policy, declared, validity
+from netllm.task.pool import PoolTask
+from netllm.task.setting import Setting, training_fields
+from netllm.task.supervised import SupervisedTask
+
+if TYPE_CHECKING:
+    from netllm_sims.rollout import Environment
 
 __all__ = [
+    "DEFAULT_BACKBONE",
+    "Declared",
     "Draw",
+    "Environment",
     "Metric",
     "Outcome",
     "Policy",
+    "PoolTask",
     "Setting",
+    "SupervisedTask",
     "Task",
-    "clusters",
+    "declared",
     "training_fields",
+    "validity",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Environment":  # of a package that loads NumPy
+        return import_module("netllm_sims.rollout").Environment
+    raise AttributeError(f"module 'netllm.task' has no attribute {name!r}")
 
 
 class _Callable(ModuleType):

@@ -1,84 +1,34 @@
-"""What a task is: the shape that `rl_collect`, `adapt` and `test` work with.
+"""What a task is: everything that `rl_collect`, `adapt` and `test` must know of it, with defaults.
 
-A task module says everything about one networking task: which environment, which encoder fields,
-which head, which rivals, which metric. `netllm.abr` is the example to read.
+`PoolTask` is for decisions, `SupervisedTask` for predictions; `netllm.abr.task` and
+`examples/congestion-control` are to be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from netllm.report.metric import Metric
+from netllm.task.policy import Policy
+from netllm.task.setting import described, named
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
-    from netllm_adapt import Adapted, Episode, Recipe
+    from netllm_adapt import Adapted, Recipe
     from torch import nn
 
     from netllm.report.result import Result
 
+DEFAULT_BACKBONE = "smollm2-135m"
 
-class Policy(Protocol):
-    """Anything that decides: a rule, a planner, a trained network, an adapted model.
-
-    Observations and actions carry a leading batch axis. A policy whose numbers depend on state or a
-    random stream carried across episodes sets `sequential = True` and is then rolled out alone. One
-    that may fail to give a valid answer, and then puts another in its place, keeps the share of its
-    own that were valid since the last reset as `validity`; reports show it. One that decides by
-    more than the observation says what that is in a few words as `knows`; reports show that too.
-    """
-
-    def reset(self, seed: int) -> None:
-        """Begin new episodes; `seed` starts its random stream."""
-        ...
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The next action of every episode."""
-        ...
-
-
-class Setting(Protocol):
-    """One environment configuration of a task.
-
-    It may name the fields that change what is trained on, and nothing that is tested, in
-    `training_fields`; the data that it is made of in `sources` (`netllm_sims.sources.Source`); and
-    in `divided` how a person's own data became parts. Its episodes may have `contents`, digests
-    of what they show: who has learned from one of them is marked where it is tested on it.
-
-    If it is a dataclass, `netllm COMMAND TASK --help` lists its fields with the docstrings under
-    them; `netllm.task.fields` knows of `fixed_fields` and `inner_fields`.
-    """
-
-    @property
-    def name(self) -> str:
-        """Its name, such as `default`."""
-        ...
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether seeded generators serve it, because there is no real data."""
-        ...
-
-
-def training_fields(setting: Any) -> frozenset[str]:
-    """Fields of a setting that change what is trained on and nothing else, as it says itself."""
-    return frozenset(getattr(setting, "training_fields", ()))
-
-
-def clusters(task: Any, setting: Any, episodes: Sequence[Any]) -> Mapping[str, Mapping[str, str]]:
-    """By episode its clusters, as the task's method `clusters(setting, episodes)` names them.
-
-    Episodes that share something random depend on each other: a trace, a viewer, a video. Each
-    belongs to a cluster of every kind, such as `{"e1": {"viewer": "user3", "video": "v7"}}`, and
-    intervals are about other clusters of these kinds. Without that method, or for an episode that
-    it leaves out, every episode is a cluster of its own.
-    """
-    named = getattr(task, "clusters", None)
-    return {} if named is None else named(setting, episodes)
+Draw = Callable[["Axes", "Sequence[Result]"], "Axes"]
+"""A plot: draws results of one setting into the axes and returns them."""
 
 
 @dataclass(frozen=True)
@@ -96,121 +46,141 @@ class Outcome:
     """Share of the answers that were valid, where the policy counts them."""
 
 
-Draw = Callable[["Axes", "Sequence[Result]"], "Axes"]
-"""A plot: draws results of one setting into the axes and returns them."""
+class Task(ABC):
+    """One networking task. Whatever has a value or a body here need not be written.
 
-
-class Task(Protocol):
-    """One networking task.
-
-    It may name episodes that depend on each other by a method `clusters`; see the function of that
-    name in this module.
+    `PoolTask` and `SupervisedTask` add what a decision and a prediction need.
     """
 
     name: str
     """`abr`, `cjs`, `vp` or a third party's."""
     metrics: tuple[Metric, ...]
     """What is reported per episode; the first is the one that decides."""
-    rivals: tuple[str, ...]
+    rivals: tuple[str, ...] = ()
     """Policies that a table shows beside a checkpoint when none is named."""
-    bounds: frozenset[str]
+    bounds: frozenset[str] = frozenset()
     """Policies that know the future: upper bounds, no rivals."""
-    published: frozenset[str]
+    published: frozenset[str] = frozenset()
     """The paper's strongest rivals: checkpoints are compared with them as well."""
-    trainers: Mapping[str, str]
+    trainers: Mapping[str, str] = {}
     """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
-    draws: Mapping[str, Draw]
-    """Plots by file name."""
     supervised: bool
     """Whether it learns from recorded right answers; else from a pool that policies collect."""
-    validation: int | None
+    validation: int | None = None
     """How many validation episodes a run is validated on unless told otherwise; None: all."""
-    chooses: bool
+    chooses: bool = True
     """Whether validation chooses the checkpoint that a run keeps; else it keeps the last one."""
-
-    chunk: int
+    chunk: int = 64
     """Episodes of one piece of `test`'s work. Results may depend on it, never on how many run at
     once."""
-    shard: int
+    shard: int = 256
     """Episodes that are collected at once and written as one file; bounds memory."""
+    presets: Mapping[str, Any] = {}
+    """Its settings by name: instances of one frozen dataclass, the usual one first."""
+    simulator: str = ""
+    """In place of presets, a module with `settings()` and `setting(name, data=…, **overrides)`."""
+    layers: int | None = None
+    """How many blocks of the default backbone are kept; another backbone keeps all of them."""
+    training: Mapping[str, Any] = {}
+    """Fields of the best recipe found that differ from `Recipe`'s own."""
 
     def settings(self) -> Mapping[str, str]:
         """The settings by name, with a line about each."""
-        ...
+        lines: Mapping[str, str] = (
+            import_module(self.simulator).settings() if self.simulator else described(self.presets)
+        )
+        return lines
 
-    def setting(self, name: str, *, data: str | Path | None, **overrides: Any) -> Setting:
-        """One setting; real data from `data`, else from NETLLM_DATA, else generated."""
-        ...
+    def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Any:
+        """One setting with any field overridden.
+
+        Args:
+            name: one of `settings`.
+            data: folder of real data; NETLLM_DATA if None, and generated without either.
+            overrides: fields of the setting by name.
+        """
+        if not self.simulator:
+            return named(self.presets, name, overrides)
+        # Other processes may work in another folder.
+        folder = Path(data).resolve() if data is not None else None
+        return import_module(self.simulator).setting(name, data=folder, **overrides)
 
     def seeds(self, setting: Any) -> Sequence[int]:
         """The seeds that `test` uses unless told otherwise."""
-        ...
+        return (0,)
 
     def by_seed(self, setting: Any, part: str, seeds: Sequence[int]) -> Sequence[Any] | None:
         """The episodes that these seeds name; None where seeds are of random streams."""
-        ...
+        return None
 
-    def episodes(self, setting: Any, part: str, *, count: int | None, seed: int) -> Sequence[Any]:
-        """Episodes of a part (train, valid, test) of a setting; each has an `id`."""
-        ...
+    @abstractmethod
+    def episodes(
+        self, setting: Any, part: str, *, count: int | None = None, seed: int = 0
+    ) -> Sequence[Any]:
+        """Episodes of a part (train, valid, test) of a setting; the `id` of each must differ."""
 
     def subsets(self, setting: Any, episodes: Sequence[Any]) -> Mapping[str, frozenset[str]]:
         """Parts of the test set that are reported on their own, as episode ids by name."""
-        ...
+        return {}
 
+    def clusters(self, setting: Any, episodes: Sequence[Any]) -> Mapping[str, Mapping[str, str]]:
+        """By episode its clusters, such as `{"e1": {"viewer": "user3", "video": "v7"}}`.
+
+        Episodes that share something random depend on each other: a trace, a viewer, a video.
+        Intervals are about other clusters of these kinds. An episode that is left out is a cluster
+        of its own.
+        """
+        return {}
+
+    @property
+    def draws(self) -> Mapping[str, Draw]:
+        """Plots by file name: the first metric's distribution over episodes, and its means."""
+        from netllm.report import plots
+
+        metric = self.metrics[0]
+        return {
+            "cdf.png": partial(plots.cdf, metric=metric, bounds=self.bounds),
+            "bars.png": partial(plots.bars, metric=metric, bounds=self.bounds),
+        }
+
+    @abstractmethod
     def rollout(
         self, policy: Policy, setting: Any, episodes: Sequence[Any], *, seed: int
     ) -> Outcome:
         """Let a policy decide in some episodes and measure it."""
-        ...
 
-    def record(
-        self,
-        policy: Policy,
-        setting: Any,
-        episodes: Sequence[Any],
-        *,
-        name: str,
-        seed: int,
-        label: Policy | None,
-        soft: bool,
-        epsilon: float,
-    ) -> Iterator[Episode]:
-        """Let a policy, called `name`, decide in some episodes and keep what happened.
-
-        With a share of `epsilon` uniformly random actions; `label` says what it would have done in
-        every visited state, or, if `soft`, with which probability.
-        """
-        ...
-
+    @abstractmethod
     def experience(self, pool: Path | None, setting: Any, recipe: Recipe) -> Any:
         """What a model of this task learns from: a pool, or the setting's own training part."""
-        ...
 
+    @abstractmethod
     def encoder(self, setting: Any, recipe: Recipe, *, width: int) -> nn.Module:
         """The multimodal encoder for a backbone of some width."""
-        ...
 
+    @abstractmethod
     def head(self, setting: Any, *, width: int) -> nn.Module:
         """The networking head for a backbone of some width."""
-        ...
 
+    @abstractmethod
     def assemble(self, recipe: Recipe, **parts: Any) -> Adapted:
         """The model from its parts: `backbone`, `encoder`, `head`, `spec`."""
-        ...
 
+    @abstractmethod
     def policy(self, model: Any, setting: Any) -> Policy:
         """An adapted model as a policy."""
-        ...
 
     def recipe(self, backbone: str) -> Recipe:
         """How a backbone is adapted to it unless told otherwise: the best recipe found."""
-        ...
+        layers = self.layers if backbone.endswith(DEFAULT_BACKBONE) else None
+        return replace(self.usual_recipe(), layers=layers, **self.training)
 
-    def target_returns(self, experience: Any) -> Sequence[float]:
-        """Returns to try asking for at the start of an episode, the likeliest first, if any."""
-        ...
+    def usual_recipe(self) -> Recipe:
+        """A recipe with every field's default; of a class of its own where it has more fields."""
+        from netllm_adapt import Recipe
 
+        return Recipe()
+
+    @abstractmethod
     def fit(
         self,
         model: Any,
@@ -232,4 +202,3 @@ class Task(Protocol):
         is kept for good; `inputs` are what a resumed run must agree with beside recipe and
         experience; `device` is where it learns, and where the checkpoint returned lies.
         """
-        ...

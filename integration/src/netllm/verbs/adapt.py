@@ -14,7 +14,7 @@ from netllm.data import sources
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.report.intervals import mean_of
 from netllm.report.provenance import device_name, nameable, provenance, running_command
-from netllm.task import training_fields
+from netllm.task import PoolTask, training_fields
 from netllm.verbs.checkpoint_folder import checkpoint_folder, weights_of
 from netllm.verbs.writable import check_folder
 
@@ -110,7 +110,7 @@ def adapt(
         if start is None
         else _start(task, str(start), trust_backbone)
     )
-    targets = found.target_returns(experience) if target_return is None else [target_return]
+    targets = _targets(found, experience, target_return)
     if targets:
         model.target_return = targets[0]
     count = found.validation if validation is None else validation
@@ -141,6 +141,13 @@ def adapt(
         inputs=inputs,
         device=device,
     )
+
+
+def _targets(task: Task, experience: Any, target_return: float | None) -> Sequence[float]:
+    """Returns that the model may be asked for: the one that is given, else the task's."""
+    if target_return is not None:
+        return [target_return]
+    return task.target_returns(experience) if isinstance(task, PoolTask) else ()
 
 
 def _finish(

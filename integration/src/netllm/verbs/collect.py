@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.data import sources
 from netllm.report.provenance import device_name
+from netllm.task import PoolTask
 from netllm.verbs import arguments
 from netllm.verbs.arguments import derived_seed
 from netllm.verbs.checkpoint_folder import fetched_folder, weights_of
@@ -23,7 +24,7 @@ from netllm.verbs.writable import check_folder
 if TYPE_CHECKING:
     from netllm_adapt import Episode, Pool, PoolWriter
 
-    from netllm.task import Policy, Task
+    from netllm.task import Policy
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def rl_collect(
     arguments.check_jobs(jobs)
     if seed < 0:
         raise ValueError(f"`seed` must be a whole number >= 0, got {seed}.")
-    found = _unsupervised(task)
+    found = _pool_task(task)
     place = found.setting(setting, data=data, **(set or {}))
     drawn = found.episodes(place, part, count=episodes, seed=seed)
     asked = [*drivers, *([PolicySpec(task, policy=relabel)] if relabel else [])]
@@ -166,10 +167,10 @@ def _collect(
     _write(new, turns, pieces, (held or 0) // size, seed=seed, jobs=jobs)
 
 
-def _unsupervised(task: str) -> Task:
+def _pool_task(task: str) -> PoolTask:
     """The task, which must be one that learns from a pool."""
     found = registry.task(task)
-    if found.supervised:
+    if not isinstance(found, PoolTask):
         raise ValueError(
             f"{task} learns from recorded right answers, so there is no pool to collect. "
             f"Run `netllm adapt {task} --out RUN`."
@@ -273,7 +274,7 @@ class _Turns:
 
     def _best(self, driver: PolicySpec, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The best attempt at each episode."""
-        task = registry.task(self.task)
+        task = _pool_task(self.task)
         policy = driver.build(self.setting)
         label = self._label(driver, policy)
         best: list[Episode] = []
@@ -296,7 +297,7 @@ class _Turns:
         """Who labels: the driver itself if it is named again and the task would ask it once."""
         if not self.relabel:
             return None
-        if driver.policy == self.relabel and getattr(registry.task(self.task), "asks_once", False):
+        if driver.policy == self.relabel and _pool_task(self.task).asks_once:
             return policy
         return registry.policy(self.task, self.relabel, self.setting)
 

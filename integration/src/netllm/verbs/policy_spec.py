@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.registry import WEIGHTS, policy, task
-from netllm.task import Policy, Task
+from netllm.task import Declared, Policy, Task, declared
 from netllm.verbs.checkpoint_facts import Facts, read_facts
 from netllm.verbs.checkpoint_folder import checkpoint_folder, weight_files
 from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from netllm_adapt import Adapted
     from netllm_adapt.checkpoint.config import DataIdentity
     from netllm_sims.sources import Source
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a policy says of itself."""
-
-    sequential: bool = False
-    """Whether it asks to run alone, episode by episode."""
-    knows: str = ""
-    """What it knows beyond the observation."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +68,7 @@ class PolicySpec:
             self.found()
             resolve_device(self.device)
             return Declared()
-        built = self.build(setting)
-        return Declared(bool(getattr(built, "sequential", False)), getattr(built, "knows", ""))
+        return declared(self.build(setting))
 
     def teachers(self) -> tuple[str, ...]:
         """The policies that a checkpoint learned from, as it says itself."""

@@ -11,12 +11,12 @@ import numpy as np
 from netllm import registry
 from netllm.data import sources
 from netllm.report.result import Result, subsets, summarise
-from netllm.task import Outcome, Task, clusters
+from netllm.task import Declared, Outcome, Task, validity
 from netllm.verbs.arguments import derived_seed
 from netllm.verbs.checkpoint_names import Lineage
 from netllm.verbs.overlaps import known
 from netllm.verbs.parallel import results
-from netllm.verbs.policy_spec import Declared, PolicySpec
+from netllm.verbs.policy_spec import PolicySpec
 from netllm.verbs.warm_up import warm_up
 
 
@@ -67,8 +67,7 @@ class Piece:
         policy = self.spec.build(self.setting)
         outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
         rows = [{"seed": self.seed, **row} for row in outcome.rows]
-        validity: float | None = getattr(policy, "validity", None)
-        return replace(outcome, rows=rows, validity=validity)
+        return replace(outcome, rows=rows, validity=validity(policy))
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def plan(task: Task, specs: Sequence[PolicySpec], setting: Any, episodes: Episod
     """
     drawn = episodes.drawn(task, setting)
     every = [episode for some in drawn.values() for episode in some]
-    members, together = task.subsets(setting, every), clusters(task, setting, every)
+    members, together = task.subsets(setting, every), task.clusters(setting, every)
     lines, left_out = [], {}
     for spec in specs:
         try:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netllm.report.metric import Metric
 from netllm.report.plots import BOUND, frame, short, styled
 from netllm.report.result import Result, best_first
-from netllm.vp.task import MAE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,9 +18,9 @@ PALE = 0.4
 """How much of a frame's darkness is kept under the lines of an example."""
 
 
-def horizon(ax: Axes, results: Sequence[Result]) -> Axes:
+def horizon(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The mean error of every step of the horizon, a line per policy, over seconds ahead."""
-    for result, style in styled(best_first(results, MAE), frozenset()):
+    for result, style in styled(best_first(results, metric), frozenset()):
         rows = result.episodes
         weights = [row["weight"] for row in rows]
         error = np.average([row["mae_by_step_deg"] for row in rows], axis=0, weights=weights)
@@ -34,7 +34,7 @@ def horizon(ax: Axes, results: Sequence[Result]) -> Axes:
     return ax
 
 
-def example(ax: Axes, results: Sequence[Result]) -> Axes:
+def example(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The window of the first clip in which the head moves most, on the equirectangular frame.
 
     A dot ends every answer, so that one which hardly moves, or holds, can be seen too. Below lies
@@ -44,7 +44,7 @@ def example(ax: Axes, results: Sequence[Result]) -> Axes:
     past, future = (np.array(seen[f"{part}_deg"]) for part in ("history", "future"))
     _path(ax, past, color=BOUND, linewidth=3, label="seen")
     _path(ax, np.vstack([past[-1:], future]), color="black", linewidth=3, label="came")
-    for result, style in styled(best_first(results, MAE), frozenset()):
+    for result, style in styled(best_first(results, metric), frozenset()):
         answer = np.array(result.episodes[0]["example"]["predicted_deg"])
         _path(ax, np.vstack([past[-1:], answer]), label=short(result), **style)
     frame(ax, results)

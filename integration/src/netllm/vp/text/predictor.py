@@ -1,43 +1,20 @@
-"""Viewport prediction with answers as text: the comparators of the paper's motivation.
-
-`prompt`: the history is text too, so nothing but low-rank matrices is learned. `token`: the history
-enters through our encoder, trained along, and only the answer is text. Both use the language
-model's own tokenizer and LM head, and learn the next token of the answer; the answer is generated
-token by token and parsed. Data, trainer, recipe, checkpoints and metrics are those of `netllm.vp`.
-
-Source: NetLLM (Wu et al., SIGCOMM 2024), section 3 and figure 2. The paper's prompt and its rule
-for valid answers are not published; ours are in `netllm.vp.text.parts`. Where an answer is not
-valid the last known viewport is held.
-"""
+"""A language model that answers in its own words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from netllm_adapt import Predictor, Recipe
+from netllm_adapt import Predictor
 from netllm_adapt.attention import cache_argument, check_positions
 from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.batches import ExampleBatch
 from torch import Tensor, nn
-
-from netllm.vp.task import VP, check_history, check_rate, extended
-from netllm.vp.text.parts import Answer, History, read
-
-if TYPE_CHECKING:
-    from netllm_sims.vp import Setting
-
-    from netllm.task import Policy
-
-TOGETHER = 16
-"""Answers that a policy generates side by side; bounds the memory of keys and values."""
 
 
 class TextPredictor(Predictor):
@@ -186,138 +163,3 @@ class TextPredictor(Predictor):
 def _padded(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> Tensor:
     longest = max(map(len, rows))
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], device=device)
-
-
-class TextPolicy:
-    """A text predictor as a policy of any setting; `validity` is the share of valid answers.
-
-    Of a longer history the model reads the last points that it knows; of a longer horizon it
-    predicts the rest from its own predictions. For an answer that is not valid the last viewport
-    is held.
-
-    Raises:
-        ValueError: if the setting has another rate or too short a history.
-    """
-
-    def __init__(self, model: TextPredictor, setting: Setting) -> None:
-        check_rate(model, setting)
-        check_history(model, setting)
-        self._model = model.eval()
-        self._horizon = setting.horizon
-        self.reset(0)
-
-    def reset(self, seed: int) -> None:
-        """Begin to count; the answers themselves are greedy."""
-        self.answers = 0
-        self.valid = 0
-
-    @property
-    def validity(self) -> float:
-        """Share of the answers since the last reset that were valid; nan before the first."""
-        return self.valid / self.answers if self.answers else float("nan")
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "batch horizon 3"]:
-        """The viewports that follow, in degrees."""
-        seen = np.asarray(observation["viewport_deg"], dtype=np.float64)
-        return extended(seen, self._horizon, self._answers)
-
-    def _answers(self, seen: np.ndarray) -> np.ndarray:
-        parts = [self._answer(seen[i : i + TOGETHER]) for i in range(0, len(seen), TOGETHER)]
-        return np.concatenate(parts)
-
-    def _answer(self, seen: np.ndarray) -> np.ndarray:
-        horizon = self._model.head.horizon
-        fields = {"viewport_deg": torch.from_numpy(seen).float().to(self._model.device)}
-        found = [read(text, horizon=horizon) for text in self._model.write(fields)]
-        self.answers += len(found)
-        self.valid += sum(viewports is not None for viewports in found)
-        held = np.repeat(seen[:, -1:], horizon, axis=1)
-        return np.stack(
-            [last if own is None else own for own, last in zip(found, held, strict=True)]
-        )
-
-
-class Token(VP):
-    """Viewport prediction whose answers are text."""
-
-    def head(self, setting: Setting, *, width: int) -> nn.Module:
-        """The answer as text."""
-        return Answer(width=width, horizon=setting.horizon)
-
-    def assemble(self, recipe: Recipe, **parts: Any) -> TextPredictor:
-        """A model that answers token by token."""
-        return TextPredictor(**parts)
-
-    def policy(self, model: Predictor, setting: Setting) -> Policy:
-        """The model, with the share of its answers that were valid."""
-        text = model if isinstance(model, TextPredictor) else TextPredictor.of(model)
-        return TextPolicy(text, setting)
-
-    def recipe(self, backbone: str) -> Recipe:
-        """All layers, whose LM head it is; rank and rates as for every model."""
-        return replace(Recipe(), steps=600, batch=8, micro_batch=4, average=0.98)
-
-
-class Prompt(Token):
-    """Viewport prediction whose history is text too: prompt learning."""
-
-    def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
-        """The history as text."""
-        return History(width=width, history=setting.history)
-
-
-def train(
-    task: Token,
-    setting: Setting,
-    *,
-    out: Path | str,
-    backbone: str = "smollm2-135m",
-    steps: int | None = None,
-    seed: int = 0,
-    command: str = "",
-    **overrides: Any,
-) -> TextPredictor:
-    """Train a model that answers as text, and return it; its last checkpoint is the one kept.
-
-    Answers take seconds, so that none is chosen by validation.
-
-    Args:
-        task: `Prompt()` or `Token()`.
-        setting: whose training part is learned from.
-        out: folder of the run, as of `netllm adapt`.
-        backbone: has a tokenizer.
-        steps: optimiser steps; the recipe's own number if None.
-        seed: of everything random.
-        command: remembered in the checkpoint.
-        overrides: other fields of the recipe.
-
-    Raises:
-        ValueError: for values that cannot be, or a folder that holds a run.
-    """
-    from netllm_adapt import fit_supervised
-
-    from netllm.verbs.adapt import build_model, changed, facts_of
-
-    changes = {"seed": seed, **({} if steps is None else {"steps": steps}), **overrides}
-    recipe = changed(task.recipe(backbone), changes)
-    plain: Any = task
-    model: Any = build_model(plain, setting, backbone, recipe)
-    folders = {"trajectories": setting.trajectories, "frames": setting.frames}
-    own = {name: folder for name, folder in folders.items() if folder is not None}
-    model.state["rate_hz"] = setting.rate_hz
-    model.about |= facts_of(plain, setting, [], own)
-    model.about |= {"command": command} if command else {}
-    fitted: Any = fit_supervised(
-        model, task.experience(None, setting, recipe), recipe=recipe, out=out
-    )
-    return fitted
-
-
-def train_prompt(setting: Setting, **run: Any) -> TextPredictor:
-    """Prompt learning for `netllm train-baseline`; see `train`."""
-    return train(Prompt(), setting, **run)
-
-
-def train_token(setting: Setting, **run: Any) -> TextPredictor:
-    """Token-based answers for `netllm train-baseline`; see `train`."""
-    return train(Token(), setting, **run)

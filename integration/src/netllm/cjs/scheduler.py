@@ -1,0 +1,79 @@
+"""An adapted model as a policy that never stops a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from netllm.cjs.environment import Advice
+from netllm.cjs.observation import COLUMN, seen
+
+if TYPE_CHECKING:
+    from netllm_adapt import AdaptedModel
+    from netllm_sims.cjs import Setting, Simulator
+
+
+class Scheduler:
+    """An adapted model as a policy of `netllm_sims.cjs`.
+
+    The return is minus the mean JCT in s, whatever the number of jobs, so that one target serves
+    every setting. The simulator's observation tells what has been spent of it.
+
+    The advice is followed in two cases, so that a wrong answer cannot stop a cluster. With more
+    jobs present than there ever were in its pool, the model has nothing to go by. And it may let
+    executors wait only in a job whose running tasks are about to unlock a stage: elsewhere nobody
+    asks about them again before the next job arrives, and perhaps never.
+    """
+
+    def __init__(self, model: AdaptedModel, setting: Setting) -> None:
+        from netllm_adapt import Policy
+
+        self._policy = Policy(model)
+        self._most_jobs = model.state.get("most_jobs", np.inf)
+        self._num_jobs = setting.num_jobs
+        self._advice = Advice(setting)
+        self._spent_ms: dict[int, float] = {}
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes."""
+        self._policy.reset(seed)
+        self._spent_ms = {}
+
+    def begin(self, simulators: Sequence[Simulator]) -> None:
+        """Take the simulators whose episodes it will be asked about."""
+        self._advice.begin(simulators)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Choice among the schedulable stages (-1 none) and executors, per episode."""
+        episodes = observation["episode"].tolist()
+        spent_ms = dict(zip(episodes, observation["job_ms"].tolist(), strict=True))
+        before = self._spent_ms or spent_ms
+        reward_s = [(before[k] - spent_ms[k]) * 1e-3 / self._num_jobs for k in episodes]
+        self._spent_ms = spent_ms
+        advice = self._advice(observation)
+        fields = seen(observation, advice) | {"reward": np.array(reward_s, np.float32)}
+        answer = self._policy.act(fields | {"episode": observation["episode"]})
+        advised = np.diff(observation["job_ptr"]) > self._most_jobs
+        advised |= (answer[:, 0] < 0) & ~_asked_again(observation)
+        if advised.any():
+            answer = np.where(advised[:, None], advice, answer)
+            self._policy.took(answer)
+        return answer
+
+
+def _asked_again(observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether the job that has the free executors will soon ask about them again.
+
+    It does when its running tasks end a stage and thereby unlock another. Otherwise executors may
+    end up waiting where no event wakes them.
+    """
+    parent, child = observation["edges"].T
+    stages = observation["stages"]
+    ending = (stages[:, COLUMN["running"]] > 0) & (stages[:, COLUMN["unstarted"]] == 0)
+    alone = np.bincount(child, minlength=len(stages)) == 1
+    unlocks = parent[ending[parent] & alone[child]]
+    jobs = np.bincount(observation["stage_job"][unlocks], minlength=len(observation["jobs"]))
+    source = observation["source_job"]
+    return (source >= 0) & (jobs[source] > 0)
