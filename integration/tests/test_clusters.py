@@ -1,3 +1,5 @@
+import netllm
+import pytest
 from netllm import registry
 from netllm.report.intervals import extent, mean_of
 from netllm.report.table import setting_table
@@ -44,6 +46,11 @@ def test_one_job_sequence_run_twice_is_one_cluster():
     setting = task.setting("synthetic")
     named = task.clusters(setting, task.by_seed(setting, "valid", [21, 21, 22]))
     assert [one["job sequence"] for one in named.values()] == ["21", "21", "22"]
+
+
+@pytest.fixture(scope="module")
+def report():
+    return netllm.test("abr", policy=["bba", "hindsight"], setting="synthetic", episodes=6)
 
 
 def test_tables_and_documents_tell_the_clusters(report):
