@@ -9,22 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm_adapt.backbone import backbones, load_backbone, pull
-    from netllm_adapt.backbone.spec import BackboneSpec
-    from netllm_adapt.batches import Examples
-    from netllm_adapt.episodes import Episode, Ragged, return_to_go
-    from netllm_adapt.lora import add_lora, load_lora
-    from netllm_adapt.model.base import Adapted
-    from netllm_adapt.model.decider import AdaptedModel
-    from netllm_adapt.model.predictor import Forecast, Predictor
-    from netllm_adapt.model.protocols import Encoder, Head
-    from netllm_adapt.observations import SessionError
-    from netllm_adapt.pool import Pool, PoolWriter
-    from netllm_adapt.stream.policy import Policy
-    from netllm_adapt.stream.stream import DecisionStream
-    from netllm_adapt.stream.together import Together, TogetherStream
-    from netllm_adapt.training.loop import fit, fit_supervised
-    from netllm_adapt.training.recipe import Recipe
+    from netllm_adapt.backbone import backbones as backbones
+    from netllm_adapt.backbone import load_backbone as load_backbone
+    from netllm_adapt.backbone import pull as pull
+    from netllm_adapt.backbone.spec import BackboneSpec as BackboneSpec
+    from netllm_adapt.batches import Examples as Examples
+    from netllm_adapt.episodes import Episode as Episode
+    from netllm_adapt.episodes import Ragged as Ragged
+    from netllm_adapt.episodes import return_to_go as return_to_go
+    from netllm_adapt.lora import add_lora as add_lora
+    from netllm_adapt.lora import load_lora as load_lora
+    from netllm_adapt.model.base import Adapted as Adapted
+    from netllm_adapt.model.decider import AdaptedModel as AdaptedModel
+    from netllm_adapt.model.predictor import Forecast as Forecast
+    from netllm_adapt.model.predictor import Predictor as Predictor
+    from netllm_adapt.model.protocols import Encoder as Encoder
+    from netllm_adapt.model.protocols import Head as Head
+    from netllm_adapt.observations import SessionError as SessionError
+    from netllm_adapt.pool import Pool as Pool
+    from netllm_adapt.pool import PoolWriter as PoolWriter
+    from netllm_adapt.stream.policy import Policy as Policy
+    from netllm_adapt.stream.stream import DecisionStream as DecisionStream
+    from netllm_adapt.stream.together import Together as Together
+    from netllm_adapt.stream.together import TogetherStream as TogetherStream
+    from netllm_adapt.training.loop import fit as fit
+    from netllm_adapt.training.loop import fit_supervised as fit_supervised
+    from netllm_adapt.training.recipe import Recipe as Recipe
 
 _HOMES = {
     "Adapted": "model.base",
@@ -55,34 +65,7 @@ _HOMES = {
     "return_to_go": "episodes",
 }
 
-__all__ = [
-    "Adapted",
-    "AdaptedModel",
-    "BackboneSpec",
-    "DecisionStream",
-    "Encoder",
-    "Episode",
-    "Examples",
-    "Forecast",
-    "Head",
-    "Policy",
-    "Pool",
-    "PoolWriter",
-    "Predictor",
-    "Ragged",
-    "Recipe",
-    "SessionError",
-    "Together",
-    "TogetherStream",
-    "add_lora",
-    "backbones",
-    "fit",
-    "fit_supervised",
-    "load_backbone",
-    "load_lora",
-    "pull",
-    "return_to_go",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

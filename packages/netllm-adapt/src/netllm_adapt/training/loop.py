@@ -26,8 +26,8 @@ from netllm_adapt.lora import int8_products
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.model.predictor import Predictor
-from netllm_adapt.passes import check_passes, recomputing
 from netllm_adapt.training.parameters import Average, model_facts, trained
+from netllm_adapt.training.passes import check_passes, recomputing
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import RunFolder
 

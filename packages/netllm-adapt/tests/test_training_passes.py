@@ -28,7 +28,7 @@ from netllm_adapt import (
 )
 from netllm_adapt.batches import SegmentedEpisodes
 from netllm_adapt.llama.training import library_training, uncovered_training
-from netllm_adapt.passes import recomputing
+from netllm_adapt.training.passes import recomputing
 from netllm_adapt.training.run_folder import read_log
 from torch import Tensor
 
