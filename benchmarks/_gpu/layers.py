@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from netllm_adapt.lora import (
     Adapter,
     LoraLinear,
-    chosen,
+    chosen_backend,
     lora_linear,
     lora_linear_mixed,
     use_backend,
 )
+from netllm_adapt.lora.dropout import draw_mask
 from peft import LoraConfig
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
@@ -42,15 +44,29 @@ def correctness(place: Place) -> Iterator[Row]:
             yield row
 
 
+def reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor,
+    scale: float, share: float = 0.0, seed: int = 0,
+) -> Tensor:  # fmt: skip
+    """The operation in its plainest form."""
+    dropped = x
+    if share:
+        dropped = x * (draw_mask(x.detach(), share, seed) != 0) / (1 - share)
+    return F.linear(x, weight, bias) + F.linear(scale * F.linear(dropped, a), b)
+
+
 def _error(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact).norm() / exact.norm())
 
 
 def _results(tensors: list[Tensor], backend: str, share: float) -> list[Tensor]:
     own = [tensor.clone().requires_grad_() for tensor in tensors]
-    with use_backend(backend):
-        y = lora_linear(*own, 0.5, dropout=share, seed=7)
-        y.backward(torch.ones_like(y))
+    if backend == "reference":
+        y = reference(*own, 0.5, share, 7)
+    else:
+        with use_backend(backend):
+            y = lora_linear(*own, 0.5, dropout=share, seed=7)
+    y.backward(torch.ones_like(y))
     return [y.detach(), *(t.grad for t in own if t.grad is not None)]
 
 
@@ -79,7 +95,7 @@ def operation(place: Place) -> Iterator[Row]:
         for backend in place.backends:
             calls[backend] = _both(ours, x, grad, backend)
         times = median_ms(calls, place)
-        serves = chosen(x, ours.base_layer.weight, ours.lora_A["default"].weight)
+        serves = chosen_backend(x, ours.base_layer.weight, ours.lora_A["default"].weight)
         own = times[serves]
         yield (
             {"rank": rank, "dropout": share, **{f"{n} ms": t for n, t in times.items()}}
@@ -111,7 +127,7 @@ def _clear(leaves: Iterable[Tensor]) -> None:
 
 def products(place: Place) -> Iterator[Row]:
     """Our main product, with its low-rank epilogue, against cuBLAS without one."""
-    from netllm_adapt.lora import _triton
+    from netllm_adapt.lora import triton_launch
 
     w = draw(place.width, place.width, place=place)
     x = draw(place.rows, place.width, place=place)
@@ -120,9 +136,9 @@ def products(place: Place) -> Iterator[Row]:
         v_t = v.t().contiguous()
         calls = {
             "cuBLAS y": lambda: x @ w.t(),
-            "ours y": lambda u=u, v=v: _triton.gemm(x, w.t(), u, v.t(), None),
+            "ours y": lambda u=u, v=v: triton_launch.gemm(x, w.t(), u, v.t(), None),
             "cuBLAS dX": lambda: x @ w,
-            "ours dX": lambda u=u, v_t=v_t: _triton.gemm(x, w, u, v_t, None),
+            "ours dX": lambda u=u, v_t=v_t: triton_launch.gemm(x, w, u, v_t, None),
         }
         times = median_ms(calls, place)
         ratios = {f"ours / cuBLAS {p}": times[f"ours {p}"] / times[f"cuBLAS {p}"] for p in KINDS}
@@ -164,15 +180,10 @@ def _mixed_errors(x: Tensor, w: Tensor, mats: list[Adapter], ids: Tensor) -> dic
     """Errors of the outputs against double precision, and of the reference adapter by adapter."""
 
     def apart(dtype: torch.dtype) -> Tensor:
-        with use_backend("reference"):
-            rows = [x[ids == i].to(dtype) for i in range(len(mats))]
-            pairs = [(m.a.to(dtype), m.b.to(dtype)) for m in mats]
-            return torch.cat(
-                [
-                    lora_linear(r, w.to(dtype), None, *p, 1.0)
-                    for r, p in zip(rows, pairs, strict=True)
-                ]
-            )
+        rows = [x[ids == i].to(dtype) for i in range(len(mats))]
+        pairs = [(m.a.to(dtype), m.b.to(dtype)) for m in mats]
+        given = zip(rows, pairs, strict=True)
+        return torch.cat([reference(r, w.to(dtype), None, *p, 1.0) for r, p in given])
 
     exact = apart(torch.float64)
     found = {"mixed": lora_linear_mixed(x, w, None, mats, ids), "reference": apart(x.dtype)}

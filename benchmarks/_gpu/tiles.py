@@ -20,21 +20,23 @@ SIDES: dict[str, tuple[tuple[int, ...], ...]] = {
 
 def tiles(place: Place) -> Iterator[Row]:
     """The fastest of some tiles for each kernel and rank, against the table's."""
-    from netllm_adapt.lora import _triton
-    from netllm_adapt.lora._tiles import Tile
+    from netllm_adapt.lora import triton_launch
+    from netllm_adapt.lora.triton_launch import Tile
 
     x, w = (draw(side, place.width, place=place) for side in (place.rows, place.width))
     for rank in (16, 32, 128):
         u, v = draw(place.rows, rank, place=place), draw(place.width, rank, place=place)
         v_t = v.t().contiguous()
         calls: dict[str, Callable[[Tile | None], Any]] = {
-            "gemm": lambda tile, u=u, v=v: _triton.gemm(x, w.t(), u, v.t(), None, tile=tile),
-            "gemm_drops": lambda tile, u=u, v_t=v_t: _triton.gemm(
+            "gemm": lambda tile, u=u, v=v: triton_launch.gemm(x, w.t(), u, v.t(), None, tile=tile),
+            "gemm_drops": lambda tile, u=u, v_t=v_t: triton_launch.gemm(
                 x, w, u, v_t, None, 0.1, 7, tile=tile
             ),
-            "shrink": lambda tile, v_t=v_t: _triton.shrink(x, v_t, 1.0, 0.0, 0, tile),
-            "grad_a": lambda tile, u=u, v_t=v_t: _triton.grad_a(u, x, v_t, 0.0, 0, tile),
-            "grads_of_small": lambda tile, u=u, v=v: _triton.grads_of_small(x, v, u, 1.0, tile),
+            "shrink": lambda tile, v_t=v_t: triton_launch.shrink(x, v_t, 1.0, 0.0, 0, tile),
+            "grad_a": lambda tile, u=u, v_t=v_t: triton_launch.grad_a(u, x, v_t, 0.0, 0, tile),
+            "grads_of_small": lambda tile, u=u, v=v: triton_launch.grads_of_small(
+                x, v, u, 1.0, tile
+            ),
         }
         if rank > 32:  # there it is the kernels before it
             del calls["grads_of_small"]
@@ -55,7 +57,7 @@ def _search(
     call: Callable[[Any], Any], sides: tuple[tuple[int, ...], ...], place: Place
 ) -> tuple[dict[tuple[int, ...], float], int]:
     """Milliseconds by tile, and how many tiles do not fit the GPU."""
-    from netllm_adapt.lora._tiles import Tile
+    from netllm_adapt.lora.triton_launch import Tile
     from triton.runtime.errors import OutOfResources
 
     found, misfits = {}, 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from netllm_adapt.backbone import load_backbone
 from netllm_adapt.lora import LoraLinear, add_lora, load_lora, save_lora
-from netllm_adapt.lora._layer import _leave
+from netllm_adapt.lora.layer import _leave
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear
 from safetensors.torch import load_file

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from netllm_adapt.lora._tiles import tiles_for
-from netllm_adapt.lora._triton import _SMALL_RANK
+from netllm_adapt.lora.triton_launch import _SMALL_RANK, tiles_for
 
 triton = pytest.importorskip("triton", reason="the extra netllm-adapt[triton] is not installed")
 
@@ -68,9 +67,9 @@ OTHERS = [
 
 def _launch(case: Case, arch: int) -> tuple[Any, dict[str, Any], dict[str, int]]:
     """The kernel, its constants and the compiler's options."""
-    from netllm_adapt.lora import _kernels
+    from netllm_adapt.lora import triton_kernels
 
-    kernel, options = getattr(_kernels, case.name), {"enable_fp_fusion": True}
+    kernel, options = getattr(triton_kernels, case.name), {"enable_fp_fusion": True}
     if case.name == "keep":
         return kernel, {"BM": 16, "BN": 64}, options
     drops, mixes = case.kind.endswith("dropout"), case.kind.endswith("several")

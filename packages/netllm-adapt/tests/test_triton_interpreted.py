@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from netllm_adapt.lora import use_backend
-from netllm_adapt.lora._op import lora_linear
-from netllm_adapt.lora._tiles import tiles_for
-from netllm_adapt.lora._triton import _kernels, one_pass
+from netllm_adapt.lora import lora_linear, use_backend
+from netllm_adapt.lora.triton_launch import _kernels, one_pass, tiles_for
 
 SCRIPT = Path(__file__).parent / "parts" / "triton_cases.py"
 CASES = [
@@ -131,10 +129,10 @@ def test_without_a_gpu_the_back_end_says_what_it_needs(monkeypatch: pytest.Monke
 
 
 def test_without_triton_the_back_end_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from netllm_adapt.lora import _triton
+    from netllm_adapt.lora import triton_launch
 
-    monkeypatch.setattr(_triton, "installed", lambda: False)
-    _triton._kernels.cache_clear()
+    monkeypatch.setattr(triton_launch, "installed", lambda: False)
+    triton_launch._kernels.cache_clear()
     x, w, a = torch.ones(4, 8), torch.ones(8, 8), torch.ones(2, 8)
     with use_backend("triton"), pytest.raises(ModuleNotFoundError, match=r"netllm-adapt\[triton\]"):
         lora_linear(x, w, None, a, a.t(), 1.0)

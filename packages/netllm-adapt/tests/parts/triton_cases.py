@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from netllm_adapt.lora import Adapter, _backends, _mixed, _philox, _triton, use_backend
+from netllm_adapt.lora import Adapter, dropout, functions, triton_launch, triton_path, use_backend
+from netllm_adapt.lora.arguments import Part
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,7 +57,7 @@ def relative(got: Tensor, truth: Tensor) -> float:
 
 
 def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
-    m, k, n, r, with_bias, dropout, turned = CASES[name]
+    m, k, n, r, with_bias, share, turned = CASES[name]
     generator = torch.Generator().manual_seed(7)
 
     def draw(*shape: int) -> Tensor:
@@ -69,8 +70,8 @@ def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
     }  # fmt: skip
     grad = draw(m, n)
     keep = None
-    if dropout:
-        keep = _philox.keep_mask(p["x"], dropout, SEED) / (1 - dropout)
+    if share:
+        keep = dropout.philox_mask(p["x"], share, SEED) / (1 - share)
     forms = []
     for kind in (torch.float64, dtype):
         q = {n: None if v is None else v.to(kind).requires_grad_() for n, v in p.items()}
@@ -78,14 +79,13 @@ def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
         y = formula(q, 0.7, mask)
         y.backward(grad.to(kind))
         forms.append({"y": y.detach(), **{n: v.grad for n, v in q.items() if v is not None}})
-    backend = _backends._backends["triton"]
-    rest = 0.7, dropout, SEED if dropout else None
-    y, small = backend.forward(*p.values(), *rest)
-    grads = backend.backward(
-        grad, p["x"], weight, p["a"], p["b"], small, *rest, (True, True, with_bias, True, True)
-    )
+    parts = [Part(0, 0.7 / (1 - share), share, SEED if share else None)]
+    lists = [p["bias"]], parts, [p["a"]], [p["b"]]
+    (y,), smalls = triton_path.forward(p["x"], [weight], *lists)
+    needs = (True, True, with_bias, True, True)
+    grads = triton_path.backward([grad], p["x"], [weight], *lists[1:], smalls, needs)
     ours = {"y": y, **dict(zip(p, grads, strict=True))}
-    again = backend.forward(*p.values(), *rest)[0]
+    (again,), _ = triton_path.forward(p["x"], [weight], *lists)
     exact, eager = forms
     return {
         "ours": {name: relative(ours[name], exact[name]) for name in exact},
@@ -119,7 +119,7 @@ def mixed(dtype: torch.dtype, turned: bool) -> dict[str, Any]:
         p = [v.detach().clone().requires_grad_() for v in (x, bias, *matrices)]
         adapters = [Adapter(*p[i : i + 2], 0.7) for i in (2, 4, 6)]
         with use_backend("triton"):
-            y = _mixed.compute_mixed(p[0], weight, p[1], adapters, rows)
+            y = functions.compute_rows(p[0], weight, p[1], adapters, rows, ["mixed"] * 3)
         y.backward(grad)
         return [y.detach(), *(v.grad for v in p)]
 
@@ -168,11 +168,11 @@ def small_gradients(m: int, n: int, r: int) -> dict[str, Any]:
     )
     exact = 0.5 * dy.double() @ b.double(), dy.double().t() @ small.double()
     eager = 0.5 * (dy @ b), dy.t() @ small
-    found = {"as launched": lambda: _triton.grads_of_small(dy, b, small, 0.5)}
+    found = {"as launched": lambda: triton_launch.grads_of_small(dy, b, small, 0.5)}
     if r <= 32:
-        tile = _triton._tiles(dy.device).grads_of_small
+        tile = triton_launch._tiles(dy.device).grads_of_small
         grid = -(-m // tile.bm), min(2, -(-n // tile.bn))
-        found["once"] = lambda: _triton._in_one_pass(dy, b, small, 0.5, tile, *grid)
+        found["once"] = lambda: triton_launch._in_one_pass(dy, b, small, 0.5, tile, *grid)
     return {
         "eager": [relative(got, truth) for got, truth in zip(eager, exact, strict=True)],
         "ours": {
@@ -187,7 +187,7 @@ def sums(m: int, n: int, r: int) -> int:
     """Bytes of float32 that the gradients of S and B allocate."""
     dy, b, small = (torch.ones(shape).half() for shape in ((m, n), (n, r), (m, r)))
     with Allocated() as allocated:
-        _triton.grads_of_small(dy, b, small, 0.5)
+        triton_launch.grads_of_small(dy, b, small, 0.5)
     return allocated.total
 
 
@@ -197,11 +197,11 @@ def stream() -> dict[str, bool]:
     for seed, first in ((0, 0), (SEED, 2**33 + 7), (2**62 - 1, 2**31 - 64)):
         out = torch.empty(128, dtype=torch.int32)
         _randint[(1,)](out, seed, first, SIZE=128)
-        mine = _philox.words(seed, torch.arange(first, first + 128))
+        mine = dropout.philox_words(seed, torch.arange(first, first + 128))
         equal[f"{seed}, {first}"] = torch.equal(out.long() & 0xFFFFFFFF, mine)
     x = torch.empty(3, 11, 70)
-    drawn = _triton.keep_mask(x, 0.4, SEED)
-    equal["mask"] = torch.equal(drawn != 0, _philox.keep_mask(x, 0.4, SEED))
+    drawn = triton_launch.keep_mask(x, 0.4, SEED)
+    equal["mask"] = torch.equal(drawn != 0, dropout.philox_mask(x, 0.4, SEED))
     return equal
 
 

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from netllm_adapt.backbone._quantise import check_quantise, quantise_linears
 from netllm_adapt.backbone.cache import backbone_folder, is_cached, verify
 from netllm_adapt.backbone.catalogue import find, nearest
 from netllm_adapt.backbone.first_layers import keep_blocks
+from netllm_adapt.backbone.quantise import (
+    check_quantise,
+    quantisation,
+    reload_quantised,
+    same_in_both_modes,
+)
 from netllm_adapt.backbone.quiet import quiet
 from netllm_adapt.backbone.scratch import is_scratch, scratch
 from netllm_adapt.backbone.trust import FILES, RANDOM, check_model_folder
@@ -56,9 +61,9 @@ def load_backbone(
         layers: Keep only the first so many blocks; None keeps all.
         dtype: Of the weights.
         seed: Of random weights; global random streams are left as they were.
-        quantise: ``nf4`` or ``int8`` keeps the weights of linear layers in 4 or 8 bits and makes
-            them whole, in the dtype of their input, for each pass: less memory for weights, more
-            time. Needs bitsandbytes (extra ``quantised``), on the CPU; the model may move then.
+        quantise: ``nf4`` or ``int8`` keeps the weights of linear layers in 4 or 8 bits: less
+            memory for weights, more time. Needs bitsandbytes (extra ``quantised``); it happens on
+            the CPU, the model may move then.
         cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
 
     Raises:
@@ -78,11 +83,15 @@ def load_backbone(
     if name.startswith(RANDOM):
         model = _random(_config(name.removeprefix(RANDOM), cache), kind, seed)
     else:
-        model = _named(name, kind, seed, cache)
+        how = {} if quantise is None else quantisation(quantise, kind)
+        model = _named(name, kind, seed, cache, how)
     if layers is not None:
         keep_blocks(model, layers)
     if quantise is not None:
-        quantise_linears(model, quantise)
+        if not getattr(model, "is_quantized", False):
+            with quiet():
+                model = reload_quantised(model, quantise, kind)
+        same_in_both_modes(model)
     model.name_or_path = (
         name  # PEFT writes it into the adapter; a path of this machine must not leak
     )
@@ -160,15 +169,22 @@ def _folder_of(name: str, files: Sequence[str]) -> Path:
 
 
 def _named(
-    name: str, dtype: torch.dtype, seed: int, cache: str | os.PathLike[str] | None
+    name: str,
+    dtype: torch.dtype,
+    seed: int,
+    cache: str | os.PathLike[str] | None,
+    options: Mapping[str, Any],
 ) -> "PreTrainedModel":
+    """A backbone that is not random; ``options`` are those of ``from_pretrained``."""
     known = find(name)
     if known is not None and known.weights is None:
         return _random(config_of(known.config), dtype, seed)
     if known is not None:
         folder = _pulled(name, cache)
         with _damage_explained(name, folder):
-            model, missing = _headless(folder, dtype=dtype, config=config_of(known.config))
+            model, missing = _headless(
+                folder, dtype=dtype, config=config_of(known.config), **options
+            )
     else:
         folder = _folder_of(name, FILES)
         if not [*folder.glob("*.safetensors")]:
@@ -178,7 +194,7 @@ def _named(
             )
         check_model_folder(folder)
         with _explained(name):
-            model, missing = _headless(folder, dtype=dtype)
+            model, missing = _headless(folder, dtype=dtype, **options)
     if missing:
         raise ValueError(
             f"{name} must hold every weight of its model, it lacks {len(missing)}, first "

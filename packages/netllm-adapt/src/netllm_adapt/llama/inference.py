@@ -15,7 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.lora._laid import can_lay_out, lay_out
+from netllm_adapt.lora.frozen import (
+    has_onednn,
+    onednn_weight,
+)
 
 
 class KeysAndValues(Protocol):
@@ -35,8 +38,8 @@ class Product:
 
     def __init__(self, weight: Float[Tensor, "out in"], bias: Tensor | None) -> None:
         self._bias = None if bias is None else bias.detach().contiguous()  # as oneDNN reads it
-        self._packed = can_lay_out(weight.dtype)
-        self._weight = lay_out(weight) if self._packed else weight
+        self._packed = has_onednn(weight.dtype)
+        self._weight = onednn_weight(weight) if self._packed else weight
 
     def __call__(self, x: Float[Tensor, "row in"], *, then: str = "none") -> Tensor:
         """The product; or `then` "swish" of it, its SiLU."""

@@ -1,3 +1,5 @@
+"""Which linear layers of a model are adapted."""
+
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -33,7 +35,7 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def choose(model: nn.Module, targets: str | list[str] | None) -> dict[str, nn.Module]:
+def choose_targets(model: nn.Module, targets: str | list[str] | None) -> dict[str, nn.Module]:
     """The layers that ``targets`` means, by their full names.
 
     Raises:
@@ -71,3 +73,9 @@ def _fits(name: str, target: str) -> bool:
 
 def _last_names(layers: dict[str, nn.Module]) -> str:
     return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers}))
+
+
+def short_names(model: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
+    """The last parts of the layers' names, or the names where those would mean more layers."""
+    short = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    return short if choose_targets(model, short).keys() == layers.keys() else sorted(layers)

@@ -9,8 +9,6 @@ gradients of inputs, and not for those of weights: here weights have none. Scale
 columns, as in LLM.int8 (Dettmers et al., NeurIPS 2022), section 2.1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,8 +17,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
-
-from netllm_adapt.lora._kept import Kept, is_frozen
 
 _STEPS = 127
 _on: ContextVar[bool] = ContextVar("netllm_int8_products", default=False)
@@ -33,15 +29,11 @@ class Rounded(NamedTuple):
     scale: Float[Tensor, "row 1"]
 
 
-_kept: dict[bool, Kept[Rounded]] = {turned: Kept() for turned in (False, True)}
-"""Of parameters by outputs, and by inputs."""
-
-
 @contextmanager
 def int8_products() -> Iterator[None]:
     """Compute products with frozen weights in int8 in this context, both passes.
 
-    Two rounded copies of each weight, a byte per number, are kept as long as the weight lives.
+    Two rounded copies of each weight, a byte per number, are held as long as the weight lives.
 
     Raises:
         ValueError: If this processor has no fast ones.
@@ -54,13 +46,18 @@ def int8_products() -> Iterator[None]:
         _on.reset(token)
 
 
+def in_int8() -> bool:
+    """Whether `int8_products` is on."""
+    return _on.get()
+
+
 def has_int8() -> bool:
     """Whether this processor multiplies int8 faster than bfloat16, and torch lets it."""
     return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()
 
 
 def check_int8(device: str = "cpu") -> None:
-    """Nothing, if a device multiplies int8 faster than bfloat16 here.
+    """Raise unless a device multiplies int8 faster than bfloat16 here.
 
     Raises:
         ValueError: If not.
@@ -74,18 +71,6 @@ def check_int8(device: str = "cpu") -> None:
         )
 
 
-def rounded_for(
-    x: Float[Tensor, "row _"], weight: Float[Tensor, "outputs inputs"], *, turned: bool
-) -> Rounded | None:
-    """The weight, or its transposed, for a product of ``x`` in int8; None if it is not for such."""
-    if not (_on.get() and is_frozen(weight) and x.dtype == weight.dtype):
-        return None
-    if (found := _kept[turned].get(weight)) is not None:
-        return found
-    whole = weight.detach()
-    return _kept[turned].keep(weight, rounded(whole.t().contiguous() if turned else whole))
-
-
 def rounded(x: Float[Tensor, "row width"]) -> Rounded:
     """Each row in steps of its largest number's 127th."""
     wide = x.to(torch.float32, copy=True)
@@ -95,7 +80,7 @@ def rounded(x: Float[Tensor, "row width"]) -> Rounded:
     return Rounded(wide.mul_(1 / scale).round_().to(torch.int8), scale)
 
 
-def product(
+def int8_linear(
     x: Rounded, weight: Rounded, plus: Tensor | None, dtype: torch.dtype
 ) -> Float[Tensor, "row outputs"]:
     """``x·Wᵀ``, and `plus` if there is one."""

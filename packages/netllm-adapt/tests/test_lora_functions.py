@@ -1,25 +1,20 @@
-import logging
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lora_reference import reference
 from netllm_adapt.lora import (
     Adapter,
-    Backend,
-    chosen,
+    chosen_backend,
     lora_linear,
     lora_linear_grouped,
     lora_linear_mixed,
-    register_backend,
     use_backend,
 )
-from netllm_adapt.lora import _backends as backends
-from netllm_adapt.lora._dropout import draw_mask, masked
+from netllm_adapt.lora.dropout import draw_mask, masked
 from torch import Tensor
-
-BACKENDS = ["reference", "torch"]
 
 
 def _parts(
@@ -39,43 +34,36 @@ def _parts(
     }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_the_output_is_the_papers_formula(backend: str) -> None:
+def test_the_output_is_the_papers_formula() -> None:
     p = _parts()
     x, w, bias, a, b = (value.numpy() for value in p.values())
-    with use_backend(backend):
-        y = lora_linear(*p.values(), 0.5)
+    y = lora_linear(*p.values(), 0.5)
     np.testing.assert_allclose(y, x @ w.T + bias + 0.5 * (x @ a.T) @ b.T, rtol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_gradients_are_right_in_double_precision(
-    backend: str, dropout: float, with_bias: bool
-) -> None:
+def test_gradients_are_right_in_double_precision(dropout: float, with_bias: bool) -> None:
     p = {name: value.requires_grad_() for name, value in _parts().items()}
 
     def run(x: Tensor, weight: Tensor, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
         return lora_linear(x, weight, bias, a, b, 0.7, dropout=dropout, seed=11)
 
-    with use_backend(backend):
-        torch.autograd.gradcheck(
-            run, (p["x"], p["weight"], p["a"], p["b"], p["bias"] if with_bias else None)
-        )
+    torch.autograd.gradcheck(
+        run, (p["x"], p["weight"], p["a"], p["b"], p["bias"] if with_bias else None)
+    )
 
 
 @pytest.mark.parametrize("rows", [(1,), (3, 1), (0, 4), (2, 3, 5)])
 @pytest.mark.parametrize("rank", [1, 6])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_both_back_ends_agree_on_any_shape(
+def test_any_shape_gives_what_the_plain_formula_gives(
     rows: tuple[int, ...], rank: int, dropout: float
 ) -> None:
     results = []
-    for backend in BACKENDS:
+    for run in (reference, lora_linear):
         p = {n: v.requires_grad_() for n, v in _parts(rows, rank=rank).items()}
-        with use_backend(backend):
-            y = lora_linear(*p.values(), 2.0, dropout=dropout, seed=5)
+        y = run(*p.values(), 2.0, dropout=dropout, seed=5)
         y.sin().sum().backward()
         results.append([y, *(value.grad for value in p.values())])
     for one, other in zip(*results, strict=True):
@@ -114,17 +102,16 @@ def test_low_precision_is_as_accurate_as_eager_and_gradients_keep_their_dtype() 
     p = _parts(rows=(512,), inputs=96, outputs=80, rank=16)
     p["a"], p["b"] = p["a"] / 10, p["b"] / 10
 
-    def run(backend: str, dtype: torch.dtype) -> list[Tensor]:
+    def run(call: Any, dtype: torch.dtype) -> list[Tensor]:
         q = {n: v.clone().to(dtype) for n, v in p.items()}
         if dtype == torch.bfloat16:
             q |= {"a": p["a"].float(), "b": p["b"].float()}
-        with use_backend(backend):
-            y = lora_linear(*(v.requires_grad_() for v in q.values()), 0.5)
+        y = call(*(v.requires_grad_() for v in q.values()), 0.5)
         y.backward(torch.ones_like(y))
         return [y.detach(), *(v.grad for v in q.values() if v.grad is not None)]
 
-    exact = run("reference", torch.float64)
-    eager, ours = (run(backend, torch.bfloat16) for backend in BACKENDS)
+    exact = run(reference, torch.float64)
+    eager, ours = (run(call, torch.bfloat16) for call in (reference, lora_linear))
     assert [t.dtype for t in ours] == [torch.bfloat16] * 4 + [torch.float32] * 2
     for truth, theirs, mine in zip(exact, eager, ours, strict=True):
         assert (mine.double() - truth).norm() <= 1.25 * (theirs.double() - truth).norm()
@@ -141,10 +128,7 @@ def test_only_x_and_the_small_product_are_kept_for_the_backward_pass() -> None:
             sizes.append(tuple(tensor.shape))
         return tensor
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        use_backend("torch"),
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         lora_linear(*p.values(), 1.0, dropout=0.5, seed=1)
     assert sizes == [(50, 3)]
 
@@ -177,16 +161,12 @@ def test_a_masked_tensor_keeps_its_survivors_exactly(dtype: torch.dtype) -> None
     assert torch.equal(masked(x, mask), torch.where(mask != 0, x, 0))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_dropout_touches_the_low_rank_part_alone_and_keeps_its_mean(backend: str) -> None:
+def test_dropout_touches_the_low_rank_part_alone_and_keeps_its_mean() -> None:
     p = _parts(rows=(1,))
-    with use_backend(backend):
-        draws = torch.stack(
-            [lora_linear(*p.values(), 1.0, dropout=0.4, seed=s) for s in range(4000)]
-        )
-        whole = lora_linear(*p.values(), 1.0)
-        p["b"] = torch.zeros_like(p["b"])
-        frozen = lora_linear(*p.values(), 1.0, dropout=0.4, seed=1)
+    draws = torch.stack([lora_linear(*p.values(), 1.0, dropout=0.4, seed=s) for s in range(4000)])
+    whole = lora_linear(*p.values(), 1.0)
+    p["b"] = torch.zeros_like(p["b"])
+    frozen = lora_linear(*p.values(), 1.0, dropout=0.4, seed=1)
     error = draws.std(0) / 4000**0.5
     assert ((draws.mean(0) - whole).abs() < 5 * error).all()
     torch.testing.assert_close(frozen, F.linear(p["x"], p["weight"], p["bias"]))
@@ -219,54 +199,22 @@ def test_a_dropout_that_is_no_share_is_refused(dropout: float) -> None:
 
 def test_an_unknown_back_end_lists_the_known() -> None:
     with (
-        pytest.raises(ValueError, match="one of reference, torch, triton, got 'cuda'"),
+        pytest.raises(ValueError, match="one of torch, triton, got 'cuda'"),
         use_backend("cuda"),
     ):
         raise AssertionError
 
 
-def test_the_last_registered_back_end_that_covers_an_input_serves_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(backends, "_backends", dict(backends._backends))
-    backends._note.cache_clear()
-    known = backends._backends["torch"]
-
-    def zeros(x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, *_: object) -> Any:
-        return x.new_zeros(len(x), len(weight)), x.new_zeros(len(x), len(a))
-
-    register_backend(
-        Backend(
-            name="zero",
-            forward=zeros,
-            backward=known.backward,
-            covers=lambda x, weight, a: x.dtype == torch.float16 and len(a) > 2,
-        )
-    )
-    p = _parts(rows=(3,))
-    x, weight, _, a, _ = (half := {n: v.half() for n, v in p.items()}).values()
-    with caplog.at_level(logging.INFO, "netllm_adapt"):
-        for _ in range(2):
-            assert lora_linear(*half.values(), 1.0).abs().sum() == 0
-    assert [r.message for r in caplog.records] == [
-        "lora_linear: back end 'zero' serves torch.float16 on cpu."
-    ]
-    assert lora_linear(*p.values(), 1.0).abs().sum() > 0
-    assert (chosen(x, weight, a), chosen(x, weight, a[:2])) == ("zero", "torch")
-    assert chosen(p["x"], p["weight"], p["a"]) == "torch"
-    with use_backend("reference"):
-        assert chosen(x, weight, a) == "reference"
-
-
 def test_the_environment_chooses_a_back_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight, _, a, _ = _parts().values()
-    monkeypatch.setenv("NETLLM_LORA_BACKEND", "reference")
-    assert chosen(x, weight, a) == "reference"
+    assert chosen_backend(x, weight, a) == "torch"
+    monkeypatch.setenv("NETLLM_LORA_BACKEND", "triton")
+    assert chosen_backend(x, weight, a) == "triton"
     with use_backend("torch"):
-        assert chosen(x, weight, a) == "torch"
+        assert chosen_backend(x, weight, a) == "torch"
     monkeypatch.setenv("NETLLM_LORA_BACKEND", "cuda")
     with pytest.raises(ValueError, match="got 'cuda'"):
-        chosen(x, weight, a)
+        chosen_backend(x, weight, a)
 
 
 @pytest.mark.parametrize(

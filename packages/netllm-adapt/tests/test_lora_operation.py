@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from netllm_adapt.backbone import load_backbone
-from netllm_adapt.lora import LoraLinear, add_lora, lora_linear, use_backend
-from netllm_adapt.lora._library import lora_linear_op
-from torch import Tensor, nn
+from netllm_adapt.lora import LoraLinear, add_lora, lora_linear
+from netllm_adapt.lora.operation import lora_linear_op
+from torch import Tensor, library, nn
 from torch.utils.checkpoint import checkpoint
 
 # Inductor's own build of C++ is left out: in one process with other packages its imports of
@@ -37,21 +37,33 @@ def _results(run: Any, inputs: list[Tensor]) -> list[Tensor]:
     return [y, *torch.autograd.grad(y.sin().sum(), [i for i in inputs if i.requires_grad])]
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_operation_passes_torchs_own_checks(backend: str, dropout: float, frozen: bool) -> None:
+def test_the_operation_passes_torchs_own_checks(dropout: float, frozen: bool) -> None:
     x, weight, bias, a, b = _parts(torch.float32)
-    inputs = (x, weight.detach(), None, a, b) if frozen else (x, weight, bias, a, b)
-    with use_backend(backend):
-        torch.library.opcheck(lora_linear_op, (*inputs, 0.5, dropout, torch.tensor(5)))
+    lists = [weight.detach() if frozen else weight], [torch.empty(0) if frozen else bias]
+    arguments = (x, *lists, [a], [b], [0], [0.5], [dropout], torch.tensor([5]))
+    library.opcheck(lora_linear_op, arguments)
+
+
+def test_the_operation_over_a_group_passes_torchs_own_checks() -> None:
+    x, weight, bias, a, b = _parts(torch.float32)
+    weights = [weight, torch.ones(4, 7), torch.ones(8, 7, requires_grad=True)]
+    biases = [bias, torch.empty(0), torch.ones(8, requires_grad=True)]
+    other = [torch.ones(2, 7, requires_grad=True), torch.ones(8, 2, requires_grad=True)]
+    shrinks, expands = [a, other[0]], [b, other[1]]
+    rest = [0, 2], [0.5, 1.0], [0.0, 0.0], None
+    library.opcheck(lora_linear_op, (x, weights, biases, shrinks, expands, *rest))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_operations_gradients_are_right_in_double_precision(dropout: float) -> None:
-    torch.autograd.gradcheck(
-        lambda *p: lora_linear_op(*p, 0.7, dropout, torch.tensor(11))[0], _parts()
-    )
+    def run(x: Tensor, weight: Tensor, bias: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        rest = [0], [0.7], [dropout], torch.tensor([11])
+        y: Tensor = lora_linear_op(x, [weight], [bias], [a], [b], *rest)[0][0]
+        return y
+
+    torch.autograd.gradcheck(run, _parts())
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -151,9 +163,9 @@ def test_gradients_of_gradients_are_refused_clearly() -> None:
     (grad,) = torch.autograd.grad(lora_linear(x, *rest, 0.5).sin().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         grad.sum().backward()
-    (grad,) = torch.autograd.grad(
-        lora_linear_op(x, *rest, 0.5, 0.0, None)[0].sin().sum(), x, create_graph=True
-    )
+    lists = [[tensor] for tensor in rest]
+    (y,), _ = lora_linear_op(x, *lists, [0], [0.5], [0.0], None)
+    (grad,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"lora_linear_backward.*no autograd formula"):
         grad.sum().backward()
 

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from netllm_adapt.lora._layer import Computed
-from netllm_adapt.lora._mixed import Route, rows_of
+from netllm_adapt.lora.functions import rows_of
+from netllm_adapt.lora.layer import MixingLayer, Route
 
 BASE = "__base__"
 """PEFT's name for rows that use no adapter."""
@@ -65,7 +65,7 @@ def adapters(
 
 
 @contextmanager
-def _use(layers: Sequence[Computed], route: Route) -> Iterator[None]:
+def _use(layers: Sequence[MixingLayer], route: Route) -> Iterator[None]:
     before = [layer.route for layer in layers]
     for layer in layers:
         layer.route = route
@@ -100,7 +100,7 @@ def _repeated_with(model: nn.Module, route: Route) -> Iterator[None]:
 
 def _bound(save: Callable[..., Any], block: nn.Module, route: Route) -> Callable[..., Any]:
     """``save``, a function like torch's ``checkpoint``, whose repetition uses ``route``."""
-    layers = [module for module in block.modules() if isinstance(module, Computed)]
+    layers = [module for module in block.modules() if isinstance(module, MixingLayer)]
 
     def bound(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def routed(*inputs: Any, **options: Any) -> Any:
@@ -116,7 +116,7 @@ def mixes(model: nn.Module) -> bool:
     """Whether rows of the model use adapters of their own now, by `adapters`."""
     # A walk over the modules costs as much as a small decision, and mostly no context is open.
     return bool(_open) and any(
-        isinstance(module, Computed) and module.mixes for module in model.modules()
+        isinstance(module, MixingLayer) and module.mixes for module in model.modules()
     )
 
 
@@ -136,10 +136,10 @@ def train_adapters(model: nn.Module, names: Sequence[str]) -> None:
                 matrix.requires_grad_(name in names)
 
 
-def _layers(model: nn.Module) -> list[Computed]:
+def _layers(model: nn.Module) -> list[MixingLayer]:
     found = []
     for name, module in model.named_modules():
-        if isinstance(module, Computed):
+        if isinstance(module, MixingLayer):
             found.append(module)
         elif isinstance(module, LoraLayer):
             raise ValueError(
@@ -151,7 +151,7 @@ def _layers(model: nn.Module) -> list[Computed]:
     return found
 
 
-def _span(layers: Sequence[Computed]) -> str:
+def _span(layers: Sequence[MixingLayer]) -> str:
     """The first and the last layer, for errors that concern them all."""
     return f"{layers[0].title} … {layers[-1].title}"
 
@@ -170,7 +170,7 @@ def _route(
     ids: Sequence[str] | Sequence[int] | Tensor,
     known: list[str],
     names: Sequence[str] | None,
-    layers: Sequence[Computed],
+    layers: Sequence[MixingLayer],
 ) -> Route:
     where = _span(layers)
     choices = list(known if names is None else names)
@@ -185,16 +185,15 @@ def _route(
         numbers = torch.tensor(ids)
     else:
         raise ValueError(f"{where}: `ids` must all be names or all be numbers, got {ids!r}.")
-    device = layers[0].frozen_weight().device
-    rows = zip(choices, rows_of(numbers, len(choices), device, where), strict=True)
+    base: Any = layers[0].base_layer
+    rows = zip(choices, rows_of(numbers, len(choices), base.weight.device, where), strict=True)
     return Route(len(numbers), {n: at for n, at in rows if isinstance(at, slice) or len(at)})
 
 
-def _check(layer: Computed, names: Sequence[str]) -> None:
+def _check(layer: MixingLayer, names: Sequence[str]) -> None:
     where = layer.title
     layer.refuse_merged()
-    weight = layer.frozen_weight()
-    outputs, inputs = weight.shape
+    outputs, inputs = layer.out_features, layer.in_features
     for name in names:
         if name in layer.lora_variant or layer.lora_bias[name]:
             raise ValueError(f"{where}: adapters that mix must be plain LoRA, {name!r} is not.")

@@ -1,7 +1,7 @@
-"""The back end for GPUs: launches the Triton kernels; triton is imported at the first use."""
+"""How the Triton kernels are cut into tiles and launched; triton is imported at the first use."""
 
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -9,36 +9,79 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netllm_adapt.lora._philox import threshold
-from netllm_adapt.lora._tiles import Tile, Tiles, tiles_for
-
-_SMALLEST = 512
-"""Rows below which launching four kernels costs more than the traffic that they save."""
 _PROGRAMS = 256
 """About how many programs fill a large GPU twice."""
-_HALVES = torch.float16, torch.bfloat16
+HALVES = torch.float16, torch.bfloat16
 _SMALL_RANK = 32
 """Above it `grads_of_small` reads dY twice: accumulators of tall tiles would not fit registers."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sides of a tile, and the compiler's options; a kernel reads the sides that it has."""
+
+    bm: int
+    bn: int
+    bk: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of every kernel."""
+
+    shrink: Tile
+    gemm: Tile
+    gemm_drops: Tile
+    """With the low-rank product as prologue, whose tiles take shared memory beside the loop's; and
+    for ranks whose rows are read number by number, or of several adapters above 64, at the cost of
+    registers."""
+    grads_of_small: Tile
+    """Tall, since each of its programs writes a part of dB; for ranks up to 32."""
+    grad_a: Tile
+
+    def gemm_for(self, rank: int, *, drops: bool, mixes: bool = False) -> Tile:
+        """The tile of the main product, without spills for any rank."""
+        small = drops or (mixes and rank > 64) or (rank > 16 and rank % 16)
+        return self.gemm_drops if small else self.gemm
+
+
+# KERNELS.md's starting points; only the compile test has seen them, no timing on a GPU yet.
+_SM_90 = Tiles(
+    shrink=Tile(32, 0, 64, 4, 4),
+    gemm=Tile(128, 256, 64, 8, 3),
+    gemm_drops=Tile(64, 128, 64, 8, 3),
+    grads_of_small=Tile(512, 64, 0, 8, 2),
+    grad_a=Tile(64, 0, 64, 8, 4),
+)
+_SM_80 = Tiles(
+    shrink=Tile(32, 0, 64, 8, 4),
+    gemm=Tile(128, 128, 32, 4, 4),
+    gemm_drops=Tile(128, 128, 32, 8, 3),
+    grads_of_small=Tile(256, 64, 0, 8, 2),
+    grad_a=Tile(64, 0, 64, 4, 3),
+)
+# Fit the 99 KiB of shared memory that every GPU with bfloat16 gives a block.
+_SAFE = Tiles(
+    shrink=Tile(32, 0, 32, 4, 2),
+    gemm=Tile(64, 64, 32, 4, 2),
+    gemm_drops=Tile(64, 64, 32, 4, 2),
+    grads_of_small=Tile(128, 32, 0, 4, 2),
+    grad_a=Tile(32, 0, 32, 4, 2),
+)
+_TABLE = {80: _SM_80, 90: _SM_90}
+
+
+def tiles_for(arch: int) -> Tiles:
+    """The tiles for a compute capability, 90 for 9.0; small ones for a GPU that nobody tuned."""
+    return _TABLE.get(arch, _SAFE)
 
 
 @cache
 def installed() -> bool:
     """Whether triton can be imported."""
     return find_spec("triton") is not None
-
-
-def covers(x: Tensor, weight: Tensor, a: Tensor) -> bool:
-    """Half precision on a GPU that has bfloat16, sides in sixteens, enough rows, ranks to 128."""
-    return (
-        x.is_cuda
-        and installed()
-        and torch.cuda.get_device_capability(x.device) >= (8, 0)
-        and x.dtype in _HALVES
-        and x.numel() >= _SMALLEST * x.shape[-1]
-        and 1 in weight.stride()
-        and weight.shape[0] % 16 == weight.shape[1] % 16 == 0
-        and a.shape[0] <= 128
-    )
 
 
 @cache
@@ -52,12 +95,12 @@ def _kernels(device: str, dtype: torch.dtype = torch.bfloat16) -> Any:
             f"The back end 'triton' needs tensors on a CUDA GPU, got {device}. "
             "TRITON_INTERPRET=1 in the environment runs it on a CPU, very slowly."
         )
-    if device == "cuda" and dtype not in _HALVES:  # their products would spill registers
+    if device == "cuda" and dtype not in HALVES:  # their products would spill registers
         raise ValueError(
             f"On a GPU the back end 'triton' computes in float16 and bfloat16, got {dtype}. "
             "The back end 'torch' takes it."
         )
-    from netllm_adapt.lora import _kernels as kernels
+    from netllm_adapt.lora import triton_kernels as kernels
 
     return kernels
 
@@ -88,8 +131,13 @@ def _chunk(size: int, programs: int, block: int) -> int:
     return -(-size // (max(1, programs) * block)) * block
 
 
+def threshold(share: float) -> int:
+    """The random words below this one are dropped."""
+    return round(share * 2**32)
+
+
 def keep_mask(x: Tensor, share: float, seed: int) -> Tensor:
-    """1 where an element of ``x`` survives dropout, else 0; equal to ``_philox.keep_mask``."""
+    """1 where an element of ``x`` survives dropout, else 0; equal to `dropout.philox_mask`."""
     out = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     rows, width = x.numel() // max(x.shape[-1], 1), x.shape[-1]
     with torch.cuda.device_of(x):
@@ -97,62 +145,6 @@ def keep_mask(x: Tensor, share: float, seed: int) -> Tensor:
             out, rows, width, threshold(share), seed, BM=16, BN=64, enable_fp_fusion=True
         )
     return out
-
-
-def forward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    a: Tensor,
-    b: Tensor,
-    scale: float,
-    dropout: float,
-    seed: int | None,
-    /,
-) -> tuple[Tensor, Tensor]:
-    """``x·Wᵀ + bias + S·Bᵀ``, and ``S = scale·x̂·Aᵀ``, in two kernels."""
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
-    a, b = a.to(x.dtype).contiguous(), b.to(x.dtype).contiguous()
-    with torch.cuda.device_of(x):
-        small = shrink(rows, a, scale / (1 - dropout), dropout, seed or 0)
-        y = gemm(rows, weight.t(), small, b.t(), bias)
-    return y.view(*x.shape[:-1], y.shape[-1]), small
-
-
-def backward(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    a: Tensor,
-    b: Tensor,
-    small: Tensor,
-    scale: float,
-    dropout: float,
-    seed: int | None,
-    needs: Sequence[bool],
-    /,
-) -> tuple[Tensor | None, ...]:
-    """The gradients that are asked for, in three or four kernels; a frozen layer's by torch."""
-    for_x, for_weight, for_bias, for_a, for_b = needs
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
-    dy = grad.reshape(-1, grad.shape[-1]).contiguous()
-    low_a, low_b = a.to(x.dtype).contiguous(), b.to(x.dtype).contiguous()
-    draw = dropout, seed or 0
-    dx = da = db = None
-    with torch.cuda.device_of(x):
-        if for_x or for_a or for_b:
-            d_small, db = grads_of_small(dy, low_b, small, scale / (1 - dropout))
-        if for_a:
-            da = grad_a(d_small, rows, low_a, *draw).to(a.dtype)
-        if for_x:
-            dx = gemm(dy, weight, d_small, low_a, None, *draw).view(x.shape)
-    return (
-        dx,
-        dy.t() @ rows if for_weight else None,
-        dy.sum(0) if for_bias else None,
-        da,
-        db.to(b.dtype) if for_b and db is not None else None,
-    )
 
 
 def shrink(

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from frozen_parts import linear
 from netllm_adapt import add_lora, load_backbone
 from netllm_adapt.llama.inference import Product
-from netllm_adapt.lora import _frozen as frozen_products
-from netllm_adapt.lora import _laid as laid
 from netllm_adapt.lora import forget, lora_linear
+from netllm_adapt.lora import frozen as frozen_products
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.skipif(
-    not laid.can_lay_out(torch.float32), reason="this machine's torch has no oneDNN"
+    not frozen_products.has_onednn(torch.float32), reason="this machine's torch has no oneDNN"
 )
 
 
@@ -26,7 +26,8 @@ def frozen(outputs: int = 48, inputs: int = 33, dtype: torch.dtype = torch.float
 
 def kept(weight: Tensor) -> int:
     """How many of its layouts are kept."""
-    return sum(weight in part for part in laid._kept.values())
+    copies = frozen_products._copies.get(weight)
+    return len(copies.layouts) if copies else 0
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 300])
@@ -35,7 +36,7 @@ def kept(weight: Tensor) -> int:
 def test_products_are_those_of_plain_weights(
     rows: int, dtype: torch.dtype, with_bias: bool
 ) -> None:
-    if not laid.can_lay_out(dtype):
+    if not frozen_products.has_onednn(dtype):
         pytest.skip(f"no layouts of {dtype} here")
     weight = frozen(dtype=dtype)
     x, dy, plus = (torch.randn(rows, width).to(dtype) for width in (33, 48, 33))
@@ -44,11 +45,11 @@ def test_products_are_those_of_plain_weights(
     near: Any = {"rtol": 2e-2, "atol": 5e-2} if dtype == torch.bfloat16 else {}
     for found, right in (
         (
-            frozen_products.linear(x, weight, bias),
+            linear(x, weight, bias),
             F.linear(x.double(), wide, None if bias is None else bias.double()),
         ),
-        (frozen_products.turned_linear(dy, weight), dy.double() @ wide),
-        (frozen_products.turned_linear(dy, weight, plus), dy.double() @ wide + plus.double()),
+        (frozen_products.transposed_linear(dy, weight), dy.double() @ wide),
+        (frozen_products.transposed_linear(dy, weight, plus), dy.double() @ wide + plus.double()),
     ):
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), right, **(near or {"rtol": 1e-5, "atol": 1e-5}))
@@ -58,7 +59,7 @@ def test_products_are_those_of_plain_weights(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [torch.arange(96.0)[::2], torch.ones(1).expand(48)])
 def test_a_bias_may_have_any_strides(bias: Tensor, dtype: torch.dtype) -> None:
-    if not laid.can_lay_out(dtype):
+    if not frozen_products.has_onednn(dtype):
         pytest.skip(f"no layouts of {dtype} here")
     weight, x, bias = frozen(dtype=dtype), torch.zeros(4, 33, dtype=dtype), bias.to(dtype)
     y = lora_linear(x, weight, bias, torch.zeros(2, 33), torch.zeros(48, 2), 1.0)
@@ -68,23 +69,25 @@ def test_a_bias_may_have_any_strides(bias: Tensor, dtype: torch.dtype) -> None:
         lean(x),
         lean.plus(x, torch.zeros(4, 48, dtype=dtype)),
         lean.times(x, torch.ones(4, 48, dtype=dtype)),
-        laid.product_with(x, torch.zeros(4, 48, dtype=dtype), laid.lay_out(weight), bias, "add"),
+        frozen_products.onednn_linear_with(
+            x, torch.zeros(4, 48, dtype=dtype), frozen_products.onednn_weight(weight), bias, "add"
+        ),
     ):
         assert torch.equal(y, bias.expand(4, 48))
-    torch.testing.assert_close(lean.silu(x), F.silu(bias).expand(4, 48))
+    torch.testing.assert_close(lean(x, then="swish"), F.silu(bias).expand(4, 48))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_long_pass_keeps_nothing_and_gives_the_same(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not laid.can_lay_out(dtype):
+    if not frozen_products.has_onednn(dtype):
         pytest.skip(f"no layouts of {dtype} here")
     weight, x, dy = frozen(dtype=dtype), *(torch.randn(20, n).to(dtype) for n in (33, 48))
-    short = frozen_products.linear(x, weight, None), frozen_products.turned_linear(dy, weight, x)
+    short = linear(x, weight, None), frozen_products.transposed_linear(dy, weight, x)
     forget(weight)
-    monkeypatch.setattr(laid, "_ROWS", 19)
-    long = frozen_products.linear(x, weight, None), frozen_products.turned_linear(dy, weight, x)
+    monkeypatch.setattr(frozen_products, "_MOST_ROWS", 19)
+    long = linear(x, weight, None), frozen_products.transposed_linear(dy, weight, x)
     assert kept(weight) == 0
     rounding = 0 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(long, short, rtol=rounding, atol=rounding)
@@ -94,8 +97,8 @@ def test_of_frozen_layers_only_float32_weights_are_kept() -> None:
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
         weight, x, dy = frozen(dtype=dtype), *(torch.randn(5, n).to(dtype) for n in (33, 48))
-        y = frozen_products.linear(x, weight, None, adapted=False)
-        dx = frozen_products.turned_linear(dy, weight, x, adapted=False)
+        y = linear(x, weight, None, adapted=False)
+        dx = frozen_products.transposed_linear(dy, weight, x, adapted=False)
         torch.testing.assert_close(y, F.linear(x, weight))
         torch.testing.assert_close(dx, torch.addmm(x, dy, weight))
         found[dtype] = kept(weight)
@@ -104,50 +107,50 @@ def test_of_frozen_layers_only_float32_weights_are_kept() -> None:
 
 def test_no_more_memory_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = frozen(), frozen()
-    monkeypatch.setattr(laid, "_BYTES", laid._kept_bytes() + first.nbytes)
-    x = torch.randn(3, 33)
-    assert torch.equal(
-        frozen_products.linear(x, first, None), frozen_products.linear(x, second, None)
+    monkeypatch.setattr(
+        frozen_products, "_MOST_BYTES", frozen_products._layout_bytes() + first.nbytes
     )
+    x = torch.randn(3, 33)
+    assert torch.equal(linear(x, first, None), linear(x, second, None))
     assert (kept(first), kept(second)) == (1, 0)
 
 
 def test_layouts_follow_the_weight_and_go_with_it() -> None:
     weight, x = frozen(), torch.randn(5, 33)
-    before = frozen_products.linear(x, weight, None)
+    before = linear(x, weight, None)
     with torch.no_grad():
         weight.mul_(2)
-    torch.testing.assert_close(frozen_products.linear(x, weight, None), 2 * before)
+    torch.testing.assert_close(linear(x, weight, None), 2 * before)
     weight.data = weight.data / 2
-    torch.testing.assert_close(frozen_products.linear(x, weight, None), before)
-    held = laid._kept_bytes()
+    torch.testing.assert_close(linear(x, weight, None), before)
+    held = frozen_products._layout_bytes()
     size = weight.nbytes
     del weight
     gc.collect()
-    assert laid._kept_bytes() == held - size
+    assert frozen_products._layout_bytes() == held - size
 
 
 def test_a_layer_that_was_rounded_and_back_is_laid_out_anew() -> None:
     layer, x = nn.Linear(33, 48, bias=False).requires_grad_(False), torch.randn(5, 33)
     for _ in range(10):  # the new weight may lie where the old one lay
         torch.nn.init.normal_(layer.weight)
-        frozen_products.linear(x, layer.weight, None)
+        linear(x, layer.weight, None)
         layer.bfloat16().float()
-        found = frozen_products.linear(x, layer.weight, None)
+        found = linear(x, layer.weight, None)
         torch.testing.assert_close(found, x @ layer.weight.t(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_change_that_torch_does_not_count_is_told() -> None:
     weight, x = frozen(), torch.randn(5, 33)
-    before = frozen_products.linear(x, weight, None)
+    before = linear(x, weight, None)
     weight.data.mul_(2)
     forget(weight)
-    torch.testing.assert_close(frozen_products.linear(x, weight, None), 2 * before)
+    torch.testing.assert_close(linear(x, weight, None), 2 * before)
 
 
 def test_weights_that_learn_are_never_laid_out() -> None:
     weight = frozen().requires_grad_()
-    frozen_products.linear(torch.randn(5, 33), weight, None)
+    linear(torch.randn(5, 33), weight, None)
     assert kept(weight) == 0
 
 

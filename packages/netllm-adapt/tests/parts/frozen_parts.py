@@ -1,0 +1,10 @@
+"""One product with a weight that may be frozen."""
+
+from torch import Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, adapted: bool = True) -> Tensor:
+    """``x·Wᵀ + bias``."""
+    from netllm_adapt.lora.frozen import linears
+
+    return linears(x, [weight], [bias], adapted=[adapted])[0]
