@@ -1,6 +1,9 @@
 """The task from end to end, on the tiny backbone and generated graphs."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import netllm
 import numpy as np
@@ -10,10 +13,24 @@ from netllm.cjs.observation import COLUMN, JOBS, STAGES, seen
 from netllm.cjs.scheduler import Scheduler
 from netllm_adapt import AdaptedModel, Pool, Ragged
 from netllm_baselines.cjs import TunedShare
+from netllm_encoders import Graph
 from netllm_sims import cjs
+from torch_geometric.nn import SAGEConv
 
 SMALL = {"num_jobs": 8, "num_executors": 6}
 TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
+
+
+class Doubled(SAGEConv):
+    """A layer of one's own."""
+
+    def forward(self, stages, edges):
+        return 2 * super().forward(stages, edges)
+
+
+class Attentive(Graph):
+    def __init__(self, **settings):
+        super().__init__(**(settings | {"conv": Doubled}))
 
 
 @pytest.fixture(scope="module")
@@ -391,6 +408,39 @@ def test_the_program_collects_adapts_and_tests(netllm, tmp_path):
     assert [(row["seed"], row["jct_s"] > 0) for row in result["episodes"]] == [(700, True)]
 
 
+def test_a_recipe_names_the_convolution_and_the_checkpoint_keeps_it(pool, tmp_path):
+    for conv in ("gat", "GATv2Conv"):
+        out = tmp_path / conv
+        options = {"backbone": "tiny-random", "validation": 1, **TINY, "steps": 2, "conv": conv}
+        netllm.adapt("cjs", pool=pool.path, out=out, **options)
+        config = json.loads((out / "best" / "config.json").read_text())
+        assert config["encoder"]["config"]["conv"] == conv
+        layer = AdaptedModel.from_pretrained(out / "best").encoder.levels.rounds[0].layer
+        assert type(layer).__name__ == {"gat": "GATConv"}.get(conv, conv)
+
+
+def test_a_checkpoint_whose_convolution_is_no_layer_of_the_library_is_refused(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run / "best", copy)
+    (copy / "digests.json").unlink(missing_ok=True)
+    text = (copy / "config.json").read_text()
+    for conv in ("os.system", "netllm.cjs.task.CJS", "MessagePassing"):
+        (copy / "config.json").write_text(text.replace('"conv": "decima"', f'"conv": "{conv}"'))
+        with pytest.raises(ValueError, match=f"config.json: .*`conv` must be .* got '{conv}'"):
+            AdaptedModel.from_pretrained(copy)
+
+
+def test_an_encoder_with_a_layer_of_ones_own_is_read_with_its_class(run, tmp_path):
+    model = AdaptedModel.from_pretrained(run / "best")
+    settings = {k: v for k, v in model.encoder.config().items() if k != "conv"}
+    model.encoder = Attentive(**settings)
+    model.save_pretrained(tmp_path / "own")
+    again = AdaptedModel.from_pretrained(tmp_path / "own", parts=[Attentive])
+    assert type(again.encoder.levels.rounds[0].layer) is Doubled
+    with pytest.raises(ValueError, match=r"from_pretrained\(FOLDER, parts=\[Attentive\]\)"):
+        AdaptedModel.from_pretrained(tmp_path / "own")
+
+
 def test_adapting_without_a_pool_says_how_to_collect_one(netllm, tmp_path):
     code, _, err = netllm("adapt", "cjs", "--out", tmp_path / "run")
     assert code == 2
@@ -446,3 +496,18 @@ def test_the_order_of_stages_moves_little_probability(run):
         order = np.random.default_rng(seed).permutation(len(own))
         other = chances(permuted(observation, order))
         assert 0.5 * np.abs(other - own[order]).sum() < 0.15
+
+
+def test_the_other_tasks_never_load_torch_geometric(tmp_path):
+    script = """
+import sys
+from pathlib import Path
+import netllm
+small = {"backbone": "tiny-random", "steps": 1, "layers": 1, "rank": 2, "validation": 1}
+pool = netllm.rl_collect("abr", policy="bba", setting="synthetic", episodes=2, out=Path("pool"))
+netllm.adapt("abr", pool=pool.path, out=Path("abr"), **small)
+netllm.test("abr", checkpoint="abr", policy=["bba"], setting="synthetic", episodes=1)
+netllm.adapt("vp", setting="synthetic", out=Path("vp"), **small)
+sys.exit("torch_geometric" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)

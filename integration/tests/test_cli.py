@@ -71,7 +71,7 @@ def test_every_command_explains_itself(netllm, command):
 def test_every_field_of_the_recipe_is_a_flag(netllm):
     from dataclasses import fields
 
-    from netllm.vp.recipe import Recipe
+    from netllm.commands.recipe_flags import Recipe
 
     _, out, _ = netllm("adapt", "--help")
     for field in fields(Recipe):

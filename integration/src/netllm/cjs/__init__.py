@@ -1,5 +1,16 @@
-"""Cluster job scheduling; `task` is the whole task on one page."""
+"""Cluster job scheduling; `task` is the whole task on one page, looked up on first use."""
 
-from netllm.cjs.task import CJS
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm.cjs.task import CJS
 
 __all__ = ["CJS"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CJS":
+        from netllm.cjs.task import CJS
+
+        return CJS
+    raise AttributeError(f"module 'netllm.cjs' has no attribute {name!r}")

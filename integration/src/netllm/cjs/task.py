@@ -111,8 +111,11 @@ class CJS(PoolTask):
         from netllm_encoders import Graph
 
         from netllm.cjs.observation import JOBS, STAGES
+        from netllm.cjs.recipe import Recipe as GraphRecipe
 
-        return Graph(width=width, stage_columns=STAGES, job_columns=JOBS, return_scale=RETURN_SCALE)
+        conv = recipe.conv if isinstance(recipe, GraphRecipe) else "decima"
+        columns = {"stage_columns": STAGES, "job_columns": JOBS}
+        return Graph(width=width, **columns, return_scale=RETURN_SCALE, conv=conv)
 
     def head(self, setting: Setting, *, width: int) -> nn.Module:
         """A stage out of those that may be chosen, or none; then executors, given the stage."""
@@ -127,6 +130,12 @@ class CJS(PoolTask):
         from netllm.cjs.scheduler import Scheduler
 
         return Scheduler(model, setting)
+
+    def usual_recipe(self) -> Recipe:
+        """A recipe with the graph convolution's name too."""
+        from netllm.cjs.recipe import Recipe
+
+        return Recipe()
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
         """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""

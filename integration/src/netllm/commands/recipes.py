@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cyclopts.argument import Argument
     from netllm_adapt.training.recipe import Recipe as AnyRecipe
 
-    from netllm.vp.recipe import Recipe
+    from netllm.commands.recipe_flags import Recipe
 
 TABLES = ("set", "train")
 """Options that take FIELD=VALUE: tables of a recipe."""
@@ -77,7 +77,7 @@ def read_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
 
 def read_task_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Put the task's own recipe, its best known one, under flags and file."""
-    from netllm.vp.recipe import Recipe
+    from netllm.commands.recipe_flags import Recipe
 
     given = {_key(one): one.tokens for one in arguments}
     if not (task := given.get("task")):

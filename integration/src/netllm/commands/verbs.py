@@ -22,10 +22,10 @@ from netllm.commands.options import (
     Trust,
     overrides,
 )
+from netllm.commands.recipe_flags import Recipe
 from netllm.commands.recipes import read_recipe, read_task_recipe, recipe_for
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.verbs.writable import check_folder
-from netllm.vp.recipe import Recipe
 
 
 def rl_collect(
