@@ -63,8 +63,8 @@ def rows_of(ptr: Int[Tensor, "offset"], total: int) -> Int[Tensor, "row"]:
     return steps.repeat_interleave(ptr.diff(), output_size=total)
 
 
-def within(name: str, rows: Tensor, counts: Tensor, of: str) -> None:
-    """Nothing, if rows are numbered within their own step.
+def check_own(name: str, rows: Tensor, counts: Tensor, of: str) -> None:
+    """Raise unless rows are numbered within their own step.
 
     Raises:
         ValueError: If one is not.
@@ -129,8 +129,10 @@ class Cluster:
                 raise ValueError(f"field {name!r} must have one row per stage of every step.")
         own = {"stages": stage_ptr.diff(), "jobs": job_ptr.diff()}
         stage_step, edge_step = rows_of(stage_ptr, len(stages)), rows_of(edge_ptr, len(edges))
-        within("edges", edges, own["stages"].index_select(0, edge_step)[:, None], "stages")
-        within("stage_job", per_stage["stage_job"], own["jobs"].index_select(0, stage_step), "jobs")
+        check_own("edges", edges, own["stages"].index_select(0, edge_step)[:, None], "stages")
+        check_own(
+            "stage_job", per_stage["stage_job"], own["jobs"].index_select(0, stage_step), "jobs"
+        )
         return cls(
             shape=shape,
             stages=stages.float(),

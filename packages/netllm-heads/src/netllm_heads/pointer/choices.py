@@ -95,7 +95,7 @@ class Choices:
         return torch.minimum(demand, self.committable[step]).clamp(min=1)
 
     def check(self, step: Int[Tensor, "row"], choice: Int[Tensor, "row"], what: str) -> None:
-        """Passes when every choice is possible in its step.
+        """Raise unless every choice is possible in its step.
 
         Raises:
             ValueError: If one is not.
@@ -110,7 +110,7 @@ class Choices:
             )
 
     def check_waits(self, step: Int[Tensor, "row"], choice: Int[Tensor, "row"]) -> None:
-        """Passes when no label waits where that is forbidden.
+        """Raise unless labels wait only where that is allowed.
 
         Raises:
             ValueError: If one does.

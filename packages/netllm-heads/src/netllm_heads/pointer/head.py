@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from netllm_heads.categorical import NO_LABEL
 from netllm_heads.pointer.choices import Choices
+from netllm_heads.pointer.executors import (
+    ADVICE_FEATURES,
+    FEATURES,
+    advice_features,
+    executor_features,
+)
+from netllm_heads.pointer.labels import labelled
 from netllm_heads.pointer.ragged_softmax import argmax, log_softmax, members, offsets, perturbed
 
 TRUST = 2.0
 """What advice adds to a logit at first: makes it e² times as probable."""
-
-_FREQUENCIES = 6  # of π·2^j·share: the highest tells neighbours apart up to some 60 executors
 
 
 class Pointer(nn.Module):
@@ -70,7 +74,7 @@ class Pointer(nn.Module):
         self.query = nn.Sequential(
             nn.Linear(2 * width, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
-        features = 4 + 2 * _FREQUENCIES + (0 if advised is None else 2)
+        features = FEATURES + (0 if advised is None else ADVICE_FEATURES)
         if advised is not None:
             self.trust = nn.Parameter(torch.full((2,), TRUST))
         self.key = nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, hidden))
@@ -178,7 +182,7 @@ class Pointer(nn.Module):
                 finite.
         """
         choices = self._choices(hidden, observation)
-        lesson = _labels(label, choices)
+        lesson = labelled(label, choices)
         logits, group = self._stages(choices)
         logs = log_softmax(logits, group, len(choices.active))
         # The i-th active step's none comes i places after the last stage.
@@ -243,60 +247,12 @@ class Pointer(nn.Module):
         with torch.autocast(choices.stages.device.type, enabled=False):
             decision = choices.decisions.index_select(0, choices.group.index_select(0, row))
             query = self.query(torch.cat([decision, choices.stages.index_select(0, row)], -1))
-            features = _features(k + 1, limit[group], executors[group])
+            features = executor_features(k + 1, limit[group], executors[group])
             if self.advised is not None:
                 advised = choices.advised.index_select(0, row).index_select(0, group)
-                features = torch.cat([features, _distance(k + 1, advised)], -1)
+                features = torch.cat([features, advice_features(k + 1, advised)], -1)
             key = self.key(features)
             logits = (query.index_select(0, group) * key).sum(-1) / math.sqrt(self.hidden)
             if self.advised is not None:
                 logits = logits + self.trust[1] * (k + 1 == advised)
         return log_softmax(logits, group, len(step)), group, limit
-
-
-class _Labels(NamedTuple):
-    """Answers to be learned, those of all steps under one another."""
-
-    step: Int[Tensor, "answer"]
-    choice: Int[Tensor, "answer"]
-    executors: Int[Tensor, "answer"]
-    weight: Float[Tensor, "answer"]
-
-
-def _labels(label: Tensor, choices: Choices) -> _Labels:
-    soft = label.is_floating_point() and label.ndim == 4
-    if label.shape[:2] != choices.shape or label.shape[-1] != 2 + soft or label.ndim != 3 + soft:
-        raise ValueError(
-            f"`label` must have shape {(*choices.shape, 2)}, which of the schedulable stages and "
-            "how many executors, or be floats (batch, step, answer, 3), each answer with its "
-            f"weight, got {tuple(label.shape)}."
-        )
-    answers = (label if soft else label[:, :, None]).flatten(0, 1)
-    choice, executors = answers[..., :2].long().unbind(-1)
-    weight = answers[..., 2].float() if soft else (choice != NO_LABEL).float()
-    wrong = ~(weight.isfinite() & (weight >= 0))
-    if bool(wrong.any()):
-        raise ValueError(
-            f"a label's weight must be finite and at least 0, got {float(weight[wrong][0])}."
-        )
-    known = (weight > 0) & (choices.counts > 0)[:, None]
-    rows = _Labels(known.nonzero()[:, 0], choice[known], executors[known], weight[known])
-    choices.check(rows.step, rows.choice, "a label")
-    choices.check_waits(rows.step, rows.choice)
-    return rows
-
-
-def _features(
-    k: Int[Tensor, "row"], limit: Int[Tensor, "row"], executors: Int[Tensor, "row"]
-) -> Float[Tensor, "row feature"]:
-    share = k / executors
-    waves = share[:, None] * math.pi * 2.0 ** torch.arange(_FREQUENCIES, device=k.device)
-    plain = torch.stack([share, k / limit, k.float().log(), (k == limit).float()], -1)
-    return torch.cat([plain, waves.sin(), waves.cos()], -1)
-
-
-def _distance(k: Int[Tensor, "row"], advised: Int[Tensor, "row"]) -> Float[Tensor, "row 2"]:
-    """Whether there is advice, and the logarithm of k in units of it."""
-    known = advised > 0
-    ratio = torch.where(known, k / advised.clamp(min=1), 1.0)
-    return torch.stack([known.float(), ratio.log()], -1)
