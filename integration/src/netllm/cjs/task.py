@@ -114,8 +114,13 @@ class CJS(PoolTask):
         from netllm.cjs.recipe import Recipe as GraphRecipe
 
         conv = recipe.conv if isinstance(recipe, GraphRecipe) else "decima"
-        columns = {"stage_columns": STAGES, "job_columns": JOBS}
-        return Graph(width=width, **columns, return_scale=RETURN_SCALE, conv=conv)
+        return Graph(
+            width=width,
+            stage_columns=STAGES,
+            job_columns=JOBS,
+            return_scale=RETURN_SCALE,
+            conv=conv,
+        )
 
     def head(self, setting: Setting, *, width: int) -> nn.Module:
         """A stage out of those that may be chosen, or none; then executors, given the stage."""
