@@ -24,7 +24,8 @@ from typing import Any
 from _documents import put
 from netllm import registry, rl_collect
 from netllm.abr.task import ABR, fields
-from netllm.verbs.adapt import build_model, choose_target, validator
+from netllm.verbs.build_model import build_model
+from netllm.verbs.validation import choose_target, validator
 from netllm_adapt import Recipe
 from netllm_encoders import Step
 from torch import nn

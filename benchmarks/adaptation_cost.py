@@ -151,7 +151,7 @@ def cost(options: dict[str, Any], method: str, queue: Any) -> None:
 
 def quality(options: dict[str, Any], method: str, queue: Any) -> None:
     from netllm import registry
-    from netllm.verbs.adapt import validator
+    from netllm.verbs.validation import validator
 
     task: Any = registry.task("abr")
     found = []

@@ -12,7 +12,7 @@ import netllm
 import pytest
 from netllm.report.provenance import command_line, running_command
 from netllm.task import Metric
-from netllm.verbs.adapt import choose_target
+from netllm.verbs.validation import choose_target
 
 
 def test_a_command_is_told_without_where_files_lie(

@@ -48,9 +48,6 @@ def train_baseline(
         seed: Of everything random.
         train: Other settings of the training: FIELD=VALUE; `netllm train-baseline TASK NAME --help`
             lists them.
-        data: Folder of real data.
-        set_: Override a field of the setting: FIELD=VALUE.
-        recipe_file: A TOML file with these options; flags override it.
     """
     from pkgutil import resolve_name
 

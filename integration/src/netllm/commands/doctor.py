@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def doctor(*, data: Data = None, output: Output = Output()) -> Answer:
-    """What there is on this machine for netllm, and the command that gets what is missing.
-
-    Args:
-        data: Folder of real data.
-    """
+    """What there is on this machine for netllm, and the command that gets what is missing."""
     from netllm.doctor import examine
 
     health = examine(data)

@@ -23,7 +23,6 @@ def export(
         checkpoint: Folder of a run or a checkpoint, of abr or vp.
         out: The file to write.
         format: What is written: onnx.
-        data: Folder of real data.
     """
     from netllm.verbs.export_onnx import export
 

@@ -21,7 +21,14 @@ Seeds = Annotated[
 ]
 """`--seeds 1 2 3`; a single one reads better as `--seed 1`."""
 Assignments = Annotated[
-    tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=(), show_default=False)
+    tuple[str, ...],
+    Parameter(
+        name="--set",
+        consume_multiple=True,
+        negative=(),
+        show_default=False,
+        help="Override a field of the setting: FIELD=VALUE.",
+    ),
 ]
 """`--set FIELD=VALUE`."""
 TrainerFields = Annotated[
@@ -30,9 +37,14 @@ TrainerFields = Annotated[
 """`--train FIELD=VALUE`."""
 Trust = Annotated[bool, Parameter(name="--trust-backbone", negative=())]
 """`--trust-backbone`: a checkpoint's backbone may be one of a folder or a hub."""
-Data = Annotated[Path | None, Parameter(env_var="NETLLM_DATA", show_env_var=True)]
+Data = Annotated[
+    Path | None, Parameter(env_var="NETLLM_DATA", show_env_var=True, help="Folder of real data.")
+]
 """Folder of real data."""
-RecipeFile = Annotated[Path | None, Parameter(name="--recipe")]
+RecipeFile = Annotated[
+    Path | None,
+    Parameter(name="--recipe", help="A TOML file with these options; flags override it."),
+]
 """`--recipe FILE.toml`: options in a file, which flags override."""
 
 

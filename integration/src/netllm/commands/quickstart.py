@@ -23,7 +23,6 @@ def quickstart(
         out: Folder of everything it writes.
         backbone: The language model; pulled if it is not there yet.
         jobs: Pieces of the test that run at once.
-        recipe_file: A TOML file with these options; flags override it.
     """
     from netllm.quickstart import quickstart
     from netllm.report.table import show

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netllm import registry
+
+if TYPE_CHECKING:
+    from netllm_adapt import Recipe
 
 
 def names(given: str | Path | Sequence[str | Path]) -> list[str]:
@@ -19,9 +26,21 @@ def seeds(given: int | Sequence[int]) -> list[int]:
         ValueError: if one is negative.
     """
     asked = [given] if isinstance(given, int) else list(dict.fromkeys(given))
-    if asked and min(asked) < 0:
-        raise ValueError(f"`seeds` must be whole numbers >= 0, got {min(asked)}.")
+    for seed in asked:
+        check_seed("seed", seed)
     return asked
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raise unless a random stream can begin with it."""
+    if seed < 0:
+        raise ValueError(f"`{name}` must be a whole number >= 0, got {seed}.")
+
+
+def check_share(name: str, share: float) -> None:
+    """Raise unless it is a share of a whole."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"`{name}` must be within [0, 1], got {share}.")
 
 
 def check_count(name: str, count: int | None) -> None:
@@ -41,3 +60,16 @@ def derived_seed(seed: int, index: int) -> int:
     import numpy as np
 
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with single fields replaced.
+
+    Raises:
+        ValueError: for a field that it lacks, with the nearest ones.
+    """
+    known = {field.name for field in dataclasses.fields(recipe)}
+    for name in changes:
+        if name not in known:
+            raise registry.unknown("field of the recipe", name, known)
+    return dataclasses.replace(recipe, **changes)

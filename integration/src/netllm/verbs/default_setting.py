@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from netllm.data import sources
-from netllm.task import training_fields
+from netllm.task import Task, training_fields
 from netllm.verbs.policy_spec import PolicySpec
-
-Build = Callable[[str, Mapping[str, Any]], Any]
-"""Makes a setting of its name and the fields to override."""
 
 
 @dataclass(frozen=True)
 class World:
     """Where policies and checkpoints are tested."""
 
-    settings: Sequence[str]
-    """Names of the settings."""
+    places: Sequence[Any]
+    """The settings."""
     overrides: Mapping[str, Any]
     """Fields of the settings to override."""
     notes: Sequence[str] = field(default_factory=tuple)
@@ -30,10 +27,11 @@ class World:
 
 
 def world_of(
-    contenders: Sequence[PolicySpec],
+    task: Task,
+    specs: Sequence[PolicySpec],
     settings: Sequence[str],
     overrides: Mapping[str, Any],
-    build: Build,
+    data: str | Path | None,
 ) -> World:
     """The settings and overrides of a test.
 
@@ -41,51 +39,60 @@ def world_of(
     were adapted with, under those of the command. If they differ among themselves, none applies.
 
     Args:
-        contenders: who is tested.
+        task: makes the settings.
+        specs: who is tested.
         settings: as named by the command.
         overrides: as given by the command.
-        build: makes a setting.
+        data: folder of real data; NETLLM_DATA if None.
 
     Raises:
         ValueError: if a checkpoint's own data must be given.
     """
-    checkpoints = [one for one in contenders if one.checkpoint is not None]
+    names, whole, notes = _chosen(task, specs, settings, overrides, data)
+    return World([task.setting(name, data=data, **whole) for name in names], whole, notes)
+
+
+def _chosen(
+    task: Task,
+    specs: Sequence[PolicySpec],
+    settings: Sequence[str],
+    overrides: Mapping[str, Any],
+    data: str | Path | None,
+) -> tuple[Sequence[str], Mapping[str, Any], list[str]]:
+    """Names of the settings, fields to override, and notes."""
+    checkpoints = [one for one in specs if one.checkpoint is not None]
     if settings or not checkpoints:
-        return World(settings or ["default"], overrides)
-    worlds = [_own(one, overrides, build) for one in checkpoints]
+        return settings or ["default"], overrides, []
+    worlds = [_own(task, one, overrides, data) for one in checkpoints]
     name, own = worlds[0]
     if any(other != worlds[0] for other in worlds):
-        names = ", ".join(str(one.checkpoint) for one in checkpoints)
-        return World(
-            ["default"],
-            overrides,
-            [
-                f"{names} were not adapted in one and the same setting, so they are tested in "
-                "default. Name another with --setting, and its fields with --set."
-            ],
+        told = ", ".join(str(one.checkpoint) for one in checkpoints)
+        note = (
+            f"{told} were not adapted in one and the same setting, so they are tested in "
+            "default. Name another with --setting, and its fields with --set."
         )
+        return ["default"], overrides, [note]
     if name == "default" and not own:
-        return World([name], overrides)
+        return [name], overrides, []
     given = " ".join(f"{key}={value}" for key, value in own.items())
-    return World(
-        [name],
-        {**own, **overrides},
-        [
-            f"Tested where {checkpoints[0].checkpoint} was adapted, in {name}"
-            + (f" with its own --set {given}" if given else "")
-            + ". Name a setting with --setting to test elsewhere."
-        ],
+    note = (
+        f"Tested where {checkpoints[0].checkpoint} was adapted, in {name}"
+        + (f" with its own --set {given}" if given else "")
+        + ". Name a setting with --setting to test elsewhere."
     )
+    return [name], {**own, **overrides}, [note]
 
 
 def _own(
-    checkpoint: PolicySpec, given: Mapping[str, Any], build: Build
+    task: Task, checkpoint: PolicySpec, given: Mapping[str, Any], data: str | Path | None
 ) -> tuple[str, dict[str, Any]]:
     """A checkpoint's setting, and its overrides that the command does not give."""
     name = checkpoint.setting()
     own = {key: value for key, value in checkpoint.overrides().items() if key not in given}
     own = {key: _found(checkpoint, name, key, value) for key, value in own.items()}
-    untested = training_fields(build(name, {**own, **given})) if own else frozenset()
+    untested = (
+        training_fields(task.setting(name, data=data, **{**own, **given})) if own else frozenset()
+    )
     return name, {key: value for key, value in own.items() if key not in untested}
 
 

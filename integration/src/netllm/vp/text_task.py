@@ -91,7 +91,9 @@ def train(
     """
     from netllm_adapt import fit_supervised
 
-    from netllm.verbs.adapt import build_model, changed, facts_of
+    from netllm.verbs.arguments import changed
+    from netllm.verbs.build_model import build_model
+    from netllm.verbs.describe_run import facts_of
 
     changes = {"seed": seed, **({} if steps is None else {"steps": steps}), **overrides}
     recipe = changed(task.recipe(backbone), changes)

@@ -1,4 +1,4 @@
-"""What a test was made with, and what a reader of its results must know."""
+"""The report of a test: comparisons, provenance, and notes on what a reader must know."""
 
 from __future__ import annotations
 
@@ -6,16 +6,48 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from netllm.data import sources
+from netllm.report.compare import compare
 from netllm.report.provenance import device_name, nameable, provenance
-from netllm.report.result import Result
-from netllm.task import training_fields
+from netllm.report.result import Report, Result
+from netllm.report.training_seeds import trained
+from netllm.task import Task, training_fields
 from netllm.verbs.default_setting import World
 from netllm.verbs.overlaps import overlaps
 from netllm.verbs.policy_spec import PolicySpec, weight_sources
 from netllm.verbs.run_policies import Plan
 
 
-def tested_with(
+def make_report(
+    task: Task,
+    plans: Sequence[Plan],
+    results: Sequence[Result],
+    world: World,
+    specs: Sequence[PolicySpec],
+    *,
+    device: str,
+) -> Report:
+    """Results with comparisons, what they were made with, and what a reader must know.
+
+    Args:
+        task: says which metric decides, and who is compared.
+        plans: what was done in each setting.
+        results: what came of it.
+        world: why there.
+        specs: who was tested.
+        device: where models of checkpoints decided, as asked for.
+    """
+    members = {one.setting.name: one.members for one in plans}
+    return Report(
+        results=list(results),
+        comparisons=compare(results, task, members),
+        provenance=_provenance(plans, results, world, specs, device),
+        metrics=task.metrics,
+        bounds=task.bounds,
+        recipes=trained(results, task.metrics),
+    )
+
+
+def _provenance(
     plans: Sequence[Plan],
     results: Sequence[Result],
     world: World,

@@ -1,0 +1,95 @@
+"""A model before training: on a backbone, on a checkpoint, or a small network from scratch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netllm.registry import DEFAULT_BACKBONE
+from netllm.verbs.checkpoint_folder import checkpoint_folder
+
+if TYPE_CHECKING:
+    from netllm_adapt import Adapted, Recipe
+
+    from netllm.task import Task
+
+ALL_LINEAR = "all-linear"
+SCRATCH_LAYERS = 4
+
+
+def begin(task: str, start: str | Path | None, *, trust_backbone: bool) -> Adapted | None:
+    """The model of the checkpoint `start`, ready to learn on; None if there is none."""
+    from netllm_adapt import Adapted
+
+    if start is None:
+        return None
+    folder = checkpoint_folder(task, str(start), home=Path.cwd())
+    model = Adapted.from_pretrained(folder, trainable=True, trust_backbone=trust_backbone)
+    model.about["started from"] = str(start)
+    return model
+
+
+def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:
+    """The model before training: frozen backbone, fresh low-rank matrices, encoder and head.
+
+    `scratch` is a small network that is trained whole, with as many trainable parameters as the
+    default backbone's adapter, encoder and head have together, within 10 %.
+    """
+    import torch
+    from netllm_adapt import BackboneSpec, add_lora
+    from netllm_adapt.backbone import is_scratch
+    from netllm_adapt.backbone.spec import embedding_width
+
+    if backbone == "scratch":
+        return _scratch(task, setting, recipe)
+    spec = BackboneSpec(
+        backbone,
+        layers=recipe.layers,
+        dtype=recipe.dtype,
+        seed=recipe.seed,
+        quantise=recipe.quantise,
+    )
+    plain = spec.load()
+    width = embedding_width(plain)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return task.assemble(
+            recipe,
+            backbone=plain
+            if is_scratch(backbone)
+            else add_lora(
+                plain,
+                rank=recipe.rank,
+                alpha=recipe.alpha,
+                targets=ALL_LINEAR
+                if recipe.targets == (ALL_LINEAR,)
+                else [*recipe.targets] or None,
+                dropout=recipe.lora_dropout,
+            ),
+            encoder=task.encoder(setting, recipe, width=width),
+            head=task.head(setting, width=width),
+            spec=spec,
+        )
+
+
+def _scratch(task: Task, setting: Any, recipe: Recipe) -> Adapted:
+    """The small network whose trainable parameters come closest to the adapter's."""
+    layers = task.recipe(DEFAULT_BACKBONE).layers
+    usual = dataclasses.replace(recipe, layers=layers, quantise=None)
+    model = build_model(task, setting, f"random-{DEFAULT_BACKBONE}", usual)
+    wanted = trainable(model)
+    own = dataclasses.replace(recipe, layers=None, dtype="float32")
+    best = model
+    for width in range(16, 512, 16):
+        model = build_model(task, setting, f"scratch-{width}x{SCRATCH_LAYERS}", own)
+        if width == 16 or abs(trainable(model) - wanted) < abs(trainable(best) - wanted):
+            best = model
+        if trainable(model) > wanted:
+            break
+    return best
+
+
+def trainable(model: Adapted) -> int:
+    """How many parameters are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,97 @@
+"""Validation while a model learns: which episodes, which figures, which return is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from netllm.report.intervals import mean_of
+
+if TYPE_CHECKING:
+    from netllm_adapt import Adapted
+
+    from netllm.task import Metric, Task
+
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+VALIDATION_SEED = 1
+"""Validation episodes are drawn once for all runs, so that recipes can be compared."""
+
+
+def check_target(task: Task, target_return: float | None) -> None:
+    """Raise unless a model can be asked for that return: it is told as a float32."""
+    if target_return is None:
+        return
+    if task.supervised:
+        raise ValueError(
+            f"adapt {task.name} takes no target return: nothing is asked for but the answer. "
+            "Leave --target-return out."
+        )
+    if not abs(target_return) <= FLOAT32_MAX:
+        raise ValueError(
+            f"`target_return` must be finite and within ±{FLOAT32_MAX:.4g}, got {target_return}."
+        )
+
+
+def targets_of(task: Task, experience: Any, target_return: float | None) -> Sequence[float]:
+    """Returns that the model may be asked for: the one that is given, else the task's."""
+    from netllm.task import PoolTask
+
+    if target_return is not None:
+        return [target_return]
+    return task.target_returns(experience) if isinstance(task, PoolTask) else ()
+
+
+def validated(
+    task: Task, model: Any, setting: Any, count: int | None, targets: Sequence[float]
+) -> dict[str, Any]:
+    """How `Task.fit` validates: `validate`, `metric`, `maximise`, `finish` if it chooses.
+
+    Args:
+        task: says which metric decides.
+        model: is asked for the first of the targets, until the best is known.
+        setting: where it is validated.
+        count: of episodes; all if None.
+        targets: returns to ask for, of which the best is kept.
+    """
+    if targets:
+        model.target_return = targets[0]
+    metric, validate = task.metrics[0], validator(task, setting, count)
+    choose = partial(choose_target, targets=targets, validate=validate, metric=metric)
+    return {
+        "validate": validate,
+        "metric": metric.key,
+        "maximise": metric.higher_is_better,
+        "finish": choose if len(targets) > 1 else None,
+    }
+
+
+def choose_target(
+    model: Any,
+    targets: Sequence[float],
+    validate: Callable[[Any], dict[str, float]],
+    metric: Metric,
+) -> None:
+    """Ask for the return with which the model validates best, and note what it then reached."""
+    figures = {}
+    for target in targets:
+        model.target_return = target
+        figures[target] = validate(model)
+    sign = 1 if metric.higher_is_better else -1
+    model.target_return = max(targets, key=lambda target: sign * figures[target][metric.key])
+    reached = figures[model.target_return]
+    model.about |= {f"validation {name}": value for name, value in reached.items()}
+
+
+def validator(task: Task, setting: Any, count: int | None) -> Callable[[Adapted], dict[str, float]]:
+    """Figures of a model in roll-outs on the validation part."""
+    episodes = task.episodes(setting, "valid", count=count, seed=VALIDATION_SEED)
+
+    def validate(model: Adapted) -> dict[str, float]:
+        policy = task.policy(model, setting)
+        outcome = task.rollout(policy, setting, episodes, seed=VALIDATION_SEED)
+        return {
+            metric.key: mean_of(outcome.rows, metric.key, ci=False).mean for metric in task.metrics
+        }
+
+    return validate
