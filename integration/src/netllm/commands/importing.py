@@ -7,7 +7,6 @@ from shlex import join
 
 from netllm.commands.answer import Answer
 from netllm.commands.options import Output
-from netllm.data.import_public import import_data, sources
 
 
 def import_(
@@ -26,12 +25,21 @@ def import_(
         files: The files, packed by gzip, bzip2 or xz or not.
         out: Folder to write; it must be empty or not exist.
     """
+    if task != "abr":
+        raise ValueError(
+            f"There are importers for abr only, got {task!r}. vp and cjs read their public "
+            "formats as they are: see `--set` of `netllm test`."
+        )
+    from netllm_sims.abr import importers
+
     if source is None:
-        known = sources(task)
+        known = {
+            name: f"{one.makes} from {one.summary}" for name, one in importers.IMPORTERS.items()
+        }
         return Answer(known, "\n".join(f"{name:14}{what}" for name, what in known.items()))
     if out is None:
         raise ValueError(f"`netllm import {task} {source}` needs the folder to write: --out DIR.")
-    done = import_data(task, source, files, out)
+    done = importers.run(source, files, out)
     some = f", {done.left_out} too short or without bandwidth left out" if done.left_out else ""
     what = "traces" if "traces" in done.settings else "video"
     words = [word for field in done.settings.items() for word in ("--set", "=".join(field))]

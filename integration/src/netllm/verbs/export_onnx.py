@@ -69,31 +69,26 @@ def _folder(checkpoint: Path) -> Path:
     )
 
 
-class _Shown(Exception):
-    """The model was shown an observation."""
-
-
 def example(task: Task, model: Adapted, setting: Any) -> dict[str, Tensor]:
     """What a policy of the model first shows its encoder, for two rows, of three steps if any."""
     from netllm_adapt import AdaptedModel
 
-    shown: dict[str, Any] = {}
+    shown: list[Mapping[str, Any]] = []
+    usual = model.encoder.observe
 
-    def observe(observation: Mapping[str, Any], *_: Any, **__: Any) -> None:
-        shown.update(observation)
-        raise _Shown
+    def observe(observation: Mapping[str, Any], *rest: Any, **options: Any) -> Any:
+        shown.append(dict(observation))
+        return usual(observation, *rest, **options)
 
     policy = task.policy(model, setting)
     model.encoder.observe = observe
     try:
         task.rollout(policy, setting, task.episodes(setting, "valid", count=1, seed=0), seed=0)
-    except _Shown:
-        pass
     finally:
         del model.encoder.observe
     steps = {1: 3} if isinstance(model, AdaptedModel) else {}
     found = {}
-    for name, field in shown.items():
+    for name, field in shown[0].items():
         one = field[:1].clone()
         for axis, count in ({0: 2} | steps).items():
             one = one.repeat_interleave(count, axis)
