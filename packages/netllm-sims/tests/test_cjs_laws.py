@@ -61,7 +61,7 @@ def play(simulator, seed, watch=lambda: None):
 def conserved(simulator):
     """Every executor is in one pool or on its way; counts agree with a recount."""
     world, state = simulator.world, simulator.state
-    stage, place = state.stage, state.executor[:, state_arrays.PLACE]
+    stage, place = state.stage, state.executor[:, state_arrays.AT_POOL]
     jobs = len(world.arrival_ms)
     moving = stage[:, state_arrays.MOVING].sum()
     assert (place >= 0).sum() + moving == len(place)

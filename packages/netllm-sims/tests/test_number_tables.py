@@ -6,7 +6,7 @@ import pytest
 from netllm_sims.files.number_tables import Layout, read_table
 from netllm_sims.files.reading import blocks
 
-PAIR = Layout(width=2, places=(0, 1), what="time and bandwidth")
+PAIR = Layout(width=2, columns=(0, 1), what="time and bandwidth")
 
 
 def read(content, layout=PAIR, size=1 << 22):
@@ -21,10 +21,10 @@ def test_numbers_come_with_their_lines(size):
 
 
 def test_columns_are_chosen_in_any_order():
-    text = Layout(width=3, places=(2, 0), separator=",")
+    text = Layout(width=3, columns=(2, 0), separator=",")
     for content in (b"1,a,2\n3,b,4\n", b'1,"a,x",2\n"3",b," 4"\n', b"1,#,2\n3,,4\n"):
         assert read(content, text).values.tolist() == [[2, 1], [4, 3]]
-    numbers = Layout(width=2, places=(1, 0))
+    numbers = Layout(width=2, columns=(1, 0))
     assert read(b"1 2\n3 4\n", numbers).values.tolist() == [[2, 1], [4, 3]]
 
 
@@ -58,7 +58,7 @@ def test_a_bad_line_is_named(line, message, size):
 
 
 def test_the_width_is_minded_where_a_column_is_text():
-    layout = Layout(width=3, places=(0,), separator=",")
+    layout = Layout(width=3, columns=(0,), separator=",")
     with pytest.raises(ValueError, match="f:2: the line must hold 3 columns"):
         read(b"1,a,b\n2,a\n", layout)
     with pytest.raises(ValueError, match=r"f:2: .*UTF-8"):
@@ -67,7 +67,7 @@ def test_the_width_is_minded_where_a_column_is_text():
 
 @pytest.mark.parametrize("line", ['3,"200', '3,200"', '3,""200"', '"3,200', '3,2"0"0', '"3,2"'])
 def test_quotes_stand_around_a_number_and_are_closed(line):
-    layout = Layout(width=2, places=(0, 1), separator=",")
+    layout = Layout(width=2, columns=(0, 1), separator=",")
     with pytest.raises(ValueError, match=r"f:2: .*(quotes must be closed|numbers|2 columns)"):
         read(f"1,2\n{line}\n".encode(), layout)
 

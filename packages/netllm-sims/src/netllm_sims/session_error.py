@@ -33,7 +33,7 @@ def check_answers(answers: ndarray, sessions: Sequence[str], field: str) -> None
     """Raise SessionError where a policy's answer to one of the sessions is NaN or infinite.
 
     Args:
-        answers: One for each session, along the first axis; other shapes are told elsewhere.
+        answers: One for each session, along the first axis; other shapes are checked elsewhere.
         sessions: Their ids.
         field: What was asked for.
     """

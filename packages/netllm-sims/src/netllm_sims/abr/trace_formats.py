@@ -116,7 +116,7 @@ def _header(path: Path, line: Line, names: list[str], separator: str | None) -> 
 def _table(path: Path, blocks: Iterator[Block], columns: Columns) -> Points:
     layout = Layout(
         width=columns.width,
-        places=(columns.time, columns.bandwidth),
+        columns=(columns.time, columns.bandwidth),
         separator=columns.separator,
         what="time and bandwidth",
         remedy="Write time in s and bandwidth in Mbit/s, or give the file a header.",
@@ -163,7 +163,7 @@ def _packets(path: Path, blocks: Iterator[Block], bin_s: float) -> Points:
 def _milliseconds(
     path: Path, blocks: Iterator[Block]
 ) -> tuple[Float[ndarray, "packet"], Int[ndarray, "packet"]]:
-    layout = Layout(width=1, places=(0,), what="milliseconds")
+    layout = Layout(width=1, columns=(0,), what="milliseconds")
     values, lines = read_table(_whole(path, blocks), path, layout)
     times_ms = values[:, 0]
     back = np.flatnonzero(np.diff(times_ms) < 0)

@@ -132,7 +132,7 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
       others ignored.
 
     Times count from the trace's start. Blank lines and lines starting with `#` are skipped. The
-    file may be packed by gzip, bzip2 or xz. Numbers that look like another unit are told by a
+    file may be packed by gzip, bzip2 or xz. Numbers that look like another unit are named by a
     warning of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
@@ -144,7 +144,7 @@ def load_trace(path: str | Path, *, bin_s: float = 1.0) -> Trace:
         FileNotFoundError: There is no such file.
     """
     trace, doubts = _load(Path(path), bin_s)
-    unit_warnings.tell(path, doubts)
+    unit_warnings.warn(path, doubts)
     return trace
 
 
@@ -211,5 +211,5 @@ def load_traces(folder: str | Path, *, bin_s: float = 1.0) -> list[Trace]:
     odd = [
         (file, doubt) for file, (_, doubts) in zip(files, loaded, strict=True) for doubt in doubts
     ]
-    unit_warnings.tell_all(folder, odd, of=len(files))
+    unit_warnings.warn_of_files(folder, odd, of=len(files))
     return [trace for trace, _ in loaded]

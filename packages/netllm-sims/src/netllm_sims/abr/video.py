@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from netllm_sims.files import reading
 from netllm_sims.files.number_tables import Layout, read_table
-from netllm_sims.files.unit_warnings import Doubt, tell
+from netllm_sims.files.unit_warnings import Doubt, warn
 
 LADDER_KBPS = (300.0, 750.0, 1200.0, 1850.0, 2850.0, 4300.0)
 """Ladder of Pensieve, GENET and NetLLM."""
@@ -104,7 +104,7 @@ def load_video(
     """Video from files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
 
     Their numbers may have leading zeros. Sizes that look like another unit, and a ladder that does
-    not fit them, are told by a warning of the logger `netllm_sims.files.unit_warnings`.
+    not fit them, are named by a warning of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
         folder: The folder; its name becomes the video's.
@@ -132,7 +132,7 @@ def load_video(
         chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
         folder=folder,
     )
-    tell(folder, list(_odd(video)))
+    warn(folder, list(_odd(video)))
     return video
 
 
@@ -169,7 +169,7 @@ def _read_columns(folder: Path) -> list[Float[ndarray, "chunk"]]:
 def _read_sizes(file: Path) -> Float[ndarray, "chunk"]:
     layout = Layout(
         width=1,
-        places=(0,),
+        columns=(0,),
         what="sizes of chunks",
         remedy=f"Write one number of bytes > 0 and at most {_MOST_BYTES:g} per line.",
     )

@@ -35,7 +35,7 @@ def labels(
 
 
 def check(simulator: "Simulator", label: Int[ndarray, "2"] | Float[ndarray, "answer 3"]) -> None:
-    """Passes if `step` would take the answer, or each of those that weigh something.
+    """Raise unless `step` would take the answer, or each of those with a weight above 0.
 
     Raises:
         ValueError: It would not, or a weight is negative or not finite.

@@ -20,7 +20,7 @@ DRAWN = {"train": (10_000, 2**31), "valid": (100, 600)}
 
 
 def check(part: str) -> None:
-    """Refuse a part that is not there.
+    """Raise unless there is such a part.
 
     Raises:
         ValueError: Its name is unknown; with the nearest ones.

@@ -27,7 +27,7 @@ class Layout(NamedTuple):
 
     width: int
     """Columns of a line."""
-    places: tuple[int, ...]
+    columns: tuple[int, ...]
     """Columns that are numbers and wanted, in this order; the others may be anything."""
     separator: str | None = None
     """What stands between columns; None: blanks."""
@@ -52,7 +52,7 @@ def read_table(blocks: Iterable[Block], where: object, layout: Layout) -> Table:
         ValueError: A line of another width, or with a wanted cell that is no finite number of
             magnitude up to `MOST`; with file and line.
     """
-    values: list[ndarray] = [np.empty((0, len(layout.places)))]
+    values: list[ndarray] = [np.empty((0, len(layout.columns)))]
     lines: list[ndarray] = [np.empty(0, np.int64)]
     for block in blocks:
         table = _fast(block, where, layout) or _slow(block, where, layout)
@@ -107,19 +107,19 @@ def _fast(block: Block, where: object, layout: Layout) -> Table | None:
             comments=None,
             ndmin=2,
             # all cells while they are numbers, so that the parser minds the width of lines
-            usecols=None if len(layout.places) == layout.width else layout.places,
+            usecols=None if len(layout.columns) == layout.width else layout.columns,
         )
     except ValueError:
         return None
     if not _all_wide(rows, table, layout):
         return None
-    places = list(layout.places) if table.shape[1] == layout.width else slice(None)
-    return Table(table[:, places], np.arange(block.line, block.line + len(rows)))
+    wanted = list(layout.columns) if table.shape[1] == layout.width else slice(None)
+    return Table(table[:, wanted], np.arange(block.line, block.line + len(rows)))
 
 
 def _all_wide(rows: list[str], table: ndarray, layout: Layout) -> bool:
     """Whether each line has the layout's width; with `usecols` the parser does not look."""
-    if len(layout.places) == layout.width:
+    if len(layout.columns) == layout.width:
         return table.shape[1] == layout.width
     if layout.separator is None:
         return all(len(row.split()) == layout.width for row in rows)
@@ -139,18 +139,18 @@ def _slow(block: Block, where: object, layout: Layout) -> Table:
                 f"{where}:{number}: quotes must be closed, got {row[:80]!r}. Correct or remove the "
                 "line."
             )
-        found = cells(row, layout.separator)
+        row_cells = cells(row, layout.separator)
         if row.count('"') % 2:
             raise ValueError(
                 f"{where}:{number}: quotes must be closed on their line, got {row[:80]!r}. Correct "
                 "or remove the line."
             )
-        if len(found) != layout.width:
+        if len(row_cells) != layout.width:
             raise ValueError(
                 f"{where}:{number}: the line must hold {layout.width} columns, got {row[:80]!r}. "
                 f"{layout.remedy}"
             )
-        wanted = [_bare(found[place]) for place in layout.places]
+        wanted = [_bare(row_cells[column]) for column in layout.columns]
         try:
             if any("_" in cell or not cell.isascii() for cell in wanted):
                 raise ValueError
@@ -161,7 +161,7 @@ def _slow(block: Block, where: object, layout: Layout) -> Table:
                 "remove the line."
             ) from None
         lines.append(number)
-    shape = (-1, len(layout.places))
+    shape = (-1, len(layout.columns))
     return Table(np.array(values, float).reshape(shape), np.array(lines, np.int64))
 
 

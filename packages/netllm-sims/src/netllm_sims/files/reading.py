@@ -77,7 +77,7 @@ def too_large(where: object, most: int, got: str) -> ValueError:
 
 @contextmanager
 def opened(path: str | Path, *, most_mb: int = MOST_MB) -> Iterator[BinaryIO]:
-    """Stream of a file's bytes; those of gzip, bzip2 and xz are unpacked, told by content.
+    """Stream of a file's bytes; those of gzip, bzip2 and xz, known by their content, are unpacked.
 
     Args:
         path: A regular file: pipes, sockets and devices are refused before they are opened.
@@ -277,7 +277,7 @@ def _damages() -> tuple[type[Exception], ...]:
 
 
 class _Bounded(io.RawIOBase):
-    """Bytes of a stream up to a limit; its damages are told with its name."""
+    """Bytes of a stream up to a limit; an error of damage names it."""
 
     def __init__(self, source: BinaryIO, where: object, most: int) -> None:
         self._source = source

@@ -1,11 +1,11 @@
-"""Data that can be read but hardly mean what they say, such as other units: told, not refused."""
+"""Warnings of data that can be read but seem to be in another unit."""
 
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 _log = logging.getLogger(__name__)
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 class Doubt(NamedTuple):
@@ -19,7 +19,7 @@ class Doubt(NamedTuple):
     """What to do if they are wrong, a sentence."""
 
 
-def tell(where: object, doubts: Sequence[Doubt]) -> None:
+def warn(where: object, doubts: Sequence[Doubt]) -> None:
     """Warn of each doubt, once in a process, through the logger of this module.
 
     Args:
@@ -28,12 +28,12 @@ def tell(where: object, doubts: Sequence[Doubt]) -> None:
     """
     for doubt in doubts:
         message = f"{where}: {doubt.seen}, expected {doubt.expected}. {doubt.remedy}"
-        if message not in _told:
-            _told.add(message)
+        if message not in _warned:
+            _warned.add(message)
             _log.warning("%s", message)
 
 
-def tell_all(where: object, doubts: Sequence[tuple[object, Doubt]], *, of: int) -> None:
+def warn_of_files(where: object, doubts: Sequence[tuple[object, Doubt]], *, of: int) -> None:
     """Warn of the doubts about the files of a folder, once per kind of remedy.
 
     Args:
@@ -47,7 +47,7 @@ def tell_all(where: object, doubts: Sequence[tuple[object, Doubt]], *, of: int) 
     for alike in kinds.values():
         file, doubt = alike[0]
         if len(alike) == 1:
-            tell(file, [doubt])
+            warn(file, [doubt])
         else:
             seen = f"in {len(alike)} of {of} files, first in {file}, {doubt.seen}"
-            tell(where, [doubt._replace(seen=seen)])
+            warn(where, [doubt._replace(seen=seen)])

@@ -134,9 +134,9 @@ def _decode(file: Path) -> Frame:
                 raise ValueError(f"at most {_MOST_PIXELS:,} pixels are read, got {image.size}")
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, MemoryError, *bomb) as error:
-        told = str(error) or "it is larger than the memory"
+        reason = str(error) or "it is larger than the memory"
         raise ValueError(
-            f"{file}: the frame cannot be decoded: {told}. Export it again as PNG or JPEG."
+            f"{file}: the frame cannot be decoded: {reason}. Export it again as PNG or JPEG."
         ) from None
 
 

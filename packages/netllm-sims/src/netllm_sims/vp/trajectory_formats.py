@@ -113,26 +113,26 @@ def _most(angles_deg: Float[ndarray, "time angle"]) -> float:
 
 def _columns(path: Path, header: list[str], line: int) -> tuple[int, Format, list[int]]:
     names = [name.removesuffix("_deg") for name in header]
-    told = f"{','.join(header):.200}"
+    header_text = f"{','.join(header):.200}"
     if "w" in names:
         names = [f"q{name}" if name in "xyzw" else name for name in names]
     times = [i for i, name in enumerate(names) if name in _TIME]
     if len(times) > 1:
         raise ValueError(
-            f"{path}:{line}: the header must name the time once, got {told}. "
+            f"{path}:{line}: the header must name the time once, got {header_text}. "
             "Rename or remove the column that is not meant."
         )
     for form in _FORMATS:
         if times and set(form.columns) <= set(names):
             if twice := [name for name in form.columns if names.count(name) > 1]:
                 raise ValueError(
-                    f"{path}:{line}: the header must name {twice[0]} once, got {told}. "
+                    f"{path}:{line}: the header must name {twice[0]} once, got {header_text}. "
                     "Rename or remove the column that is not meant."
                 )
             return times[0], form, [names.index(name) for name in form.columns]
     raise ValueError(
         f"{path}:{line}: the header must name `time` and one of "
-        f"{'; '.join(','.join(form.columns) for form in _FORMATS)}, got {told}."
+        f"{'; '.join(','.join(form.columns) for form in _FORMATS)}, got {header_text}."
     )
 
 

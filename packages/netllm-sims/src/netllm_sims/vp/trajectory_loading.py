@@ -113,7 +113,7 @@ def read(
     A file whose median step is within 10 % of 1/`rate_hz` keeps its points, another one is
     resampled (`resampling.resample`). Where more than a second lies between two points, `error`
     stops, `split` cuts no window over the gap, `interpolate` fills it along the shortest turn,
-    `keep` takes the points as they come. Numbers that look like another unit are told by a warning
+    `keep` takes the points as they come. Numbers that look like another unit are named by a warning
     of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
@@ -145,8 +145,8 @@ def read(
         video = f"{dataset}/{entry.video}"
         loaded.append(Trajectory(video, entry.user, times_s, viewports_deg, path, tuple(breaks)))
     if not as_published:
-        unit_warnings.tell(tree.root, list(odd_angles(most_deg)))
-        unit_warnings.tell_all(tree.root, odd, of=len(chosen))
+        unit_warnings.warn(tree.root, list(odd_angles(most_deg)))
+        unit_warnings.warn_of_files(tree.root, odd, of=len(chosen))
     return loaded
 
 

@@ -23,7 +23,7 @@ def logs(files: Iterable[Path]) -> Iterator[Series]:
     for path in files:
         layout = Layout(
             width=6,
-            places=(4, 5),
+            columns=(4, 5),
             what="bytes and milliseconds",
             remedy="Is this the right source?",
         )

@@ -7,6 +7,7 @@ from netllm_sims.cjs.engine.executor_pools import close_set, enter, job_of_pool,
 from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,
     AT_JOB,
+    AT_POOL,
     BUSY,
     BUSY_MS,
     CHOSEN,
@@ -25,7 +26,6 @@ from netllm_sims.cjs.engine.state_arrays import (
     NEXT,
     NOW,
     OPEN,
-    PLACE,
     PROMISED,
     READY,
     ROUND,
@@ -108,7 +108,7 @@ def commit(world: World, state: State, s: int, count: int) -> None:
 @inner
 def fulfil(world: World, state: State, e: int, s: int) -> None:
     """Take one commitment off the executor's pool and follow it."""
-    g, pool, node, p = state.g, state.pool, state.node, state.executor[e, PLACE]
+    g, pool, node, p = state.g, state.pool, state.node, state.executor[e, AT_POOL]
     before, k = -1, pool[p, HEAD]
     while node[k, TO] != s:
         before, k = k, node[k, NEXT]
@@ -145,7 +145,7 @@ def detach(state: State, e: int) -> None:
 @inner
 def retire(world: World, state: State, e: int) -> None:
     """Move an idle executor from a stage to its job, or from a job without tasks to the common."""
-    p = state.executor[e, PLACE]
+    p = state.executor[e, AT_POOL]
     j = job_of_pool(world, p)
     if j < 0:
         return
@@ -192,7 +192,7 @@ def execute(world: World, state: State, e: int, s: int) -> None:
 @inner
 def send(world: World, state: State, e: int, s: int) -> None:
     """Send an idle executor to a stage of another job."""
-    before, after = job_of_pool(world, state.executor[e, PLACE]), world.job_of[s]
+    before, after = job_of_pool(world, state.executor[e, AT_POOL]), world.job_of[s]
     leave(world, state, e)
     state.stage[s, MOVING] += 1
     shift_demand(world, state, s, -1)

@@ -13,10 +13,10 @@ from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,
     ARRIVED,
     AT_JOB,
+    AT_POOL,
     COUNT,
     MASK,
     OWNER,
-    PLACE,
     SCHEDULABLE,
     SETS,
     TARGET,
@@ -93,8 +93,8 @@ def present(world: World, state: State, jobs: Jobs) -> int:
     executor, node = state.executor, state.node
     for e in range(executor.shape[0]):
         count = include(jobs, count, executor[e, AT_JOB])
-        if executor[e, PLACE] > 0:
-            count = include(jobs, count, job_of_pool(world, executor[e, PLACE]))
+        if executor[e, AT_POOL] > 0:
+            count = include(jobs, count, job_of_pool(world, executor[e, AT_POOL]))
         if executor[e, TARGET] >= 0:
             count = include(jobs, count, world.job_of[executor[e, TARGET]])
         if node[e, COUNT] > 0 and node[e, TO] >= 0:

@@ -21,6 +21,7 @@ from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,
     ARRIVED,
     AT_JOB,
+    AT_POOL,
     BUSY,
     CHOSEN,
     COUNT,
@@ -37,7 +38,6 @@ from netllm_sims.cjs.engine.state_arrays import (
     NOW,
     OPEN,
     PENDING,
-    PLACE,
     PROMISED,
     READY,
     RESCUED,
@@ -190,7 +190,7 @@ def rescue(world: World, state: State) -> int:
     pools, or the last running executor may have been committed to nothing in advance.
     """
     for e in range(state.executor.shape[0]):
-        state.g[SOURCE] = state.executor[e, PLACE]
+        state.g[SOURCE] = state.executor[e, AT_POOL]
         count = find_schedulable(world, state)
         if count > 0:
             state.g[RESCUED] += 1

@@ -3,12 +3,12 @@
 from netllm_sims.cjs.engine.compilation import inner
 from netllm_sims.cjs.engine.python_sets import add, clear, remove
 from netllm_sims.cjs.engine.state_arrays import (
+    AT_POOL,
     BUSY,
     FILL,
     FREE_SET,
     MASK,
     OWNER,
-    PLACE,
     RUNNING,
     SET,
     SETS,
@@ -61,12 +61,12 @@ def close_set(state: State, p: int) -> None:
 @inner
 def leave(world: World, state: State, e: int) -> None:
     """Take an executor out of its pool."""
-    p = state.executor[e, PLACE]
+    p = state.executor[e, AT_POOL]
     if p < 0:
         return
     k = state.pool[p, SET]
     remove(state.table, state.sets, k, e)
-    state.executor[e, PLACE] = -1
+    state.executor[e, AT_POOL] = -1
     s = p - 1 - world.arrival_ms.shape[0]
     if s >= 0 and state.stage[s, UNSTARTED] + state.stage[s, RUNNING] == 0:
         close_set(state, p)
@@ -79,7 +79,7 @@ def enter(state: State, e: int, p: int) -> None:
     if k < 0:
         k = open_set(state, p)
     add(state.table, state.sets, k, e, state.spare)
-    state.executor[e, PLACE] = p
+    state.executor[e, AT_POOL] = p
 
 
 @inner

@@ -45,7 +45,7 @@ UNSTARTED, RUNNING, MOVING, COMMITTED, DEMAND, UNFINISHED_PARENTS, THIRSTY_PAREN
     8
 )
 # columns of State.executor
-PLACE, AT_JOB, LAST, BUSY, TARGET, WAVE, CROWD = range(7)
+AT_POOL, AT_JOB, LAST, BUSY, TARGET, WAVE, CROWD = range(7)
 # columns of State.pool
 PROMISED, HEAD, TAIL, SET = range(4)
 # columns of State.node

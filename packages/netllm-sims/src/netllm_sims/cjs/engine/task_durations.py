@@ -83,8 +83,8 @@ def take(
     v: float,
 ) -> float:
     """Duration at the place `v` in [0, 1) of a list, with the warm-up delay if it asks for it."""
-    place = cells[row, wave, level, 0] + int(v * cells[row, wave, level, 1])
-    return durations_ms[place] + cells[row, wave, level, 2] * delays[WARMUP_MS]
+    index = cells[row, wave, level, 0] + int(v * cells[row, wave, level, 1])
+    return durations_ms[index] + cells[row, wave, level, 2] * delays[WARMUP_MS]
 
 
 @inner

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from netllm_sims.cjs.dag import MOST_TASKS, Cycle, Dag, Waves, build, of
-from netllm_sims.cjs.job_files.record_limit import Room
+from netllm_sims.cjs.job_files.record_limit import RecordLimit
 from netllm_sims.cjs.jobs import Job, Workload
 from netllm_sims.files import reading, unit_warnings
 from netllm_sims.files.unit_warnings import Doubt
@@ -71,14 +71,14 @@ def load_alibaba(file: str | Path) -> Workload:
     file = Path(file)
     jobs: dict[str, list[_Row]] = {}
     broken: dict[str, _Row] = {}
-    room = Room("rows of a trace", _ROW_BYTES)
+    room = RecordLimit("rows of a trace", _ROW_BYTES)
     for count, row in enumerate(_rows(file), 1):
         room.check(f"{file}, line {row.line}", count)
         jobs.setdefault(row.job, []).append(row)
         if row.fault:
             broken.setdefault(row.job, row)
     some = _count(list(broken.values()))
-    unit_warnings.tell(
+    unit_warnings.warn(
         file, list(_odd([row for rows in jobs.values() for row in rows if not row.fault]))
     )
     complete = [rows for job, rows in jobs.items() if job not in broken]

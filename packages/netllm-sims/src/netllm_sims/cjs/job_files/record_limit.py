@@ -3,7 +3,7 @@
 from netllm_sims.files import reading
 
 
-class Room:
+class RecordLimit:
     """Counts records that take memory, and refuses those beyond the limit of `reading`.
 
     Args:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netllm_sims.cjs.dag import MOST_TASKS, Cycle, Dag, Waves, build, of
-from netllm_sims.cjs.job_files.record_limit import Room
-from netllm_sims.cjs.job_files.spark_cores import StageWaves, Stretches, placed
+from netllm_sims.cjs.job_files.record_limit import RecordLimit
+from netllm_sims.cjs.job_files.spark_cores import StageTasks, StageWaves, waves_by_core
 from netllm_sims.cjs.job_files.spark_events import Line, get, lines
 from netllm_sims.files import unit_warnings
 from netllm_sims.files.unit_warnings import Doubt
@@ -35,7 +35,7 @@ class _Stage:
 
 
 class _Log:
-    """What a log told so far."""
+    """What was read of a log so far."""
 
     def __init__(self) -> None:
         self.stages: dict[int, _Stage] = {}
@@ -46,13 +46,13 @@ class _Log:
         self.executors: dict[str, int] = {}
         self.ended = 0
         self._rooms = {
-            "tasks": Room("finished tasks of a log", _TASK_BYTES),
-            "stages": Room("stages and jobs of a log", _STAGE_BYTES),
-            "executors": Room("executors of a log", _EXECUTOR_BYTES),
+            "tasks": RecordLimit("finished tasks of a log", _TASK_BYTES),
+            "stages": RecordLimit("stages and jobs of a log", _STAGE_BYTES),
+            "executors": RecordLimit("executors of a log", _EXECUTOR_BYTES),
         }
 
     def check_room(self, where: object) -> None:
-        """Raise unless all that was told fits into memory."""
+        """Raise unless all that was read fits into memory."""
         self._rooms["tasks"].check(where, self.ended)
         self._rooms["stages"].check(where, len(self.stages) + len(self.jobs) + len(self.early))
         self._rooms["executors"].check(where, len(self.executors))
@@ -121,7 +121,7 @@ def _read(log: Path) -> _Log:
         if line.event in _READERS:
             _READERS[line.event](line, read)
             read.check_room(log if log.is_dir() else line.where)
-    unit_warnings.tell(log, list(_odd(read)))
+    unit_warnings.warn(log, list(_odd(read)))
     return read
 
 
@@ -130,8 +130,8 @@ def _waves(read: _Log) -> tuple[dict[int, StageWaves], int]:
     names = sorted(read.executors)
     ranks = {read.executors[name]: rank for rank, name in enumerate(names)}
     known = read.stages.items()
-    return placed(
-        Stretches(
+    return waves_by_core(
+        StageTasks(
             job={number: stage.job for number, stage in known},
             launch_ms={number: stage.launch_ms for number, stage in known},
             duration_ms={number: stage.duration_ms for number, stage in known},

@@ -12,7 +12,7 @@ StageWaves = tuple[array, array, array]  # type: ignore[type-arg]
 """Durations of a stage's tasks in ms: fresh, first, rest."""
 
 
-class Stretches(NamedTuple):
+class StageTasks(NamedTuple):
     """The finished tasks of each stage."""
 
     job: dict[int, int]
@@ -24,7 +24,7 @@ class Stretches(NamedTuple):
     """Place of each executor in the order of their names, which decides between equal tasks."""
 
 
-def placed(tasks: Stretches) -> tuple[dict[int, StageWaves], int]:
+def waves_by_core(tasks: StageTasks) -> tuple[dict[int, StageWaves], int]:
     """The waves of each stage, in order of launch, and the level of the log.
 
     Each task takes the core of its executor that was free longest, or else a new one.
@@ -56,9 +56,9 @@ def placed(tasks: Stretches) -> tuple[dict[int, StageWaves], int]:
             core = cores.get(who, 0)
             cores[who] = core + 1
         heappush(idle, (start_ms + lasted_ms, core))
-        place = tasks.job[stage], who, core
-        wave = 0 if place not in last else 2 if last[place] == stage else 1
+        job_core = tasks.job[stage], who, core
+        wave = 0 if job_core not in last else 2 if last[job_core] == stage else 1
         waves[stage][wave].append(lasted_ms)
-        last[place] = stage
+        last[job_core] = stage
     used = sum(cores.values())
     return waves, min(LEVELS, key=lambda level: abs(level - used))
