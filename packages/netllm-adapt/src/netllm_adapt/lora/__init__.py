@@ -2,9 +2,8 @@
 
 from netllm_adapt.lora.adapter import active_adapter, add_lora, load_lora, save_lora
 from netllm_adapt.lora.arguments import Adapter
-from netllm_adapt.lora.frozen import forget
+from netllm_adapt.lora.frozen import check_int8, forget, has_int8, int8_products
 from netllm_adapt.lora.functions import lora_linear, lora_linear_grouped, lora_linear_mixed
-from netllm_adapt.lora.int8 import check_int8, has_int8, int8_products
 from netllm_adapt.lora.layer import LoraLinear, outputs_of
 from netllm_adapt.lora.mixing import adapters, mixes, train_adapters
 from netllm_adapt.lora.operation import chosen_backend, use_backend

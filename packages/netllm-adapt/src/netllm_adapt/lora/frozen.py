@@ -6,25 +6,43 @@ oneDNN's layout for each pass, or into int8, and the copy is held as long as the
 stays as it is. A long pass, whose activations need the memory, holds no layout. No layout changes
 a result: float32 weights are laid out again where none is held, and for bfloat16 ones torch
 computes the same (bit by bit where it was tried, on AVX512).
+
+In int8, for training on processors that multiply such fast, both factors are rounded: each row of
+what passes, and each output of the weight (for gradients, each input), to 255 steps of its own
+size; sums are exact, results come in the dtype of what passes. The low-rank matrices, their
+gradients and everything between the products stay as they are.
+
+Source: SwitchBack (Wortsman et al., NeurIPS 2023), which also takes int8 for the outputs and the
+gradients of inputs, and not for those of weights: here weights have none. Scales by rows and
+columns, as in LLM.int8 (Dettmers et al., NeurIPS 2022), section 2.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from netllm_adapt.lora.int8 import Rounded, in_int8, int8_linear, rounded
-
+_STEPS = 127
+_in_int8_now: ContextVar[bool] = ContextVar("netllm_int8_products", default=False)
 _MOST_ROWS = 2048
 """Rows of the longest pass that holds the layouts it made."""
 _MOST_BYTES = 2**31
 """Layouts take at most so much memory."""
+
+
+class Rounded(NamedTuple):
+    """A matrix in 8 bits: ``numbers·scale``."""
+
+    numbers: Int8[Tensor, "row width"]
+    scale: Float[Tensor, "row 1"]
 
 
 class _Copies(NamedTuple):
@@ -122,7 +140,7 @@ def transposed_linear(
 
 def _in_int8(x: Tensor, weight: Tensor, *, transposed: bool) -> Rounded | None:
     """The weight, or its transposed, for a product of ``x`` in int8; None if it is not for such."""
-    if not (in_int8() and _is_frozen(weight) and x.dtype == weight.dtype):
+    if not (_in_int8_now.get() and _is_frozen(weight) and x.dtype == weight.dtype):
         return None
     copies = _copies_of(weight).int8
     if transposed not in copies:
@@ -187,3 +205,58 @@ def onednn_linear_with(
         bias = bias.contiguous()
     y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, layout, bias, what)
     return y
+
+
+@contextmanager
+def int8_products() -> Iterator[None]:
+    """Compute products with frozen weights in int8 in this context, both passes.
+
+    Two rounded copies of each weight, a byte per number, are held as long as the weight lives.
+
+    Raises:
+        ValueError: If this processor has no fast ones.
+    """
+    check_int8()
+    token = _in_int8_now.set(True)
+    try:
+        yield
+    finally:
+        _in_int8_now.reset(token)
+
+
+def has_int8() -> bool:
+    """Whether this processor multiplies int8 faster than bfloat16, and torch lets it."""
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()
+
+
+def check_int8(device: str = "cpu") -> None:
+    """Raise unless a device multiplies int8 faster than bfloat16 here.
+
+    Raises:
+        ValueError: If not.
+    """
+    if device != "cpu":
+        raise ValueError(f"Products in int8 are for CPUs, got {device!r}. Leave them out.")
+    if not has_int8():
+        raise ValueError(
+            "Products in int8 need a processor with AVX512-VNNI and torch with oneDNN; this one "
+            f"has {torch.backends.cpu.get_cpu_capability()} alone. Leave them out."
+        )
+
+
+def rounded(x: Float[Tensor, "row width"]) -> Rounded:
+    """Each row in steps of its largest number's 127th."""
+    wide = x.to(torch.float32, copy=True)
+    # In half the time of absolute values, which take memory of their own.
+    scale = torch.maximum(wide.amax(1, keepdim=True), wide.amin(1, keepdim=True).neg_())
+    scale = scale.div_(_STEPS).clamp_(min=torch.finfo(torch.float32).tiny)
+    return Rounded(wide.mul_(1 / scale).round_().to(torch.int8), scale)
+
+
+def int8_linear(
+    x: Rounded, weight: Rounded, plus: Tensor | None, dtype: torch.dtype
+) -> Float[Tensor, "row outputs"]:
+    """``x·Wᵀ``, and `plus` if there is one."""
+    y = torch._int_mm(x.numbers, weight.numbers.t()).float()
+    y.mul_(x.scale).mul_(weight.scale[:, 0])
+    return (y if plus is None else y.add_(plus)).to(dtype)
