@@ -9,6 +9,8 @@ import numpy as np
 
 from netllm.cjs.environment import Advice
 from netllm.cjs.observation import COLUMN, seen
+from netllm.cjs.state import State
+from netllm.task.state import state_of
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel
@@ -31,7 +33,7 @@ class Scheduler:
         from netllm_adapt import Policy
 
         self._policy = Policy(model)
-        self._most_jobs = model.state.get("most_jobs", np.inf)
+        self._most_jobs = state_of(model, State).most_jobs or np.inf
         self._num_jobs = setting.num_jobs
         self._advice = Advice(setting)
         self._spent_ms: dict[int, float] = {}

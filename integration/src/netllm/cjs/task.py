@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from netllm.cjs.state import State
 from netllm.task import Draw, Metric, Policy, PoolTask
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class CJS(PoolTask):
     chunk = 10
     shard = 4
     asks_once = True
+    State = State
     layers = 4
     training: Mapping[str, Any] = {
         "steps": 1_200,

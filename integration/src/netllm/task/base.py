@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from netllm.report.metric import Metric
 from netllm.task.policy import Policy
 from netllm.task.setting import described, named
+from netllm.task.state import NoState, state_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,6 +80,8 @@ class Task(ABC):
     """Its settings by name: instances of one frozen dataclass, the usual one first."""
     simulator: str = ""
     """In place of presets, a module with `settings()` and `setting(name, data=…, **overrides)`."""
+    State: type = NoState
+    """A frozen dataclass: what a model needs to decide, kept with its checkpoint."""
     layers: int | None = None
     """How many blocks of the default backbone are kept; another backbone keeps all of them."""
     training: Mapping[str, Any] = {}
@@ -164,6 +167,10 @@ class Task(ABC):
     @abstractmethod
     def assemble(self, recipe: Recipe, **parts: Any) -> Adapted:
         """The model from its parts: `backbone`, `encoder`, `head`, `spec`."""
+
+    def state(self, model: Any) -> Any:
+        """What a model needs to decide, as `State`."""
+        return state_of(model, self.State)
 
     @abstractmethod
     def policy(self, model: Any, setting: Any) -> Policy:

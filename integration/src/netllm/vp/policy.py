@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from netllm.task.state import state_of
+from netllm.vp.state import State
+
 if TYPE_CHECKING:
     from netllm_adapt import Predictor
     from netllm_sims.vp import Setting
@@ -33,7 +36,8 @@ class Extended:
         check_history(model, setting)
         self._forecast = Forecast(model)
         self._horizon = setting.horizon
-        self._turn_deg = model.state.get("front_deg", setting.front_deg) - setting.front_deg
+        front_deg = state_of(model, State).front_deg
+        self._turn_deg = 0.0 if front_deg is None else front_deg - setting.front_deg
         frames = frames_of(model)
         self._sight = Sight(setting, frames, turn_deg=self._turn_deg) if frames else None
 
@@ -61,8 +65,8 @@ def check_rate(model: Predictor, setting: Setting) -> None:
     Raises:
         ValueError: if the rates differ; a checkpoint that does not tell its own is taken as it is.
     """
-    learned_hz = model.state.get("rate_hz", setting.rate_hz)
-    if learned_hz != setting.rate_hz:
+    learned_hz = state_of(model, State).rate_hz
+    if learned_hz not in (None, setting.rate_hz):
         raise ValueError(
             f"This model was adapted to {learned_hz:g} points per second, setting "
             f"{setting.name!r} has {setting.rate_hz:g}, so it would take every point for another "

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.task import Draw, Metric, Outcome, Policy, SupervisedTask
+from netllm.vp.state import State
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe
@@ -57,6 +58,7 @@ class VP(SupervisedTask):
     }
     simulator = "netllm_sims.vp"
     chooses = False
+    State = State
     layers: int | None = 4
     training: Mapping[str, Any] = {
         "steps": 800,
@@ -173,7 +175,10 @@ class VP(SupervisedTask):
 
     def fit(self, model: Predictor, experience: Windows, **run: Any) -> Predictor:
         """Learn the recorded futures; see `netllm_adapt.training.fit_supervised`."""
-        model.state |= {"front_deg": experience.front_deg, "rate_hz": experience.rate_hz}
+        model.state |= {
+            "front_deg": float(experience.front_deg),
+            "rate_hz": float(experience.rate_hz),
+        }
         return super().fit(model, experience, **run)
 
 

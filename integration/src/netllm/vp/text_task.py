@@ -101,7 +101,7 @@ def train(
     model: Any = build_model(plain, setting, backbone, recipe)
     folders = {"trajectories": setting.trajectories, "frames": setting.frames}
     own = {name: folder for name, folder in folders.items() if folder is not None}
-    model.state["rate_hz"] = setting.rate_hz
+    model.state["rate_hz"] = float(setting.rate_hz)
     model.about |= facts_of(plain, setting, [], own)
     model.about |= {"command": command} if command else {}
     fitted: Any = fit_supervised(
