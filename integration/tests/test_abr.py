@@ -403,11 +403,16 @@ def test_an_unknown_change_of_the_recipe_is_refused_with_the_nearest(pool, tmp_p
 
 def test_the_default_recipe_is_the_tasks_own_for_the_backbone():
     from netllm.cli import app
+    from netllm.commands.recipe_flags import Recipe as Flags
+    from netllm.commands.recipes import recipe_for
 
-    _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run"])
-    assert bound.arguments["recipe"] == ABR().recipe("smollm2-135m")
-    _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run", "--backbone", "tiny-random"])
-    assert bound.arguments.get("recipe", Recipe()) == ABR().recipe("tiny-random")
+    def recipe(*backbone: str) -> Recipe:
+        _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run", *backbone])
+        flags = bound.arguments.get("recipe", Flags())
+        return recipe_for("abr", bound.arguments.get("backbone", "smollm2-135m"), flags)
+
+    assert recipe() == ABR().recipe("smollm2-135m")
+    assert recipe("--backbone", "tiny-random") == ABR().recipe("tiny-random")
     assert ABR().recipe("smollm2-135m") != ABR().recipe("tiny-random")
 
 

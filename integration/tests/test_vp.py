@@ -243,7 +243,7 @@ def test_a_checkpoint_of_own_data_names_their_folder_and_a_test_elsewhere_says_s
     code, text, err = netllm(*learn, *own, "--set", "train_stride=5", *FLAGS)
     assert code == 0, err
     assert text.startswith("The last checkpoint is ")
-    facts = Predictor.from_pretrained(out / "best").task
+    facts = Predictor.from_pretrained(out / "best").about
     assert facts["overrides"] == {"trajectories": "heads", "train_stride": 5}
     assert (
         "| overrides | trajectories=heads, train_stride=5 |"

@@ -67,7 +67,7 @@ def test_lean_hidden_states_equal_the_librarys_over_restarts(
     architecture: str, packs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packs:
-        monkeypatch.setattr(parts, "can_lay_out", lambda dtype: False)
+        monkeypatch.setattr(parts, "has_onednn", lambda dtype: False)
     model = tiny(f"tiny-random-{architecture}")
     torch.testing.assert_close(
         streamed(model, lean=True), streamed(model, lean=False), atol=1e-5, rtol=1e-4
