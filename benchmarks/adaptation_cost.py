@@ -85,7 +85,7 @@ def learn(model: Any, episodes: Any, method: str, steps: int, seed: int = 0) -> 
     from netllm_adapt.batches import SegmentedEpisodes
     from netllm_adapt.lora import int8_products
     from netllm_adapt.training.loop import order
-    from netllm_adapt.training.parameters import trained
+    from netllm_adapt.training.trainable_parameters import trained
 
     rows = SegmentedEpisodes(episodes, size=model.sizes, segment=model.segment, window=model.window)
     parts = trained(model)
@@ -132,7 +132,7 @@ def prepared(
 
 
 def cost(options: dict[str, Any], method: str, queue: Any) -> None:
-    from netllm_adapt.training.parameters import trained
+    from netllm_adapt.training.trainable_parameters import trained
 
     model, pool, _ = prepared(options, method, None)
     seconds = learn(model, list(pool), method, options["timed"])

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from _machine import machine
 from netllm.cjs import CJS
+from netllm.cjs.adapted_scheduler import Scheduler
 from netllm.cjs.observation import seen
-from netllm.cjs.scheduler import Scheduler
 from netllm_adapt import AdaptedModel, BackboneSpec, Episode, Ragged, add_lora, load_backbone
 from netllm_adapt.batches import Segment, collate
 from netllm_baselines.cjs import TunedShare

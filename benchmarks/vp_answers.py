@@ -37,8 +37,8 @@ from netllm.task import validity
 from netllm.verbs.build_model import build_model
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.vp import VP
-from netllm.vp.text.parts import is_valid
 from netllm.vp.text.predictor import TextPredictor
+from netllm.vp.text.written_viewports import is_valid
 from netllm.vp.text_task import Prompt, Token, train
 from netllm_adapt import Forecast, Predictor
 from netllm_adapt.backbone.spec import embedding_width

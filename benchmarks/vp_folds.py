@@ -31,7 +31,7 @@ FOLDS = 3
 
 def places(fold: int, data: Path | None) -> tuple[Any, Any]:
     """The setting to train in, and the one to test in, of a fold."""
-    from netllm_sims.vp.splits import PUBLISHED
+    from netllm_sims.vp.user_video_splits import PUBLISHED
 
     train, valid = PUBLISHED["Jin2022"]["train"], PUBLISHED["Jin2022"]["valid"]
     parts = []

@@ -403,8 +403,8 @@ def test_an_unknown_change_of_the_recipe_is_refused_with_the_nearest(pool, tmp_p
 
 def test_the_default_recipe_is_the_tasks_own_for_the_backbone():
     from netllm.cli import app
+    from netllm.commands.recipe_files import recipe_for
     from netllm.commands.recipe_flags import Recipe as Flags
-    from netllm.commands.recipes import recipe_for
 
     def recipe(*backbone: str) -> Recipe:
         _, bound, _ = app.parse_args(["adapt", "abr", "--out", "run", *backbone])

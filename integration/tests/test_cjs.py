@@ -9,8 +9,8 @@ import netllm
 import numpy as np
 import pytest
 from netllm.cjs import CJS
+from netllm.cjs.adapted_scheduler import Scheduler
 from netllm.cjs.observation import COLUMN, JOBS, STAGES, seen
-from netllm.cjs.scheduler import Scheduler
 from netllm_adapt import AdaptedModel, Pool, Ragged
 from netllm_baselines.cjs import TunedShare
 from netllm_encoders import Graph

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netllm.report.bootstrap import limits
+from netllm.report.clustered_bootstrap import limits
 
 SIMULATIONS = 1_000
 AT_ONCE = 250

@@ -9,9 +9,9 @@ import typing
 
 import pytest
 from netllm import cli
-from netllm.commands import logs
-from netllm.commands.answer import Answer
+from netllm.commands import progress_and_warnings
 from netllm.commands.options import Output
+from netllm.commands.printed_answer import Answer
 
 SMALL = ("--policy", "own_policies:lowest", "--setting", "synthetic", "--episodes", "2")
 
@@ -85,8 +85,8 @@ def test_quiet_leaves_nothing_but_errors_on_standard_error(tmp_path):
 
 @pytest.mark.parametrize(("every_s", "count"), [(0.0, 12), (1e9, 2)])
 def test_a_line_of_progress_comes_once_in_a_while(capsys, monkeypatch, every_s, count):
-    monkeypatch.setattr(logs.Lines, "every_s", every_s)
-    with logs.Lines(total=10, desc="adapt", unit="step", disable=None) as bar:
+    monkeypatch.setattr(progress_and_warnings.Lines, "every_s", every_s)
+    with progress_and_warnings.Lines(total=10, desc="adapt", unit="step", disable=None) as bar:
         for _ in range(10):
             bar.update()
     out, err = capsys.readouterr()
@@ -98,7 +98,7 @@ def test_a_line_of_progress_comes_once_in_a_while(capsys, monkeypatch, every_s, 
 
 
 def test_a_postfix_and_a_description_alone_print_no_line(capsys):
-    bar = logs.Lines(total=1_000, desc="adapt", unit="step")
+    bar = progress_and_warnings.Lines(total=1_000, desc="adapt", unit="step")
     for number in range(50):
         bar.update()
         bar.set_postfix(loss=f"{number}")
@@ -112,17 +112,17 @@ def test_a_postfix_and_a_description_alone_print_no_line(capsys):
 
 def test_messages_of_all_packages_have_one_style(capsys):
     log = logging.getLogger("netllm_adapt.somewhere")
-    with logs.told(quiet=False, verbose=False):
+    with progress_and_warnings.told(quiet=False, verbose=False):
         log.info("good to know")
         log.warning("units look odd")
-        logs.step("now this")
+        progress_and_warnings.step("now this")
     assert capsys.readouterr().err == "netllm: warning: units look odd\nnow this\n"
-    with logs.told(quiet=False, verbose=True):
+    with progress_and_warnings.told(quiet=False, verbose=True):
         log.info("good to know")
     assert capsys.readouterr().err == "good to know\n"
-    with logs.told(quiet=True, verbose=False):
+    with progress_and_warnings.told(quiet=True, verbose=False):
         log.warning("units look odd")
-        logs.step("now this")
+        progress_and_warnings.step("now this")
     assert capsys.readouterr().err == ""
 
 

@@ -4,7 +4,7 @@ import json
 import tomllib
 
 import pytest
-from netllm.commands.recipes import write_recipe
+from netllm.commands.recipe_files import write_recipe
 from netllm_adapt import Pool
 
 COLLECT = ("rl-collect", "abr", "--setting", "synthetic", "--policy", "own_policies:dice")

@@ -195,15 +195,15 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
     from types import SimpleNamespace
 
     from netllm.data import sources
-    from netllm.verbs import overlaps
+    from netllm.verbs import train_test_overlaps
     from netllm_adapt.checkpoint.config import DataIdentity
 
     identity = DataIdentity(sources=sources.kept([sources.backbone("smollm2-135m")]))
     spec = SimpleNamespace(identity=lambda: identity, checkpoint="run")
     line = SimpleNamespace(spec=spec, setting=SimpleNamespace(name="x"), episodes=[])
-    assert list(overlaps.overlaps([line])) == []
+    assert list(train_test_overlaps.overlaps([line])) == []
     (backbone / "model.safetensors").write_bytes(b"other")
-    (note,) = overlaps.overlaps([line])
+    (note,) = train_test_overlaps.overlaps([line])
     assert "other data by the same name: backbone smollm2-135m (1 file, sha256 " in note
 
 

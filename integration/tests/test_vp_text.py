@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from netllm.verbs.build_model import build_model
-from netllm.vp.text.parts import Answer, History, is_valid, read, written
 from netllm.vp.text.policy import TextPolicy
 from netllm.vp.text.predictor import TextPredictor
+from netllm.vp.text.written_viewports import Answer, History, is_valid, read, written
 from netllm.vp.text_task import Prompt, Token, train
 from netllm_adapt import Adapted, Examples, Recipe, fit_supervised
 from netllm_adapt.backbone import load_tokenizer

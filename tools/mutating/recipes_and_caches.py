@@ -27,7 +27,7 @@ _DIGEST = "ab" + "0" * 62
 
 
 def _recipe(path: Path) -> Any:
-    from netllm.commands.recipes import _File
+    from netllm.commands.recipe_files import _File
 
     return _File(path).content
 
@@ -42,7 +42,7 @@ def _make_pointers(folder: Path) -> Path:
 
 
 def _pointers(path: Path) -> Any:
-    from netllm.abr.pointers import numbers
+    from netllm.abr.session_starts import numbers
 
     try:
         return numbers(path.read_bytes())

@@ -12,7 +12,7 @@ from cyclopts import App, ArgumentCollection
 from cyclopts.exceptions import CycloptsError
 
 if TYPE_CHECKING:
-    from netllm.commands.answer import Answer
+    from netllm.commands.printed_answer import Answer
 
 USER_MISTAKES = (
     ValueError,
@@ -31,7 +31,7 @@ KNOWN = (*USER_MISTAKES, *FAILURES)
 
 def _recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Read the file that `--recipe` names, where a command has this option."""
-    from netllm.commands.recipes import read_recipe
+    from netllm.commands.recipe_files import read_recipe
 
     read_recipe(app, commands, arguments)
 
@@ -64,9 +64,14 @@ _COMMANDS = [
     (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in ten minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
-    (app, "list", "listing:show", "Installed tasks, their settings and policies."),
+    (app, "list", "list_names:show", "Installed tasks, their settings and policies."),
     (app, "doctor", "doctor:doctor", "What there is on this machine, and how to get the rest."),
-    (app, "completion", "completion:completion", "A script that completes commands in a shell."),
+    (
+        app,
+        "completion",
+        "shell_completion:completion",
+        "A script with which a shell completes.",
+    ),
     (_backbone, "pull", "backbone:pull", "Get a language model and keep it in the cache."),
     (_backbone, "check", "backbone:check", "Compare pulled models with their digests."),
     (_backbone, "list", "backbone:show", "Known language models, and which of them are cached."),
@@ -107,9 +112,9 @@ def _run(words: Sequence[str]) -> int:
     if (command.__module__ or "").partition(".")[0] == "cyclopts":  # --version
         command(*bound.args, **bound.kwargs)
         return 0
-    from netllm.commands.logs import told
     from netllm.commands.options import Output
-    from netllm.commands.recipes import write_recipe
+    from netllm.commands.progress_and_warnings import told
+    from netllm.commands.recipe_files import write_recipe
 
     output = bound.arguments.get("output", Output())
     with told(quiet=output.quiet, verbose=output.verbose):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from netllm import registry
 from netllm.registry import DEFAULT_BACKBONE
-from netllm.report.card import with_results
 from netllm.report.plots import save
+from netllm.report.results_in_card import with_results
 from netllm.verbs.adapt import adapt
 from netllm.verbs.collect import rl_collect
 from netllm.verbs.test import test

@@ -20,7 +20,7 @@ from typing import Any
 
 from netllm.task import DEFAULT_BACKBONE as DEFAULT_BACKBONE
 from netllm.task import Policy, Task
-from netllm.unknown import unknown as unknown
+from netllm.unknown_names import unknown as unknown
 
 WEIGHTS = (".npz", ".safetensors")
 """Ends of the names of files that learned rivals read their weights from."""

@@ -14,7 +14,7 @@ from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
 from netllm_adapt.batches import Batch, Segment, collate
 from netllm_adapt.llama import inference as parts
-from netllm_adapt.llama.weights import lean_weights, uncovered
+from netllm_adapt.llama.packed_weights import lean_weights, uncovered
 from netllm_adapt.lora import adapters
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, Qwen2Config

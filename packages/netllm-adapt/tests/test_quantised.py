@@ -12,8 +12,8 @@ from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone, load_lora
 from netllm_adapt.backbone.spec import embedding_width
 from netllm_adapt.batches import Segment, collate
+from netllm_adapt.llama.packed_weights import uncovered
 from netllm_adapt.llama.training import lean_training, library_training, uncovered_training
-from netllm_adapt.llama.weights import uncovered
 from netllm_adapt.lora import adapters, save_lora
 from netllm_adapt.stream.stream import DecisionStream
 from torch import Tensor, nn

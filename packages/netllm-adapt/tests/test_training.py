@@ -23,8 +23,8 @@ from netllm_adapt.llama.training import library_training
 from netllm_adapt.lora import has_int8
 from netllm_adapt.pool import Episode
 from netllm_adapt.training.loop import order
+from netllm_adapt.training.resume_state import read_state, write_state
 from netllm_adapt.training.run_folder import RunFolder, read_log
-from netllm_adapt.training.state_file import read_state, write_state
 from peft import IA3Config, get_peft_model
 
 pytestmark = pytest.mark.usefixtures("registered_parts")

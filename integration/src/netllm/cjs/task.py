@@ -134,7 +134,7 @@ class CJS(PoolTask):
 
     def policy(self, model: AdaptedModel, setting: Setting) -> Policy:
         """The model with its rolling cache of keys and values."""
-        from netllm.cjs.scheduler import Scheduler
+        from netllm.cjs.adapted_scheduler import Scheduler
 
         return Scheduler(model, setting)
 

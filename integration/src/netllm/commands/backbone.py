@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from netllm.commands.answer import Answer
-from netllm.commands.logs import step
 from netllm.commands.options import Output
+from netllm.commands.printed_answer import Answer
+from netllm.commands.progress_and_warnings import step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

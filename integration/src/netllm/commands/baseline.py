@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from netllm import registry
-from netllm.commands.answer import Answer
 from netllm.commands.options import (
     Assignments,
     Data,
@@ -15,8 +14,9 @@ from netllm.commands.options import (
     TrainerFields,
     overrides,
 )
+from netllm.commands.printed_answer import Answer
 from netllm.report.provenance import command_line
-from netllm.verbs.writable import check_file
+from netllm.verbs.check_writable import check_file
 
 FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
 """Arguments of a trainer that are no fields of its recipe."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import Data, Output
+from netllm.commands.printed_answer import Answer
 from netllm.data.download import SOURCES, Finding, cache_folder, source
 from netllm.data.download import check as check_files
 from netllm.data.download import fetch as fetch_files

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import Data, Output
+from netllm.commands.printed_answer import Answer
 
 if TYPE_CHECKING:
     from netllm.doctor import Health, Processor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import join
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import Output
+from netllm.commands.printed_answer import Answer
 
 
 def import_(

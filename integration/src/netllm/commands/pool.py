@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import Output
+from netllm.commands.printed_answer import Answer
 
 if TYPE_CHECKING:
     from netllm_adapt import Pool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import Output, RecipeFile
+from netllm.commands.printed_answer import Answer
 from netllm.registry import DEFAULT_BACKBONE
 
 

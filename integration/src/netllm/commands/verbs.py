@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from netllm import registry
-from netllm.commands.answer import Answer
-from netllm.commands.options_of import options_of
+from netllm.commands.options_from_docstrings import options_of
+from netllm.commands.printed_answer import Answer
+from netllm.commands.recipe_files import read_recipe, read_task_recipe, recipe_for
 from netllm.commands.recipe_flags import Recipe
-from netllm.commands.recipes import read_recipe, read_task_recipe, recipe_for
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.verbs import adapt as adapting
 from netllm.verbs import collect as collecting
@@ -91,7 +91,7 @@ def test(task: str, *, out: Path | None = None, **options: Any) -> Answer:  # no
 
 def _check_folder(out: Path) -> None:
     """Raise unless results can be written, before hours of work."""
-    from netllm.verbs.writable import check_folder
+    from netllm.verbs.check_writable import check_folder
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"`--out` must be a folder, got the file {out}.")

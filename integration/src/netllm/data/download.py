@@ -2,9 +2,9 @@
 
 `data_registry.txt` holds the hashes of a complete data folder; `tools/data_registry.py` makes it.
 The public NetLLM repository has most of the files byte for byte (`address`). The lists of start
-pointers are made from what it has (`netllm.abr.pointers`) and must come out with the registered
-hash. The others were converted from that repository's checkpoints and folders: no public source
-carries their bytes, so they are listed as missing, never made up.
+pointers are made from what it has (`netllm.abr.session_starts`) and must come out with the
+registered hash. The others were converted from that repository's checkpoints and folders: no public
+source carries their bytes, so they are listed as missing, never made up.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _make(path: str, files: Pooch) -> None:
     """Write a list of start pointers, if its traces are there as registered."""
     from netllm_adapt.files.writing import new_file
 
-    from netllm.abr import pointers
+    from netllm.abr import session_starts
 
     traces = f"{made_from(path)}/"
     members = [one for one in files.registry if one.startswith(traces)]
@@ -201,9 +201,9 @@ def _make(path: str, files: Pooch) -> None:
         return
     names = [one.removeprefix(traces) for one in members]
     if path.endswith("_mahimahi_ptrs.json"):
-        content = pointers.converted(_pickle(traces), names)
+        content = session_starts.converted(_pickle(traces), names)
     else:
-        content = pointers.drawn(root / traces, names)
+        content = session_starts.drawn(root / traces, names)
     if hashlib.sha256(content).hexdigest() != files.registry[path]:
         raise ValueError(
             f"{path}: what was made from {traces} must have the registered sha256 "

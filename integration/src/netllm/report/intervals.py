@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm.report.bootstrap import LEAST, limits
+from netllm.report.clustered_bootstrap import LEAST, limits
 
 EPISODE, CLUSTER = "episode", "cluster"
 Rows = Sequence[Mapping[str, Any]]
@@ -52,7 +52,8 @@ def estimate(
     """The mean of some values, with its interval.
 
     The interval covers the true mean in 95 of 100 cases from five values on, skewed ones too, and
-    is None with fewer; see `netllm.report.bootstrap`. The same values always give the same digits.
+    is None with fewer; see `netllm.report.clustered_bootstrap`. The same values always give the
+    same digits.
 
     Args:
         values: one per episode.

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from netllm.report.bootstrap import LEAST
+from netllm.report.clustered_bootstrap import LEAST
 from netllm.report.intervals import Estimate, counted, extent
 from netllm.report.metric import Metric
 from netllm.report.result import Comparison, Report, Result, Trained, best_first

@@ -3,8 +3,8 @@
 A result over episodes tells nothing of the luck in training: another seed gives another model. So
 checkpoints of one recipe are also reported together: the mean over seeds, and its spread apart from
 the interval over episodes. The verdict on a recipe resamples seeds and episodes, which cross each
-other (`netllm.report.bootstrap`), and like any other needs five of both; the verdict on each seed's
-model stands beside it.
+other (`netllm.report.clustered_bootstrap`), and like any other needs five of both; the verdict on
+each seed's model stands beside it.
 """
 
 from __future__ import annotations

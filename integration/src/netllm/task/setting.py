@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, get_type_hints
 
 from netllm.task.fields import FIXED
-from netllm.unknown import unknown
+from netllm.unknown_names import unknown
 
 Kind = TypeVar("Kind")
 

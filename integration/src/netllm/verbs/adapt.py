@@ -68,10 +68,10 @@ def adapt(
         OSError: if `out` cannot be written, before anything is loaded.
     """
     from netllm.verbs.build_model import begin, build_model
+    from netllm.verbs.check_writable import check_run
     from netllm.verbs.describe_run import describe, inputs_of
     from netllm.verbs.pool_setting import read_origin
     from netllm.verbs.validation import check_target, targets_of, validated
-    from netllm.verbs.writable import check_run
 
     found = registry.task(task)
     chosen = arguments.changed(recipe or found.recipe(backbone), changes)

@@ -14,9 +14,9 @@ from netllm.report.result import Result, subsets, summarise
 from netllm.task import Declared, Outcome, Task, validity
 from netllm.verbs.arguments import derived_seed
 from netllm.verbs.checkpoint_names import Lineage
-from netllm.verbs.overlaps import known
 from netllm.verbs.parallel import results
 from netllm.verbs.policy_spec import PolicySpec
+from netllm.verbs.train_test_overlaps import known
 from netllm.verbs.warm_up import warm_up
 
 

@@ -68,8 +68,8 @@ def test(
             checkpoint that is shipped or of a hub is to be updated.
         OSError: if a card cannot be written, before the first episode.
     """
-    from netllm.report.card import write_results
     from netllm.report.provenance import running_command
+    from netllm.report.results_in_card import write_results
     from netllm.verbs import run_policies
     from netllm.verbs.default_setting import world_of
     from netllm.verbs.make_report import make_report

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from netllm.verbs.check_writable import check_file
 from netllm.verbs.policy_spec import PolicySpec
-from netllm.verbs.writable import check_file
 
 
 def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:

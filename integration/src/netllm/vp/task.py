@@ -109,7 +109,7 @@ class VP(SupervisedTask):
         """Errors of every user-video pair, each the mean over its windows, which are its weight."""
         from netllm_sims.vp import rollout
 
-        from netllm.vp.measured import example, row
+        from netllm.vp.episode_metrics import example, row
 
         done = rollout(policy, setting, episodes, seed=seed)
         pairs = zip(episodes, done.predicted_deg, strict=True)
@@ -159,7 +159,7 @@ class VP(SupervisedTask):
     def policy(self, model: Predictor, setting: Setting) -> Policy:
         """The model, also beyond the horizon that it was trained for."""
         from netllm.vp.policy import Extended
-        from netllm.vp.text.parts import Answer
+        from netllm.vp.text.written_viewports import Answer
 
         if isinstance(model.head, Answer):
             from netllm.vp.text.policy import TextPolicy

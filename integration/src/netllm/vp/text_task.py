@@ -6,8 +6,8 @@ model's own tokenizer and LM head, and learn the next token of the answer; the a
 token by token and parsed. Data, trainer, recipe, checkpoints and metrics are those of `vp`.
 
 Source: NetLLM (Wu et al., SIGCOMM 2024), section 3 and figure 2. The paper's prompt and its rule
-for valid answers are not published; ours are in `netllm.vp.text.parts`. Where an answer is not
-valid the last known viewport is held.
+for valid answers are not published; ours are in `netllm.vp.text.written_viewports`. Where an
+answer is not valid the last known viewport is held.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from netllm.task import Policy
 from netllm.vp.task import VP
-from netllm.vp.text.parts import Answer, History
 from netllm.vp.text.policy import TextPolicy
 from netllm.vp.text.predictor import TextPredictor
+from netllm.vp.text.written_viewports import Answer, History
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 
 from netllm.vp.policy import check_history, check_rate, extended
-from netllm.vp.text.parts import read
 from netllm.vp.text.predictor import TextPredictor
+from netllm.vp.text.written_viewports import read
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from netllm_adapt.backbone.cache import backbone_folder, is_cached, is_sound, is_whole
 from netllm_adapt.backbone.catalogue import Backbone, Weights, find, nearest
-from netllm_adapt.backbone.quiet import quiet
+from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.files.digests import sha256, write_digests
 from netllm_adapt.files.writing import writing
 

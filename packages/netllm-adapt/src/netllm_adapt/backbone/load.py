@@ -19,7 +19,7 @@ from netllm_adapt.backbone.quantise import (
     reload_quantised,
     same_in_both_modes,
 )
-from netllm_adapt.backbone.quiet import quiet
+from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.backbone.scratch import is_scratch, scratch
 from netllm_adapt.backbone.trust import FILES, RANDOM, check_model_folder
 

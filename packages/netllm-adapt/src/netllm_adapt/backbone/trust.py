@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from netllm_adapt.backbone.catalogue import find, nearest
-from netllm_adapt.backbone.quiet import quiet
+from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.backbone.scratch import is_scratch
 from netllm_adapt.files.reading import read_json, tensor_shapes
 

@@ -20,7 +20,7 @@ from netllm_adapt.backbone.spec import BackboneSpec, embedding_width
 from netllm_adapt.checkpoint.card import model_card
 from netllm_adapt.checkpoint.config import MERGED, VERSION, Config, Part, read_config
 from netllm_adapt.checkpoint.encoder_and_head import build_part, part_name, warn_of_own_classes
-from netllm_adapt.checkpoint.merged import load_merged, merges, save_merged
+from netllm_adapt.checkpoint.merged_weights import load_merged, merges, save_merged
 from netllm_adapt.files.digests import check_digests, write_digests
 from netllm_adapt.files.reading import read_json, tensor_shapes
 from netllm_adapt.files.writing import new_folder, recover

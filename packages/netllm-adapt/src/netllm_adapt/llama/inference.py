@@ -22,7 +22,7 @@ from netllm_adapt.lora.frozen import (
 
 
 class KeysAndValues(Protocol):
-    """What remembers the tokens of earlier passes, such as `netllm_adapt.stream.ring.Ring`."""
+    """What remembers earlier tokens, such as `netllm_adapt.stream.key_value_ring.Ring`."""
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
         """All keys and values of a layer, the new ones among them."""

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.llama.gradients import Attend, Block, Gated, NormOfSum, Rotation, blocks_of
-from netllm_adapt.llama.weights import plain_of, strange
+from netllm_adapt.llama.packed_weights import plain_of, strange
 from netllm_adapt.lora import outputs_of
 
 _on: ContextVar[bool] = ContextVar("netllm_lean_training", default=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from netllm_adapt.attention import run_backbone
 from netllm_adapt.batches import Batch
-from netllm_adapt.checkpoint.merged import merged_backbone
+from netllm_adapt.checkpoint.merged_weights import merged_backbone
 from netllm_adapt.files.writing import new_file
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel

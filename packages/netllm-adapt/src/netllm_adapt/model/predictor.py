@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from netllm_adapt.batches import ExampleBatch
-from netllm_adapt.llama.weights import lean_pass
+from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
 from netllm_adapt.model.base import Adapted, BackboneInput
 from netllm_adapt.observations import as_tensor, check_finite

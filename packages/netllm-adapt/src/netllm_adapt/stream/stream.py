@@ -14,10 +14,10 @@ from netllm_adapt.attention import check_positions, run_backbone
 from netllm_adapt.batches import select
 from netllm_adapt.episodes import Ragged
 from netllm_adapt.llama.inference import LeanPass
-from netllm_adapt.llama.weights import lean_pass
+from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
 from netllm_adapt.model.decider import AdaptedModel
-from netllm_adapt.stream.ring import Ring
+from netllm_adapt.stream.key_value_ring import Ring
 
 Piece = tuple[int, Float[Tensor, "token width"]]
 """Some tokens of one step, and its number."""

@@ -17,7 +17,7 @@ from netllm_adapt.backbone import is_scratch
 from netllm_adapt.lora import active_adapter, adapters, load_lora, save_lora
 from netllm_adapt.model.base import Adapted, BackboneInput
 from netllm_adapt.model.predictor import Predictor
-from netllm_adapt.stream.ring import Ring
+from netllm_adapt.stream.key_value_ring import Ring
 from netllm_adapt.stream.stream import DecisionStream, Feed, numbers_of
 
 

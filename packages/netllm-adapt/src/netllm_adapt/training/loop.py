@@ -26,10 +26,10 @@ from netllm_adapt.lora import int8_products
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.model.predictor import Predictor
-from netllm_adapt.training.parameters import Average, model_facts, trained
 from netllm_adapt.training.passes import check_passes, recomputing
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import RunFolder
+from netllm_adapt.training.trainable_parameters import Average, model_facts, trained
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Adapted)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from netllm_adapt.llama.weights import plain_of
+from netllm_adapt.llama.packed_weights import plain_of
 from netllm_adapt.lora import check_int8
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from netllm_adapt.files.locks import lock_names, locked
 from netllm_adapt.files.reading import decode_json, read_bounded, read_json
 from netllm_adapt.files.writing import clear_leftovers, new_file, writing
-from netllm_adapt.training.state_file import read_state, write_state
+from netllm_adapt.training.resume_state import read_state, write_state
 
 _THEN = "run the command again with --resume"
 _SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"

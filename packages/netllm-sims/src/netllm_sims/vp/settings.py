@@ -24,9 +24,9 @@ from netllm_sims.setting_values import (
 from netllm_sims.sources import Source, generated, of_files
 from netllm_sims.vp import setting_values, synthetic_viewers, train_valid_test
 from netllm_sims.vp.frames import Frames, open_frames
-from netllm_sims.vp.splits import PARTS
 from netllm_sims.vp.trajectories import Clip, Trajectory, cut
 from netllm_sims.vp.trajectory_loading import GAPS, Gaps
+from netllm_sims.vp.user_video_splits import PARTS
 
 _log = logging.getLogger(__name__)
 _DESCRIPTIONS = {

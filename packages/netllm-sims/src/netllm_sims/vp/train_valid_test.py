@@ -6,7 +6,7 @@ from pathlib import Path
 
 from netllm_sims.own_data import NoneOfPart
 from netllm_sims.setting_values import unknown
-from netllm_sims.vp import splits
+from netllm_sims.vp import user_video_splits as splits
 from netllm_sims.vp.folder_or_zip import Tree
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_loading import Entry, Gaps, entries, read

@@ -14,10 +14,10 @@ from netllm_sims.files.unit_warnings import Doubt
 from netllm_sims.setting_values import unknown
 from netllm_sims.vp.folder_or_zip import Tree
 from netllm_sims.vp.resampling import resample
-from netllm_sims.vp.splits import PARTS
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_formats import Points, parse
 from netllm_sims.vp.unit_checks import odd_angles, odd_times
+from netllm_sims.vp.user_video_splits import PARTS
 
 Gaps = Literal["error", "split", "interpolate", "keep"]
 GAPS: tuple[Gaps, ...] = ("error", "split", "interpolate", "keep")

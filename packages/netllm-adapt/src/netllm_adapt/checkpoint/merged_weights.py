@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from netllm_adapt.backbone import is_scratch
 from netllm_adapt.backbone.load import DTYPES
-from netllm_adapt.backbone.quiet import quiet
+from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.backbone.trust import check_model_folder
 from netllm_adapt.checkpoint.config import MERGED
 from netllm_adapt.lora import active_adapter

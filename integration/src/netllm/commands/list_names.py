@@ -7,8 +7,8 @@ import logging
 from typing import Any
 
 from netllm import registry
-from netllm.commands.answer import Answer
 from netllm.commands.options import Output
+from netllm.commands.printed_answer import Answer
 from netllm.registry import DEFAULT_BACKBONE
 
 _log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import Output
+from netllm.commands.printed_answer import Answer
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /, *, output: Output = Output()) -> Answer:

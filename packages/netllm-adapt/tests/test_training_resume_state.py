@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from netllm_adapt.training.state_file import read_state, write_state
+from netllm_adapt.training.resume_state import read_state, write_state
 from safetensors.torch import save_file
 
 STATE: dict[str, Any] = {

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from netllm.commands.answer import Answer
 from netllm.commands.options import (
     Assignments,
     Data,
@@ -21,6 +20,7 @@ from netllm.commands.options import (
     Trust,
     overrides,
 )
+from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_flags import Recipe
 
 KINDS: Mapping[str, Any] = {

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from netllm.report.card import with_results, write_results
 from netllm.report.intervals import Estimate
 from netllm.report.metric import Metric
 from netllm.report.result import Report, Result
+from netllm.report.results_in_card import with_results, write_results
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.verbs.update_card import own_cards
 

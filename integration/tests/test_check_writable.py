@@ -1,7 +1,7 @@
 """What cannot be written is told before the work, and probing leaves nothing behind."""
 
 import pytest
-from netllm.verbs.writable import check_file, check_folder
+from netllm.verbs.check_writable import check_file, check_folder
 
 
 def everything(folder):
