@@ -106,7 +106,7 @@ def load_tokenizer(
     Raises:
         FileNotFoundError: If the backbone is not cached, has no tokenizer or cannot be reached.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     name = name.removeprefix(RANDOM)
     known = find(name)
@@ -117,7 +117,11 @@ def load_tokenizer(
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if known.weights is None:
         raise FileNotFoundError(f"Backbone {name!r} has random weights and so no tokenizer.")
-    return AutoTokenizer.from_pretrained(_pulled(name, cache))
+    folder = _pulled(name, cache)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except ValueError:  # pulled with transformers 5, whose class transformers 4 does not know
+        return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def config_of(values: Mapping[str, Any]) -> "PretrainedConfig":
