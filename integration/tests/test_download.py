@@ -8,8 +8,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from netllm.abr import session_starts
 from netllm.data import download as data
+from netllm.data import session_starts
 
 TEST_STARTS = "abr/traces/fcc-test_mahimahi_ptrs.json"
 TRAIN_STARTS = "abr/traces/fcc-train_generated_ptrs.json"
@@ -151,7 +151,7 @@ def test_no_start_pointers_are_made_for_other_traces(abr, tmp_path, netllm):
         (pickle.dumps([1, 2]), "registered sha256"),
         (pickle.dumps([2, "1"]), "whole numbers only, got '1'"),
         (pickle.dumps({2: 1}), "must hold a list, got a dict"),
-        (b"cposix\nsystem\n(S'touch ran'\ntR.", "refers to posix.system"),
+        (b"cposix\nsystem\n(S'touch ran'\ntR.", "asks for `posix.system`"),
         (b"no pickle", "whole numbers only"),
         (pickle.dumps(list(range(40_000))), "must be small"),
     ],
@@ -171,6 +171,16 @@ def test_another_pickle_is_refused_and_runs_nothing(abr, tmp_path, monkeypatch, 
 )
 def test_pickled_numbers_are_read_whoever_wrote_them(held, protocol):
     assert session_starts.numbers(pickle.dumps(held, protocol=protocol)) == [3, 70000]
+
+
+def test_an_array_that_claims_more_numbers_than_its_pickle_holds_is_refused():
+    class Claim:
+        def __reduce__(self):
+            make, _, _ = np.zeros(1).__reduce__()
+            return make, (np.ndarray, (10_000_000,), b"q")
+
+    with pytest.raises(ValueError, match="must hold a list, got a ndarray"):
+        session_starts.numbers(pickle.dumps(Claim()))
 
 
 def test_the_published_start_pointers_are_made_byte_for_byte(real_data):

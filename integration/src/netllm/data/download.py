@@ -2,7 +2,7 @@
 
 `data_registry.txt` holds the hashes of a complete data folder; `tools/data_registry.py` makes it.
 The public NetLLM repository has most of the files byte for byte (`address`). The lists of start
-pointers are made from what it has (`netllm.abr.session_starts`) and must come out with the
+pointers are made from what it has (`netllm.data.session_starts`) and must come out with the
 registered hash. The others were converted from that repository's checkpoints and folders: no public
 source carries their bytes, so they are listed as missing, never made up.
 """
@@ -192,7 +192,7 @@ def _make(path: str, files: Pooch) -> None:
     """Write a list of start pointers, if its traces are there as registered."""
     from netllm_adapt.files.writing import new_file
 
-    from netllm.abr import session_starts
+    from netllm.data import session_starts
 
     traces = f"{made_from(path)}/"
     members = [one for one in files.registry if one.startswith(traces)]

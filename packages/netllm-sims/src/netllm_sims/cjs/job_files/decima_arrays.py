@@ -1,6 +1,5 @@
 """The published folder of pickled arrays, read without running any code that a file may hold."""
 
-import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,24 +9,7 @@ from numpy.lib import format as npy
 
 from netllm_sims.cjs.dag import Dag, build, of
 from netllm_sims.cjs.tpch import prepare
-from netllm_sims.files import reading
-
-_ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-}
-"""All that a pickled array of dictionaries of numbers needs."""
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for `{module}.{name}`")
-        return super().find_class(module, name)
+from netllm_sims.files import pickled_numbers, reading
 
 
 def load_upstream(folder: str | Path) -> list[Dag]:
@@ -107,6 +89,6 @@ def _read(stream: BinaryIO) -> Any:
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     _, _, dtype = read_header(stream)
     if dtype.hasobject:
-        return _Reader(stream).load()
+        return pickled_numbers.load(stream)
     stream.seek(0)
     return np.load(stream, allow_pickle=False)
