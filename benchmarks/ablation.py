@@ -24,7 +24,7 @@ from typing import Any
 from _documents import put
 from netllm import registry, rl_collect
 from netllm.abr.task import ABR, fields
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm.verbs.validation import choose_target, validator
 from netllm_adapt import Recipe
 from netllm_encoders import Step

@@ -34,7 +34,7 @@ from netllm import registry
 from netllm.report.intervals import mean_of
 from netllm.report.provenance import nameable
 from netllm.task import validity
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.vp import VP
 from netllm.vp.text.predictor import TextPredictor

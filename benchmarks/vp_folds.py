@@ -22,7 +22,7 @@ import numpy as np
 from netllm import registry
 from netllm.commands.options import overrides
 from netllm.report.intervals import mean_of
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm_baselines.vp import GRU, HoldLast
 from netllm_baselines.vp.gru_training import train_gru
 

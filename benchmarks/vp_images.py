@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from netllm import registry
 from netllm.report.intervals import mean_of
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm_baselines.vp import HoldLast
 
 

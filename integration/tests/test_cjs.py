@@ -502,7 +502,7 @@ def test_the_other_tasks_never_load_torch_geometric(tmp_path):
     script = """
 import sys
 from netllm import registry
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 for name in ("abr", "vp"):
     task = registry.task(name)
     recipe = task.recipe("tiny-random")

@@ -4,7 +4,7 @@ import netllm
 import pytest
 import torch
 from netllm import registry
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm_adapt import Recipe
 
 SETTINGS = {"abr": {}, "cjs": {"num_jobs": 6, "num_executors": 5}, "vp": {}}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from netllm import registry
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm_adapt import Recipe
 from netllm_adapt.batches import Batch
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from netllm.registry import task
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm.vp.recipe import Recipe
 from netllm_adapt import Predictor
 from safetensors.torch import load_file, save_file

@@ -9,7 +9,7 @@ import sys
 import pytest
 from hub_server import hub
 from netllm import registry
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm_adapt import Recipe
 
 RECIPE = Recipe(layers=1, rank=2, dtype="float32")

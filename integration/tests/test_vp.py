@@ -286,7 +286,7 @@ def test_the_recipe_sees_no_images_unless_asked():
 
 
 def test_scratch_trains_as_many_parameters_as_the_adapter_within_a_tenth(place):
-    from netllm.verbs.build_model import build_model, trainable
+    from netllm.task.build_model import build_model, trainable
 
     task = VP()
     recipe = task.recipe("smollm2-135m")

@@ -9,7 +9,7 @@ import netllm
 import numpy as np
 import pytest
 import torch
-from netllm.verbs.build_model import build_model
+from netllm.task.build_model import build_model
 from netllm.vp.text.policy import TextPolicy
 from netllm.vp.text.predictor import TextPredictor
 from netllm.vp.text.written_viewports import Answer, History, is_valid, read, written

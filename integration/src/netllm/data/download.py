@@ -229,7 +229,7 @@ def source(path: str) -> Source:
 
 
 def _chosen(files: Pooch, tasks: Iterable[str]) -> list[str]:
-    from netllm.registry import unknown
+    from netllm.unknown_names import unknown
 
     known = sorted({path.split("/")[0] for path in files.registry})
     wanted = list(tasks) or known

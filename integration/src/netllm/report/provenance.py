@@ -1,4 +1,4 @@
-"""What a result or a pool was made with."""
+"""What a result, a pool or a checkpoint was made with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from netllm.data import sources
 
 _PACKAGES = (
     "netllm",
@@ -79,6 +81,52 @@ def _named(value: Any) -> Any:
     if isinstance(value, Path) or (isinstance(value, str) and value):
         return Path(value).name or Path(value).resolve().name
     return value
+
+
+def facts_of(
+    task: str,
+    setting: Any,
+    collections: Sequence[Mapping[str, Any]],
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a checkpoint says of its making: setting, data, teachers, command, versions.
+
+    Args:
+        task: the task's name.
+        setting: where it is validated.
+        collections: of the pool that it learned from, as the pool tells them.
+        overrides: fields of the setting that are overridden.
+    """
+    drivers = [name for one in collections for name in one.get("policies", [])]
+    teachers = [
+        name
+        for one in collections
+        for name in ([one["relabel"]] if one.get("relabel") else one.get("policies", []))
+    ]
+    return {
+        "task": task,
+        "setting": setting.name,
+        "overrides": nameable(overrides),
+        "data": sources.described(setting),
+        **({"own data": own} if (own := sources.own(setting)) else {}),
+        "teachers": list(dict.fromkeys(teachers)),
+        "collected by": list(dict.fromkeys(drivers)),
+        "pool": "; ".join(_summary(one) for one in collections),
+        "command": running_command(),
+        **_flat(provenance()),
+    }
+
+
+def _summary(collection: Mapping[str, Any]) -> str:
+    """How a part of the pool was collected, in the words of `netllm rl-collect`."""
+    names = ("relabel", "soft", "epsilon", "best_of", "seed", "overrides")
+    told = {**collection, "overrides": nameable(collection.get("overrides", {}))}
+    return ", ".join(f"{name} {told[name]}" for name in names if name in collection)
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    versions = [f"{name} {version}" for name, version in facts["versions"].items()]
+    return {**facts, "versions": ", ".join(versions)}
 
 
 def _version(package: str) -> str | None:

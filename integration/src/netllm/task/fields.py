@@ -6,11 +6,16 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from netllm.unknown_names import unknown
+
+if TYPE_CHECKING:
+    from netllm_adapt import Recipe
 
 FIXED = frozenset({"name", "data", "synthetic"})
 """Fields of every setting that cannot be overridden."""
@@ -52,6 +57,19 @@ def described(record: Any, *, only: Collection[str] | None = None) -> Iterator[F
         if only is None or field.name in only:
             value = getattr(record, field.name)
             yield Field(field.name, texts.get(field.name, ""), _shown(value))
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with single fields replaced.
+
+    Raises:
+        ValueError: for a field that it lacks, with the nearest ones.
+    """
+    known = {field.name for field in dataclasses.fields(recipe)}
+    for name in changes:
+        if name not in known:
+            raise unknown("field of the recipe", name, known)
+    return dataclasses.replace(recipe, **changes)
 
 
 def _is_record(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm import registry
 from netllm.registry import DEFAULT_BACKBONE
-from netllm.verbs import arguments
+from netllm.task.fields import changed
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
@@ -67,20 +67,20 @@ def adapt(
         NotADirectoryError: if `out` is a file.
         OSError: if `out` cannot be written, before anything is loaded.
     """
-    from netllm.verbs.build_model import begin, build_model
+    from netllm.task.build_model import build_model
     from netllm.verbs.check_writable import check_run
     from netllm.verbs.describe_run import describe, inputs_of
     from netllm.verbs.pool_setting import read_origin
     from netllm.verbs.validation import check_target, targets_of, validated
 
     found = registry.task(task)
-    chosen = arguments.changed(recipe or found.recipe(backbone), changes)
+    chosen = changed(recipe or found.recipe(backbone), changes)
     check_run(Path(out), resume=resume, device=device)
     check_target(found, target_return)
     origin = read_origin(found, pool, set)
     place = origin.setting(setting, data)
     experience = found.experience(origin.pool, place, chosen)
-    begun = begin(task, start, trust_backbone=trust_backbone)
+    begun = _begun(task, start, trust_backbone=trust_backbone)
     model = begun or build_model(found, place, backbone, chosen)
     count = found.validation if validation is None else validation
     targets = targets_of(found, experience, target_return)
@@ -89,3 +89,17 @@ def adapt(
     how |= {"inputs": inputs_of(origin, place, count, target_return, start)}
     how |= {"recipe": chosen, "out": Path(out), "resume": resume, "device": device}
     return found.fit(model, experience, **how)
+
+
+def _begun(task: str, start: str | Path | None, *, trust_backbone: bool) -> Adapted | None:
+    """The model of the checkpoint `start`, ready to learn on; None if there is none."""
+    from netllm_adapt import Adapted
+
+    from netllm.verbs.checkpoint_folder import checkpoint_folder
+
+    if start is None:
+        return None
+    folder = checkpoint_folder(task, str(start), home=Path.cwd())
+    model = Adapted.from_pretrained(folder, trainable=True, trust_backbone=trust_backbone)
+    model.about["started from"] = str(start)
+    return model

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from netllm import registry
-
-if TYPE_CHECKING:
-    from netllm_adapt import Recipe
 
 
 def names(given: str | Path | Sequence[str | Path]) -> list[str]:
@@ -60,16 +53,3 @@ def derived_seed(seed: int, index: int) -> int:
     import numpy as np
 
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-
-
-def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with single fields replaced.
-
-    Raises:
-        ValueError: for a field that it lacks, with the nearest ones.
-    """
-    known = {field.name for field in dataclasses.fields(recipe)}
-    for name in changes:
-        if name not in known:
-            raise registry.unknown("field of the recipe", name, known)
-    return dataclasses.replace(recipe, **changes)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.data import sources
-from netllm.report.provenance import device_name, nameable, provenance, running_command
+from netllm.report.provenance import device_name, facts_of, nameable
 from netllm.verbs.checkpoint_folder import weights_of
 from netllm.verbs.pool_setting import Origin
 from netllm.verbs.validation import VALIDATION_SEED
@@ -16,8 +15,6 @@ from netllm.verbs.validation import VALIDATION_SEED
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
     from netllm_adapt.checkpoint.config import DataIdentity
-
-    from netllm.task import Task
 
 
 def describe(
@@ -40,7 +37,7 @@ def describe(
         validation: how many episodes it is validated on; all if None.
     """
     model.identity = _identity(origin, setting, validation, model)
-    model.about |= facts_of(origin.task, setting, origin.collections, origin.overrides)
+    model.about |= facts_of(origin.task.name, setting, origin.collections, origin.overrides)
     model.about |= {"device": device_name(device), "recipe": dataclasses.asdict(recipe)}
 
 
@@ -80,42 +77,3 @@ def _identity(origin: Origin, setting: Any, count: int | None, model: Adapted) -
         learned=sorted({*learned, *before.learned}),
         validated=sorted({*valid, *before.validated}),
     )
-
-
-def facts_of(
-    task: Task,
-    setting: Any,
-    collections: Sequence[Mapping[str, Any]],
-    overrides: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What the checkpoint says of itself: setting, data, teachers, command, versions."""
-    drivers = [name for one in collections for name in one.get("policies", [])]
-    teachers = [
-        name
-        for one in collections
-        for name in ([one["relabel"]] if one.get("relabel") else one.get("policies", []))
-    ]
-    return {
-        "task": task.name,
-        "setting": setting.name,
-        "overrides": nameable(overrides),
-        "data": sources.described(setting),
-        **({"own data": own} if (own := sources.own(setting)) else {}),
-        "teachers": list(dict.fromkeys(teachers)),
-        "collected by": list(dict.fromkeys(drivers)),
-        "pool": "; ".join(_summary(one) for one in collections),
-        "command": running_command(),
-        **_flat(provenance()),
-    }
-
-
-def _summary(collection: Mapping[str, Any]) -> str:
-    """How a part of the pool was collected, in the words of `netllm rl-collect`."""
-    names = ("relabel", "soft", "epsilon", "best_of", "seed", "overrides")
-    told = {**collection, "overrides": nameable(collection.get("overrides", {}))}
-    return ", ".join(f"{name} {told[name]}" for name in names if name in collection)
-
-
-def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
-    versions = [f"{name} {version}" for name, version in facts["versions"].items()]
-    return {**facts, "versions": ", ".join(versions)}

@@ -91,9 +91,9 @@ def train(
     """
     from netllm_adapt import fit_supervised
 
-    from netllm.verbs.arguments import changed
-    from netllm.verbs.build_model import build_model
-    from netllm.verbs.describe_run import facts_of
+    from netllm.report.provenance import facts_of
+    from netllm.task.build_model import build_model
+    from netllm.task.fields import changed
 
     changes = {"seed": seed, **({} if steps is None else {"steps": steps}), **overrides}
     recipe = changed(task.recipe(backbone), changes)
@@ -102,7 +102,7 @@ def train(
     folders = {"trajectories": setting.trajectories, "frames": setting.frames}
     own = {name: folder for name, folder in folders.items() if folder is not None}
     model.state["rate_hz"] = float(setting.rate_hz)
-    model.about |= facts_of(plain, setting, [], own)
+    model.about |= facts_of(task.name, setting, [], own)
     model.about |= {"command": command} if command else {}
     fitted: Any = fit_supervised(
         model, task.experience(None, setting, recipe), recipe=recipe, out=out

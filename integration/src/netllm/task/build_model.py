@@ -1,33 +1,17 @@
-"""A model before training: on a backbone, on a checkpoint, or a small network from scratch."""
+"""A model before training: on a frozen backbone, or a small network that is trained whole."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.registry import DEFAULT_BACKBONE
-from netllm.verbs.checkpoint_folder import checkpoint_folder
+from netllm.task.base import DEFAULT_BACKBONE, Task
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
 
-    from netllm.task import Task
-
 ALL_LINEAR = "all-linear"
 SCRATCH_LAYERS = 4
-
-
-def begin(task: str, start: str | Path | None, *, trust_backbone: bool) -> Adapted | None:
-    """The model of the checkpoint `start`, ready to learn on; None if there is none."""
-    from netllm_adapt import Adapted
-
-    if start is None:
-        return None
-    folder = checkpoint_folder(task, str(start), home=Path.cwd())
-    model = Adapted.from_pretrained(folder, trainable=True, trust_backbone=trust_backbone)
-    model.about["started from"] = str(start)
-    return model
 
 
 def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adapted:
