@@ -105,7 +105,12 @@ def test_weights_of_frames_run_nothing(write, place, hostile, refused, tmp_path)
     write(Payload(tmp_path / "marker"), tmp_path / place)
     for weights in (str(tmp_path / place), f"../{place}", (tmp_path / place).name):
         change(hostile, frames={"model": "test_vit", "weights": weights})
-        refused("config.json: `state.frames.weights` must be null, 'random' or a safetensors file")
+        refused("config.json: `weights` must be null, 'random' or 'frames.safetensors'")
+
+
+def test_weights_of_frames_must_be_among_the_checkpoints_files(hostile, refused):
+    change(hostile, frames={"model": "test_vit", "weights": "frames.safetensors"})
+    refused("does not list it among its files (`attached`)")
 
 
 @pytest.mark.parametrize(

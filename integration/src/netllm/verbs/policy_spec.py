@@ -87,7 +87,7 @@ class PolicySpec:
         return self._facts().identity
 
     def _facts(self) -> Facts:
-        return Facts() if self.checkpoint is None else read_facts(self.found())
+        return Facts() if self.checkpoint is None else read_facts(self.task, self.found())
 
     def found(self) -> Path:
         """The folder of its checkpoint."""

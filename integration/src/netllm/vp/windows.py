@@ -13,17 +13,14 @@ import torch
 from netllm_adapt import Examples
 from netllm_sims.vp.geometry import mirrored
 
-from netllm.verbs.checkpoint_facts import Frames as FrameSettings
-from netllm.verbs.checkpoint_facts import check_weights
+from netllm.task.state import state_of
 from netllm.vp.recipe import Recipe as ImageRecipe
+from netllm.vp.state import HELD, State
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor, Recipe
     from netllm_adapt.batches import ExampleBatch
     from netllm_sims.vp import Clip, Frames, Setting
-
-FRAMES = "frames.safetensors"
-"""The file of a checkpoint with the weights of its vision model."""
 
 
 class Windows(Examples):
@@ -104,11 +101,7 @@ class Sight:
         self._setting = setting
         self._turn_deg = turn_deg
         self._frames: dict[str, Frames] = {}
-        options: dict[str, Any] = {  # JSON knows no tuples
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in settings.items()
-        }
-        self._features = FrameFeatures(**options, cache=cache_folder())
+        self._features = FrameFeatures(**settings, cache=cache_folder())
         self._known: dict[tuple[str, int], np.ndarray] = {}
 
     @property
@@ -167,8 +160,8 @@ def with_frames(model: Predictor, settings: Mapping[str, Any]) -> Predictor:
     if weights in (None, "random"):
         model.state["frames"] = dict(settings)
         return model
-    model.state["frames"] = {**settings, "weights": FRAMES}
-    model.attached[FRAMES] = Path(weights).resolve()
+    model.state["frames"] = {**settings, "weights": HELD}
+    model.attached[HELD] = Path(weights).resolve()
     return model
 
 
@@ -178,18 +171,13 @@ def frames_of(model: Predictor) -> dict[str, Any] | None:
     Raises:
         ValueError: if they are not what they must be, or name weights that the checkpoint lacks.
     """
-    told = model.state.get("frames")
-    if not told:
+    frames = state_of(model, State).frames
+    if frames is None:
         return None
-    try:
-        frames = msgspec.convert(told, FrameSettings)
-    except msgspec.ValidationError as error:
+    if frames.weights == HELD and HELD not in model.attached:
         raise ValueError(
-            f"The model's `state['frames']` must be as it was saved: {error}."
-        ) from error
-    check_weights(frames, model.attached, Path("config.json"))
-    return {**msgspec.structs.asdict(frames), "weights": _place(model, frames.weights)}
-
-
-def _place(model: Predictor, weights: str | None) -> str | Path | None:
-    return weights if weights is None else model.attached.get(weights, weights)
+            f"The model's `state` names {HELD}, but the checkpoint does not list it among its "
+            "files (`attached`). Take config.json as it was saved."
+        )
+    place = model.attached[HELD] if frames.weights == HELD else frames.weights
+    return {**msgspec.structs.asdict(frames), "weights": place}
