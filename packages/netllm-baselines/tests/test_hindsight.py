@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -36,6 +37,15 @@ def brute_force(setting: Setting, session: Session) -> np.ndarray:
 def test_no_sequence_of_levels_earns_more(fields):
     for seed in range(12):
         setting, session = small(seed, **fields)
+        best = rollout(Hindsight(setting), setting, [session]).qoe[0]
+        assert best == pytest.approx(brute_force(setting, session).max(), abs=1e-9)
+
+
+def test_a_session_with_a_video_of_its_own_is_planned_with_it():
+    for seed in range(4):
+        setting, session = small(seed)
+        large = replace(setting.video, sizes_bytes=setting.video.sizes_bytes * 1.7)
+        session = replace(session, video=large)
         best = rollout(Hindsight(setting), setting, [session]).qoe[0]
         assert best == pytest.approx(brute_force(setting, session).max(), abs=1e-9)
 

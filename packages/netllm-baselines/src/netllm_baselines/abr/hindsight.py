@@ -58,7 +58,7 @@ class Hindsight:
                 setting.rebuffering,
             ]
         )
-        self._sizes_bytes = video.sizes_bytes[: video.chunks]
+        self._video = video
         self._packet_share = setting.packet_share
         self._simulator: Simulator | None = None
 
@@ -69,7 +69,7 @@ class Hindsight:
     def begin(self, simulator: "Simulator") -> None:
         """Plan every session of the simulator to its end."""
         self._simulator = simulator
-        self._plans = np.zeros((len(simulator.sessions), len(self._sizes_bytes)), np.int64)
+        self._plans = np.zeros((len(simulator.sessions), self._video.chunks), np.int64)
         for b in range(len(self._plans)):
             self._plan(b, simulator)
 
@@ -97,13 +97,14 @@ class Hindsight:
 
         session, chunk = simulator.sessions[b], simulator.chunk
         level = int(simulator.observation["level"][b])
+        video = session.video or self._video
         self._plans[b, chunk - 1] = level
         self._plans[b, chunk:] = search(
             curve(session.trace, packet_share=self._packet_share),
             float(simulator.time_s[b]),
             float(simulator.observation["buffer_s"][b]),
             level,
-            self._sizes_bytes[chunk:] / session.scale,
+            video.sizes_bytes[chunk : video.chunks] / session.scale,
             self._gains,
             self._terms,
             self._unit,

@@ -12,6 +12,7 @@ from netllm_sims.abr.trace_augmentation import alter
 from netllm_sims.abr.traces import Trace, load_trace, load_traces
 from netllm_sims.abr.vector_env import VectorEnv
 from netllm_sims.abr.video import LADDER_KBPS, Video, load_video
+from netllm_sims.abr.worlds import Worlds, randomise
 
 __all__ = [
     "GENET_RANGES",
@@ -28,6 +29,7 @@ __all__ = [
     "Trace",
     "VectorEnv",
     "Video",
+    "Worlds",
     "alter",
     "capacity_bytes",
     "curve",
@@ -37,6 +39,7 @@ __all__ = [
     "load_traces",
     "load_video",
     "markov_trace",
+    "randomise",
     "rollout",
     "setting",
     "settings",

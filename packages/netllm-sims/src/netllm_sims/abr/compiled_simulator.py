@@ -150,16 +150,16 @@ def play(
     """
     # names for the arrays outside the loop: numba counts references at every attribute of a group
     curve, first, last, unscale, _ = link
-    sizes, rates, table = ladder
+    sizes, rates, table, first_chunk = ladder
     row, place, previous = state
     throughput_mbps, delay_s, sizes_mb, scalars = view
     for b in range(level.shape[0]):
         if level[b] < 0 or level[b] >= rates.shape[0]:
             return b
-    ahead = (chunk + 1) * rates.shape[0]
     for b in range(level.shape[0]):
         choice = level[b]
-        size = sizes[chunk, choice]
+        of_video = first_chunk[b] + chunk
+        size = sizes[of_video, choice]
         factor = noise[chunk, b] if noise.shape[0] > 0 else 1.0
         here = row[b], place[b, 0], place[b, 1], place[b, 2]
         here, took_s, stall_s = fetch(
@@ -172,6 +172,7 @@ def play(
         previous[b] = choice
         push(throughput_mbps, b, size * 8e-6 / took_s)
         push(delay_s, b, took_s)
+        ahead = (of_video + 1) * rates.shape[0]
         for i in range(sizes_mb.shape[1]):
             sizes_mb[b, i] = table[ahead + i]
         scalars[0, b], scalars[1, b], scalars[2, b] = rate, place[b, 2], stall_s

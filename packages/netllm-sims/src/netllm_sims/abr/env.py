@@ -11,7 +11,6 @@ from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.abr.trace_augmentation import alter_some
 from netllm_sims.setting_env import SettingEnv
 
 
@@ -43,8 +42,8 @@ class Env(SettingEnv):
 
     ## Start
     `reset` downloads the first chunk at level 0. Part `train` draws a random trace and a random
-    start, and alters the share `alter` of the setting; `valid` and `test` draw one of their fixed
-    sessions. `reset(options={"session": k})` plays fixed session number k of the part.
+    start, and randomises the share `alter` of the setting; `valid` and `test` draw one of their
+    fixed sessions. `reset(options={"session": k})` plays fixed session number k of the part.
 
     ## End
     Terminates after the last chunk, 47 decisions by default; never truncates.
@@ -103,8 +102,7 @@ class Env(SettingEnv):
             drawn = train_valid_test.draw(
                 self._fixed, self.np_random, id=f"train-{self.np_random.integers(2**31)}"
             )
-            share = self.setting.alter
-            return alter_some([drawn], self._fixed, self.np_random, share=share)[0]
+            return self.setting.randomise([drawn], self._fixed, self.np_random)[0]
         return self._fixed[int(self.np_random.integers(len(self._fixed)))]
 
     def _observe(self) -> Observation:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from math import isfinite
 
 from netllm_sims.abr.traces import Trace
+from netllm_sims.abr.video import Video
 
 _LEAST_SCALE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """A video played once over a trace.
+    """A video played once over a trace: the setting's, unless it has its own.
 
     Raises:
         ValueError: The start lies outside the trace's period, or the scale is below 0.0001.
@@ -28,6 +29,8 @@ class Session:
     """Marks, e.g. `clean`: the trace's content occurs in no training file."""
     origins: frozenset[str] = frozenset()
     """Digests of the traces that an altered one was made from."""
+    video: Video | None = None
+    """What it plays instead of the setting's video, with the same ladder and chunks."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_s < self.trace.period_s:

@@ -1,5 +1,6 @@
 """Named settings: which traces and video, and the numbers of player and link."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from os.path import isdir
 from pathlib import Path
@@ -12,8 +13,9 @@ from netllm_sims.abr import train_valid_test
 from netllm_sims.abr.qoe import QoE
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.synthetic import GENERATED, vbr_video
-from netllm_sims.abr.trace_augmentation import alter_some
 from netllm_sims.abr.video import Video, load_video
+from netllm_sims.abr.worlds import NAMES as WORLDS
+from netllm_sims.abr.worlds import randomise
 from netllm_sims.setting_values import (
     check_names,
     data_root,
@@ -21,7 +23,9 @@ from netllm_sims.setting_values import (
     items,
     named_path,
     number,
+    unknown,
     whole,
+    word,
     yes_or_no,
 )
 from netllm_sims.sources import Origin, Source, generated, of_files
@@ -55,7 +59,7 @@ class Setting:
         ValueError: A number outside its range.
     """
 
-    training_fields: ClassVar[frozenset[str]] = frozenset({"alter"})
+    training_fields: ClassVar[frozenset[str]] = frozenset({"alter", "worlds"})
     """Fields that change what is trained on, and nothing that is tested."""
     inner_fields: ClassVar[dict[str, tuple[str, ...]]] = {"video": _VIDEO_FIELDS}
     """Fields of the video that `setting` overrides too."""
@@ -91,7 +95,9 @@ class Setting:
     delay_noise: float = 0.0
     """Download times are multiplied by U(1 - x, 1 + x)."""
     alter: float = 0.0
-    """Share of the random training sessions whose trace is altered, and of those scaled."""
+    """Share of the random training sessions that are randomised, as `worlds` says."""
+    worlds: str = "near"
+    """How: `near` alters the traces a little; `wide` draws other bandwidths and chunk sizes too."""
 
     def __post_init__(self) -> None:
         _ = self.qoe
@@ -110,6 +116,13 @@ class Setting:
             )
         if not 0 <= self.alter <= 1:
             raise ValueError(f"`alter` must lie in [0, 1], got {self.alter}.")
+        if self.worlds not in WORLDS:
+            raise ValueError(unknown("value of `worlds`", self.worlds, list(WORLDS)))
+        if self.worlds != "near" and self.alter == 0:
+            raise ValueError(
+                f"`worlds` is {self.worlds!r}, but no session is randomised. Set the share of "
+                "those that are, such as alter=0.65."
+            )
         if not 0 <= self.delay_noise < 1:
             raise ValueError(f"`delay_noise` must lie in [0, 1), got {self.delay_noise}.")
 
@@ -164,7 +177,19 @@ class Setting:
             train_valid_test.draw(fixed, rng, id=f"{part}-s{seed}-{number:06d}")
             for number in range(episodes)
         ]
-        return alter_some(drawn, drawn, rng, share=self.alter) if part == "train" else drawn
+        return self.randomise(drawn, drawn, rng) if part == "train" else drawn
+
+    def randomise(
+        self, sessions: Sequence[Session], others: Sequence[Session], rng: np.random.Generator
+    ) -> list[Session]:
+        """The sessions, the share `alter` of them randomised as `worlds` says.
+
+        Args:
+            sessions: What to randomise.
+            others: Sessions whose traces may follow.
+            rng: Randomness.
+        """
+        return randomise(sessions, others, self.video, rng, share=self.alter, worlds=self.worlds)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -249,9 +274,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
         FileNotFoundError: The real data is needed but not there.
     """
-    others = (*_FIXED_FIELDS, "video", "traces", "split")
+    others = (*_FIXED_FIELDS, "video", "traces", "split", "worlds")
     numbers = [f.name for f in fields(Setting) if f.name not in others]
-    known = ["video", "traces", "split", *numbers, *_VIDEO_FIELDS]
+    known = ["video", "traces", "split", "worlds", *numbers, *_VIDEO_FIELDS]
     check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     root = data_root(
         name,
@@ -266,6 +291,8 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         changes["traces"] = _folder(overrides["traces"])
     if overrides.get("split") is not None:
         changes["split"] = yes_or_no("split", overrides["split"])
+    if overrides.get("worlds") is not None:
+        changes["worlds"] = word("worlds", overrides["worlds"])
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"

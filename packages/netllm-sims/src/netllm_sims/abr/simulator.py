@@ -26,7 +26,9 @@ _Curves = tuple[Float[ndarray, "row 4"], Int[ndarray, "trace"], Int[ndarray, "tr
 
 
 class Simulator:
-    """Plays the setting's video over every session at once; all sessions are at the same chunk.
+    """Plays a video over every session at once; all sessions are at the same chunk.
+
+    The video is the setting's but for sessions that have their own (`Session.video`).
 
     `reset` downloads the first chunk at level 0; then each `step` downloads one chunk per session,
     `chunks - 1` times. A download takes the link's time plus one round trip (times the delay
@@ -74,7 +76,9 @@ class Simulator:
         self.sessions = list(sessions)
         video, batch = setting.video, len(sessions)
         self._knobs = Knobs(*(float(getattr(setting, name)) for name in Knobs._fields))
-        self._ladder = _ladder(video, np.dtype(dtype))
+        self._dtype = np.dtype(dtype)
+        self._ladder = _ladder([video], np.zeros(batch, np.int64), self._dtype)
+        self._shared = True
         self._traces: dict[int, Trace] = {}
         self._state = State(
             np.zeros(batch, np.int64), np.zeros((batch, 3)), np.zeros(batch, np.int64)
@@ -97,13 +101,15 @@ class Simulator:
         Curves are built anew unless `learn` has been given all their traces.
 
         Raises:
-            ValueError: The number of sessions differs, or is zero.
+            ValueError: The number of sessions differs, or is zero; or a session's own video has
+                another ladder or number of chunks than the setting's.
         """
         if len(sessions) != len(self._choice) or not sessions:
             raise ValueError(
                 f"`sessions` must hold {len(self._choice) or 'at least 1'} sessions, "
                 f"got {len(sessions)}."
             )
+        self._show(sessions)
         self.sessions = list(sessions)
         traces = {id(session.trace): session.trace for session in sessions}
         learnt = traces.keys() <= self._traces.keys()
@@ -118,6 +124,19 @@ class Simulator:
             np.array([session.start_s for session in sessions]),
         )
         self._chunk = self.setting.video.chunks
+
+    def _show(self, sessions: Sequence[Session]) -> None:
+        """Take each session's own video, where it has one, instead of the setting's."""
+        shared = all(session.video is None for session in sessions)
+        if shared and self._shared:
+            return
+        of = [session.video or self.setting.video for session in sessions]
+        videos = {id(video): video for video in of}
+        for session, video in zip(sessions, of, strict=True):
+            _check_video(session.id, video, self.setting.video)
+        number = {key: place for place, key in enumerate(videos)}
+        which = np.array([number[id(video)] for video in of])
+        self._ladder, self._shared = _ladder([*videos.values()], which, self._dtype), shared
 
     def learn(self, traces: Sequence[Trace]) -> None:
         """Build the curves of these traces now and keep them, so that `assign` need not."""
@@ -245,8 +264,22 @@ class Simulator:
         self._chunk += 1
 
 
-def _ladder(video: Video, dtype: np.dtype[Any]) -> Ladder:
-    rows = len(video.sizes_bytes)
-    table = np.zeros((rows + HISTORY, video.levels), dtype)
-    table[:rows] = video.sizes_bytes * 1e-6
-    return Ladder(video.sizes_bytes, np.array(video.rates_kbps), table.reshape(-1))
+def _ladder(videos: Sequence[Video], which: Int[ndarray, "batch"], dtype: np.dtype[Any]) -> Ladder:
+    """The chunks of the videos under one another, and where each session's begin."""
+    ends = np.cumsum([len(video.sizes_bytes) + HISTORY for video in videos])
+    sizes = np.zeros((ends[-1], videos[0].levels))
+    for end, video in zip(ends, videos, strict=True):
+        first = end - HISTORY - len(video.sizes_bytes)
+        sizes[first : end - HISTORY] = video.sizes_bytes
+    firsts = np.concatenate([[0], ends[:-1]])
+    table = (sizes * 1e-6).astype(dtype).reshape(-1)
+    return Ladder(sizes, np.array(videos[0].rates_kbps), table, firsts[which])
+
+
+def _check_video(session: str, own: Video, usual: Video) -> None:
+    facts = [(video.rates_kbps, video.chunk_s, video.chunks) for video in (own, usual)]
+    if facts[0] != facts[1]:
+        raise ValueError(
+            f"The video of session `{session}` must have the ladder and chunks of the setting's "
+            f"{facts[1]} (kbit/s, s, number), got {facts[0]}."
+        )

@@ -22,12 +22,17 @@ class Link(NamedTuple):
 
 
 class Ladder(NamedTuple):
-    """The video."""
+    """The videos of all sessions: their chunks under one another, rows of 0 after each video's.
 
-    sizes_bytes: Float[ndarray, "chunk level"]
+    Sessions that play the same video share its rows.
+    """
+
+    sizes_bytes: Float[ndarray, "row level"]
     rates_kbps: Float[ndarray, "level"]
     table_mb: Float[ndarray, "cell"]
-    """Sizes in MB, row by row, with rows of 0 at the end."""
+    """The same sizes in MB, row by row."""
+    first: Int[ndarray, "batch"]
+    """Row of the first chunk of the session's video."""
 
 
 class Knobs(NamedTuple):

@@ -96,7 +96,7 @@ def markov_trace(
     state = np.zeros(points, int)
     state[0] = rng.integers(states)
     for i in range(1, points):
-        state[i] = np.clip(state[i - 1] + moves[i], 0, states - 1)
+        state[i] = min(max(state[i - 1] + moves[i], 0), states - 1)
     bandwidth = np.clip(
         levels[state] * (1 + noise * rng.standard_normal(points)), low_mbps, high_mbps
     )

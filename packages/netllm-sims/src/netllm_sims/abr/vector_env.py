@@ -15,7 +15,6 @@ from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.abr.trace_augmentation import alter_some
 from netllm_sims.setting_values import setting_of
 
 
@@ -30,7 +29,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
     `terminations` all true, the first observation of fresh sessions, and in `infos["final_obs"]`
     the last observation of the finished ones (a dict of arrays, copied; mask
     `infos["_final_obs"]`). Each fresh session is a random trace of the part from a random start,
-    whatever the part; in `train` the share `alter` of the setting is altered.
+    whatever the part; in `train` the share `alter` of the setting is randomised.
 
     Args:
         setting: A setting's name or a `Setting`.
@@ -68,7 +67,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
             raise ValueError(f"`scale_share` must lie in [0, 1], got {scale_share}.")
         self.setting = setting_of(setting, data, overrides, named=named)
         self.num_envs = num_envs
-        self._alter = self.setting.alter if part == "train" else 0.0
+        self._train = part == "train"
         self._fixed = self.setting.sessions(part)
         self._scale, self._scale_share = scale, scale_share
         self._rng = np.random.default_rng(seed)
@@ -127,4 +126,6 @@ class VectorEnv(gymnasium.vector.VectorEnv[Observation, ndarray, ndarray]):
                 factor = float(self._rng.uniform(*self._scale))
                 session = Session(session.id, session.trace, session.start_s, factor, session.tags)
             sessions.append(session)
-        return alter_some(sessions, self._fixed, self._rng, share=self._alter)
+        if self._train:
+            return self.setting.randomise(sessions, self._fixed, self._rng)
+        return sessions
