@@ -61,7 +61,10 @@ class ABR(PoolTask):
     rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "hindsight")
     bounds = frozenset({"hindsight"})
     published = frozenset({"genet"})
-    trainers: Mapping[str, str] = {"ppo": "netllm_baselines.abr.ppo_training:train_ppo"}
+    trainers: Mapping[str, str] = {
+        "ppo": "netllm_baselines.abr.ppo_training:train_ppo",
+        "ppo-wide": "netllm_baselines.abr.ppo_wide_training:train_ppo_wide",
+    }
     simulator = "netllm_sims.abr"
     validation = 64
     layers = 12

@@ -24,17 +24,22 @@ class Saved(Protocol):
         """Write them."""
 
 
-def keep_best(updates: Iterable[tuple[Mapping[str, float], Saved | None]], out: Path | str) -> Path:
+def keep_best(
+    updates: Iterable[tuple[Mapping[str, float], Saved | None]], out: Path | str, *, lines: int = 0
+) -> Path:
     """Write the weights that come, the latest over earlier ones, to `out`; return that path.
 
     Args:
         updates: What to log of each update, and its weights if they are the best so far.
         out: The file of the weights; the log, one JSON object per update, is written beside it.
+        lines: How many lines of an earlier log are kept, for a training that goes on.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_suffix(".jsonl")
+    earlier = path.read_text("utf-8").splitlines(keepends=True)[:lines] if lines else []
     with named_errors(path), path.open("w", encoding="utf-8") as log:
+        log.writelines(earlier)
         for line, weights in updates:
             if weights is not None:
                 weights.save(out)

@@ -1,6 +1,7 @@
 """Files of weights: written whole or not at all, and checked before anything computes with them."""
 
 import io
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ def write(path: Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def with_meta(arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a `.npz`, with its metadata."""
+    return {**arrays, _META: np.array(json.dumps(meta))}
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Actor, critic and one PPO update, in torch."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +15,8 @@ from netllm_baselines.abr.ppo_features import HORIZONS_S, Future, features, widt
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 from netllm_baselines.abr.ppo_weights import Actor
 
-_CUT = 5.0
+CUT = 5.0
+"""Standardised features are cut to minus and plus this."""
 
 
 def perceptron(
@@ -79,14 +80,49 @@ class Learner:
 
     def actor(self, **meta: object) -> Actor:
         """The running average of the actor, ready to save."""
-        layers = [layer for layer in self._average if isinstance(layer, nn.Linear)]
-        return Actor(
-            mean=self._shift[0],
-            std=self._shift[1],
-            matrices=tuple(layer.weight.numpy().T.copy() for layer in layers),
-            biases=tuple(layer.bias.numpy().copy() for layer in layers),
-            meta=dict(meta),
-        )
+        return Actor.of(self._average, mean=self._shift[0], std=self._shift[1], meta=meta)
+
+    def seed(self, seed: int) -> None:
+        """Start the stream of sampled levels and minibatches anew."""
+        self._generator.manual_seed(seed)
+
+    def begin_with(self, actor: Actor) -> None:
+        """Take an actor's weights, and the mean and spread of its features."""
+        self._shift = np.stack([actor.mean, actor.std])
+        for network in (self._actor, self._average):
+            layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+            for layer, matrix, bias in zip(layers, actor.matrices, actor.biases, strict=True):
+                weights = {"weight": torch.from_numpy(matrix.T), "bias": torch.from_numpy(bias)}
+                layer.load_state_dict(weights)
+
+    def take_critic(self, other: "Learner") -> None:
+        """Take the critic of another learner."""
+        self._critic.load_state_dict(other._critic.state_dict())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that `restore` needs: networks, spread of the features, Adam's moments, updates."""
+        tensors = {
+            **{f"actor.{name}": t for name, t in self._actor.state_dict().items()},
+            **{f"critic.{name}": t for name, t in self._critic.state_dict().items()},
+            **{f"average.{name}": t for name, t in self._average.state_dict().items()},
+        }
+        for number, moments in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": t for name, t in moments.items()}
+        arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}
+        return arrays | {"shift": self._shift, "done": np.array(float(self._done))}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on where another learner with the same settings was when `state` was called."""
+        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+        for name in ("actor", "critic", "average"):
+            network: nn.Module = getattr(self, f"_{name}")
+            network.load_state_dict(_inner(tensors, name))
+        adam = self._optimiser.state_dict()
+        adam["state"] = {
+            number: _inner(tensors, f"adam.{number}") for number in range(len(self._parameters))
+        }
+        self._optimiser.load_state_dict(adam if arrays["done"] else self._optimiser.state_dict())
+        self._shift, self._done = arrays["shift"], int(arrays["done"])
 
     def update(self, sessions: Sequence[Session]) -> dict[str, float]:
         """Play the sessions and learn from them; returns what to log."""
@@ -125,7 +161,8 @@ class Learner:
         value = self._critic(torch.cat([seen, batch.future[rows]], 1))[:, 0]
         error = nn.functional.huber_loss(value, batch.target[rows])
         self._optimiser.zero_grad()
-        (error - gain - entropy * spread).backward()
+        weight = float(self._done >= recipe.critic_first)
+        (error - weight * (gain + entropy * spread)).backward()
         nn.utils.clip_grad_norm_(self._parameters, recipe.max_norm)
         self._optimiser.step()
         shift = (batch.log_probability[rows] - log_new).mean()
@@ -159,7 +196,7 @@ class Learner:
 
     def _standard(self, seen: Tensor) -> Tensor:
         mean, std = torch.from_numpy(self._shift)
-        standard: Tensor = ((seen - mean) / std).clamp(-_CUT, _CUT)
+        standard: Tensor = ((seen - mean) / std).clamp(-CUT, CUT)
         return standard
 
     @torch.no_grad()
@@ -181,3 +218,9 @@ class Learner:
             observation, reward, done = simulator.step(level.numpy())
             rows.append((seen, future, level.numpy(), reward.astype(np.float32)))
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
+
+
+def _inner(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors below a name, by the rest of theirs."""
+    start = f"{name}."
+    return {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}

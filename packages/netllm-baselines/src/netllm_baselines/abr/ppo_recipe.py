@@ -22,6 +22,9 @@ class PPORecipe:
     """Sessions played in parallel for one update."""
     traces: str = ""
     """Learn from, and validate on, only traces with this text in their name."""
+    worlds: str = ""
+    """Name of the randomised worlds (`wide`) in which the share `alter_share` is played, instead of
+    all that follows up to `splice_share`."""
     scale_share: float = 0.7
     """Share of the sessions whose bandwidth is scaled."""
     scale_low: float = 0.5
@@ -50,6 +53,8 @@ class PPORecipe:
     """First weight of the entropy bonus; falls linearly to 0."""
     clip: float = 0.2
     """Largest useful change of a probability ratio."""
+    critic_first: int = 0
+    """Updates at the beginning in which only the critic learns."""
     epochs: int = 2
     """Passes over the sessions of one update."""
     minibatch: int = 2048
@@ -71,9 +76,9 @@ class PPORecipe:
         """
         check_recipe(
             self,
-            counts=whole_fields(self),
+            counts=[name for name in whole_fields(self) if name != "critic_first"],
             positive=("reward_scale", "rate", "clip", "max_norm"),
-            not_negative=("stretch", "noise", "entropy"),
+            not_negative=("stretch", "noise", "entropy", "critic_first"),
             shares=("scale_share", "alter_share", "splice_share", "discount", "trace", "average"),
         )
         if not 0 < self.scale_low <= self.scale_high:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from netllm_sims.abr import Session, Setting, alter
+from netllm_sims.abr import Session, Setting, alter, randomise
 
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 
@@ -20,6 +20,8 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
         some = setting.sessions("train", episodes=recipe.sessions, seed=int(rng.integers(2**31)))
         drawn += [session for session in some if recipe.traces in session.trace.id]
     drawn = drawn[: recipe.sessions]
+    if recipe.worlds:
+        return _randomised(drawn, setting, recipe, rng, share=recipe.alter_share)
     altered = [
         alter(
             session,
@@ -48,6 +50,24 @@ def validation(setting: Setting, *, recipe: PPORecipe) -> list[Session]:
     drawn = setting.sessions("valid", episodes=recipe.validation_sessions, seed=0)
     chosen = [session for session in drawn if recipe.traces in session.trace.id]
     return chosen or [s for s in setting.sessions("valid") if recipe.traces in s.trace.id]
+
+
+def validation_worlds(setting: Setting, *, recipe: PPORecipe) -> list[Session]:
+    """The sessions of `validation`, each in a randomised world of its own; the same every time."""
+    plain = validation(setting, recipe=recipe)
+    return _randomised(plain, setting, recipe, np.random.default_rng(0), share=1.0)
+
+
+def _randomised(
+    sessions: list[Session],
+    setting: Setting,
+    recipe: PPORecipe,
+    rng: np.random.Generator,
+    *,
+    share: float,
+) -> list[Session]:
+    worlds = recipe.worlds
+    return randomise(sessions, sessions, setting.video, rng, share=share, worlds=worlds)
 
 
 def _check(setting: Setting, part: str, recipe: PPORecipe) -> None:

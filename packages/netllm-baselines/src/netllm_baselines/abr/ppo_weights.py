@@ -1,15 +1,18 @@
 """The file of a trained PPO actor, and its forward pass in NumPy."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from netllm_baselines import _weights_files
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +48,31 @@ class Actor:
         arrays: dict[str, Any] = {
             "mean": self.mean,
             "std": self.std,
-            "meta": np.array(json.dumps(self.meta)),
         }
         for i, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
             arrays |= {f"matrix{i}": matrix, f"bias{i}": bias}
-        _weights_files.write_npz(path, arrays)
+        _weights_files.write_npz(path, _weights_files.with_meta(arrays, self.meta))
+
+    @classmethod
+    def of(
+        cls,
+        network: "nn.Sequential",
+        *,
+        mean: Float[np.ndarray, " feature"],
+        std: Float[np.ndarray, " feature"],
+        meta: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "Actor":
+        """The linear layers of a torch network, copied."""
+        from torch import nn
+
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        return cls(
+            mean=mean,
+            std=std,
+            matrices=tuple(layer.weight.detach().numpy().T.copy() for layer in layers),
+            biases=tuple(layer.bias.detach().numpy().copy() for layer in layers),
+            meta=dict(meta),
+        )
 
     @classmethod
     def load(cls, path: Path) -> "Actor":

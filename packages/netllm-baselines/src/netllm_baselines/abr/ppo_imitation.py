@@ -1,0 +1,127 @@
+"""An actor that imitates a policy in the states that the actor itself visits."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from netllm_sims.abr import Policy, Session, Setting, rollout
+from torch import Tensor, nn
+
+from netllm_baselines.abr.ppo import PPO
+from netllm_baselines.abr.ppo_features import features
+from netllm_baselines.abr.ppo_learner import CUT, perceptron
+from netllm_baselines.abr.ppo_sessions import training
+from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe
+
+_log = logging.getLogger(__name__)
+_MINIBATCH = 1024
+_EPSILON = 0.1
+"""Share of random levels while the teacher plays."""
+
+
+def imitate(teacher: Policy, setting: Setting, *, recipe: PPOWideRecipe, seed: int) -> Actor:
+    """An actor that answers with the teacher's probabilities.
+
+    In the first round the teacher plays, in the others the actor as it is by then; the teacher says
+    in every state with which probability it would have taken each level, and the actor learns from
+    the states of all rounds so far.
+
+    Source: Ross et al., "A Reduction of Imitation Learning and Structured Prediction to No-Regret
+        Online Learning", AISTATS 2011 (DAgger).
+
+    Args:
+        teacher: What is imitated; it has `probabilities(observation)`.
+        setting: Where the sessions are played.
+        recipe: Sizes, rates, and the share of sessions that are not randomised.
+        seed: Of everything random.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng([seed, 0])
+    stage = replace(recipe.stages()[0], sessions=recipe.round_sessions)
+    driver, epsilon, student = teacher, _EPSILON, None
+    seen, wanted = [], []
+    for number in range(recipe.rounds):
+        some = training(setting, recipe=stage, rng=rng)
+        states, labels = _ask(teacher, driver, setting, some, seed=seed + number, epsilon=epsilon)
+        seen.append(states)
+        wanted.append(labels)
+        if student is None:
+            student = _Student(recipe, states, labels.shape[1], generator)
+        error = student.learn(
+            torch.from_numpy(np.concatenate(seen)), torch.from_numpy(np.concatenate(wanted))
+        )
+        _log.info("imitation, round %d of %d: error %.4f", number + 1, recipe.rounds, error)
+        driver, epsilon = PPO(setting, sample=True, weights=student.actor()), 0.0
+    assert student is not None
+    return student.actor()
+
+
+def _ask(
+    teacher: Policy,
+    driver: Policy,
+    setting: Setting,
+    sessions: Sequence[Session],
+    *,
+    seed: int,
+    epsilon: float,
+) -> tuple[Float[np.ndarray, "decision feature"], Float[np.ndarray, "decision level"]]:
+    """What the actor sees in the states that the driver visits, and the teacher's probabilities."""
+    played = rollout(
+        driver,
+        setting,
+        sessions,
+        seed=seed,
+        record=True,
+        label=teacher,
+        soft=True,
+        epsilon=epsilon,
+    )
+    assert played.labels is not None
+    flat = {
+        name: values.reshape(-1, *values.shape[2:]) for name, values in played.observations.items()
+    }
+    labels = played.labels.reshape(-1, played.labels.shape[-1])
+    return features(flat), labels.astype(np.float32)
+
+
+class _Student:
+    """The network that learns; its features are standardised by the first states that it sees."""
+
+    def __init__(
+        self, recipe: PPOWideRecipe, states: np.ndarray, levels: int, generator: torch.Generator
+    ) -> None:
+        self._recipe, self._generator = recipe, generator
+        self._mean = states.mean(axis=0)
+        self._std = np.maximum(states.std(axis=0), 0.1)
+        hidden = [recipe.hidden] * recipe.layers
+        self._network = perceptron(states.shape[1], hidden, levels, gain=0.01, generator=generator)
+
+    def learn(
+        self, states: Float[Tensor, "decision feature"], wanted: Float[Tensor, "decision level"]
+    ) -> float:
+        """Learn from the states in some passes; returns the mean cross-entropy of the last one."""
+        recipe = self._recipe
+        standard = ((states - torch.from_numpy(self._mean)) / torch.from_numpy(self._std)).clamp(
+            -CUT, CUT
+        )
+        steps = recipe.round_passes * -(-len(states) // _MINIBATCH)
+        optimiser = torch.optim.Adam(self._network.parameters(), lr=recipe.round_rate)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
+        for _ in range(recipe.round_passes):
+            total = 0.0
+            for rows in torch.randperm(len(states), generator=self._generator).split(_MINIBATCH):
+                error = nn.functional.cross_entropy(self._network(standard[rows]), wanted[rows])
+                optimiser.zero_grad()
+                error.backward()
+                optimiser.step()
+                schedule.step()
+                total += float(error.detach()) * len(rows)
+        return total / len(states)
+
+    def actor(self) -> Actor:
+        """The network as it is, ready to play."""
+        return Actor.of(self._network, mean=self._mean, std=self._std)
