@@ -41,7 +41,7 @@ from netllm.vp.text.predictor import TextPredictor
 from netllm.vp.text.written_viewports import is_valid
 from netllm.vp.text_task import Prompt, Token, train
 from netllm_adapt import Forecast, Predictor
-from netllm_adapt.backbone.spec import embedding_width
+from netllm_adapt.backbone import embedding_width
 from netllm_encoders import Viewport
 from netllm_sims.vp import Clip, Setting
 from torch import Tensor

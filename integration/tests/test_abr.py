@@ -297,7 +297,7 @@ def test_a_folder_of_something_else_is_refused_before_the_model_is_built(netllm,
     command = adapt_flags(pool.path, pool.path, **{"--backbone": tmp_path / "none"})
     before = sorted(pool.path.iterdir())
     code, _, err = netllm(*command)
-    assert (code, "holds '_provenance.json' and no run. Choose another `--out`" in err) == (2, True)
+    assert (code, "folder of a run, got a folder that holds '_provenance.json'" in err) == (2, True)
     assert sorted(pool.path.iterdir()) == before
 
 

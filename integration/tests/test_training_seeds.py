@@ -13,7 +13,7 @@ from netllm.report.table import markdown, sentence
 from netllm.report.training_seeds import trained
 from netllm.task import Metric
 from netllm.verbs.checkpoint_names import found_checkpoints, lineages, nicknames
-from netllm_adapt.checkpoint.config import Backbone, Config, Part
+from netllm_adapt.checkpoint.config import BackboneSpec, Config, Part
 
 QOE = Metric("qoe", "QoE")
 TASK = SimpleNamespace(metrics=(QOE,), bounds=frozenset(), published=frozenset())
@@ -23,7 +23,9 @@ def config(seed, **changes):
     recipe = {"steps": 800, "lr": 0.001, "seed": seed, **changes}
     about = {"task": "abr", "setting": "default", "recipe": recipe, "made_at": f"day {seed}"}
     part = Part("linear", {})
-    return Config(backbone=Backbone("tiny-random", seed=seed), encoder=part, head=part, about=about)
+    return Config(
+        backbone=BackboneSpec("tiny-random", seed=seed), encoder=part, head=part, about=about
+    )
 
 
 def run(folder, seed, **changes):

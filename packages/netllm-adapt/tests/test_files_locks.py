@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -112,31 +111,6 @@ def test_a_killed_writer_keeps_nobody_out(tmp_path: Path) -> None:
     with locked(tmp_path):
         pass
     assert names(tmp_path) == []
-
-
-def elsewhere(folder: Path, *, age_s: float) -> Path:
-    """What a writer on another host shows, whose last sign of life is so old."""
-    process = os.getpid()  # alive here, but that says nothing of another host
-    sign = folder / ".writer.json"
-    sign.write_text(json.dumps({"host": "node-7", "process": process, "since": "2026-01-01"}))
-    now = sign.stat().st_mtime
-    os.utime(sign, (now - age_s, now - age_s))
-    return sign
-
-
-def test_a_writer_on_another_host_is_not_judged_by_its_process_number(tmp_path: Path) -> None:
-    sign = elsewhere(tmp_path, age_s=30)
-    before = sign.read_bytes()
-    says = f"process {os.getpid()} on node-7 since 2026-01-01 is writing it.* If it was killed"
-    with pytest.raises(BlockingIOError, match=says), locked(tmp_path):
-        raise AssertionError("two writers")
-    assert sign.read_bytes() == before
-
-
-def test_a_writer_on_another_host_without_signs_of_life_is_gone(tmp_path: Path) -> None:
-    elsewhere(tmp_path, age_s=3_600)
-    with locked(tmp_path):
-        assert json.loads((tmp_path / ".writer.json").read_text())["host"] == socket.gethostname()
 
 
 @pytest.mark.parametrize(

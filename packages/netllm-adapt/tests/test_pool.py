@@ -558,7 +558,7 @@ def test_a_folder_without_shards_is_no_pool(tmp_path: Path, make: bool) -> None:
 
 def test_a_folder_of_something_else_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("chapter one")
-    with pytest.raises(ValueError, match=r"a folder that holds 'thesis\.tex'\. Choose another"):
+    with pytest.raises(FileExistsError, match=r"a pool, got a folder that holds 'thesis\.tex'"):
         write_pool(tmp_path, [make_episode(0)])
     assert names(tmp_path) == ["thesis.tex"]
 

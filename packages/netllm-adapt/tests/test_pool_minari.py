@@ -132,7 +132,7 @@ def test_other_folders_are_neither_read_nor_replaced(tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "pool", [make_episode(0)])
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "one.tex").touch()
-    with pytest.raises(ValueError, match="thesis: must be new, empty or a data set of Minari"):
+    with pytest.raises(FileExistsError, match="thesis: must be new, empty or a data set of Minari"):
         to_minari(pool, tmp_path / "thesis")
     with pytest.raises(ValueError, match="thesis: must be a data set of Minari, but"):
         from_minari(tmp_path / "thesis", tmp_path / "new", task="abr")

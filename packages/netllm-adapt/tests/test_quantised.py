@@ -10,7 +10,7 @@ import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone, load_lora
-from netllm_adapt.backbone.spec import embedding_width
+from netllm_adapt.backbone import embedding_width
 from netllm_adapt.batches import Segment, collate
 from netllm_adapt.llama.packed_weights import uncovered
 from netllm_adapt.llama.training import lean_training, library_training, uncovered_training

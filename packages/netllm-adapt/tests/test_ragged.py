@@ -22,7 +22,7 @@ from netllm_adapt import (
     fit,
     load_backbone,
 )
-from netllm_adapt.backbone.spec import embedding_width
+from netllm_adapt.backbone import embedding_width
 from netllm_adapt.batches import Layout, Segment, collate, plan, select, stack
 from torch import Tensor
 

@@ -18,7 +18,7 @@ from netllm_adapt import (
     add_lora,
     load_backbone,
 )
-from netllm_adapt.backbone.spec import embedding_width
+from netllm_adapt.backbone import embedding_width
 from netllm_adapt.batches import Batch, Segment, collate, plan
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel

@@ -293,7 +293,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("{}")
     with pytest.raises(
-        ValueError, match=rf"{tmp_path}: .* holds '{name.split('/')[0]}' and no run"
+        FileExistsError, match=rf"{tmp_path}: .* the folder of a run, .* '{name.split('/')[0]}'"
     ):
         fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path, resume=resume)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
@@ -301,7 +301,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(
 
 def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(NotADirectoryError, match=r"/run: must be the folder of a run, got a file"):
+    with pytest.raises(FileExistsError, match=r"/run: must be .* the folder of a run, got a file"):
         fit(make_model(), EPISODES, recipe=recipe(steps=2), out=tmp_path / "run")
 
 

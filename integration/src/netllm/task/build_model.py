@@ -22,8 +22,7 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
     """
     import torch
     from netllm_adapt import BackboneSpec, add_lora
-    from netllm_adapt.backbone import is_scratch
-    from netllm_adapt.backbone.spec import embedding_width
+    from netllm_adapt.backbone import embedding_width, is_scratch
 
     if backbone == "scratch":
         return _scratch(task, setting, recipe)

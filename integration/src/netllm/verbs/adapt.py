@@ -64,7 +64,7 @@ def adapt(
         ValueError: for unknown names and values that cannot be, a pool of another task or of mixed
             worlds, an `out` that holds something else, or a run to resume that was begun
             otherwise.
-        NotADirectoryError: if `out` is a file.
+        FileExistsError: if `out` is a file, or holds something else than a run.
         OSError: if `out` cannot be written, before anything is loaded.
     """
     from netllm.task.build_model import build_model

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from netllm_adapt.backbone import backbones as backbones
     from netllm_adapt.backbone import load_backbone as load_backbone
     from netllm_adapt.backbone import pull as pull
-    from netllm_adapt.backbone.spec import BackboneSpec as BackboneSpec
     from netllm_adapt.batches import Examples as Examples
+    from netllm_adapt.checkpoint.config import BackboneSpec as BackboneSpec
     from netllm_adapt.episodes import Episode as Episode
     from netllm_adapt.episodes import Ragged as Ragged
     from netllm_adapt.episodes import return_to_go as return_to_go
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adapted": "model.base",
     "AdaptedModel": "model.decider",
-    "BackboneSpec": "backbone.spec",
+    "BackboneSpec": "checkpoint.config",
     "DecisionStream": "stream.stream",
     "Encoder": "model.protocols",
     "Episode": "episodes",

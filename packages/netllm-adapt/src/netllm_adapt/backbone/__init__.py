@@ -3,7 +3,7 @@
 from netllm_adapt.backbone.cache import backbone_folder, cache_folder, check
 from netllm_adapt.backbone.catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone.download import pull
-from netllm_adapt.backbone.load import load_backbone, load_tokenizer
+from netllm_adapt.backbone.load import embedding_width, load_backbone, load_tokenizer
 from netllm_adapt.backbone.scratch import is_scratch
 from netllm_adapt.backbone.trust import check_trusted
 
@@ -16,6 +16,7 @@ __all__ = [
     "cache_folder",
     "check",
     "check_trusted",
+    "embedding_width",
     "is_scratch",
     "load_backbone",
     "load_tokenizer",

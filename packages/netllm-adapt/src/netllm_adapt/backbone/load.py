@@ -2,17 +2,16 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
-from netllm_adapt.backbone.cache import backbone_folder, is_cached, verify
+from netllm_adapt.backbone.cache import check
 from netllm_adapt.backbone.catalogue import find, nearest
-from netllm_adapt.backbone.first_layers import keep_blocks
 from netllm_adapt.backbone.quantise import (
     check_quantise,
     quantisation,
@@ -21,7 +20,7 @@ from netllm_adapt.backbone.quantise import (
 )
 from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.backbone.scratch import is_scratch, scratch
-from netllm_adapt.backbone.trust import FILES, RANDOM, check_model_folder
+from netllm_adapt.backbone.trust import FILES, RANDOM, check_names, trusted_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -69,33 +68,37 @@ def load_backbone(
     Raises:
         FileNotFoundError: If a known backbone was not pulled (nothing is downloaded here), or the
             id is neither a folder nor a model that transformers can reach.
-        ValueError: If the name is close to a known one, ``layers`` is outside the model's range,
-            ``dtype`` or ``quantise`` is unknown or does not fit, or bitsandbytes is too old.
+        ValueError: If the name is close to a known one, files are damaged or no model's, ``layers``
+            is outside the model's range, ``dtype`` or ``quantise`` is unknown or does not fit, or
+            bitsandbytes is too old.
         ModuleNotFoundError: If ``quantise`` is given, and bitsandbytes is missing.
     """
-    kind = _dtype(dtype)
-    if quantise is not None:
-        if is_scratch(name):
-            raise ValueError(f"`quantise` must be None for {name!r}: its weights are trained.")
-        check_quantise(quantise, kind)
+    if dtype not in (*DTYPES, *DTYPES.values()):
+        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    kind = DTYPES[dtype] if isinstance(dtype, str) else dtype
     if is_scratch(name):
+        if quantise is not None:
+            raise ValueError(f"`quantise` must be None for {name!r}: its weights are trained.")
         return scratch(name, dtype=kind, seed=seed).eval()
-    if name.startswith(RANDOM):
-        model = _random(_config(name.removeprefix(RANDOM), cache), kind, seed)
-    else:
-        how = {} if quantise is None else quantisation(quantise, kind)
-        model = _named(name, kind, seed, cache, how)
+    if quantise is not None:
+        check_quantise(quantise, kind)
+    model = _whole(name, kind, seed, quantise, cache)
     if layers is not None:
-        keep_blocks(model, layers)
+        _keep_blocks(model, layers)
     if quantise is not None:
         if not getattr(model, "is_quantized", False):
             with quiet():
                 model = reload_quantised(model, quantise, kind)
         same_in_both_modes(model)
-    model.name_or_path = (
-        name  # PEFT writes it into the adapter; a path of this machine must not leak
-    )
+    # PEFT writes it into the adapter; a path of this machine must not leak.
+    model.name_or_path = name
     return model.requires_grad_(False).eval()
+
+
+def embedding_width(backbone: nn.Module) -> int:
+    """The width of `inputs_embeds`: the hidden size, or OPT's smaller `word_embed_proj_dim`."""
+    config: Any = backbone.config
+    return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
 def load_tokenizer(
@@ -105,22 +108,21 @@ def load_tokenizer(
 
     Raises:
         FileNotFoundError: If the backbone is not cached, has no tokenizer or cannot be reached.
+        ValueError: If its files are damaged, or name code.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     name = name.removeprefix(RANDOM)
     known = find(name)
-    if known is None:
-        folder = _folder_of(name, FILES)
-        check_model_folder(folder, weights=False)
-        with _explained(name):
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if known.weights is None:
+    if known is not None and known.weights is None:
         raise FileNotFoundError(f"Backbone {name!r} has random weights and so no tokenizer.")
-    folder = _pulled(name, cache)
+    folder = check(name, cache=cache) if known else _folder_of(name, FILES)
+    check_names(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except ValueError:  # pulled with transformers 5, whose class transformers 4 does not know
+        if known is None:
+            raise
         return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -129,6 +131,88 @@ def config_of(values: Mapping[str, Any]) -> "PretrainedConfig":
     from transformers import AutoConfig
 
     return AutoConfig.for_model(**values)
+
+
+def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> "PreTrainedModel":
+    """The model of a folder that transformers wrote, without its LM head; nothing of it is run.
+
+    Args:
+        folder: with weights as safetensors.
+        dtype: of the weights.
+        options: more of ``from_pretrained``, such as a configuration in place of the folder's.
+
+    Raises:
+        ValueError: naming the folder or file, if it asks for code or another model, lacks weights
+            or holds others than its configuration says.
+    """
+    if not [*folder.glob("*.safetensors")]:
+        raise ValueError(
+            f"{folder / 'model.safetensors'}: must be a whole model's weights, but there are none "
+            "as safetensors, and other kinds can run code. Where you trust them, load and save "
+            "them with transformers."
+        )
+    if "config" not in options:
+        trusted_config(folder, weights=True)
+    try:
+        model, report = _headless(folder, dtype=dtype, **options)
+    except (OSError, RuntimeError, TypeError, KeyError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: the weights must fit config.json, but transformers cannot load them: "
+            f"{str(error).splitlines()[0]:.300} Take all files from one model."
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"{folder} must hold every weight of its model, it lacks {len(missing)}, first "
+            f"{missing[0]}. Copy or pull it again."
+        )
+    if beyond := sorted(name for name in report["unexpected_keys"] if _BLOCK.search(name)):
+        raise ValueError(
+            f"{folder}: config.json must describe all blocks that the weights hold, but not "
+            f"{beyond[0]}. To keep the first blocks only, ask for so many layers."
+        )
+    return model
+
+
+def _headless(folder: Path, **options: Any) -> tuple["PreTrainedModel", dict[str, Any]]:
+    """The model without its LM head, and what transformers says of its weights.
+
+    It fills what it misses with random numbers. Before version 5 that happens to whole Gemma 3
+    checkpoints saved with their head, so these are loaded with it.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    bare: Any = AutoModel
+    with_head: Any = AutoModelForCausalLM
+    options |= {"output_loading_info": True, "local_files_only": True}
+    options |= {"trust_remote_code": False, "use_safetensors": True}
+    with quiet():
+        model, report = bare.from_pretrained(str(folder), **options)
+        if report["missing_keys"]:
+            whole, report = with_head.from_pretrained(str(folder), **options)
+            model = whole.get_decoder()
+    return model, report
+
+
+def _whole(
+    name: str,
+    dtype: torch.dtype,
+    seed: int,
+    quantise: str | None,
+    cache: str | os.PathLike[str] | None,
+) -> "PreTrainedModel":
+    """All blocks of a backbone; of random weights these are not quantised yet."""
+    base = name.removeprefix(RANDOM)
+    known = find(base)
+    config = config_of(known.config) if known else None
+    if name != base or (known is not None and known.weights is None):
+        if config is None:
+            folder = _folder_of(base, ("config.json",))
+            config = trusted_config(folder, weights=bool([*folder.glob("*.safetensors")]))
+        return _random(config, dtype, seed)
+    options = {} if quantise is None else quantisation(quantise, dtype)
+    if config is None:
+        return load_folder(_folder_of(name, FILES), dtype, **options)
+    return load_folder(check(name, cache=cache), dtype, config=config, **options)
 
 
 def _random(config: "PretrainedConfig", dtype: torch.dtype, seed: int) -> "PreTrainedModel":
@@ -140,136 +224,40 @@ def _random(config: "PretrainedConfig", dtype: torch.dtype, seed: int) -> "PreTr
         return AutoModel.from_config(config, dtype=torch.float32).to(dtype)
 
 
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-    return DTYPES[dtype]
-
-
-def _config(name: str, cache: str | os.PathLike[str] | None) -> "PretrainedConfig":
-    from transformers import AutoConfig
-
-    known = find(name)
-    if known is not None:
-        return config_of(known.config)
-    folder = _folder_of(name, ("config.json",))
-    check_model_folder(folder, weights=bool([*folder.glob("*.safetensors")]))
-    with _explained(name):
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-
-
 def _folder_of(name: str, files: Sequence[str]) -> Path:
     """The folder of a model that is not in the catalogue: given as one, or fetched from the hub."""
     from huggingface_hub import snapshot_download
 
-    with _explained(name):
-        given = Path(name).is_dir()
-        folder = Path(name if given else snapshot_download(name, allow_patterns=list(files)))
-        if not (folder / "config.json").is_file():
-            raise OSError(f"{folder} has no config.json.")
-    return folder
-
-
-def _named(
-    name: str,
-    dtype: torch.dtype,
-    seed: int,
-    cache: str | os.PathLike[str] | None,
-    options: Mapping[str, Any],
-) -> "PreTrainedModel":
-    """A backbone that is not random; ``options`` are those of ``from_pretrained``."""
-    known = find(name)
-    if known is not None and known.weights is None:
-        return _random(config_of(known.config), dtype, seed)
-    if known is not None:
-        folder = _pulled(name, cache)
-        with _damage_explained(name, folder):
-            model, missing = _headless(
-                folder, dtype=dtype, config=config_of(known.config), **options
-            )
-    else:
-        folder = _folder_of(name, FILES)
-        if not [*folder.glob("*.safetensors")]:
-            raise FileNotFoundError(
-                f"{folder}: must hold weights as safetensors, has none; other kinds can run code. "
-                "Where you trust them, load and save them with transformers."
-            )
-        check_model_folder(folder)
-        with _explained(name):
-            model, missing = _headless(folder, dtype=dtype, **options)
-    if missing:
-        raise ValueError(
-            f"{name} must hold every weight of its model, it lacks {len(missing)}, first "
-            f"{missing[0]}. Copy or pull it again."
-        )
-    return model
-
-
-def _headless(source: Path, **options: Any) -> tuple["PreTrainedModel", list[str]]:
-    """The model of ``source`` without its LM head, and the names of weights that it lacks.
-
-    transformers fills what it misses with random numbers. Before version 5 that happens to whole
-    Gemma 3 checkpoints saved with their head, so these are loaded with it.
-    """
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    bare: Any = AutoModel
-    with_head: Any = AutoModelForCausalLM
-    options |= {"output_loading_info": True, "local_files_only": True}
-    options |= {"trust_remote_code": False, "use_safetensors": True}
-    with quiet():
-        model, report = bare.from_pretrained(str(source), **options)
-        if report["missing_keys"]:
-            whole, report = with_head.from_pretrained(str(source), **options)
-            model = whole.get_decoder()
-    if beyond := sorted(name for name in report["unexpected_keys"] if _BLOCK.search(name)):
-        raise ValueError(
-            f"{source}: config.json must describe all blocks that the weights hold, but not "
-            f"{beyond[0]}. To keep the first blocks only, ask for so many layers."
-        )
-    return model, sorted(report["missing_keys"])
-
-
-def _pulled(name: str, cache: str | os.PathLike[str] | None) -> Path:
-    if not is_cached(name, cache):
-        raise FileNotFoundError(
-            f"Backbone {name!r} must be pulled before it is loaded; nothing whole "
-            f"lies in {backbone_folder(name, cache)}. Run: netllm backbone pull {name}"
-        )
-    folder = backbone_folder(name, cache)
-    verify(folder, name)
-    return folder
-
-
-@contextmanager
-def _damage_explained(name: str, folder: Path) -> Iterator[None]:
-    """Turn a failure to read what was pulled into one that says what to do."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder}: the pulled weights of {name!r} are damaged ({str(error).splitlines()[0]}). "
-            f"Delete that folder, then run: netllm backbone pull {name}"
-        ) from error
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn transformers' failure to find ``name`` into one that says what to do."""
-    if not Path(name).is_dir() and "Did you mean" in (hint := nearest(name, cutoff=0.8)):
+    given = Path(name).is_dir()
+    if not given and "Did you mean" in (hint := nearest(name, cutoff=0.8)):
         raise ValueError(f"Unknown backbone {name!r}. {hint}")
     try:
-        yield
-    except RuntimeError as error:
-        raise ValueError(
-            f"{name}: the weights must fit config.json, but transformers cannot load them: "
-            f"{error!s:.200} Take all files from one model."
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
+        folder = Path(name if given else snapshot_download(name, allow_patterns=list(files)))
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} has no config.json.")
+    except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"Backbone {name!r} must be a known name, a folder written by transformers or a model "
-            f"id that the hub serves. transformers says: {str(error).splitlines()[0]:.300} "
-            f"{nearest(name)} Offline, give a folder or run: netllm backbone pull NAME"
+            f"id that the hub serves, but: {str(error).splitlines()[0]:.300} {nearest(name)} "
+            "Offline, give a folder or run: netllm backbone pull NAME"
         ) from error
+    return folder
+
+
+def _keep_blocks(model: "PreTrainedModel", count: int) -> None:
+    """Drop all but the first ``count`` blocks, in the model and in its configuration."""
+    whole = model.config.num_hidden_layers
+    lists = [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == whole]
+    if not lists:
+        raise ValueError(
+            f"The blocks of a backbone must be a ModuleList of {whole}, {type(model).__name__} has "
+            "none. Load it with layers=None."
+        )
+    if not 1 <= count <= whole:
+        raise ValueError(
+            f"`layers` must be from 1 to {whole}, the blocks of this backbone, got {count}."
+        )
+    del lists[0][count:]
+    model.config.num_hidden_layers = count
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = model.config.layer_types[:count]

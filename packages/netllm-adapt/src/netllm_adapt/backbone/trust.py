@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netllm_adapt.backbone.catalogue import find, nearest
 from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.backbone.scratch import is_scratch
 from netllm_adapt.files.reading import read_json, tensor_shapes
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 RANDOM = "random-"
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -33,12 +36,8 @@ def check_trusted(name: str, *, trust: bool, told_by: Path) -> None:
     )
 
 
-def check_model_folder(folder: Path, *, weights: bool = True) -> None:
-    """Raise if a folder asks transformers for code, for another model, or for no end of memory.
-
-    Args:
-        folder: as transformers writes it.
-        weights: whether its weights are wanted, and not its configuration alone.
+def check_names(folder: Path) -> None:
+    """Raise if a folder, as transformers writes it, asks for code or for another model.
 
     Raises:
         ValueError: naming the file.
@@ -48,20 +47,13 @@ def check_model_folder(folder: Path, *, weights: bool = True) -> None:
             f"{folder / 'adapter_config.json'}: a backbone's folder must hold a whole model, and "
             "no adapter, which would lead to another one. Merge it into its model first."
         )
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            _check_names(read_json(folder / name), folder / name)
-    if weights:
-        _check_size(folder)
-
-
-def _check_names(config: Any, path: Path) -> None:
-    for key, value in _pairs(config):
-        if value and (key in _PROGRAMS or key.endswith("_implementation")):
-            raise ValueError(
-                f"{path}: must not have `{key}`, which can name code or another model to fetch. "
-                "Take it out, or take a model that transformers knows itself."
-            )
+    for path in (folder / "config.json", folder / "tokenizer_config.json"):
+        for key, value in _pairs(read_json(path)) if path.is_file() else ():
+            if value and (key in _PROGRAMS or key.endswith("_implementation")):
+                raise ValueError(
+                    f"{path}: must not have `{key}`, which can name code or another model to "
+                    "fetch. Take it out, or take a model that transformers knows itself."
+                )
 
 
 def _pairs(config: Any) -> Iterator[tuple[str, Any]]:
@@ -73,41 +65,53 @@ def _pairs(config: Any) -> Iterator[tuple[str, Any]]:
         yield from _pairs(value)
 
 
-def _check_size(folder: Path) -> None:
-    """Refuse a configuration of a larger model than the weights beside it."""
-    files = _weight_files(folder)
-    shapes = [shape for file in files for shape in tensor_shapes(file).values()]
-    held = sum(prod(shape) for shape in shapes)
+def trusted_config(folder: Path, *, weights: bool) -> "PretrainedConfig":
+    """The configuration of a model's folder, which asks for no code and no other model.
+
+    Args:
+        folder: as transformers writes it.
+        weights: whether it must describe no larger model than the weights beside it.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    from transformers import AutoConfig
+
+    check_names(folder)
     path = folder / "config.json"
-    config = read_json(path)
-    for key, value in _pairs(config):
+    files = _weight_files(folder) if weights else []
+    shapes = [shape for file in files for shape in tensor_shapes(file).values()]
+    values = read_json(path)
+    for key, value in _pairs(values) if weights else ():
         if ("layer" in key or "expert" in key) and type(value) is int and value > len(shapes):
             raise ValueError(
                 f"{path}: `{key}` must fit the {len(shapes)} tensors beside it, got {value}. Take "
                 "all files from one model."
             )
-    wanted = _parameters(path)
-    if wanted > held * (_PACKED if config.get("quantization_config") else 1):
-        raise ValueError(
-            f"{path}: a model so described has {wanted:,} parameters, the weights beside it are "
-            f"{held:,}. Take all files from one model."
-        )
-
-
-def _parameters(path: Path) -> int:
-    """How many parameters a model has that no memory is spent on."""
-    import torch
-    from transformers import AutoConfig, AutoModel
-
     try:
-        config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
-        with quiet(), torch.device("meta"):
-            model = AutoModel.from_config(config, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        wanted = _parameters(config) if weights else 0
     except Exception as error:  # whatever the model's own constructor makes of odd numbers
         raise ValueError(
             f"{path}: transformers cannot make a model of it: {error!s:.200}. Take all files from "
             "one model."
         ) from error
+    held = sum(map(prod, shapes))
+    if wanted > held * (_PACKED if values.get("quantization_config") else 1):
+        raise ValueError(
+            f"{path}: a model so described has {wanted:,} parameters, the weights beside it are "
+            f"{held:,}. Take all files from one model."
+        )
+    return config
+
+
+def _parameters(config: "PretrainedConfig") -> int:
+    """How many parameters a model has that no memory is spent on."""
+    import torch
+    from transformers import AutoModel
+
+    with quiet(), torch.device("meta"):
+        model = AutoModel.from_config(config, trust_remote_code=False)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

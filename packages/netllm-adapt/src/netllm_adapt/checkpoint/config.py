@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from netllm_adapt.files.reading import decode_json, read_bounded
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 VERSION = 2
 MOST_BYTES = 4_194_304
 OWN_FILES = {f"{name}.safetensors" for name in ("encoder", "head", "backbone", "adapter_model")}
+CARD = "README.md"
 MERGED = "backbone"
 """The folder of a merged backbone in a checkpoint's."""
 
@@ -21,14 +25,21 @@ Seed = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.safetensors$")]
 
 
-class Backbone(msgspec.Struct, forbid_unknown_fields=True):
-    """What `load_backbone` takes."""
+class BackboneSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which backbone a checkpoint was adapted from: the arguments of `load_backbone`."""
 
     name: Annotated[str, Meta(min_length=1, max_length=4_096)]
     layers: Count | None = None
-    dtype: Literal["bfloat16", "float16", "float32", "float64"] = "bfloat16"
+    dtype: Annotated[str, Meta(pattern=r"^(bfloat16|float(16|32|64))$")] = "bfloat16"
     seed: Seed = 0
-    quantise: Literal["nf4", "int8"] | None = None
+    quantise: Annotated[str, Meta(pattern=r"^(nf4|int8)$")] | None = None
+
+    def load(self, *, dtype: str | None = None) -> PreTrainedModel:
+        """The backbone, in another type if one is given; see `load_backbone` for what it raises."""
+        from netllm_adapt.backbone import load_backbone
+
+        options = msgspec.structs.asdict(self) | ({} if dtype is None else {"dtype": dtype})
+        return load_backbone(**options)
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,7 +63,7 @@ class DataIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Config(msgspec.Struct, kw_only=True):
     """A checkpoint's configuration, as `save_pretrained` writes it."""
 
-    backbone: Backbone
+    backbone: BackboneSpec
     encoder: Part
     head: Part
     state: dict[str, Any] = {}

@@ -5,10 +5,9 @@ What a checkpoint says is only looked up: it imports nothing but entry points.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from netllm_adapt.checkpoint.config import Part
 from netllm_adapt.files.reading import tensor_shapes
 
-_log = logging.getLogger(__name__)
 _SPARE = 4
 """Parts may make parameters anew before they keep them."""
 _FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError)
@@ -33,43 +31,20 @@ def part_name(part: nn.Module, group: str) -> str:
     Raises:
         ValueError: if another class is installed under that name.
     """
-    if (registered := _registered(part, group)) is not None:
-        return registered
-    name = type(part).__name__
-    if list(entry_points(group=group, name=name)):
-        raise ValueError(
-            f"{type(part).__module__}.{name} must not be called as an installed part of '{group}' "
-            "is, or a checkpoint could be read with that one. Rename your class."
-        )
-    return name
-
-
-def warn_of_own_classes(encoder: nn.Module, head: nn.Module) -> None:
-    """Say once how a checkpoint of these parts is read, if not by its folder alone."""
-    pairs = ((encoder, "netllm.encoders"), (head, "netllm.heads"))
-    if own := [type(part).__name__ for part, group in pairs if _registered(part, group) is None]:
-        _warn(", ".join(own))
-
-
-@lru_cache
-def _warn(names: str) -> None:
-    _log.warning(
-        "The checkpoint holds no code of %s, and no installed package names it. Who reads it gives "
-        "it along: from_pretrained(FOLDER, parts=[%s]).",
-        names,
-        names,
-    )
-
-
-def _registered(part: nn.Module, group: str) -> str | None:
-    """The entry point that leads to the class of `part`."""
-    for point in entry_points(group=group):
+    points = entry_points(group=group)
+    for point in points:
         try:
             if point.load() is type(part):
                 return point.name
         except (ImportError, AttributeError):
             continue  # another package's fault, which is told when that part is asked for
-    return None
+    name = type(part).__name__
+    if name in points.names:
+        raise ValueError(
+            f"{type(part).__module__}.{name} must not be called as an installed part of '{group}' "
+            "is, or a checkpoint could be read with that one. Rename your class."
+        )
+    return name
 
 
 def build_part(

@@ -1,20 +1,14 @@
-"""Backbones with the low-rank matrices folded into their weights, as plain transformers folders."""
+"""Backbones with the low-rank matrices folded into their weights."""
 
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
 
 from netllm_adapt.backbone import is_scratch
-from netllm_adapt.backbone.load import DTYPES
-from netllm_adapt.backbone.quiet_transformers import quiet
-from netllm_adapt.backbone.trust import check_model_folder
-from netllm_adapt.checkpoint.config import MERGED
 from netllm_adapt.lora import active_adapter
 
 if TYPE_CHECKING:
@@ -57,44 +51,3 @@ def merged_backbone(model: Any, dtype: torch.dtype | None = None) -> PreTrainedM
     twin.set_adapter(own)
     plain: PreTrainedModel = twin.merge_and_unload(adapter_names=[own])
     return plain
-
-
-def save_merged(model: Any, folder: Path) -> None:
-    """Write the merged backbone, as `transformers.AutoModel` reads it."""
-    with quiet():
-        merged_backbone(model).save_pretrained(folder / MERGED)
-
-
-def load_merged(folder: Path, dtype: str) -> PreTrainedModel:
-    """The merged backbone of a checkpoint, frozen; of the folder nothing but weights is read.
-
-    Raises:
-        ValueError: naming the folder, if it is damaged or needs code of its own.
-    """
-    from transformers import AutoModel
-
-    auto: Any = AutoModel
-    source = folder / MERGED
-    check_model_folder(source)
-    try:
-        with quiet():
-            model, report = auto.from_pretrained(
-                str(source),
-                dtype=DTYPES[dtype],
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ValueError(
-            f"{source}: must be a transformers folder without code of its own, but reading it "
-            f"failed ({str(error).splitlines()[0]}). Copy the checkpoint again."
-        ) from error
-    if report["missing_keys"]:
-        raise ValueError(
-            f"{source}: must hold every weight of its model, it lacks "
-            f"{len(report['missing_keys'])}, first {min(report['missing_keys'])}. Copy it again."
-        )
-    plain: PreTrainedModel = model
-    return plain.requires_grad_(False).eval()

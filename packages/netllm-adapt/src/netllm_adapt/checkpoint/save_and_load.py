@@ -6,7 +6,6 @@ import json
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from netllm_adapt.backbone import check_trusted, is_scratch
-from netllm_adapt.backbone.spec import BackboneSpec, embedding_width
+from netllm_adapt.backbone import check_trusted, embedding_width, is_scratch
+from netllm_adapt.backbone.load import DTYPES, load_folder
+from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.checkpoint.card import model_card
-from netllm_adapt.checkpoint.config import MERGED, VERSION, Config, Part, read_config
-from netllm_adapt.checkpoint.encoder_and_head import build_part, part_name, warn_of_own_classes
-from netllm_adapt.checkpoint.merged_weights import load_merged, merges, save_merged
+from netllm_adapt.checkpoint.config import (
+    CARD,
+    MERGED,
+    VERSION,
+    BackboneSpec,
+    Config,
+    Part,
+    read_config,
+)
+from netllm_adapt.checkpoint.encoder_and_head import build_part, part_name
+from netllm_adapt.checkpoint.merged_weights import merged_backbone, merges
 from netllm_adapt.files.digests import check_digests, write_digests
 from netllm_adapt.files.reading import read_json, tensor_shapes
-from netllm_adapt.files.writing import new_folder, recover
+from netllm_adapt.files.writing import check_replaceable, new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
 
 _THEN = "save again; a run of `netllm adapt` goes on with --resume"
@@ -39,7 +47,7 @@ def describe(model: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
         "version": VERSION,
         "kind": model.kind,
-        "backbone": asdict(model.spec),
+        "backbone": msgspec.structs.asdict(model.spec),
         "width": embedding_width(model.backbone),
         **{name: msgspec.to_builtins(getattr(model, name)) for name in model.fields},
     }
@@ -57,15 +65,12 @@ def check_place(folder: Path) -> None:
     Raises:
         FileExistsError: if something else would be lost.
     """
-    if not folder.exists():
-        return
+    check_replaceable(folder, "a checkpoint", ours=_is_checkpoint)
+
+
+def _is_checkpoint(folder: Path) -> bool:
     config = folder / "config.json"
-    ours = config.is_file() and {"backbone", "encoder", "head"} <= set(read_json(config))
-    if not folder.is_dir() or (any(folder.iterdir()) and not ours):
-        raise FileExistsError(
-            f"{folder} must be new, empty or a checkpoint, got something else, which would be "
-            "lost. Choose another folder."
-        )
+    return config.is_file() and {"backbone", "encoder", "head"} <= read_json(config).keys()
 
 
 def save(model: Any, folder: Path, *, merged: bool = False) -> Path:
@@ -85,43 +90,24 @@ def save(model: Any, folder: Path, *, merged: bool = False) -> Path:
     config = describe(model)
     check_place(folder)
     folded = merges(model, merged)
-    warn_of_own_classes(model.encoder, model.head)
     with new_folder(folder.resolve(), then=_THEN) as work:
         parts = ["encoder", "head"]
         if is_scratch(model.spec.name):
             parts.append("backbone")
         elif folded:
-            save_merged(model, work)
+            with quiet():
+                merged_backbone(model).save_pretrained(work / MERGED)
         else:
-            backbone: Any = model.backbone
-            save_lora(backbone, work, name=model.adapter)
+            save_lora(model.backbone, work, name=model.adapter)
         for part in parts:
             state = {k: v.contiguous() for k, v in getattr(model, part).state_dict().items()}
             save_file(state, work / f"{part}.safetensors")
         for name, file in model.attached.items():
             shutil.copyfile(file, work / name)
         (work / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (work / "README.md").write_text(model_card(config, merged=folded), encoding="utf-8")
-        write_digests(work, but=("README.md",))
+        (work / CARD).write_text(model_card(config, merged=folded), encoding="utf-8")
+        write_digests(work, but=CARD)
     return folder
-
-
-def _fill(part: nn.Module, path: Path) -> None:
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{path}: cannot be loaded ({error}). Copy the checkpoint again."
-        ) from error
-    try:
-        part.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path}: its weights must be as config.json beside it says, got others. Take all "
-            "files of the folder from one checkpoint, config.json as it was saved; for another "
-            "backbone, adapt anew: `netllm adapt --backbone`. torch says: "
-            f"{textwrap.shorten(str(error), 300)}"
-        ) from error
 
 
 def load(
@@ -151,38 +137,47 @@ def load(
     config = read_config(folder)
     check_digests(folder, again=_COPY)
     path = folder / "config.json"
-    merged = (folder / MERGED).is_dir()
-    check_trusted(config.backbone.name, trust=trust_backbone or merged, told_by=path)
-    if merged and trainable:
-        raise ValueError(
-            f"{folder} holds a merged backbone, without an adapter that could learn on. Load the "
-            "checkpoint that it was made from, or leave `trainable` out."
-        )
-    spec = BackboneSpec(**msgspec.structs.asdict(config.backbone))
-    if is_scratch(spec.name):
-        _check_scratch(spec.name, folder / "backbone.safetensors", path)
-    try:
-        plain = load_merged(folder, dtype or spec.dtype) if merged else spec.load(dtype=dtype)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: `backbone` {spec} cannot be loaded: {error}") from error
-    built = {name: _build(name, config, folder, parts) for name in ("encoder", "head")}
-    backbone = plain if merged else _adapter(plain, folder, spec, trainable)
+    backbone = _backbone(folder, config.backbone, dtype, trainable, trust_backbone)
+    built = {name: _part(name, config, folder, parts) for name in ("encoder", "head")}
     kind: Any = classes[config.kind]
     fields = {name: getattr(config, name) for name in kind.fields}
     try:
-        model = kind(backbone=backbone, **built, spec=spec, **fields)
+        model = kind(backbone=backbone, **built, spec=config.backbone, **fields)
     except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     model.attached = {name: folder.resolve() / name for name in config.attached}
     return model.eval()
 
 
-def _build(name: str, config: Config, folder: Path, parts: Sequence[type[nn.Module]]) -> nn.Module:
-    weights = folder / f"{name}.safetensors"
-    described: Part = getattr(config, name)
-    built = build_part(f"netllm.{name}s", described, folder / "config.json", weights, parts)
-    _fill(built, weights)
-    return built
+def _backbone(
+    folder: Path, spec: BackboneSpec, dtype: str | None, trainable: bool, trust: bool
+) -> nn.Module:
+    """The backbone with what was trained of it: its low-rank matrices, or all of it."""
+    path, own = folder / "config.json", folder / "backbone.safetensors"
+    if (folder / MERGED).is_dir():
+        if trainable:
+            raise ValueError(
+                f"{folder} holds a merged backbone, without an adapter that could learn on. Load "
+                "the checkpoint that it was made from, or leave `trainable` out."
+            )
+        merged = load_folder(folder / MERGED, DTYPES[dtype or spec.dtype])
+        return merged.requires_grad_(False).eval()
+    check_trusted(spec.name, trust=trust, told_by=path)
+    if is_scratch(spec.name):
+        _check_scratch(spec.name, own, path)
+    try:
+        plain = spec.load(dtype=dtype)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: `backbone` {spec} cannot be loaded: {error}") from error
+    if is_scratch(spec.name):
+        return _filled(plain, own)
+    try:
+        return load_lora(plain, folder, trainable=trainable)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{folder}: its adapter does not fit the backbone {spec.name!r} ({error}). "
+            "Was it made for another backbone, or copied in part?"
+        ) from error
 
 
 def _check_scratch(name: str, weights: Path, path: Path) -> None:
@@ -197,15 +192,22 @@ def _check_scratch(name: str, weights: Path, path: Path) -> None:
         )
 
 
-def _adapter(plain: Any, folder: Path, spec: BackboneSpec, trainable: bool) -> nn.Module:
-    """The backbone with what was trained of it: its low-rank matrices, or all of it."""
-    if is_scratch(spec.name):
-        _fill(plain, folder / "backbone.safetensors")
-        return plain  # type: ignore[no-any-return]
+def _part(name: str, config: Config, folder: Path, parts: Sequence[type[nn.Module]]) -> nn.Module:
+    weights = folder / f"{name}.safetensors"
+    described: Part = getattr(config, name)
+    built = build_part(f"netllm.{name}s", described, folder / "config.json", weights, parts)
+    return _filled(built, weights)
+
+
+def _filled(part: nn.Module, path: Path) -> nn.Module:
+    """The module with the weights of a file."""
     try:
-        return load_lora(plain, folder, trainable=trainable)
-    except (RuntimeError, SafetensorError, OSError) as error:
+        part.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"{folder}: its adapter does not fit the backbone {spec.name!r} ({error}). "
-            "Was it made for another backbone, or copied in part?"
+            f"{path}: its weights must be as config.json beside it says, but cannot be loaded. "
+            "Take all files of the folder from one checkpoint, config.json as it was saved; for "
+            f"another backbone, adapt anew: `netllm adapt --backbone`. "
+            f"{textwrap.shorten(str(error), 300)}"
         ) from error
+    return part

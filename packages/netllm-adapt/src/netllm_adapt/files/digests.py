@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -14,19 +14,17 @@ from netllm_adapt.files.writing import new_file
 FILE = "digests.json"
 
 
-class Digest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class _Digest(msgspec.Struct):
     """What a file was when it was written."""
 
     sha256: str
     bytes: int
-    modified_ns: int | None = None
-    """When it was last written; None where a copy of the folder is as good."""
 
 
-class Digests(msgspec.Struct, forbid_unknown_fields=True):
+class _Digests(msgspec.Struct, forbid_unknown_fields=True):
     """The digests of a folder's files by name."""
 
-    files: dict[str, Digest]
+    files: dict[str, _Digest]
     version: int = 1
 
 
@@ -36,66 +34,52 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_digests(folder: Path, *, but: Iterable[str] = (), stamped: bool = False) -> None:
-    """Write `digests.json` of all files of a folder, but of some names.
-
-    Args:
-        folder: complete.
-        but: names of files that a person may change.
-        stamped: keep when each was last written too, for `check_digests(quick=True)`.
-    """
+def write_digests(folder: Path, *, but: str | None = None) -> None:
+    """Write `digests.json` of all files of a complete folder, but of one that people may change."""
     files = {
-        path.relative_to(folder).as_posix(): Digest(
-            sha256(path), path.stat().st_size, path.stat().st_mtime_ns if stamped else None
-        )
+        path.relative_to(folder).as_posix(): _Digest(sha256(path), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in {FILE, *but} and not path.name.startswith(".")
+        if path.is_file() and path.name not in (FILE, but) and not path.name.startswith(".")
     }
-    content = msgspec.json.format(msgspec.json.encode(Digests(files)), indent=2)
+    content = msgspec.json.format(msgspec.json.encode(_Digests(files)), indent=2)
     with new_file(folder / FILE) as work:
         work.write_bytes(content + b"\n")
 
 
-def check_digests(folder: Path, *, again: str, quick: bool = False) -> bool:
-    """Whether the folder has digests, which its files then have.
+def check_digests(folder: Path, *, again: str, sizes_alone: bool = False) -> None:
+    """Raise unless the files of a folder have the digests, if there are any.
 
     Args:
         folder: with its files.
         again: what to do about a damaged one.
-        quick: take a file of the right size, unchanged since it was digested, for what it was.
+        sizes_alone: compare how long the files are, which takes no time.
 
     Raises:
         ValueError: naming the first file that is missing or has another content.
     """
+    for path, known in _listed(folder, again):
+        _check_size(path, known, again)
+        if not sizes_alone and (digest := sha256(path)) != known.sha256:
+            raise ValueError(
+                f"{path}: must have the sha256 {known.sha256}, as {FILE} beside it says, got "
+                f"{digest}: it was damaged or changed since. {again}"
+            )
+
+
+def _listed(folder: Path, again: str) -> Iterator[tuple[Path, _Digest]]:
     listed = folder / FILE
-    if not listed.is_file():
-        return False
-    for name, known in read_json(listed, Digests).files.items():
+    known = read_json(listed, _Digests).files if listed.is_file() else {}
+    for name, digest in known.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"{listed}: must name files of its folder, got {name!r}. {again}")
-        _check(folder / name, known, again, quick)
-    return True
+        yield folder / name, digest
 
 
-def written_since(folder: Path) -> bool:
-    """Whether a file was written, or copied, since its digest was: its time is another."""
-    files = read_json(folder / FILE, Digests).files
-    return any((folder / name).stat().st_mtime_ns != one.modified_ns for name, one in files.items())
-
-
-def _check(path: Path, known: Digest, again: str, quick: bool) -> None:
+def _check_size(path: Path, known: _Digest, again: str) -> None:
     if not path.is_file():
         raise ValueError(f"{path}: must be there, as {FILE} beside it says. {again}")
-    about = path.stat()
-    if about.st_size != known.bytes:
+    if (size := path.stat().st_size) != known.bytes:
         raise ValueError(
-            f"{path}: must have {known.bytes:,} bytes, as {FILE} beside it says, got "
-            f"{about.st_size:,}. {again}"
-        )
-    if quick and about.st_mtime_ns == known.modified_ns:
-        return
-    if (digest := sha256(path)) != known.sha256:
-        raise ValueError(
-            f"{path}: must have the sha256 {known.sha256}, as {FILE} beside it says, got {digest}: "
-            f"it was damaged or changed since. {again}"
+            f"{path}: must have {known.bytes:,} bytes, as {FILE} beside it says, got {size:,}. "
+            f"{again}"
         )

@@ -8,11 +8,13 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from netllm_adapt.files.locks import lock_names
 
 AGAIN = "run the command again"
 """What to do unless the writer knows better, once there is room."""
@@ -22,6 +24,36 @@ _ROOM = {
     errno.EFBIG: "Free space or allow larger files (`ulimit -f`)",
 }
 _TRIES, _PAUSE_S = 10, 0.05
+
+
+def check_replaceable(
+    folder: Path,
+    kind: str,
+    *,
+    ours: Callable[[Path], bool] = lambda folder: False,
+    allowed: Iterable[str] = (),
+) -> None:
+    """Raise unless a folder is new, empty (but for a lock's files) or of the kind to be written.
+
+    Args:
+        folder: may be missing.
+        kind: what may be there, for the error.
+        ours: whether a folder that holds anything is of that kind.
+        allowed: patterns of names that may be there in any case.
+
+    Raises:
+        FileExistsError: if something else would be lost, or mixed with what is written.
+    """
+    got = "a file" if folder.exists() else ""
+    if folder.is_dir():
+        known = {*lock_names(), *allowed}
+        others = [one.name for one in folder.iterdir() if not any(map(one.match, known))]
+        got = f"a folder that holds {min(others)!r}" if others and not ours(folder) else ""
+    if got:
+        raise FileExistsError(
+            f"{folder}: must be new, empty or {kind}, got {got}. It would be lost, or mixed with "
+            "others: choose another folder."
+        )
 
 
 @contextmanager
@@ -37,9 +69,9 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
     """
     work, old = _beside(target)
     with writing(target, work, then=then):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(target)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            clear_leftovers(target)
             work.mkdir()
             yield work
             usual = _mode(work) & 0o666
@@ -47,14 +79,21 @@ def new_folder(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
                 if path.is_file():
                     _open_to_others(path, usual)
                 _to_disk(path)
-            _replace_folder(work, target, old)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
+            if target.exists():
+                os.replace(target, old)
+            os.replace(work, target)
+            _to_disk(target.parent)
+        finally:
+            clear_leftovers(target)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Where a folder is while it is written, and while it is replaced."""
+    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
 
 
 def clear_leftovers(target: Path) -> None:
-    """Take away what a process left that was killed while it replaced a folder.
+    """Take away what a writer left that failed, or was killed, while it replaced a folder.
 
     For who has the folder's lock; who reads it, calls `recover`.
     """
@@ -63,11 +102,6 @@ def clear_leftovers(target: Path) -> None:
         os.replace(old, target)
     for left in (work, old):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _beside(target: Path) -> tuple[Path, Path]:
-    """Where a folder is while it is written, and while it is replaced."""
-    return target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
 
 
 def recover(folder: Path) -> None:
@@ -87,19 +121,6 @@ def recover(folder: Path) -> None:
         time.sleep(_PAUSE_S)  # a writer that lives is between the two for less than that
     with suppress(FileNotFoundError):  # another reader was faster
         os.replace(old, folder)
-
-
-def _replace_folder(work: Path, target: Path, old: Path) -> None:
-    if target.exists():
-        os.replace(target, old)
-    try:
-        os.replace(work, target)
-    except BaseException:
-        if old.exists():
-            os.replace(old, target)
-        raise
-    _to_disk(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

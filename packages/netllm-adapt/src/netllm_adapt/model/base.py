@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.attention import check_attention, check_positions, run_backbone
-from netllm_adapt.backbone.spec import BackboneSpec, embedding_width
-from netllm_adapt.checkpoint.config import DataIdentity
+from netllm_adapt.backbone import embedding_width
+from netllm_adapt.checkpoint.config import BackboneSpec, DataIdentity
 from netllm_adapt.device import resolve_device
 from netllm_adapt.llama.training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.attention import band, check_positions
-from netllm_adapt.backbone.spec import BackboneSpec
 from netllm_adapt.batches import Batch, Layout, stack
+from netllm_adapt.checkpoint.config import BackboneSpec
 from netllm_adapt.episodes import Episode, Ragged
 from netllm_adapt.model.base import Adapted, BackboneInput
 

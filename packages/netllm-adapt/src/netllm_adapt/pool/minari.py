@@ -12,7 +12,7 @@ import numpy as np
 
 from netllm_adapt.episodes import Episode
 from netllm_adapt.files.locks import locked
-from netllm_adapt.files.writing import new_folder
+from netllm_adapt.files.writing import check_replaceable, new_folder
 from netllm_adapt.pool.reader import Pool
 from netllm_adapt.pool.writer import PoolWriter
 
@@ -33,12 +33,15 @@ def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0
 
     Raises:
         ModuleNotFoundError: if Minari is not installed.
-        ValueError: if Minari cannot hold the pool; if the folder holds something else.
+        ValueError: if Minari cannot hold the pool.
+        FileExistsError: if the folder holds something else.
         BlockingIOError: if somebody else is writing the folder.
     """
     spaces, storage_of, _ = _minari()
     path = Path(path).resolve()
-    _check_place(path)
+    check_replaceable(
+        path, "a data set of Minari", ours=lambda folder: (folder / "metadata.json").is_file()
+    )
     for name, field in pool.fields.items():
         if field.ragged:
             raise ValueError(
@@ -105,17 +108,6 @@ def _minari() -> tuple[Any, Any, Any]:
             f"Data sets of Minari need it ({error}). Run: pip install 'netllm-adapt[minari]'"
         ) from error
     return spaces, MinariStorage, EpisodeBuffer
-
-
-def _check_place(path: Path) -> None:
-    """Raise unless a data set may replace what is there."""
-    if not path.exists():
-        return
-    if not path.is_dir() or (any(path.iterdir()) and not (path / "metadata.json").is_file()):
-        raise ValueError(
-            f"{path}: must be new, empty or a data set of Minari, got something else, which would "
-            "be lost. Choose another folder."
-        )
 
 
 def _box(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from netllm_adapt.episodes import ENDS, FINAL, Episode, Ragged, arrays_of, check_steps, final_of
 from netllm_adapt.files.locks import locked
-from netllm_adapt.files.writing import new_file
+from netllm_adapt.files.writing import check_replaceable, new_file
 from netllm_adapt.pool.provenance import (
     PROVENANCE,
     as_json,
@@ -59,8 +59,9 @@ class PoolWriter:
         shard_episodes: Episodes per file.
 
     Raises:
-        ValueError: If the folder holds something else than a pool, a pool of another task or one
-            whose provenance is damaged; if `setting` or `provenance` is not ready for JSON.
+        FileExistsError: If the folder holds something else than a pool.
+        ValueError: If it holds a pool of another task or one whose provenance is damaged; if
+            `setting` or `provenance` is not ready for JSON.
         BlockingIOError: If somebody else is writing it.
     """
 
@@ -93,7 +94,7 @@ class PoolWriter:
 
     def _open(self, continues: bool) -> Schema | None:
         """The schema of the pool that is there, made ready to be continued."""
-        _check_folder(self.path)
+        check_replaceable(self.path, "a pool", allowed=(SHARDS, RECIPES, PROVENANCE, ".*"))
         about = read_provenance(self.path / PROVENANCE)
         if continues and not about.get("collections"):
             raise ValueError(f"{self.path}: there must be a collection to continue, got none.")
@@ -156,16 +157,6 @@ class PoolWriter:
         with new_file(path, then=MISSING) as work:
             work.write_text(json.dumps(about, indent=2), encoding="utf-8")
         self._recorded = True
-
-
-def _check_folder(folder: Path) -> None:
-    for entry in folder.iterdir():
-        ours = entry.match(SHARDS) or entry.match(RECIPES) or entry.name == PROVENANCE
-        if not ours and entry.name[0] != ".":
-            raise ValueError(
-                f"{folder}: must be a pool, empty or new, got a folder that holds {entry.name!r}. "
-                "Choose another folder."
-            )
 
 
 def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:

@@ -11,6 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 import tqdm
@@ -297,7 +298,7 @@ def fit(
     Raises:
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
         RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
-        NotADirectoryError: if `out` is a file.
+        FileExistsError: if `out` is a file, or holds something else than a run.
         ValueError: for an empty pool, a folder that holds another run or something else, a
             part with the name of another, a `metric` that `validate` does not give, a recipe, a
             model, a pool or `inputs` that differ from those of the run that is resumed, or a
@@ -359,7 +360,7 @@ def _fit(model: M, rows: Rows, run: _Run) -> M:
     check_passes(model, recipe, where)
     settings = {
         "recipe": asdict(recipe),
-        "spec": asdict(model.spec),
+        "spec": msgspec.structs.asdict(model.spec),
         "model": model_facts(model),
         "inputs": run.inputs,
     }

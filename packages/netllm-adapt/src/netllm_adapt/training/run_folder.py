@@ -12,11 +12,13 @@ from typing import Any, Self
 
 from netllm_adapt.files.locks import lock_names, locked
 from netllm_adapt.files.reading import decode_json, read_bounded, read_json
-from netllm_adapt.files.writing import clear_leftovers, new_file, writing
+from netllm_adapt.files.writing import check_replaceable, clear_leftovers, new_file, writing
 from netllm_adapt.training.resume_state import read_state, write_state
 
 _THEN = "run the command again with --resume"
 _SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"
+_EARLY = (f".{_SETTINGS}.partial", "tensorboard")
+"""What a run leaves that ends before its first step."""
 _LONGEST_LOG = 1 << 30
 
 
@@ -28,33 +30,18 @@ def check_out(path: Path, *, resume: bool) -> None:
         resume: the run that is there is to be continued.
 
     Raises:
-        NotADirectoryError: if it is a file.
-        ValueError: if it holds something else than a run, or a run and `resume` is false.
+        FileExistsError: if it is a file, or holds something else than a run.
+        ValueError: if it holds a run and `resume` is false.
         BlockingIOError: if somebody else is writing it.
     """
+    check_replaceable(path, "the folder of a run", ours=_holds_run, allowed=_EARLY)
     if not path.exists():
         return
-    if not path.is_dir():
-        raise NotADirectoryError(
-            f"{path}: must be the folder of a run, got a file. Choose another `--out`."
-        )
-    names = _names(path)
-    if names and not _holds_run(path):
-        raise ValueError(
-            f"{path}: must be new, empty or the folder of a run, got a folder that holds "
-            f"{min(names)!r} and no run. Choose another `--out`."
-        )
-    if names and not resume:
+    if _holds_run(path) and not resume:
         raise ValueError(f"{path} already holds a run. `--resume` it, or choose another `--out`.")
     if os.environ.get("RANK", "0") == "0":  # of several processes that share a run, one writes
         with locked(path):
             pass
-
-
-def _names(path: Path) -> set[str]:
-    """What lies there, but for what a run leaves that ends before its first step."""
-    early = {f".{_SETTINGS}.partial", "tensorboard", *lock_names()}
-    return {entry.name for entry in path.iterdir()} - early
 
 
 def _holds_run(path: Path) -> bool:
@@ -76,9 +63,8 @@ class RunFolder:
         writes: whether this process writes; of several that share a run, one does.
 
     Raises:
-        NotADirectoryError: if `path` is a file.
-        ValueError: if there is a run and `resume` is false, or one with other settings; if there
-            is something else.
+        FileExistsError: if `path` is a file, or holds something else than a run.
+        ValueError: if there is a run and `resume` is false, or one with other settings.
         BlockingIOError: if somebody else is writing it.
         ModuleNotFoundError: if `tensorboard` is asked for but not installed.
     """
@@ -139,8 +125,10 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         with self._lock:
-            if kind is not None and self._writes and _names(self.path) == {_SETTINGS}:
-                (self.path / _SETTINGS).unlink()
+            if kind is not None and self._writes:
+                names = {entry.name for entry in self.path.iterdir()} - {*lock_names(), *_EARLY}
+                if names == {_SETTINGS}:
+                    (self.path / _SETTINGS).unlink()
 
     @property
     def finished(self) -> bool:
