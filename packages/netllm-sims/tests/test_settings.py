@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from netllm_sims.abr import load_video, rollout, setting, settings
 
-REAL = ["paper-split", "unseen-video", "unseen-bandwidth", "unseen-both"]
+REAL = ["many-starts", "paper-split", "unseen-video", "unseen-bandwidth", "unseen-both"]
 
 
 @pytest.fixture
@@ -177,6 +177,20 @@ def test_the_default_parts_share_no_file(real_data):
     assert not (hashes["train"] | hashes["valid"]) & hashes["test"]
     # ORACLES.md: 193 of fcc-train are not in fcc-test; a fifth of them validates
     assert (len(hashes["train"]), len(hashes["valid"]), len(hashes["test"])) == (155, 38, 100)
+
+
+def test_many_starts_are_1600_sessions_and_471_play_nothing_that_was_learned_from(real_data):
+    config, usual = (setting(name, data=real_data) for name in ("many-starts", "default"))
+    tests = config.sessions("test")
+    assert len(tests) == 1600
+    assert len({one.id for one in tests}) == 1600
+    assert sum("fresh" in one.tags for one in tests) == 471  # by an independent count of points
+    first = [one.trace.digest for one in tests[:100]]
+    assert first == [one.trace.digest for one in usual.sessions("test")]
+    assert sorted({one.start_s for one in tests}) == [20.0 * number for number in range(16)]
+    for part in ("train", "valid"):
+        ours = [one.trace.digest for one in config.sessions(part)]
+        assert ours == [one.trace.digest for one in usual.sessions(part)]
 
 
 def test_58_test_sessions_are_clean_and_19_of_them_share_no_stretch_with_training(real_data):

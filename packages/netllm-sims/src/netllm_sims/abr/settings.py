@@ -32,11 +32,16 @@ from netllm_sims.sources import Origin, Source, generated, of_files
 
 _DESCRIPTIONS = {
     "default": "fcc-test on video1; trains on fcc-train without any trace of fcc-test",
+    "many-starts": "the traces of default from a start every 20 s: 1,600 sessions, finer verdicts",
     "paper-split": "fcc-test on video1; trains and validates on the published files, which leak",
     "unseen-video": "fcc-test on video2",
     "unseen-bandwidth": "100 seeded GENET-style traces on video1",
     "unseen-both": "100 seeded GENET-style traces on video2",
     "synthetic": "seeded Markov-modulated traces on a seeded video; needs no data",
+}
+_SPLITS = {
+    "many-starts": train_valid_test.many_starts,
+    "paper-split": train_valid_test.paper_split,
 }
 _VIDEO_FIELDS = ("rates_kbps", "chunk_s", "chunks")
 _FIXED_FIELDS = ("name", "data", "synthetic")
@@ -246,10 +251,7 @@ class Setting:
             return train_valid_test.unseen_bandwidth()
         if self.data is None:
             return train_valid_test.synthetic(part)
-        split = (
-            train_valid_test.paper_split if self.name == "paper-split" else train_valid_test.default
-        )
-        return split(self.data, part)
+        return _SPLITS.get(self.name, train_valid_test.default)(self.data, part)
 
 
 def settings() -> dict[str, str]:
