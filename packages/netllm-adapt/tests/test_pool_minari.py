@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from netllm_adapt import Episode, Pool, PoolWriter, Ragged
 from netllm_adapt.episodes import digest
-from netllm_adapt.pool.minari import from_minari, to_minari
 
 minari = pytest.importorskip("minari")
+
+from netllm_adapt.pool.minari import from_minari, to_minari  # noqa: E402
 
 
 def make_episode(number: int, **changes: Any) -> Episode:

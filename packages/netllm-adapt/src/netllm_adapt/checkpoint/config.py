@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from netllm_adapt.files.reading import decode_json, read_bounded
+from netllm_adapt.files.reading import check_version, decode_json, read_bounded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,12 +80,6 @@ class Config(msgspec.Struct, kw_only=True):
     attached: Annotated[list[FileName], Meta(max_length=16)] = []
 
 
-class _Version(msgspec.Struct):
-    """A checkpoint's configuration, as `save_pretrained` writes it."""
-
-    version: int = 0
-
-
 def read_config(folder: Path) -> Config:
     """The checkpoint's `config.json`.
 
@@ -98,13 +92,7 @@ def read_config(folder: Path) -> Config:
             f"{folder} is no checkpoint: it has no config.json. Make one: `netllm adapt`."
         )
     content = read_bounded(path, MOST_BYTES)
-    version = decode_json(content, _Version, name=str(path)).version
-    if version > VERSION:
-        raise ValueError(
-            f"{path}: written by a newer netllm-adapt (format {version}, this one reads up to "
-            f"{VERSION}). Upgrade with `pip install -U netllm-adapt`."
-        )
-    if version < 2:
+    if check_version(content, VERSION, name=str(path)) < 2:
         content = _of_format_1(content, path)
     config: Config = decode_json(content, Config, name=str(path))
     if config.kind == "decisions":

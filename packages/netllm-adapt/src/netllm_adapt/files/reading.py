@@ -86,6 +86,27 @@ def decode_json(content: bytes | str, kind: Any, *, name: str, line: int = 1) ->
         ) from error
 
 
+class _Version(msgspec.Struct):
+    """An object with its `version`."""
+
+    version: int = 0
+
+
+def check_version(content: bytes, newest: int, *, name: str) -> int:
+    """The version that some JSON says to have, if it is known here.
+
+    Raises:
+        ValueError: naming the file, if it is a newer one.
+    """
+    version: int = decode_json(content, _Version, name=name).version
+    if version > newest:
+        raise ValueError(
+            f"{name}: written by a newer netllm-adapt (format {version}, this one reads up to "
+            f"{newest}). Run: python -m pip install --upgrade netllm-adapt"
+        )
+    return version
+
+
 def _named(kind: Any) -> str:
     described = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__doc__
     if not described:

@@ -16,6 +16,15 @@ from netllm_adapt.files.writing import check_replaceable, new_folder
 from netllm_adapt.pool.reader import Pool
 from netllm_adapt.pool.writer import PoolWriter
 
+try:
+    from gymnasium import spaces
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+except ImportError as error:
+    raise ModuleNotFoundError(
+        f"Data sets of Minari need it ({error}). Run: pip install 'netllm-adapt[minari]'"
+    ) from error
+
 _OURS = "netllm"
 """What Minari has no name for lies under this one in an episode's metadata."""
 
@@ -32,12 +41,10 @@ def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0
         dataset_id: its name, as Minari writes them.
 
     Raises:
-        ModuleNotFoundError: if Minari is not installed.
         ValueError: if Minari cannot hold the pool.
         FileExistsError: if the folder holds something else.
         BlockingIOError: if somebody else is writing the folder.
     """
-    spaces, storage_of, _ = _minari()
     path = Path(path).resolve()
     check_replaceable(
         path, "a data set of Minari", ours=lambda folder: (folder / "metadata.json").is_file()
@@ -48,19 +55,18 @@ def to_minari(pool: Pool, path: str | Path, *, dataset_id: str = "netllm/pool-v0
                 f"{pool.path}: Minari needs fields of one shape at every step, but {name!r} holds "
                 "any number of values. Read the pool with `netllm_adapt.Pool` or as Parquet."
             )
+    seen = {name: _box(np.dtype(one.dtype), one.shape) for name, one in pool.fields.items()}
     with locked(path, file=True), new_folder(path) as work:
-        storage = storage_of.new(
+        storage: Any = MinariStorage.new(
             work,
-            observation_space=spaces.Dict(
-                {name: _box(np.dtype(one.dtype), one.shape) for name, one in pool.fields.items()}
-            ),
+            observation_space=spaces.Dict(seen),
             action_space=_action_space(pool),
             data_format="arrow",
         )
         policies = ", ".join(sorted({episode.policy for episode in pool}))
         named = {"dataset_id": dataset_id, "algorithm_name": policies}
         storage.update_metadata(named | {"minari_version": version("minari")})
-        storage.update_episodes(_buffers(pool))
+        storage.update_episodes(_buffer(pool, number) for number in range(len(pool)))
         storage.update_episode_metadata([{_OURS: _facts(episode)} for episode in pool])
     return path
 
@@ -75,17 +81,15 @@ def from_minari(path: str | Path, out: str | Path, *, task: str, setting: Any = 
         setting: the environment's setting, as a pool keeps it.
 
     Raises:
-        ModuleNotFoundError: if Minari is not installed.
         ValueError: naming the folder, if it holds no data set, or one whose spaces a pool cannot
             hold: a pool takes arrays, or a flat dictionary of them.
         BlockingIOError: if somebody else is writing the pool.
     """
     path, out = Path(path), Path(out)
-    _, storage_of, _ = _minari()
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty. Choose another folder for the pool.")
     try:
-        storage = storage_of.read(path)
+        storage: Any = MinariStorage.read(path)
         about = storage.metadata
     except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: must be a data set of Minari, but {error!r}.") from error
@@ -97,21 +101,7 @@ def from_minari(path: str | Path, out: str | Path, *, task: str, setting: Any = 
     return Pool(out)
 
 
-def _minari() -> tuple[Any, Any, Any]:
-    """Gymnasium's spaces, Minari's storage and its buffer of one episode."""
-    try:
-        from gymnasium import spaces
-        from minari.data_collector import EpisodeBuffer
-        from minari.dataset.minari_storage import MinariStorage
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"Data sets of Minari need it ({error}). Run: pip install 'netllm-adapt[minari]'"
-        ) from error
-    return spaces, MinariStorage, EpisodeBuffer
-
-
 def _box(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
-    spaces, _, _ = _minari()
     if dtype.kind == "b":
         return spaces.Box(0, 1, shape, np.uint8)
     if dtype.kind == "f":
@@ -122,54 +112,45 @@ def _box(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
 
 def _action_space(pool: Pool) -> Any:
     """`Discrete` for whole numbers from 0 on, as many as the labels or actions tell."""
-    spaces, _, _ = _minari()
     first = pool[0]
     if first.actions.dtype != np.int64 or first.actions.ndim > 1:
         return _box(first.actions.dtype, first.actions.shape[1:])
-    lowest = min(int(episode.actions.min()) for episode in pool)
-    highest = max(int(episode.actions.max()) for episode in pool)
-    if lowest < 0:
+    if min(int(episode.actions.min()) for episode in pool) < 0:
         return _box(first.actions.dtype, ())
+    highest = max(int(episode.actions.max()) for episode in pool)
     answers = 0 if first.labels is None or first.labels.ndim < 2 else first.labels.shape[1]
     return spaces.Discrete(max(highest + 1, answers))
 
 
-def _buffers(pool: Pool) -> Iterator[Any]:
-    _, _, buffer = _minari()
-    for number, episode in enumerate(pool):
-        if episode.final is None or not episode.ended:
-            raise ValueError(
-                f"{pool.path}: Minari needs the final observation and why an episode ended, but "
-                f"episode {episode.id!r} does not tell: an earlier version collected it. Collect "
-                "the pool again."
-            )
-        last = np.arange(len(episode.actions)) == len(episode.actions) - 1
-        yield buffer(
-            id=number,
-            seed=episode.seed,
-            observations={
-                name: _numbers(np.concatenate([steps, np.asarray(episode.final[name])[None]]))
-                for name, steps in episode.observations.items()
-            },
-            actions=_numbers(episode.actions),
-            rewards=episode.rewards,
-            terminations=last & (episode.ended == "terminated"),
-            truncations=last & (episode.ended == "truncated"),
-            infos=_infos(episode),
+def _buffer(pool: Pool, number: int) -> EpisodeBuffer:
+    """One episode; its labels have a copy of the last one beside the final observation."""
+    episode = pool[number]
+    if episode.final is None or not episode.ended:
+        raise ValueError(
+            f"{pool.path}: Minari needs the final observation and why an episode ended, but "
+            f"episode {episode.id!r} does not tell: an earlier version collected it. Collect the "
+            "pool again."
         )
+    steps = len(episode.actions)
+    last = np.arange(steps) == steps - 1
+    labels = None if episode.labels is None else _numbers(episode.labels.reshape(steps, -1))
+    return EpisodeBuffer(
+        id=number,
+        seed=episode.seed,
+        observations={
+            name: _numbers(np.concatenate([held, np.asarray(episode.final[name])[None]]))
+            for name, held in episode.observations.items()
+        },
+        actions=_numbers(episode.actions),
+        rewards=episode.rewards,
+        terminations=last & (episode.ended == "terminated"),
+        truncations=last & (episode.ended == "truncated"),
+        infos=None if labels is None else {"label": np.concatenate([labels, labels[-1:]])},
+    )
 
 
-def _numbers(array: Any) -> np.ndarray:
-    array = np.asarray(array)
+def _numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8) if array.dtype == np.bool_ else array
-
-
-def _infos(episode: Episode) -> dict[str, Any] | None:
-    """The labels, with a copy of the last one beside the final observation."""
-    if episode.labels is None:
-        return None
-    flat = _numbers(episode.labels.reshape(len(episode.labels), -1))
-    return {"label": np.concatenate([flat, flat[-1:]])}
 
 
 def _facts(episode: Episode) -> dict[str, Any]:
@@ -221,9 +202,7 @@ def _arrays(storage: Any, observations: Any, *, flags: Any) -> dict[str, np.ndar
                 f"{storage.data_path}: a pool needs observations of one array, or a flat "
                 f"dictionary of arrays, but {name!r} is a {type(value).__name__}."
             )
-    return {
-        name: value.astype(np.bool_) if name in flags else value for name, value in named.items()
-    }
+    return {name: value.astype(bool) if name in flags else value for name, value in named.items()}
 
 
 def _labels(held: Mapping[str, Any], form: Any) -> np.ndarray | None:

@@ -13,8 +13,16 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from netllm_adapt.episodes import FINAL, OBSERVED, Episode, Ragged
 from netllm_adapt.files.reading import decode_json
+from netllm_adapt.pool.parquet_format import (
+    SHARDS,
+    VERSION,
+    Field,
+    Shard,
+    decode,
+    open_shard,
+    shards_of,
+)
 from netllm_adapt.pool.provenance import PROVENANCE, read_provenance
-from netllm_adapt.pool.shard import SHARDS, VERSION, Field, Shard, decode, open_shard, shards_of
 
 
 class Pool(Sequence[Episode]):

@@ -11,26 +11,26 @@ from typing import Any, Self
 
 import numpy as np
 
-from netllm_adapt.episodes import ENDS, FINAL, Episode, Ragged, arrays_of, check_steps, final_of
+from netllm_adapt.episodes import ENDS, FINAL, OBSERVED, Episode, arrays_of, check_steps, final_of
 from netllm_adapt.files.locks import locked
 from netllm_adapt.files.writing import check_replaceable, new_file
+from netllm_adapt.pool.parquet_format import (
+    MISSING,
+    SHARDS,
+    VERSION,
+    Field,
+    Schema,
+    difference,
+    open_shard,
+    shards_of,
+    write,
+)
 from netllm_adapt.pool.provenance import (
     PROVENANCE,
     as_json,
     check_collection,
     environment,
     read_provenance,
-)
-from netllm_adapt.pool.shard import (
-    MISSING,
-    SHARDS,
-    VERSION,
-    Field,
-    Schema,
-    encode,
-    open_shard,
-    shards_of,
-    write,
 )
 
 RECIPES = "recipe*.toml"
@@ -42,8 +42,7 @@ class PoolWriter:
 
     Shards appear whole or not at all, so a pool stays readable whatever stops its writer; when an
     exception ends the block, the episodes since the last shard are dropped. A pool that is there
-    already is continued (one of an earlier version as it was begun, without what came later).
-    Until the block ends nobody else writes it (`locks.locked`).
+    already is continued. Until the block ends nobody else writes it (`locks.locked`).
 
     A collection's provenance is there before its first shard, so that every episode belongs to
     one, and how many are missing is known.
@@ -60,8 +59,8 @@ class PoolWriter:
 
     Raises:
         FileExistsError: If the folder holds something else than a pool.
-        ValueError: If it holds a pool of another task or one whose provenance is damaged; if
-            `setting` or `provenance` is not ready for JSON.
+        ValueError: If it holds a pool of another task or an earlier version, or one whose
+            provenance is damaged; if `setting` or `provenance` is not ready for JSON.
         BlockingIOError: If somebody else is writing it.
     """
 
@@ -84,13 +83,10 @@ class PoolWriter:
         check_collection(self._collection)
         self._recorded = continues
         self._rows: list[dict[str, Any]] = []
-        self._lock = ExitStack()
-        self._lock.enter_context(locked(self.path))
-        try:
+        with ExitStack() as lock:
+            lock.enter_context(locked(self.path))
             self._schema = self._open(continues)
-        except BaseException:
-            self._lock.close()
-            raise
+            self._lock = lock.pop_all()
 
     def _open(self, continues: bool) -> Schema | None:
         """The schema of the pool that is there, made ready to be continued."""
@@ -105,7 +101,13 @@ class PoolWriter:
             return None
         schema = open_shard(shards[0]).schema
         schema.check(Schema(self._task, schema.fields), where="new episodes", pool=str(self.path))
-        return schema._replace(version=max(schema.version, 2))
+        if schema.version < VERSION:
+            raise ValueError(
+                f"{self.path}: must have version {VERSION} to be continued, got version "
+                f"{schema.version}, whose episodes do not tell how they ended. It stays readable: "
+                "collect into another folder."
+            )
+        return schema
 
     def __enter__(self) -> Self:
         return self
@@ -127,13 +129,11 @@ class PoolWriter:
             ValueError: If its arrays differ in length, or its fields from those of the pool.
             OSError: If a shard cannot be written; the complete ones stay.
         """
-        row, fields = _row(episode)
+        where = f"episode {episode.id!r}"
+        row, fields = _row(episode, where)
         schema = Schema(self._task, fields)
         self._schema = self._schema or schema
-        if self._schema.version < VERSION:  # the pool has nothing of what version 3 added
-            before = {name: one for name, one in fields.items() if not name.startswith(FINAL)}
-            schema = Schema(self._task, before, version=2)
-        self._schema.check(schema, where=f"episode {episode.id!r}", pool=str(self.path))
+        self._schema.check(schema, where=where, pool=str(self.path))
         self._rows.append(row)
         if len(self._rows) == self._shard_episodes:
             self._flush()
@@ -145,7 +145,7 @@ class PoolWriter:
         path = self.path / f"shard-{number:05d}.parquet"
         rows, self._rows = self._rows, []
         with new_file(path, then=MISSING) as work:
-            write(encode(rows, self._schema), work)
+            write(rows, self._schema, work)
             if not self._recorded:
                 # Before the shard is there: without it, it would be nobody's and collected twice.
                 self._record(path.name)
@@ -159,51 +159,29 @@ class PoolWriter:
         self._recorded = True
 
 
-def _row(episode: Episode) -> tuple[dict[str, Any], dict[str, Field]]:
+def _row(episode: Episode, where: str) -> tuple[dict[str, Any], dict[str, Field]]:
     """The episode as one row, and its fields."""
-    where = f"episode {episode.id!r}"
-    _check_names(episode, where)
-    arrays = arrays_of(episode)
-    steps = check_steps(episode)
-    arrays |= _checked_final(episode, where)
-    fields = {}
-    for name, array in arrays.items():
-        try:
-            fields[name] = Field.of(array)
-        except ValueError as error:
-            raise ValueError(f"{where}: {name!r} {error}") from error
-    meta = as_json(f"{where}: `meta`", episode.meta)
     plain = {name: getattr(episode, name) for name in ("id", "policy", "seed", "ended", "reason")}
-    return plain | {"steps": steps, "meta": meta} | arrays, fields
-
-
-def _check_names(episode: Episode, where: str) -> None:
-    """Raise unless a shard's columns can hold the names, before episodes wait beside it."""
-    for name in ("id", "policy", "ended", "reason"):
-        if not isinstance(value := getattr(episode, name), str):
+    for name, value in plain.items():
+        if name != "seed" and not isinstance(value, str):
             raise ValueError(f"{where}: `{name}` must be a string, got {value!r}.")
     seed = episode.seed
     if not (isinstance(seed, int | np.integer) and -(2**63) <= seed < 2**63):
         raise ValueError(f"{where}: `seed` must be a whole number of 64 bits, got {seed!r}.")
     if episode.ended not in ENDS:
         raise ValueError(f"{where}: `ended` must be one of {ENDS}, got {episode.ended!r}.")
-
-
-def _checked_final(episode: Episode, where: str) -> dict[str, Any]:
-    """The final observation's arrays, which must have the fields of the others."""
-    if episode.final is None:
-        return {}
-    final = final_of(episode)
-    steps = {FINAL + name: array for name, array in episode.observations.items()}
-    if differ := final.keys() ^ steps.keys():
+    plain["meta"] = as_json(f"{where}: `meta`", episode.meta)
+    plain["steps"] = check_steps(episode)
+    arrays, fields = arrays_of(episode) | final_of(episode), {}
+    for name, array in arrays.items():
+        try:
+            fields[name] = Field.of(array)
+        except ValueError as error:
+            raise ValueError(f"{where}: {name!r} {error}") from error
+    seen = {FINAL + name: fields[OBSERVED + name] for name in episode.observations}
+    final = {name: field for name, field in fields.items() if name.startswith(FINAL)}
+    if episode.final is not None and (differ := difference(final, seen)):
         raise ValueError(
-            f"{where}: `final` must have the fields of `observations`, not {sorted(differ)}."
+            f"{where}: `final` must have the fields of one step of `observations`, but {differ}."
         )
-    for name, array in final.items():
-        expected = steps[name] if isinstance(steps[name], Ragged) else np.asarray(steps[name])
-        if Field.of(array) != Field.of(expected):
-            raise ValueError(
-                f"{where}: {name!r} must be as one step of the field, {Field.of(expected)}, got "
-                f"{Field.of(array)}."
-            )
-    return final
+    return plain | arrays, fields

@@ -1,4 +1,4 @@
-"""One file of a pool: its schema, its rows, and what is wrong with a file that cannot be used."""
+"""The Parquet files of a pool: what their columns hold, and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from msgspec import Meta
 
 from netllm_adapt.episodes import Ragged
-from netllm_adapt.files.reading import check_regular, decode_json
+from netllm_adapt.files.reading import check_regular, check_version, decode_json
 
 VERSION = 3
 """Of the layout below (2: fields may be ragged; 3: final observation, and why an episode ended); a
@@ -25,13 +26,9 @@ MISSING = "collect the missing episodes again"
 SHARDS = "shard-*.parquet"
 _AGAIN = "Delete it, the other shards stay usable, and collect its episodes again."
 _KEY = b"netllm.pool"
-_TYPES = {
-    "bool",
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-    *(f"float{bits}" for bits in (16, 32, 64)),
-}
-_TEXT, _NUMBER = pa.string(), pa.int64()
-_PLAIN = {"id": _TEXT, "policy": _TEXT, "seed": _NUMBER, "steps": _NUMBER, "meta": _TEXT}
+_NUMBERS = r"bool|u?int(8|16|32|64)|float(16|32|64)"
+_TEXT, _WHOLE = pa.string(), pa.int64()
+_PLAIN = {"id": _TEXT, "policy": _TEXT, "seed": _WHOLE, "steps": _WHOLE, "meta": _TEXT}
 _ENDING = {"ended": _TEXT, "reason": _TEXT}
 """What version 3 added."""
 
@@ -39,8 +36,8 @@ _ENDING = {"ended": _TEXT, "reason": _TEXT}
 class Field(NamedTuple):
     """What one step of a field holds."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Annotated[str, Meta(pattern=f"^({_NUMBERS})$")]
+    shape: tuple[Annotated[int, Meta(gt=0)], ...]
     """Of a step's value; of one of its values where steps hold any number of them."""
     ragged: bool = False
 
@@ -51,15 +48,15 @@ class Field(NamedTuple):
         Raises:
             ValueError: If Parquet cannot keep such an array.
         """
-        if isinstance(steps, Ragged):
-            return cls.of(steps.values)._replace(ragged=True)
-        field = cls(steps.dtype.newbyteorder("=").name, steps.shape[1:])
-        if field.dtype not in _TYPES or 0 in field.shape:
+        values = steps.values if isinstance(steps, Ragged) else steps
+        name, shape = values.dtype.newbyteorder("=").name, values.shape[1:]
+        try:
+            return msgspec.convert((name, shape, isinstance(steps, Ragged)), cls)
+        except msgspec.ValidationError as error:
             raise ValueError(
                 "must hold booleans, integers or floats of at most 64 bits and have no empty axis, "
-                f"got {field}."
-            )
-        return field
+                f"got {name} {shape}."
+            ) from error
 
     def arrow(self) -> pa.DataType:
         """The Arrow type of all steps of one episode."""
@@ -73,13 +70,12 @@ class Field(NamedTuple):
         return f"{self.dtype}[{', '.join(map(str, axes))}]"
 
 
-class Schema(NamedTuple):
-    """What the rows of a pool hold."""
+class Schema(msgspec.Struct, frozen=True):
+    """The version, task and fields of a pool."""
 
     task: str
     fields: dict[str, Field]
-    version: int = VERSION
-    """A pool of an earlier version is continued as it was begun."""
+    version: Annotated[int, Meta(ge=1)] = VERSION
 
     @property
     def plain(self) -> dict[str, pa.DataType]:
@@ -88,9 +84,8 @@ class Schema(NamedTuple):
 
     def arrow(self) -> pa.Schema:
         """The Arrow schema of a shard, with version, task, types and shapes in its metadata."""
-        about = {"version": self.version, "task": self.task, "fields": self.fields}
         columns = self.plain | {name: field.arrow() for name, field in self.fields.items()}
-        return pa.schema(list(columns.items()), metadata={_KEY: msgspec.json.encode(about)})
+        return pa.schema(list(columns.items()), metadata={_KEY: msgspec.json.encode(self)})
 
     def check(self, got: Schema, *, where: str, pool: str) -> None:
         """Raise unless `got`, the schema of what `where` names, is this one of `pool`.
@@ -103,10 +98,10 @@ class Schema(NamedTuple):
                 f"{where} must hold the task {self.task!r} as {pool} does, got {got.task!r}. "
                 "Keep one pool per task."
             )
-        if got.fields != self.fields:
+        if differ := difference(got.fields, self.fields):
             raise ValueError(
-                f"{where} must have the fields of {pool}, but "
-                f"{_difference(got.fields, self.fields)}. Keep one pool per set of fields."
+                f"{where} must have the fields of {pool}, but {differ}. Keep one pool per set of "
+                "fields."
             )
 
 
@@ -156,12 +151,13 @@ def open_shard(path: Path) -> Shard:
             f"{path}: must be a shard of a pool, got a Parquet file with the columns "
             f"{', '.join(arrow.names)}. Move it out of the pool's folder."
         )
-    schema = _declared_schema(path, declared)
+    check_version(declared, VERSION, name=f"{path}: metadata")
+    schema: Schema = decode_json(declared, Schema, name=f"{path}: metadata")
     got, expected = (dict(zip(s.names, s.types, strict=True)) for s in (arrow, schema.arrow()))
-    if got != expected:
+    if differ := difference(got, expected):
         raise ValueError(
-            f"{path}: must have the columns that its metadata declares, but "
-            f"{_difference(got, expected)}. Was it rewritten by another tool? {_AGAIN}"
+            f"{path}: must have the columns that its metadata declares, but {differ}. Was it "
+            f"rewritten by another tool? {_AGAIN}"
         )
     rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
     if not rows or min(rows) < 1:
@@ -177,41 +173,8 @@ def _has_nulls(array: pa.Array) -> bool:
     return nested and _has_nulls(array.flatten())
 
 
-class _About(msgspec.Struct):
-    """What a shard says of itself."""
-
-    version: Annotated[int, msgspec.Meta(ge=1)]
-    task: str
-    fields: dict[str, tuple[Any, ...]]
-
-
-_FIELD = tuple[str, tuple[Annotated[int, msgspec.Meta(gt=0)], ...], bool]
-
-
-def _declared_schema(path: Path, declared: bytes) -> Schema:
-    """What a shard's metadata declares."""
-    about: _About = decode_json(declared, _About, name=f"{path}: metadata")
-    if about.version > VERSION:
-        raise ValueError(
-            f"{path}: must have version {VERSION} or older, got version {about.version}. "
-            "Run: python -m pip install --upgrade netllm-adapt"
-        )
-    try:
-        fields = {
-            name: Field(*msgspec.convert((*field, False)[:3], _FIELD))
-            for name, field in about.fields.items()
-        }
-        if unknown := {field.dtype for field in fields.values()} - _TYPES:
-            raise ValueError(f"no type of a field is called {min(unknown)!r}")
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ValueError(
-            f"{path}: metadata must tell type and shape of each field, but: {error}. {_AGAIN}"
-        ) from error
-    return Schema(about.task, fields, about.version)
-
-
-def encode(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
-    """Rows of plain values and arrays as a table."""
+def write(rows: Sequence[Mapping[str, Any]], schema: Schema, path: Path) -> None:
+    """Write rows of plain values and arrays as a shard."""
     arrow = schema.arrow()
     columns = [
         _encode_arrays([row[name] for row in rows], schema.fields[name])
@@ -219,7 +182,10 @@ def encode(rows: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
         else pa.array([row[name] for row in rows], schema.plain[name])
         for name in arrow.names
     ]
-    return pa.Table.from_arrays(columns, schema=arrow)
+    table = pa.Table.from_arrays(columns, schema=arrow)
+    pq.write_table(
+        table, path, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
+    )
 
 
 def decode(batch: pa.RecordBatch, row: int, schema: Schema) -> dict[str, Any]:
@@ -240,13 +206,6 @@ def _decode_array(steps: pa.Array, field: Field) -> np.ndarray:
         steps = steps.flatten()
     flat = steps.to_numpy(zero_copy_only=False)
     return np.array(flat.reshape(-1, *field.shape), dtype=field.dtype)
-
-
-def write(table: pa.Table, path: Path) -> None:
-    """Write a table as a shard."""
-    pq.write_table(
-        table, path, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True
-    )
 
 
 def _encode_arrays(arrays: Sequence[np.ndarray | Ragged], field: Field) -> pa.Array:
@@ -270,7 +229,8 @@ def _lists(lengths: Sequence[int] | np.ndarray, values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
 
 
-def _difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+def difference(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Names whose values differ, in words; empty if none does."""
     return "; ".join(
         f"{name!r} is {got.get(name, 'missing')} instead of {expected.get(name, 'absent')}"
         for name in sorted(got.keys() | expected.keys())
