@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from netllm_baselines.abr.ppo_recipe import PPORecipe
-from netllm_baselines.abr.ppo_sessions import training, validation
+from netllm_baselines.abr.ppo_sessions import training, validation, validation_worlds
 from netllm_sims.abr import Session, Setting, Simulator, setting
 
 PLAIN = PPORecipe(sessions=40, validation_sessions=40, scale_share=0.0, alter_share=0.0)
@@ -49,6 +49,31 @@ def test_the_same_seed_draws_the_same_sessions(synthetic: Setting) -> None:
     )
     assert first == again
     assert first != other
+
+
+def test_a_share_is_played_in_randomised_worlds_and_the_rest_altered_as_ever(
+    synthetic: Setting,
+) -> None:
+    recipe = PPORecipe(sessions=200, worlds="wide", worlds_share=0.25)
+    drawn = draw(synthetic, recipe)
+    wide = [session for session in drawn if session.video is not None]
+    assert 30 <= len(wide) <= 70
+    others = [session.scale for session in drawn if session.video is None]
+    assert all(scale == 1 or recipe.scale_low <= scale <= recipe.scale_high for scale in others)
+    assert max(session.scale for session in wide) > recipe.scale_high
+
+
+def test_worlds_to_validate_on_are_the_validation_sessions_and_always_the_same(
+    synthetic: Setting,
+) -> None:
+    recipe = PPORecipe(validation_sessions=6, worlds="wide")
+    plain = validation(synthetic, recipe=recipe)
+    one, two = (validation_worlds(synthetic, recipe=recipe) for _ in range(2))
+    assert [session.id for session in one] == [session.id for session in plain]
+    assert [session.video and session.video.digest for session in one] == [
+        session.video and session.video.digest for session in two
+    ]
+    assert all(session.video is not None for session in one)
 
 
 def test_only_traces_with_the_given_text_are_used(synthetic: Setting) -> None:

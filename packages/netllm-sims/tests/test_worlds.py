@@ -14,7 +14,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def drawn(worlds: Worlds, count: int = 300) -> list[Session]:
+def drawn(worlds: Worlds | str, count: int = 300) -> list[Session]:
     place = setting("synthetic")
     plain = [Session(f"{number}", FLAT, 10.0) for number in range(count)]
     return randomise(plain, plain, place.video, rng(), share=1.0, worlds=worlds)
@@ -117,6 +117,8 @@ def test_environments_play_randomised_worlds_in_training_only():
 def test_worlds_without_a_share_are_refused_as_unknown_names_are():
     with pytest.raises(ValueError, match=r"no session is randomised.*alter=0.65"):
         setting("synthetic", worlds="wide")
+    with pytest.raises(ValueError, match=r"`worlds` 'wider'. Did you mean wide"):
+        drawn("wider", 1)
     with pytest.raises(ValueError, match=r"`worlds` 'wider'. Did you mean wide"):
         setting("synthetic", worlds="wider", alter=0.5)
 

@@ -17,6 +17,7 @@ from netllm_baselines.abr.ppo_weights import Actor
 
 CUT = 5.0
 """Standardised features are cut to minus and plus this."""
+_LEAST_SPREAD = 0.05
 
 
 def perceptron(
@@ -183,7 +184,7 @@ class Learner:
             running = surprise + recipe.discount * recipe.trace * running
             advantage[t], after = running, value[t]
         target = (advantage + value).flatten()
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+        advantage = _scaled(advantage, recipe.balance)
         return Batch(
             seen=seen.flatten(0, 1),
             future=future.flatten(0, 1),
@@ -218,6 +219,19 @@ class Learner:
             observation, reward, done = simulator.step(level.numpy())
             rows.append((seen, future, level.numpy(), reward.astype(np.float32)))
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
+
+
+def _scaled(
+    advantage: Float[Tensor, "step session"], balance: float
+) -> Float[Tensor, "step session"]:
+    """Advantages of mean 0 and spread 1, but for what `PPORecipe.balance` says."""
+    advantage = advantage - advantage.mean()
+    spread = advantage.std() + 1e-6
+    if balance == 0:
+        return advantage / spread
+    own = advantage.std(dim=0).clamp(min=_LEAST_SPREAD * float(spread))
+    scaled: Tensor = advantage / (own**balance * spread ** (1 - balance))
+    return scaled / (scaled.std() + 1e-6)
 
 
 def _inner(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -23,8 +23,9 @@ class PPORecipe:
     traces: str = ""
     """Learn from, and validate on, only traces with this text in their name."""
     worlds: str = ""
-    """Name of the randomised worlds (`wide`) in which the share `alter_share` is played, instead of
-    all that follows up to `splice_share`."""
+    """Name of the randomised worlds (`wide`) that a share of the sessions is played in."""
+    worlds_share: float = 0.0
+    """That share; the others are scaled and altered as the following numbers say."""
     scale_share: float = 0.7
     """Share of the sessions whose bandwidth is scaled."""
     scale_low: float = 0.5
@@ -47,6 +48,9 @@ class PPORecipe:
     """Of a reward one chunk later (gamma)."""
     trace: float = 0.95
     """Lambda of generalised advantage estimation."""
+    balance: float = 0.0
+    """Weight of sessions where little is at stake: advantages are divided by their spread within
+    the session to this power, and by that of all sessions to the rest of 1."""
     rate: float = 5e-4
     """First learning rate of Adam; falls linearly to 0."""
     entropy: float = 0.02
@@ -79,7 +83,16 @@ class PPORecipe:
             counts=[name for name in whole_fields(self) if name != "critic_first"],
             positive=("reward_scale", "rate", "clip", "max_norm"),
             not_negative=("stretch", "noise", "entropy", "critic_first"),
-            shares=("scale_share", "alter_share", "splice_share", "discount", "trace", "average"),
+            shares=(
+                "worlds_share",
+                "scale_share",
+                "alter_share",
+                "splice_share",
+                "discount",
+                "trace",
+                "average",
+                "balance",
+            ),
         )
         if not 0 < self.scale_low <= self.scale_high:
             raise ValueError(

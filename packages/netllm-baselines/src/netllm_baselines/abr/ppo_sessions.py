@@ -1,5 +1,6 @@
 """Sessions that PPO learns from and is validated on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
 
     A trace may be played faster or slower, its bandwidth scaled and disturbed, and it may go over
     into another trace during the session. Without that, the actor learns the few traces by heart.
+    With `recipe.worlds` a share is played in randomised worlds instead.
     """
     _check(setting, "train", recipe)
     drawn: list[Session] = []
@@ -21,11 +23,27 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
         drawn += [session for session in some if recipe.traces in session.trace.id]
     drawn = drawn[: recipe.sessions]
     if recipe.worlds:
-        return _randomised(drawn, setting, recipe, rng, share=recipe.alter_share)
+        count = int(rng.binomial(len(drawn), recipe.worlds_share))
+        elsewhere, near = drawn[:count], drawn[count:]
+        worlds = recipe.worlds
+        return [
+            *randomise(elsewhere, drawn, setting.video, rng, share=1.0, worlds=worlds),
+            *_altered(near, drawn, recipe, rng),
+        ]
+    return _altered(drawn, drawn, recipe, rng)
+
+
+def _altered(
+    sessions: Sequence[Session],
+    others: Sequence[Session],
+    recipe: PPORecipe,
+    rng: np.random.Generator,
+) -> list[Session]:
+    """The sessions, altered and scaled as the recipe says; parts of the others may follow."""
     altered = [
         alter(
             session,
-            drawn,
+            others,
             rng,
             stretch=recipe.stretch,
             noise=recipe.noise,
@@ -34,7 +52,7 @@ def training(setting: Setting, *, recipe: PPORecipe, rng: np.random.Generator) -
         )
         if rng.random() < recipe.alter_share
         else session
-        for session in drawn
+        for session in sessions
     ]
     return [
         replace(session, scale=rng.uniform(recipe.scale_low, recipe.scale_high))
@@ -55,19 +73,8 @@ def validation(setting: Setting, *, recipe: PPORecipe) -> list[Session]:
 def validation_worlds(setting: Setting, *, recipe: PPORecipe) -> list[Session]:
     """The sessions of `validation`, each in a randomised world of its own; the same every time."""
     plain = validation(setting, recipe=recipe)
-    return _randomised(plain, setting, recipe, np.random.default_rng(0), share=1.0)
-
-
-def _randomised(
-    sessions: list[Session],
-    setting: Setting,
-    recipe: PPORecipe,
-    rng: np.random.Generator,
-    *,
-    share: float,
-) -> list[Session]:
-    worlds = recipe.worlds
-    return randomise(sessions, sessions, setting.video, rng, share=share, worlds=worlds)
+    rng = np.random.default_rng(0)
+    return randomise(plain, plain, setting.video, rng, share=1.0, worlds=recipe.worlds)
 
 
 def _check(setting: Setting, part: str, recipe: PPORecipe) -> None:

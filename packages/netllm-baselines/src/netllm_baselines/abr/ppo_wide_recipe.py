@@ -30,22 +30,25 @@ class PPOWideRecipe:
     """Passes over the sessions of all rounds so far."""
     round_rate: float = 1e-3
     """Learning rate of Adam; falls to 0 in every round."""
-    first_share: float = 0.43
+    first_share: float = 0.215
     """Share of the steps that the first stage takes."""
-    first_plain: float = 0.5
-    """Share of its sessions that are not randomised; also of those that are imitated."""
+    first_near: float = 0.5
+    """Share of its sessions, and of those of the imitation, that are altered as `PPO`'s are; the
+    others are played in randomised worlds."""
     first_rate: float = 2e-4
     """Its first learning rate; falls linearly to 0."""
     first_entropy: float = 0.01
     """Its first weight of the entropy bonus; falls linearly to 0."""
-    then_plain: float = 0.35
-    """Share of the second stage's sessions that are not randomised."""
+    then_near: float = 0.4
+    """The same share in the second stage."""
     then_rate: float = 3.5e-4
     """Its first learning rate."""
     then_entropy: float = 0.015
     """Its first weight of the entropy bonus."""
     critic_first: int = 5
     """Updates after the imitation in which only the critic learns."""
+    balance: float = 0.5
+    """Weight of sessions where little is at stake (see `PPORecipe`)."""
     discount: float = 1.0
     """Of a reward one chunk later (gamma)."""
     validate_every: int = 20
@@ -67,25 +70,26 @@ class PPOWideRecipe:
             counts=[name for name in whole_fields(self) if name != "critic_first"],
             positive=("round_rate", "first_rate", "then_rate"),
             not_negative=("first_entropy", "then_entropy", "critic_first"),
-            shares=("first_plain", "then_plain", "discount", "plain_weight"),
+            shares=("first_near", "then_near", "discount", "plain_weight", "balance"),
             shares_below_1=("first_share",),
         )
 
     def stages(self) -> tuple[PPORecipe, PPORecipe]:
         """The two stages as recipes of `PPO`'s training."""
         return (
-            self._stage(self.first_plain, self.first_rate, self.first_entropy, self.critic_first),
-            self._stage(self.then_plain, self.then_rate, self.then_entropy, 0),
+            self._stage(self.first_near, self.first_rate, self.first_entropy, self.critic_first),
+            self._stage(self.then_near, self.then_rate, self.then_entropy, 0),
         )
 
-    def _stage(self, plain: float, rate: float, entropy: float, critic_first: int) -> PPORecipe:
+    def _stage(self, near: float, rate: float, entropy: float, critic_first: int) -> PPORecipe:
         return PPORecipe(
             hidden=self.hidden,
             layers=self.layers,
             sessions=self.sessions,
             traces=self.traces,
             worlds="wide",
-            alter_share=1 - plain,
+            worlds_share=1 - near,
+            balance=self.balance,
             discount=self.discount,
             rate=rate,
             entropy=entropy,

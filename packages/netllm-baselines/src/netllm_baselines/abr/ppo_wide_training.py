@@ -29,7 +29,7 @@ def train_ppo_wide(
     setting: Setting | str,
     *,
     out: Path | str,
-    steps: int = 4_700_000,
+    steps: int = 9_400_000,
     seed: int = 0,
     recipe: PPOWideRecipe | None = None,
     threads: int = 1,
@@ -39,9 +39,9 @@ def train_ppo_wide(
     """Write the actor with the best validation QoE, on recorded and in randomised worlds.
 
     It imitates `PPO` with the top rule (see `ppo_imitation`, `ppo_top_rule`), and then learns as
-    `PPO` does, with a critic that sees the coming bandwidth, in sessions of the train part of which
-    a share is played in randomised worlds (`netllm_sims.abr.Worlds`). Validated and saved is a
-    running average of the weights, played greedily. The test part is never touched.
+    `PPO` does, with a critic that sees the coming bandwidth, in sessions of the train part: a share
+    in randomised worlds (`netllm_sims.abr.Worlds`), the rest altered as `PPO`'s. Validated and
+    saved is a running average of the weights, played greedily. The test part is never touched.
 
     A log with one JSON object per update is written beside `out`, and after every validation
     `OUT.state.npz`, from which the same call goes on; at the end it is removed. Same seed, machine

@@ -9,6 +9,7 @@ from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.synthetic import Range, markov_trace
 from netllm_sims.abr.trace_augmentation import SCALES, alter, alter_some
 from netllm_sims.abr.video import Video
+from netllm_sims.setting_values import unknown
 
 NAMES = {
     "near": f"traces stretched, disturbed and spliced; bandwidth times {SCALES[0]} to {SCALES[1]}",
@@ -118,7 +119,12 @@ def randomise(
         share: Share of the sessions that are randomised; in `near`, of those whose trace is altered
             and, apart from that, of those whose bandwidth is scaled.
         worlds: A name of `NAMES`, or ranges.
+
+    Raises:
+        ValueError: There is no such name.
     """
+    if isinstance(worlds, str) and worlds not in NAMES:
+        raise ValueError(unknown("value of `worlds`", worlds, list(NAMES)))
     if worlds == "near" or share == 0:
         return alter_some(sessions, others, rng, share=share)
     ranges = worlds if isinstance(worlds, Worlds) else Worlds()
