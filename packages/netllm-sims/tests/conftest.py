@@ -23,8 +23,8 @@ sys.modules[checker.__name__] = checker
 # whose forward references the lowest jaxtyping cannot resolve.
 CHECKED = {
     "abr": "link qoe rollout simulator synthetic trace_formats traces video",
-    "vp": "frames geometry metrics resampling rollout synthetic_scenes synthetic_viewers "
-    "trajectories trajectory_formats trajectory_loading",
+    "vp": "clips frames geometry metrics resampling rollout side_information synthetic_scenes "
+    "synthetic_viewers trajectories trajectory_formats trajectory_loading",
 }
 jaxtyping.install_import_hook(
     [f"netllm_sims.{task}.{name}" for task, names in CHECKED.items() for name in names.split()],

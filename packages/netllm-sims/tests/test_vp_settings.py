@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from netllm_sims.vp import mae_deg, rollout, setting, settings
 
-REAL = ["unseen-horizon", "unseen-dataset", "unseen-both"]
+REAL = ["memory", "crowd", "crowd-memory", "unseen-horizon", "unseen-dataset", "unseen-both"]
 
 
 class HoldLast:

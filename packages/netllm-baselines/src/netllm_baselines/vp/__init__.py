@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netllm_baselines.vp.crowd_median import CrowdMedian
     from netllm_baselines.vp.gru import GRU, GRUDense
     from netllm_baselines.vp.rules import (
         HoldLast,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from netllm_baselines.vp.track import TRACK, TRACKSaliency
 
 _MODULES = {
+    "CrowdMedian": "crowd_median",
     "GRU": "gru",
     "GRUDense": "gru",
     "HoldLast": "rules",
@@ -34,6 +36,7 @@ _MODULES = {
 __all__ = [
     "GRU",
     "TRACK",
+    "CrowdMedian",
     "GRUDense",
     "HoldLast",
     "LinearRegression",

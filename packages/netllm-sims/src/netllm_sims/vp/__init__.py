@@ -1,6 +1,7 @@
 """Viewport prediction: head movement, settings, metrics, geometry, frames, an environment."""
 
 from netllm_sims.vp import geometry, metrics
+from netllm_sims.vp.clips import Clip, cut
 from netllm_sims.vp.env import Env
 from netllm_sims.vp.frames import Frames, open_frames
 from netllm_sims.vp.geometry import unwrap_deg
@@ -16,7 +17,7 @@ from netllm_sims.vp.metrics import (
 from netllm_sims.vp.resampling import resample
 from netllm_sims.vp.rollout import Policy, Predicted, rollout
 from netllm_sims.vp.settings import Setting, setting, settings
-from netllm_sims.vp.trajectories import Clip, Trajectory, cut
+from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_loading import Gaps, load_trajectories
 
 __all__ = [

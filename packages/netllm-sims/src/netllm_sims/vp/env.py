@@ -9,11 +9,11 @@ from numpy import ndarray
 
 from netllm_sims.setting_env import SettingEnv
 from netllm_sims.vp import window_picture
+from netllm_sims.vp.clips import Clip
 from netllm_sims.vp.geometry import wrap_deg
 from netllm_sims.vp.metrics import mae_deg
 from netllm_sims.vp.settings import Setting
 from netllm_sims.vp.settings import setting as named
-from netllm_sims.vp.trajectories import Clip
 
 Observation = dict[str, ndarray]
 
@@ -33,6 +33,13 @@ class Env(SettingEnv):
     |---|---|---|---|---|
     | `viewport_deg` | (history, 3) | -180 | 180 | roll, pitch and yaw in degrees, newest last |
     | `time_s` | (1,) | 0 | any | s into the video of the last known viewport |
+    | `memory_deg` | (memory, 3) | -180 | 180 | the viewer's points before these, newest last |
+    | `memory_known` | (memory,) | 0 | 1 | 0 where the recording had not begun; the point is 0 |
+    | `crowd_deg` | (crowd, history + horizon, 3) | -180 | 180 | earlier viewers at these points \
+    and the next |
+    | `crowd_known` | (crowd,) | 0 | 1 | 0 where there is no such viewer; the points are 0 |
+
+    The last four are there where the setting has a `memory` or a `crowd`, as `default` has not.
 
     ## Reward
     Minus the mean absolute error in degrees (`mae_deg`). `info` holds `clip`, the user-video pair,
@@ -68,12 +75,13 @@ class Env(SettingEnv):
         self._predicted_deg: Float[ndarray, "horizon 3"] | None = None
         any_s = float(np.finfo(np.float32).max)
         self.action_space = spaces.Box(-180.0, 180.0, (self.setting.horizon, 3), np.float32)
-        self.observation_space = spaces.Dict(  # type: ignore[assignment]
-            {
-                "viewport_deg": spaces.Box(-180.0, 180.0, (self.setting.history, 3), np.float32),
-                "time_s": spaces.Box(0.0, any_s, (1,), np.float32),
-            }
-        )
+        known: dict[str, spaces.Space[Any]] = {"time_s": spaces.Box(0.0, any_s, (1,), np.float32)}
+        for name, values in self._clips[0].fields(slice(0, 1)).items():
+            if name.endswith("_deg"):
+                known[name] = spaces.Box(-180.0, 180.0, values.shape[1:], np.float32)
+            elif name.endswith("_known"):
+                known[name] = spaces.MultiBinary(values.shape[1:])
+        self.observation_space = spaces.Dict(known)  # type: ignore[assignment]
 
     @property
     def clip(self) -> Clip:
@@ -122,9 +130,13 @@ class Env(SettingEnv):
         """The window at hand; after the last one, that one again."""
         window = min(self._window, len(self.clip) - 1)
         self._refresh()
-        return {
-            "viewport_deg": wrap_deg(self.clip.history_deg[window]).astype(np.float32),
-            "time_s": self.clip.time_s[window : window + 1].astype(np.float32),
+        fields = self.clip.fields(slice(window, window + 1))
+        time_s = fields.pop("time_s").astype(np.float32)
+        return {"time_s": time_s} | {
+            name: values[0].astype(np.int8)
+            if name.endswith("_known")
+            else wrap_deg(values[0]).astype(np.float32)
+            for name, values in fields.items()
         }
 
     def _draw(self, figure: Any) -> None:

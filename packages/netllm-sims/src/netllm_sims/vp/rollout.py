@@ -1,7 +1,7 @@
 """Policies, and what they predict: all windows of some clips."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from netllm_sims.session_error import SessionError
-from netllm_sims.vp.trajectories import Clip
+from netllm_sims.vp.clips import Clip
 
 if TYPE_CHECKING:
     from netllm_sims.vp.settings import Setting
@@ -22,7 +22,8 @@ class Policy(Protocol):
 
     The observation holds `viewport_deg` (batch, history, 3), the known viewports in degrees, as
     recorded; `video` (batch,), the videos' ids, text; and `time_s` (batch,), the seconds into the
-    video of the last known viewport.
+    video of the last known viewport. Where the setting has a `memory` or a `crowd`, it holds the
+    fields of `side_information.SideInformation` too.
     """
 
     def reset(self, seed: int) -> None:
@@ -69,15 +70,10 @@ def rollout(
         raise ValueError(f"`batch` must be at least 1, got {batch}.")
     for clip in clips:
         _check_finite(clip.history_deg, "history_deg", clip.id, f"clip `{clip.id}`")
-    history = np.concatenate([clip.history_deg for clip in clips])
-    times_s = np.concatenate([clip.time_s for clip in clips])
     lengths = [len(clip) for clip in clips]
-    videos = np.repeat([clip.video for clip in clips], lengths)
     policy.reset(seed)
-    observed = {"viewport_deg": history, "video": videos, "time_s": times_s}
     answers, seconds = [], 0.0
-    for begin in range(0, len(history), batch):
-        observation = {name: all_[begin : begin + batch] for name, all_ in observed.items()}
+    for observation in _observations(clips, batch):
         start = time.perf_counter()
         answer = policy.act(observation)
         seconds += time.perf_counter() - start
@@ -91,8 +87,21 @@ def rollout(
         ids=[clip.id for clip in clips],
         predicted_deg=pieces,
         seconds=seconds,
-        decisions=len(history),
+        decisions=sum(lengths),
     )
+
+
+def _observations(clips: Sequence[Clip], batch: int) -> Iterator[dict[str, ndarray]]:
+    """The windows of all clips in their order, `batch` at a time."""
+    clip_of = np.repeat(np.arange(len(clips)), [len(clip) for clip in clips])
+    window_of = np.concatenate([np.arange(len(clip)) for clip in clips])
+    for begin in range(0, len(clip_of), batch):
+        some, windows = clip_of[begin : begin + batch], window_of[begin : begin + batch]
+        numbers = np.unique(some)
+        pieces = [clips[k].fields(windows[some == k]) for k in numbers]
+        observation = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
+        videos = [np.repeat(clips[k].video, np.count_nonzero(some == k)) for k in numbers]
+        yield observation | {"video": np.concatenate(videos)}
 
 
 def _checked(answer: object, shape: tuple[int, ...], policy: Policy) -> ndarray:

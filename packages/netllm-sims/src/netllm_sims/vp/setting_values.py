@@ -1,6 +1,9 @@
 """Values of a setting's own kinds of fields, from text or Python."""
 
-from netllm_sims.setting_values import items, number, unknown, word
+from collections.abc import Callable
+from typing import Any
+
+from netllm_sims.setting_values import existing, items, natural, number, unknown, word, yes_or_no
 from netllm_sims.vp.trajectory_loading import GAPS
 
 
@@ -23,3 +26,21 @@ def gaps(field: str, value: object) -> str:
     if chosen not in GAPS:
         raise ValueError(f"`{field}`: {unknown('way with gaps', chosen, GAPS)}")
     return chosen
+
+
+READERS: dict[str, Callable[[str, Any], Any]] = {
+    "trajectories": existing,
+    "frames": existing,
+    "videos": names,
+    "users": names,
+    "rate_hz": number,
+    "frames_hz": number,
+    "front_deg": number,
+    "fov_deg": angles,
+    "gaps": gaps,
+    "seed": natural,
+    "memory": natural,
+    "crowd": natural,
+    "split": yes_or_no,
+}
+"""How the fields are read that are no whole numbers above 0."""

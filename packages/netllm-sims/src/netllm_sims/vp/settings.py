@@ -1,7 +1,6 @@
 """Named settings: which head movement is predicted, from how much of the past, and how far."""
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,32 +10,35 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from netllm_sims.setting_values import (
-    check_names,
-    data_root,
-    existing,
-    natural,
-    number,
-    unknown,
-    whole,
-    yes_or_no,
-)
+from netllm_sims.setting_values import check_names, data_root, unknown, whole
 from netllm_sims.sources import Source, generated, of_files
-from netllm_sims.vp import setting_values, synthetic_viewers, train_valid_test
+from netllm_sims.vp import synthetic_viewers, train_valid_test
+from netllm_sims.vp.clips import Clip, cut
 from netllm_sims.vp.frames import Frames, open_frames
-from netllm_sims.vp.trajectories import Clip, Trajectory, cut
+from netllm_sims.vp.setting_values import READERS
+from netllm_sims.vp.side_information import Crowd, CrowdShown
+from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_loading import GAPS, Gaps
 from netllm_sims.vp.user_video_splits import PARTS
 
 _log = logging.getLogger(__name__)
 _DESCRIPTIONS = {
     "default": "Jin2022: 2 s of history, 4 s to predict",
+    "memory": "`default`, and the viewer's own last 60 s",
+    "crowd": "`default`, and how 42 earlier viewers moved in the same video, then and after",
+    "crowd-memory": "`default`, and both",
     "unseen-horizon": "Jin2022: 4 s of history, 6 s to predict",
     "unseen-dataset": "Wu2017: 2 s of history, 4 s to predict",
     "unseen-both": "Wu2017: 4 s of history, 6 s to predict",
     "synthetic": "seeded users who turn to seeded points of interest; needs no data",
 }
-_WINDOWS = {"unseen-horizon": (20, 30), "unseen-both": (20, 30)}
+_OVERRIDES = {
+    "memory": {"memory": 300},
+    "crowd": {"crowd": 42},
+    "crowd-memory": {"memory": 300, "crowd": 42},
+    "unseen-horizon": {"history": 20, "horizon": 30},
+    "unseen-both": {"history": 20, "horizon": 30},
+}
 _FRONTS_DEG = {"Jin2022": 90.0, "Wu2017": -90.0}
 _FIXED_FIELDS = ("name", "data", "synthetic", "dataset")
 
@@ -79,6 +81,11 @@ class Setting:
     """Points to predict."""
     rate_hz: float = 5.0
     """Points per second; the published data have 5."""
+    memory: int = 0
+    """Points before the history that are known too, as far as the viewer's recording reaches."""
+    crowd: int = 0
+    """Most viewers of the past who are shown: how they moved in the same video, at the window's
+    points and those to predict. They are users of the train part, never the viewer."""
     stride: int = 15
     """Points between two windows that validate or test."""
     train_stride: int = 15
@@ -106,6 +113,9 @@ class Setting:
         for name in ("history", "horizon", "stride", "train_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1 point, got {getattr(self, name)}.")
+        for name in ("memory", "crowd"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
         for name, least in (("trim_head", self.history), ("trim_tail", self.horizon - 1)):
             if getattr(self, name) < least:
                 raise ValueError(
@@ -235,6 +245,8 @@ class Setting:
             )
         if part not in self._cut:
             trajectories = self._trajectories(part)
+            if self.crowd:
+                self._meet({trajectory.video for trajectory in trajectories}, part)
             every = [self._windows(trajectory, part) for trajectory in trajectories]
             self._cut[part] = [clip for clip in every if len(clip)]
             if not self._cut[part]:
@@ -270,6 +282,10 @@ class Setting:
             stride=self.train_stride if part == "train" else self.stride,
             trim_head=self.trim_head,
             trim_tail=self.trim_tail,
+            memory=self.memory,
+            crowd=CrowdShown(self.crowd, self._crowds.get(trajectory.video))
+            if self.crowd
+            else None,
         )
 
     def _trajectories(self, part: str) -> list[Trajectory]:
@@ -280,12 +296,18 @@ class Setting:
     def _source(self, part: str) -> list[Trajectory]:
         if self.synthetic:
             return synthetic_viewers.trajectories(self.seed, part, rate_hz=self.rate_hz)
+        if self.trajectories is not None:
+            return train_valid_test.own(self._reading, part)
+        return train_valid_test.published(self._reading, self.dataset, part)
+
+    @property
+    def _reading(self) -> train_valid_test.Reading:
         root = self.trajectories or train_valid_test.published_root(
             self.data or Path(), self.dataset
         )
         if root is None:
             raise FileNotFoundError(f"{self.data}: must hold vp/{self.dataset}.zip, got none.")
-        reading = train_valid_test.Reading(
+        return train_valid_test.Reading(
             root=root,
             rate_hz=self.rate_hz,
             gaps=self.gaps,
@@ -293,9 +315,20 @@ class Setting:
             users=self.users,
             split=self.split,
         )
-        if self.trajectories is not None:
-            return train_valid_test.own(reading, part)
-        return train_valid_test.published(reading, self.dataset, part)
+
+    def _meet(self, videos: set[str], part: str) -> None:
+        """Read how earlier viewers moved in the videos of a part."""
+        new = {video.rpartition("/")[2] for video in videos - set(self._crowds)}
+        if self.synthetic:
+            viewers = synthetic_viewers.trajectories(
+                self.seed, part, rate_hz=self.rate_hz, viewers="train"
+            )
+        else:
+            dataset = self.dataset if self.trajectories is None else None
+            viewers = train_valid_test.earlier_viewers(self._reading, dataset, new)
+        for video in videos:
+            mine = [one for one in viewers if one.video == video]
+            self._crowds[video] = Crowd.of(mine, rate_hz=self.rate_hz) if mine else None
 
     @cached_property
     def _read(self) -> dict[str, list[Trajectory]]:
@@ -303,6 +336,10 @@ class Setting:
 
     @cached_property
     def _cut(self) -> dict[str, list[Clip]]:
+        return {}
+
+    @cached_property
+    def _crowds(self) -> dict[str, Crowd | None]:
         return {}
 
     @cached_property
@@ -339,12 +376,11 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     known = [f.name for f in fields(Setting) if f.name not in _FIXED_FIELDS]
     check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     changes = {
-        key: _READERS.get(key, whole)(key, value)
+        key: READERS.get(key, whole)(key, value)
         for key, value in overrides.items()
         if value is not None
     }
-    history, horizon = _WINDOWS.get(name, (10, 20))
-    changes = {"history": history, "horizon": horizon, **changes}
+    changes = {**_OVERRIDES.get(name, {}), **changes}
     if "trajectories" in changes:
         return Setting(name=name, dataset=changes["trajectories"].stem, **changes)
     dataset = "Wu2017" if name in ("unseen-dataset", "unseen-both") else "Jin2022"
@@ -358,18 +394,3 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         return Setting(name=name, synthetic=True, dataset="synthetic", **changes)
     own: dict[str, Any] = {"gaps": "keep", "front_deg": _FRONTS_DEG[dataset]}
     return Setting(name=name, data=root, dataset=dataset, **own | changes)
-
-
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    "trajectories": existing,
-    "frames": existing,
-    "videos": setting_values.names,
-    "users": setting_values.names,
-    "rate_hz": number,
-    "frames_hz": number,
-    "front_deg": number,
-    "fov_deg": setting_values.angles,
-    "gaps": setting_values.gaps,
-    "seed": natural,
-    "split": yes_or_no,
-}

@@ -16,7 +16,9 @@ _USERS = {"train": range(8), "valid": range(8, 12), "test": range(12, 18)}
 _STEP_S = 0.1
 
 
-def trajectories(seed: int, part: str, *, rate_hz: float = 5.0) -> list[Trajectory]:
+def trajectories(
+    seed: int, part: str, *, rate_hz: float = 5.0, viewers: str | None = None
+) -> list[Trajectory]:
     """Trajectories of a minute of the users and videos of `part`, of which no other part has any.
 
     48, 6 and 10 videos, 8, 4 and 6 users; every user of a part watches every video of it. The
@@ -26,9 +28,10 @@ def trajectories(seed: int, part: str, *, rate_hz: float = 5.0) -> list[Trajecto
         seed: Of everything.
         part: `train`, `valid` or `test`.
         rate_hz: Points per second.
+        viewers: The part whose users watch instead.
     """
     times_s = np.arange(round(DURATION_S * rate_hz)) / rate_hz
-    users = list(_USERS[part])
+    users = list(_USERS[viewers or part])
     made = []
     for video in _VIDEOS[part]:
         yaw_pitch = watch(scene_of(seed, video), seed=seed, video=video, users=users)

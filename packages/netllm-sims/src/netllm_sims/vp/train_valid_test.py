@@ -1,6 +1,6 @@
 """Training, validation and test trajectories of the settings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,15 @@ from netllm_sims.vp.folder_or_zip import Tree
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_loading import Entry, Gaps, entries, read
 
-__all__ = ["NoneOfPart", "Reading", "own", "published", "published_root", "users_by_part"]
+__all__ = [
+    "NoneOfPart",
+    "Reading",
+    "earlier_viewers",
+    "own",
+    "published",
+    "published_root",
+    "users_by_part",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +95,42 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
             f"{reading.root}: must hold trajectories of the {part} part, got none. {remedy}"
         )
     return read(tree, files, reading.root.stem, rate_hz=reading.rate_hz, gaps=reading.gaps)
+
+
+def earlier_viewers(
+    reading: Reading, dataset: str | None, videos: Collection[str]
+) -> list[Trajectory]:
+    """Trajectories of the train part's users in some videos, of any part; none if none watched.
+
+    Args:
+        reading: What to read; `users` and `videos` choose nothing here.
+        dataset: The published data set; None for a person's own data.
+        videos: Their names, as `video4`.
+
+    Raises:
+        ValueError: A file cannot be read.
+    """
+    tree = Tree(reading.root)
+    every = entries(tree)
+    if dataset is not None:
+        users = {f"user{number}" for number in splits.PUBLISHED[dataset]["train"].users}
+        mine = [entry for entry in every if entry.user in users]
+    elif every[0].part is not None:
+        mine = [entry for entry in every if entry.part == "train"]
+    elif not reading.split:
+        mine = every
+    else:
+        known = splits.by_user(entry.user for entry in every)["train"]
+        mine = [entry for entry in every if entry.user in known]
+    chosen = [entry for entry in mine if entry.video in videos]
+    return read(
+        tree,
+        chosen,
+        dataset or reading.root.stem,
+        rate_hz=reading.rate_hz,
+        gaps=reading.gaps,
+        as_published=dataset is not None,
+    )
 
 
 def users_by_part(root: Path) -> dict[str, list[str]] | None:
