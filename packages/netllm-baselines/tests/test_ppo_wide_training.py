@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PPO is trained with the extra `lear
 from netllm_baselines._training import few_threads, keep_best  # noqa: E402
 from netllm_baselines.abr.ppo import PPO  # noqa: E402
 from netllm_baselines.abr.ppo_imitation import imitate  # noqa: E402
-from netllm_baselines.abr.ppo_learner import Learner  # noqa: E402
+from netllm_baselines.abr.ppo_learner import Learner, scaled  # noqa: E402
 from netllm_baselines.abr.ppo_sessions import validation, validation_worlds  # noqa: E402
 from netllm_baselines.abr.ppo_top_rule import TopRule  # noqa: E402
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe  # noqa: E402
@@ -121,3 +121,13 @@ def test_a_learner_whose_critic_learns_first_keeps_its_actor(synthetic: Setting)
 def test_useless_recipes_are_refused(field: str, value: float, words: str) -> None:
     with pytest.raises(ValueError, match=rf"{field}.*{words}"):
         PPOWideRecipe(**{field: value})
+
+
+def test_balance_lifts_the_advantages_of_sessions_where_little_is_at_stake() -> None:
+    drawn = torch.tensor(np.random.default_rng(0).normal(size=(40, 2)) * [1.0, 16.0])
+    shares = []
+    for balance in (0.0, 0.5, 1.0):
+        advantage = scaled(drawn, balance)
+        assert float(advantage.std()) == pytest.approx(1.0, abs=1e-3)
+        shares.append(float(advantage[:, 1].std() / advantage[:, 0].std()))
+    assert shares == pytest.approx([16.0, 4.0, 1.0], rel=0.3)

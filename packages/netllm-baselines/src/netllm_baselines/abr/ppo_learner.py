@@ -184,7 +184,7 @@ class Learner:
             running = surprise + recipe.discount * recipe.trace * running
             advantage[t], after = running, value[t]
         target = (advantage + value).flatten()
-        advantage = _scaled(advantage, recipe.balance)
+        advantage = scaled(advantage, recipe.balance)
         return Batch(
             seen=seen.flatten(0, 1),
             future=future.flatten(0, 1),
@@ -221,16 +221,16 @@ class Learner:
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
 
-def _scaled(
+def scaled(
     advantage: Float[Tensor, "step session"], balance: float
 ) -> Float[Tensor, "step session"]:
     """Advantages of mean 0 and spread 1, but for what `PPORecipe.balance` says."""
-    advantage = advantage - advantage.mean()
-    spread = advantage.std() + 1e-6
+    centred = advantage - advantage.mean()
     if balance == 0:
-        return advantage / spread
-    own = advantage.std(dim=0).clamp(min=_LEAST_SPREAD * float(spread))
-    scaled: Tensor = advantage / (own**balance * spread ** (1 - balance))
+        return centred / (advantage.std() + 1e-6)
+    spread = centred.std() + 1e-6
+    own = centred.std(dim=0).clamp(min=_LEAST_SPREAD * float(spread))
+    scaled: Tensor = centred / (own**balance * spread ** (1 - balance))
     return scaled / (scaled.std() + 1e-6)
 
 
