@@ -38,3 +38,23 @@ def netllm(capsys):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a package where pip would: its modules, and what it registers; gives both folders."""
+
+    def run(name, version, entry_points, modules):
+        info = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = []
+        for group, points in entry_points.items():
+            lines += [f"[{group}]", *(f"{key} = {value}" for key, value in points.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        folders = [str(info.parent), str(modules)]
+        for folder in folders:
+            monkeypatch.syspath_prepend(folder)
+        return os.pathsep.join(folders)
+
+    return run

@@ -15,19 +15,10 @@ FLAGS = ("--steps", "4", "--batch", "2", "--validate-every", "2", "--validation"
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """The package as pip would install it: its modules, and the entry points of its pyproject."""
+def installed(install):
+    """The package with the entry points of its pyproject."""
     project = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
-    info = tmp_path / "site" / "congestion_control-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (info / "METADATA").write_text(head)
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    for folder in (info.parent, HERE / "src"):
-        monkeypatch.syspath_prepend(folder)
+    install(project["name"], project["version"], project["entry-points"], HERE / "src")
 
 
 @pytest.mark.usefixtures("installed")

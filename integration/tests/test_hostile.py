@@ -8,11 +8,11 @@ import pytest
 import torch
 from netllm.registry import task
 from netllm.task.build_model import build_model
-from netllm.vp.recipe import Recipe
+from netllm.vp.task import ImageRecipe
 from netllm_adapt import Predictor
 from safetensors.torch import load_file, save_file
 
-RECIPE = Recipe(dtype="float32", rank=2)
+RECIPE = ImageRecipe(dtype="float32", rank=2)
 FILES = [
     "config.json",
     "digests.json",
@@ -163,7 +163,7 @@ def test_weights_of_ones_own_travel_in_the_checkpoint(tmp_path, monkeypatch):
     images = {"multimodal": True, "image_model": "test_vit", "image_weights": str(weights)}
     vp = task("vp")
     place = vp.setting("synthetic")
-    model = build_model(vp, place, "tiny-random", Recipe(dtype="float32", rank=2, **images))
+    model = build_model(vp, place, "tiny-random", ImageRecipe(dtype="float32", rank=2, **images))
     folder = model.save_pretrained(tmp_path / "checkpoint")
     assert str(tmp_path) not in (folder / "config.json").read_text()
     same = load_file(weights)

@@ -10,7 +10,7 @@ import numpy as np
 from netllm.cjs.environment import Advice
 from netllm.cjs.observation import COLUMN, seen
 from netllm.cjs.state import State
-from netllm.task.state import state_of
+from netllm.task import state_of
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel

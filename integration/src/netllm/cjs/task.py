@@ -15,14 +15,17 @@ code, after Decima (Mao et al., SIGCOMM 2019).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from netllm_adapt.training.recipe import Recipe
 
 from netllm.cjs.state import State
 from netllm.task import Draw, Metric, Policy, PoolTask
 
 if TYPE_CHECKING:
-    from netllm_adapt import AdaptedModel, Pool, Recipe
+    from netllm_adapt import AdaptedModel, Pool
     from netllm_sims.cjs import Episode, Setting
     from torch import nn
 
@@ -30,6 +33,14 @@ if TYPE_CHECKING:
 
 RETURN_SCALE = 50.0
 """Typical mean JCT, in s."""
+
+
+@dataclass(frozen=True)
+class GraphRecipe(Recipe):
+    """How a model of cluster job scheduling is adapted: the fields of every recipe, and graphs."""
+
+    conv: str = "decima"
+    """How a stage learns of its children: `decima`, `gin`, `gat`, `sage`, a layer of PyG."""
 
 
 class CJS(PoolTask):
@@ -113,7 +124,6 @@ class CJS(PoolTask):
         from netllm_encoders import Graph
 
         from netllm.cjs.observation import JOBS, STAGES
-        from netllm.cjs.recipe import Recipe as GraphRecipe
 
         conv = recipe.conv if isinstance(recipe, GraphRecipe) else "decima"
         return Graph(
@@ -140,9 +150,7 @@ class CJS(PoolTask):
 
     def usual_recipe(self) -> Recipe:
         """A recipe with the graph convolution's name too."""
-        from netllm.cjs.recipe import Recipe
-
-        return Recipe()
+        return GraphRecipe()
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
         """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""

@@ -10,7 +10,6 @@ from cyclopts import App
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 from netllm import registry
-from netllm.registry import DEFAULT_BACKBONE
 from netllm.task.fields import Field, described, fields_of
 
 if TYPE_CHECKING:
@@ -45,32 +44,34 @@ def show_help(app: App, words: Sequence[str], console: Console | None = None) ->
 
 
 class _Formatter:
-    """The usual panels with other defaults."""
+    """The usual panels with other defaults, and without the fields of other tasks' recipes."""
 
     def __init__(self, defaults: Mapping[str, str | None]) -> None:
         self._defaults = defaults
         self._usual = DefaultFormatter()
 
     def __call__(self, console: Console, options: Any, panel: HelpPanel) -> None:
-        entries = [self._own(entry) for entry in panel.entries]
-        self._usual(console, options, panel.copy(entries=entries))
+        some = [one for one in panel.entries if panel.title != "Recipe" or self._key(one)]
+        self._usual(console, options, panel.copy(entries=[self._own(one) for one in some]))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._usual, name)
 
     def _own(self, entry: HelpEntry) -> HelpEntry:
-        for name in entry.positive_names:
-            key = name.lstrip("-").replace("-", "_")
-            if key in self._defaults:
-                return entry.copy(default=self._defaults[key])
-        return entry
+        key = self._key(entry)
+        return entry.copy(default=self._defaults[key]) if key else entry
+
+    def _key(self, entry: HelpEntry) -> str | None:
+        """The option's name, if its default is the task's."""
+        names = (name.lstrip("-").replace("-", "_") for name in entry.positive_names)
+        return next((name for name in names if name in self._defaults), None)
 
 
 def _defaults(command: str, task: Task, words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Options whose default is the task's, by key."""
     if command == "adapt":
-        backbone = _given(words, "--backbone") or DEFAULT_BACKBONE
-        yield from ((one.name, one.default) for one in described(task.recipe(backbone)))
+        recipe = task.recipe(_given(words, "--backbone"))
+        yield from ((one.name, one.default) for one in described(recipe))
         yield "validation", "all" if task.validation is None else str(task.validation)
     elif command == "test":
         yield "policy", " ".join(task.rivals)

@@ -9,7 +9,6 @@ from typing import Any
 from netllm import registry
 from netllm.commands.options import Output
 from netllm.commands.printed_answer import Answer
-from netllm.registry import DEFAULT_BACKBONE
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def _described(name: str) -> dict[str, Any]:
         "settings": dict(found.settings()),
         "policies": registry.policies(name),
         "train-baseline": list(found.trainers),
-        "recipe": dataclasses.asdict(found.recipe(DEFAULT_BACKBONE)),
+        "recipe": dataclasses.asdict(found.recipe()),
     }
 
 

@@ -25,13 +25,10 @@ from cyclopts.config import Dict
 
 from netllm import registry
 from netllm.commands.options import overrides
-from netllm.registry import DEFAULT_BACKBONE
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument
-    from netllm_adapt.training.recipe import Recipe as AnyRecipe
-
-    from netllm.commands.recipe_flags import Recipe
+    from netllm_adapt import Recipe
 
 TABLES = ("set", "train")
 """Options that take FIELD=VALUE: tables of a recipe."""
@@ -77,20 +74,20 @@ def read_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
 
 def read_task_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Put the task's own recipe, its best known one, under flags and file."""
-    from netllm.commands.recipe_flags import Recipe
+    from netllm.commands.recipe_flags import Recipe as Flags
 
     given = {_key(one): one.tokens for one in arguments}
     if not (task := given.get("task")):
         return
-    backbone = given["backbone"][0].value if given.get("backbone") else DEFAULT_BACKBONE
+    backbone = given["backbone"][0].value if given.get("backbone") else None
     best = dataclasses.asdict(registry.task(task[0].value).recipe(backbone))
-    usual = dataclasses.asdict(Recipe())
+    usual = dataclasses.asdict(Flags())
     own = {name: value for name, value in best.items() if name in usual and value != usual[name]}
     layer = Dict(own, source=f"recipe of {task[0].value}", use_commands_as_keys=False)
     layer(app, commands, arguments)
 
 
-def recipe_for(task: str, backbone: str, flags: Recipe) -> AnyRecipe:
+def recipe_for(task: str, backbone: str, flags: Recipe) -> Recipe:
     """What the flags say as a recipe of the task, which may have fewer fields.
 
     Raises:
@@ -113,6 +110,9 @@ def write_recipe(path: Path, command: str, arguments: Mapping[str, Any]) -> None
     import tomli_w
     from netllm_adapt.files.writing import new_file
 
+    if flags := arguments.get("recipe"):  # those of other tasks are left out
+        own = recipe_for(arguments["task"], arguments["backbone"], flags)
+        arguments = {**arguments, "recipe": own}
     content: dict[str, Any] = {_COMMAND: command, **dict(_options(arguments))}
     tables = {key: content.pop(key) for key in TABLES if key in content}
     text = (

@@ -14,7 +14,6 @@ from netllm import registry
 from netllm.commands.options_from_docstrings import options_of
 from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_files import read_recipe, read_task_recipe, recipe_for
-from netllm.commands.recipe_flags import Recipe
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.verbs import adapt as adapting
 from netllm.verbs import collect as collecting
@@ -39,7 +38,7 @@ def adapt_command(
     out: Path,
     pool: Path | None = None,
     backbone: str = DEFAULT_BACKBONE,
-    recipe: Recipe | None = None,
+    recipe: Any = None,
     data: Path | None = None,
     set: Any = None,
     **options: Any,

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from netllm.report.metric import Metric
-from netllm.task.base import DEFAULT_BACKBONE, Draw, Outcome, Task
+from netllm.task.base import DEFAULT_BACKBONE, Draw, Outcome, Task, state_of
 from netllm.task.policy import Declared, Policy, declared, validity
 from netllm.task.pool import PoolTask
 from netllm.task.setting import Setting, training_fields
@@ -33,6 +33,7 @@ __all__ = [
     "SupervisedTask",
     "Task",
     "declared",
+    "state_of",
     "training_fields",
     "validity",
 ]

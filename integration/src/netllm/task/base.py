@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from netllm.report.metric import Metric
 from netllm.task.policy import Policy
 from netllm.task.setting import described, named
-from netllm.task.state import NoState, state_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from netllm.report.result import Result
+
+Kind = TypeVar("Kind")
 
 DEFAULT_BACKBONE = "smollm2-135m"
 
@@ -45,6 +46,11 @@ class Outcome:
     """Wall time of policy and environment together."""
     validity: float | None = None
     """Share of the answers that were valid, where the policy counts them."""
+
+
+@dataclass(frozen=True)
+class NoState:
+    """Of a task whose models need nothing but their weights."""
 
 
 class Task(ABC):
@@ -81,7 +87,7 @@ class Task(ABC):
     simulator: str = ""
     """In place of presets, a module with `settings()` and `setting(name, data=…, **overrides)`."""
     State: type = NoState
-    """A frozen dataclass: what a model needs to decide, kept with its checkpoint."""
+    """A frozen dataclass: what a model needs to decide, kept with a checkpoint; see `state_of`."""
     layers: int | None = None
     """How many blocks of the default backbone are kept; another backbone keeps all of them."""
     training: Mapping[str, Any] = {}
@@ -168,21 +174,24 @@ class Task(ABC):
     def assemble(self, recipe: Recipe, **parts: Any) -> Adapted:
         """The model from its parts: `backbone`, `encoder`, `head`, `spec`."""
 
-    def state(self, model: Any) -> Any:
-        """What a model needs to decide, as `State`."""
-        return state_of(model, self.State)
-
     @abstractmethod
     def policy(self, model: Any, setting: Any) -> Policy:
         """An adapted model as a policy."""
 
-    def recipe(self, backbone: str) -> Recipe:
-        """How a backbone is adapted to it unless told otherwise: the best recipe found."""
-        layers = self.layers if backbone.endswith(DEFAULT_BACKBONE) else None
+    def recipe(self, backbone: str | None = None) -> Recipe:
+        """How a backbone is adapted to it unless told otherwise: the best recipe found.
+
+        Args:
+            backbone: its name; None for the default one.
+        """
+        layers = self.layers if (backbone or DEFAULT_BACKBONE).endswith(DEFAULT_BACKBONE) else None
         return replace(self.usual_recipe(), layers=layers, **self.training)
 
     def usual_recipe(self) -> Recipe:
-        """A recipe with every field's default; of a class of its own where it has more fields."""
+        """A recipe with every field's default.
+
+        It is of a subclass where a task has more fields: they become flags of `netllm adapt`.
+        """
         from netllm_adapt import Recipe
 
         return Recipe()
@@ -209,3 +218,19 @@ class Task(ABC):
         is kept for good; `inputs` are what a resumed run must agree with beside recipe and
         experience; `device` is where it learns, and where the checkpoint returned lies.
         """
+
+
+def state_of(model: Any, kind: type[Kind]) -> Kind:
+    """What a model keeps in `state`, as its task's dataclass.
+
+    Raises:
+        ValueError: if a value is of another type than its field.
+    """
+    import msgspec
+
+    try:
+        return msgspec.convert(model.state, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"The model's `state` must be as it was saved: {error}. Take config.json as it was."
+        ) from error

@@ -58,7 +58,7 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
 
 def _scratch(task: Task, setting: Any, recipe: Recipe) -> Adapted:
     """The small network whose trainable parameters come closest to the adapter's."""
-    layers = task.recipe(DEFAULT_BACKBONE).layers
+    layers = task.recipe().layers
     usual = dataclasses.replace(recipe, layers=layers, quantise=None)
     model = build_model(task, setting, f"random-{DEFAULT_BACKBONE}", usual)
     wanted = trainable(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netllm.task.state import state_of
+from netllm.task import state_of
 from netllm.vp.state import State
 
 if TYPE_CHECKING:

@@ -14,15 +14,18 @@ Source: NetLLM (Wu et al., SIGCOMM 2024), sections 4 and A.1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from netllm_adapt.training.recipe import Recipe
 
 from netllm.task import Draw, Metric, Outcome, Policy, SupervisedTask
 from netllm.vp.state import State
 
 if TYPE_CHECKING:
-    from netllm_adapt import Predictor, Recipe
+    from netllm_adapt import Predictor
     from netllm_sims.vp import Clip, Setting
     from torch import nn
 
@@ -32,6 +35,18 @@ TRAIN_STRIDE = 1
 """Points between two windows to learn from; the published ones lie 15 apart."""
 
 POINTS_PER_TOKEN, MOST_TOKENS = 2, 13
+
+
+@dataclass(frozen=True)
+class ImageRecipe(Recipe):
+    """How a model of viewport prediction is adapted: the fields of every recipe, and images."""
+
+    multimodal: bool = False
+    """See images too."""
+    image_model: str = "vit_tiny_patch16_224"
+    """timm's name of the frozen vision model."""
+    image_weights: str = ""
+    """Its weights: a safetensors file, `random` (by the seed), or empty for timm's own."""
 
 
 class VP(SupervisedTask):
@@ -150,10 +165,10 @@ class VP(SupervisedTask):
         """A model that answers in one pass."""
         from netllm_adapt import Predictor
 
-        from netllm.vp.windows import frame_settings, with_frames
+        from netllm.vp.windows import with_frames
 
         model = Predictor(**parts)
-        frames = frame_settings(recipe)
+        frames = _frame_settings(recipe)
         return model if frames is None else with_frames(model, frames)
 
     def policy(self, model: Predictor, setting: Setting) -> Policy:
@@ -169,9 +184,7 @@ class VP(SupervisedTask):
 
     def usual_recipe(self) -> Recipe:
         """That of every task, and images."""
-        from netllm.vp.recipe import Recipe
-
-        return Recipe()
+        return ImageRecipe()
 
     def fit(self, model: Predictor, experience: Windows, **run: Any) -> Predictor:
         """Learn the recorded futures; see `netllm_adapt.training.fit_supervised`."""
@@ -184,7 +197,20 @@ class VP(SupervisedTask):
 
 def _sight(setting: Setting, recipe: Recipe) -> Sight | None:
     """The frames of a multimodal recipe."""
-    from netllm.vp.windows import Sight, frame_settings
+    from netllm.vp.windows import Sight
 
-    frames = frame_settings(recipe)
+    frames = _frame_settings(recipe)
     return Sight(setting, frames) if frames else None
+
+
+def _frame_settings(recipe: Recipe) -> dict[str, Any] | None:
+    """The settings of the vision model that a recipe asks for; None without images."""
+    if not (isinstance(recipe, ImageRecipe) and recipe.multimodal):
+        return None
+    return {
+        "model": recipe.image_model,
+        "weights": recipe.image_weights or None,
+        "seed": recipe.seed,
+        "image_size": (64, 128),
+        "grid": (4, 8),
+    }

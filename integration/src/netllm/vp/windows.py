@@ -13,12 +13,11 @@ import torch
 from netllm_adapt import Examples
 from netllm_sims.vp.geometry import mirrored
 
-from netllm.task.state import state_of
-from netllm.vp.recipe import Recipe as ImageRecipe
+from netllm.task import state_of
 from netllm.vp.state import HELD, State
 
 if TYPE_CHECKING:
-    from netllm_adapt import Predictor, Recipe
+    from netllm_adapt import Predictor
     from netllm_adapt.batches import ExampleBatch
     from netllm_sims.vp import Clip, Frames, Setting
 
@@ -139,19 +138,6 @@ def cache_folder() -> Path:
     from netllm_adapt.backbone import cache_folder
 
     return Path(cache_folder()) / "frames"
-
-
-def frame_settings(recipe: Recipe) -> dict[str, Any] | None:
-    """The settings of the vision model that a recipe asks for; None without images."""
-    if not (isinstance(recipe, ImageRecipe) and recipe.multimodal):
-        return None
-    return {
-        "model": recipe.image_model,
-        "weights": recipe.image_weights or None,
-        "seed": recipe.seed,
-        "image_size": (64, 128),
-        "grid": (4, 8),
-    }
 
 
 def with_frames(model: Predictor, settings: Mapping[str, Any]) -> Predictor:
