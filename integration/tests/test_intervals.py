@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from netllm.report.intervals import by_episode, cluster_counts, difference, estimate, mean_of
+from netllm.report.intervals import by_episode, cluster_counts, differences, estimate, mean_of
 from scipy import stats
 
 
@@ -89,11 +89,11 @@ def test_a_difference_is_paired_by_episode():
     ours = [{"id": str(i), "qoe": i + 0.5} for i in range(10)]
     theirs = [{"id": str(i), "qoe": float(i)} for i in reversed(range(10))]
     # Unpaired, the spread of 0 … 9 would hide the constant gain.
-    assert difference(ours, theirs, "qoe").ci95 == (0.5, 0.5)
+    assert differences(ours, theirs, "qoe").estimate().ci95 == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("others", [["b"], ["a", "b"]])
 def test_a_difference_needs_the_same_episodes(others):
     rows = [{"id": name, "qoe": 1.0} for name in others]
     with pytest.raises(ValueError, match=r"same episodes on both sides.*'[ab]'"):
-        difference([{"id": "a", "qoe": 1.0}], rows, "qoe")
+        differences([{"id": "a", "qoe": 1.0}], rows, "qoe")

@@ -10,7 +10,7 @@ from netllm.report.metric import Metric
 from netllm.report.result import Report, Result
 from netllm.report.results_in_card import with_results, write_results
 from netllm.verbs.policy_spec import PolicySpec
-from netllm.verbs.update_card import own_cards
+from netllm.verbs.test import own_cards
 
 QOE = Metric("qoe", "QoE")
 CARD = "---\nlibrary_name: netllm\nlicense: mit\n---\n\n# Mine\n\nWords of my own.\n"

@@ -6,14 +6,14 @@ import netllm
 import numpy as np
 import pytest
 from netllm import abr
-from netllm.verbs import warm_up as warming
+from netllm.verbs import measure_policies
 
 NAMES = ["own_policies:compiled_low", "own_policies:compiled_high"]
 
 
 @pytest.fixture(autouse=True)
 def _new_process(monkeypatch):
-    monkeypatch.setattr(warming, "_warm", set())
+    monkeypatch.setattr(measure_policies, "_warm", set())
 
 
 def built():

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from netllm.report.intervals import Estimate
 from netllm.report.metric import Metric
 from netllm.report.result import Comparison, Result, best_first, by_setting
 from netllm.report.training_seeds import difference_over_seeds, families
 
-
-class Rules(Protocol):
-    """What a `netllm.task.Task` says of who is compared with whom, and by what."""
-
-    metrics: tuple[Metric, ...]
-    bounds: frozenset[str]
-    published: frozenset[str]
+if TYPE_CHECKING:
+    from netllm.task import Task
 
 
 def compare(
     results: Sequence[Result],
-    task: Rules,
+    task: Task,
     members: Mapping[str, Mapping[str, frozenset[str]]],
 ) -> list[Comparison]:
     """Every checkpoint against its best rival, the paper's, its teachers and other checkpoints.
@@ -55,7 +50,7 @@ def compare(
 
 
 def _pairs(
-    results: Sequence[Result], task: Rules
+    results: Sequence[Result], task: Task
 ) -> Iterator[tuple[Sequence[Result], Sequence[Result], str]]:
     """Who is compared with whom, and why: models one by one, and recipes with all their seeds."""
     for ours in results:
@@ -84,7 +79,7 @@ def check_same_episodes(results: Sequence[Result]) -> None:
             )
 
 
-def _rivals(ours: Result, results: Sequence[Result], task: Rules) -> list[tuple[str, Result]]:
+def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[str, Result]]:
     rivals = [result for result in results if result.policy and result.policy not in task.bounds]
     best = best_first(rivals, task.metrics[0])[:1]
     teachers = [result for result in rivals if result.policy in ours.teachers]

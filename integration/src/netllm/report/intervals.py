@@ -150,12 +150,3 @@ def _sample(values: Mapping[str, float], rows: Rows) -> Sample:
 def mean_of(rows: Rows, key: str, *, ci: bool = True) -> Estimate:
     """The mean of a metric over episodes, weighted where they have weights, with its interval."""
     return sample(rows, key).estimate(ci=ci)
-
-
-def difference(rows: Rows, others: Rows, key: str) -> Estimate:
-    """The mean of `rows` minus `others`, episode by episode, with its interval.
-
-    Raises:
-        ValueError: if one of them has an episode that the other lacks.
-    """
-    return differences(rows, others, key).estimate()

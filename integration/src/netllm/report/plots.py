@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,7 @@ from netllm.report.result import Report, Result, best_first
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Draw = Callable[["Axes", list[Result]], "Axes"]
-"""A plot: draws results of one setting into the axes and returns them."""
+    from netllm.task import Draw
 
 # Okabe and Ito's colours, told apart with every common colour vision; yellow is too pale for lines.
 ADAPTED = ("#D55E00", "#CC79A7", "#E69F00")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.verbs import arguments
+from netllm.verbs import check_arguments
 
 if TYPE_CHECKING:
     from netllm_adapt import Pool
@@ -75,14 +75,14 @@ def rl_collect(
     """
     from netllm_adapt import Pool
 
+    from netllm.verbs.resumable_collection import check_new, collected_from, write_pool
     from netllm.verbs.take_turns import Turns, deciding, pool_task
-    from netllm.verbs.write_pool import check_new, collected_from, write_pool
 
     specs = deciding(task, policy, checkpoint, device=device, trust_backbone=trust_backbone)
-    arguments.check_count("episodes", episodes)
+    check_arguments.check_count("episodes", episodes)
     check_new(Path(out), append=append)
-    arguments.check_jobs(jobs)
-    arguments.check_seed("seed", seed)
+    check_arguments.check_jobs(jobs)
+    check_arguments.check_seed("seed", seed)
     found = pool_task(task)
     place = found.setting(setting, data=data, **(set or {}))
     turns = Turns(task, place, specs, relabel, soft, epsilon, best_of)

@@ -12,8 +12,8 @@ from netllm.report.result import Report, Result
 from netllm.report.training_seeds import trained
 from netllm.task import Task, training_fields
 from netllm.verbs.default_setting import World
+from netllm.verbs.measure_policies import Plan
 from netllm.verbs.policy_spec import PolicySpec, weight_sources
-from netllm.verbs.run_policies import Plan
 from netllm.verbs.train_test_overlaps import overlaps
 
 

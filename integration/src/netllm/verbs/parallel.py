@@ -52,3 +52,10 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_S)
     os._exit(1)
+
+
+def derived_seed(seed: int, index: int) -> int:
+    """The seed of the piece of work `index`: pieces of one seed must not repeat each other."""
+    import numpy as np
+
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])

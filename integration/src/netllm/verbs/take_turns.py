@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from netllm import registry
 from netllm.task import PoolTask
-from netllm.verbs import arguments
-from netllm.verbs.arguments import derived_seed
+from netllm.verbs import check_arguments
 from netllm.verbs.checkpoint_folder import fetched_folder
+from netllm.verbs.parallel import derived_seed
 from netllm.verbs.policy_spec import PolicySpec
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def deciding(
     Raises:
         ValueError: if there is nobody.
     """
-    specs = [PolicySpec(task, policy=name) for name in arguments.names(policies)]
-    for name in arguments.names(checkpoints):
+    specs = [PolicySpec(task, policy=name) for name in check_arguments.names(policies)]
+    for name in check_arguments.names(checkpoints):
         folder = fetched_folder(task, name, home=Path.cwd())
         specs.append(PolicySpec(task, checkpoint=name, folder=folder, **options))
     if not specs:
@@ -69,8 +69,9 @@ class Turns:
 
     def __post_init__(self) -> None:
         """Check share and attempts."""
-        arguments.check_share("epsilon", self.epsilon)
-        arguments.check_count("best_of", self.best_of)
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"`epsilon` must be within [0, 1], got {self.epsilon}.")
+        check_arguments.check_count("best_of", self.best_of)
 
     def asked(self) -> list[PolicySpec]:
         """Who decides, and who labels; wrong names fail here."""

@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.verbs import arguments
+from netllm.verbs import check_arguments
 
 if TYPE_CHECKING:
     from netllm.report.result import Report
+    from netllm.verbs.policy_spec import PolicySpec
 
 
 def test(
@@ -70,23 +71,50 @@ def test(
     """
     from netllm.report.provenance import running_command
     from netllm.report.results_in_card import write_results
-    from netllm.verbs import run_policies
+    from netllm.verbs import measure_policies
     from netllm.verbs.default_setting import world_of
     from netllm.verbs.make_report import make_report
     from netllm.verbs.policy_spec import policy_specs
-    from netllm.verbs.update_card import own_cards
 
     found = registry.task(task)
-    names = [arguments.names(some) for some in (policy, checkpoint, rivals)]
+    names = [check_arguments.names(some) for some in (policy, checkpoint, rivals)]
     specs = policy_specs(found, *names, device=device, trust_backbone=trust_backbone)
     cards = own_cards(specs) if update_card else []
-    arguments.check_count("episodes", episodes)
-    arguments.check_jobs(jobs)
-    asked = run_policies.Episodes(part, episodes, arguments.seeds(seeds))
-    world = world_of(found, specs, arguments.names(setting), set or {}, data)
-    plans = [run_policies.plan(found, specs, place, asked) for place in world.places]
-    results = run_policies.run(found, plans, jobs=jobs)
+    check_arguments.check_count("episodes", episodes)
+    check_arguments.check_jobs(jobs)
+    asked = measure_policies.Episodes(part, episodes, check_arguments.seeds(seeds))
+    world = world_of(found, specs, check_arguments.names(setting), set or {}, data)
+    plans = [measure_policies.plan(found, specs, place, asked) for place in world.places]
+    results = measure_policies.run(found, plans, jobs=jobs)
     report = make_report(found, plans, results, world, specs, device=device)
     for card in cards:
         write_results(card, report, command=running_command())
     return report
+
+
+def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:
+    """The cards of the checkpoints that are tested, which are all one's own and can be written.
+
+    Raises:
+        ValueError: if there is no checkpoint, or one is shipped with netllm or lies on a hub.
+        OSError: if one cannot be written.
+    """
+    checkpoints = [spec for spec in specs if spec.checkpoint is not None]
+    if not checkpoints:
+        raise ValueError(
+            "`update_card` needs a checkpoint whose card is updated: name one with --checkpoint."
+        )
+    for spec in checkpoints:
+        if spec.checkpoint == "pretrained" or spec.folder is not None:
+            where = "is shipped with netllm" if spec.folder is None else "lies on the model hub"
+            raise ValueError(
+                f"`update_card` writes into the folders of one's own checkpoints, but "
+                f"{spec.checkpoint} {where}. Leave --update-card out, or copy the checkpoint into "
+                "a folder and test that."
+            )
+    from netllm.verbs.check_writable import check_file
+
+    cards = [spec.found() / "README.md" for spec in checkpoints]
+    for card in cards:
+        check_file(card)
+    return cards

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from netllm.data import sources
 from netllm.verbs.policy_spec import PolicySpec
 
-
-class Line(Protocol):
-    """One policy in one setting."""
-
-    @property
-    def spec(self) -> PolicySpec:
-        """Who is tested."""
-        ...
-
-    @property
-    def setting(self) -> Any:
-        """Where."""
-        ...
-
-    @property
-    def episodes(self) -> Sequence[Any]:
-        """On what."""
-        ...
+if TYPE_CHECKING:
+    from netllm.verbs.measure_policies import Line
 
 
 def known(spec: PolicySpec, episodes: Iterable[Any]) -> int:

@@ -1,4 +1,4 @@
-"""Arguments that the verbs have in common: what they may be, and the seeds that follow from one."""
+"""Arguments that the verbs have in common: what they may be."""
 
 from __future__ import annotations
 
@@ -30,12 +30,6 @@ def check_seed(name: str, seed: int) -> None:
         raise ValueError(f"`{name}` must be a whole number >= 0, got {seed}.")
 
 
-def check_share(name: str, share: float) -> None:
-    """Raise unless it is a share of a whole."""
-    if not 0 <= share <= 1:
-        raise ValueError(f"`{name}` must be within [0, 1], got {share}.")
-
-
 def check_count(name: str, count: int | None) -> None:
     """Raise unless there is at least one, or nothing was said."""
     if count is not None and count < 1:
@@ -46,10 +40,3 @@ def check_jobs(jobs: int) -> None:
     """Raise unless so many pieces of work can run at once."""
     if jobs == 0:
         raise ValueError("`jobs` must be at least 1, or -1 for one per core, got 0.")
-
-
-def derived_seed(seed: int, index: int) -> int:
-    """The seed of the piece of work `index`: pieces of one seed must not repeat each other."""
-    import numpy as np
-
-    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])

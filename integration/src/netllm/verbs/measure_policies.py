@@ -12,12 +12,13 @@ from netllm import registry
 from netllm.data import sources
 from netllm.report.result import Result, subsets, summarise
 from netllm.task import Declared, Outcome, Task, validity
-from netllm.verbs.arguments import derived_seed
 from netllm.verbs.checkpoint_names import Lineage
-from netllm.verbs.parallel import results
+from netllm.verbs.parallel import derived_seed, results
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.verbs.train_test_overlaps import known
-from netllm.verbs.warm_up import warm_up
+
+# Policies that have run in this process, with the name of the setting.
+_warm: set[tuple[PolicySpec, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,31 @@ class Piece:
 
     def _run(self) -> Outcome:
         task = registry.task(self.spec.task)
-        warm_up(self.spec, self.setting, self.episodes, seed=self.stream)
+        _warm_up(self.spec, self.setting, self.episodes, seed=self.stream)
         policy = self.spec.build(self.setting)
         outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
         rows = [{"seed": self.seed, **row} for row in outcome.rows]
         return replace(outcome, rows=rows, validity=validity(policy))
+
+
+def _warm_up(spec: PolicySpec, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:
+    """Let a policy decide in one episode, once per process, so that none pays for the others.
+
+    It is built anew for that: what a policy carries from episode to episode, and its random stream,
+    are those of the one that is measured.
+
+    Args:
+        spec: who decides.
+        setting: where.
+        episodes: what is measured next; the first is played.
+        seed: of the policy's random stream.
+    """
+    key = (spec, setting.name)
+    if key in _warm:
+        return
+    policy = spec.build(setting)
+    registry.task(spec.task).rollout(policy, setting, episodes[:1], seed=seed)
+    _warm.add(key)
 
 
 @dataclass(frozen=True)
