@@ -6,12 +6,12 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from netllm.data import download
 from netllm.registry import DEFAULT_BACKBONE
+from netllm.report.provenance import installed_version
 
 PACKAGES = (
     *("netllm", "netllm-adapt", "netllm-baselines", "netllm-encoders", "netllm-heads"),
@@ -19,11 +19,12 @@ PACKAGES = (
     *("bitsandbytes", "torch-geometric", "timm", "numba", "numpy", "scipy", "pyarrow"),
 )
 OPTIONAL = {
-    "timm": ("images of the video (vp)", "pip install 'netllm[vision]'"),
-    "bitsandbytes": ("backbones in 4 or 8 bits", "pip install 'netllm-adapt[quantised]'"),
-    "onnxscript": ("netllm export", "pip install 'netllm-adapt[onnx]'"),
+    "timm": ("images of the video (vp)", "netllm-encoders[vision]"),
+    "bitsandbytes": ("backbones in 4 or 8 bits", "netllm-adapt[quantised]"),
+    "onnxscript": ("netllm export", "netllm-adapt[onnx]"),
+    "triton": ("the fused operations on a GPU", "netllm-adapt[triton]"),
 }
-"""By module what it is for, and the command that installs it."""
+"""By module what it is for, and the package of ours, with its extra, that brings it."""
 ABILITIES: Mapping[str, frozenset[str]] = {
     "avx512": frozenset({"avx512f"}),
     "vnni": frozenset({"avx512_vnni", "avx_vnni"}),
@@ -135,7 +136,7 @@ def examine(data: Path | None = None) -> Health:
     return Health(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        versions={name: _version(name) for name in PACKAGES},
+        versions={name: installed_version(name) for name in PACKAGES},
         processor=_processor(),
         memory_bytes=memory.total,
         memory_free_bytes=memory.available,
@@ -146,13 +147,6 @@ def examine(data: Path | None = None) -> Health:
         data=parts,
         missing=[*_missing(ready, folder, parts, devices)],
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> Processor:
@@ -232,13 +226,15 @@ def _missing(
             f"netllm backbone pull {DEFAULT_BACKBONE}",
         )
     yield from _missing_data(folder, parts)
-    for module, (what, command) in OPTIONAL.items():
-        if find_spec(module) is None:
-            yield Missing(f"{module}, for {what}", command)
-    if any(one.name.startswith("cuda") for one in devices) and find_spec("triton") is None:
-        yield Missing(
-            "triton, for the fused operations on a GPU", "pip install 'netllm-adapt[triton]'"
-        )
+    on_gpu = any(one.name.startswith("cuda") for one in devices)
+    for module, (what, package) in OPTIONAL.items():
+        if find_spec(module) is None and (on_gpu or module != "triton"):
+            yield Missing(f"{module}, for {what}", install_command(package))
+
+
+def install_command(package: str) -> str:
+    """What installs a package of ours with an extra, run in a clone: no index has them yet."""
+    return f"python -m pip install './packages/{package}'"
 
 
 def _missing_data(folder: Path | None, parts: list[DataPart]) -> Iterator[Missing]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from netllm.report.result import Report
 
+OUT = Path("runs/quickstart")
 EPISODES = 2_048
 RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")
 
@@ -33,7 +34,7 @@ def quick(backbone: str) -> Recipe:
 
 def quickstart(
     *,
-    out: Path = Path("runs/quickstart"),
+    out: Path = OUT,
     backbone: str = DEFAULT_BACKBONE,
     episodes: int = EPISODES,
     recipe: Recipe | None = None,
@@ -46,11 +47,11 @@ def quickstart(
     again.
 
     Args:
-        out: folder of everything.
-        backbone: the language model; pulled if it is not there yet.
-        episodes: how many are collected.
-        recipe: how the model is trained; `quick(backbone)` if None.
-        jobs: pieces of the test that run at once.
+        out: Folder of everything that it writes.
+        backbone: The language model; pulled if it is not there yet.
+        episodes: How many are collected.
+        recipe: How the model is trained; `quick(backbone)` if None.
+        jobs: Pieces of the test that run at once.
     """
     from netllm_adapt.checkpoint.save_and_load import check_place
     from netllm_adapt.files.writing import new_folder

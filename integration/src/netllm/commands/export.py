@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from netllm.commands.options import Data, Output
+from netllm.commands.options_from_docstrings import options_of
 from netllm.commands.printed_answer import Answer
+from netllm.verbs import export_onnx
 
 
-def export(
-    checkpoint: Path,
-    /,
-    *,
-    out: Path,
-    format: str = "onnx",
-    data: Data = None,
-    output: Output = Output(),
-) -> Answer:
-    """Write an adapted model as one ONNX graph: observation fields in, scores of answers out.
-
-    Args:
-        checkpoint: Folder of a run or a checkpoint, of abr or vp.
-        out: The file to write.
-        format: What is written: onnx.
-    """
-    from netllm.verbs.export_onnx import export
-
-    file = export(checkpoint, out=out, format=format, data=data)
+@options_of(export_onnx.export)
+def export(checkpoint: Path, **options: Any) -> Answer:
+    """Write a checkpoint's model as one graph."""
+    file = export_onnx.export(checkpoint, **options)
     return Answer({"file": file}, f"{file} is written.")

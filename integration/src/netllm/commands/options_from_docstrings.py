@@ -31,6 +31,7 @@ KINDS: Mapping[str, Any] = {
     "float": float,
     "float | None": float | None,
     "bool": bool,
+    "Path": Path,
     "str | Path": Path,
     "str | Path | None": Path | None,
     "str | Sequence[str]": Names,
@@ -75,11 +76,11 @@ def options_of(
     signature = inspect.Signature([*parameters, output], return_annotation=Answer)
 
     def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
-        def run(task: str, /, **options: Any) -> Answer:
+        def run(*named: Any, **options: Any) -> Answer:
             given = {name: value for name, value in options.items() if name not in OF_COMMAND}
             if "set" in given:
                 given["set"] = overrides(given["set"]) or None
-            return command(task, **given)
+            return command(*named, **given)
 
         described: Any = run
         described.__name__, described.__module__ = command.__name__, command.__module__

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from netllm.commands.options import Output, RecipeFile
+from netllm import quickstart as quickstarting
+from netllm.commands.options_from_docstrings import options_of
 from netllm.commands.printed_answer import Answer
-from netllm.registry import DEFAULT_BACKBONE
+from netllm.report.table import show
 
 
-def quickstart(
-    *,
-    out: Path = Path("runs/quickstart"),
-    backbone: str = DEFAULT_BACKBONE,
-    jobs: int = 1,
-    recipe_file: RecipeFile = None,
-    output: Output = Output(),
-) -> Answer:
-    """Collect, adapt and test on synthetic traces, in some ten minutes on two cores.
-
-    Args:
-        out: Folder of everything it writes.
-        backbone: The language model; pulled if it is not there yet.
-        jobs: Pieces of the test that run at once.
-    """
-    from netllm.quickstart import quickstart
-    from netllm.report.table import show
-
-    report = quickstart(out=out, backbone=backbone, jobs=jobs)
+@options_of(quickstarting.quickstart, but={"episodes", "recipe"})
+def quickstart(*, out: Path = quickstarting.OUT, **options: Any) -> Answer:
+    """Collect, adapt and test on synthetic traces."""
+    report = quickstarting.quickstart(out=out, **options)
 
     def told() -> None:
         show(report)

@@ -32,7 +32,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
     """The given facts with versions, machine type and time."""
     return {
         **facts,
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in _PACKAGES if (found := installed_version(name))},
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,7 +129,8 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "versions": ", ".join(versions)}
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -21,11 +21,21 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
     folder = SHIPPED / task if name == "pretrained" else home / name
     if name == "pretrained" and not folder.is_dir():
         raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
-    if here := folder_of_run(folder):
-        read_facts(task, here)
-        return here
-    if fetched := fetched_folder(task, name, home=home):
+    if not folder_of_run(folder) and (fetched := fetched_folder(task, name, home=home)):
         return fetched
+    here = existing_checkpoint(folder)
+    read_facts(task, here)
+    return here
+
+
+def existing_checkpoint(folder: Path) -> Path:
+    """The checkpoint of a run, or the folder itself if it is one.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if here := folder_of_run(folder):
+        return here
     raise ValueError(
         f"{folder} holds no checkpoint: neither it nor its folder `best` has a config.json. "
         "Give the `--out` folder of a `netllm adapt` that validated at least once, or `pretrained`."
@@ -33,7 +43,7 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
 
 
 def folder_of_run(folder: Path) -> Path | None:
-    """The checkpoint of a run, or the folder itself if it is one; None if it is neither."""
+    """The same, after what was replaced there is recovered; None if it is neither."""
     from netllm_adapt.files.writing import recover
 
     for place in (folder, folder / "best"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.verbs.checkpoint_folder import folder_of_run
+from netllm.verbs.checkpoint_folder import existing_checkpoint
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
@@ -31,10 +31,10 @@ def export(
     task's policy shows the model: of `vp`, angles that are turned to the video's front.
 
     Args:
-        checkpoint: folder of a run or a checkpoint.
-        out: the file.
-        format: `onnx`.
-        data: folder of real data, for the setting that the checkpoint was adapted to.
+        checkpoint: Folder of a run or a checkpoint, of abr or vp.
+        out: The file to write.
+        format: What is written: onnx.
+        data: Folder of real data, for the setting that the checkpoint was adapted to.
 
     Raises:
         ValueError: for another format, a folder without a checkpoint, or a model that has no fixed
@@ -46,7 +46,7 @@ def export(
     from netllm_adapt import Adapted
     from netllm_adapt.model.onnx import check_exportable, export_onnx
 
-    model = Adapted.from_pretrained(_folder(Path(checkpoint)))
+    model = Adapted.from_pretrained(existing_checkpoint(Path(checkpoint)))
     check_exportable(model)
     if "task" not in model.about:
         raise ValueError(
@@ -58,15 +58,6 @@ def export(
         model.about.get("setting", "default"), data=data, **model.about.get("overrides", {})
     )
     return export_onnx(model, out, example(task, model, place))
-
-
-def _folder(checkpoint: Path) -> Path:
-    if here := folder_of_run(checkpoint):
-        return here
-    raise ValueError(
-        f"{checkpoint} holds no checkpoint: neither it nor its folder `best` has a config.json. "
-        "Give the `--out` folder of a `netllm adapt`."
-    )
 
 
 def example(task: Task, model: Adapted, setting: Any) -> dict[str, Tensor]:
