@@ -11,7 +11,7 @@ from netllm_sims.abr import Setting, rollout, setting
 
 torch = pytest.importorskip("torch", reason="PPO is trained with the extra `learned`")
 
-from netllm_baselines._training import few_threads, keep_best  # noqa: E402
+from netllm_baselines._recipes_and_best_weights import few_threads, keep_best  # noqa: E402
 from netllm_baselines.abr.ppo import PPO  # noqa: E402
 from netllm_baselines.abr.ppo_imitation import imitate  # noqa: E402
 from netllm_baselines.abr.ppo_learner import Learner, scaled  # noqa: E402

@@ -2,7 +2,7 @@
 
 import pytest
 from netllm_baselines import _weights_files
-from netllm_baselines._training import keep_best
+from netllm_baselines._recipes_and_best_weights import keep_best
 
 
 def test_weights_that_do_not_fit_leave_the_old_ones_and_are_named(tmp_path, room):

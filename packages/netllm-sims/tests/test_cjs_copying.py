@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from netllm_sims import cjs
-from netllm_sims.cjs.compiled import copy_present, present, redraw_running
+from netllm_sims.cjs.compiled_policy_tools import copy_present, present, redraw_running
 from netllm_sims.cjs.engine.state_arrays import (
     ARRIVED,
     BUSY,

@@ -303,7 +303,7 @@ def test_an_invalid_action_changes_nothing_and_says_why(setting):
 
 
 OWN = """
-from netllm_sims.cjs.compiled import committable, heuristic
+from netllm_sims.cjs.compiled_policy_tools import committable, heuristic
 from netllm_sims.cjs.engine.state_arrays import SCHEDULABLE
 
 

@@ -1,7 +1,8 @@
 """Which data pools, checkpoints and results are made of, and whether it is the same data.
 
-A setting may tell its `sources` (`netllm_sims.sources.Source`), and how its own data were `divided`
-into parts; its episodes may tell their `contents`. Of one that does not, nothing is claimed.
+A setting may tell its `sources` (`netllm_sims.data_sources.Source`), and how its own data were
+`divided` into parts; its episodes may tell their `contents`. Of one that does not, nothing is
+claimed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm_sims.sources import Source
+    from netllm_sims.data_sources import Source
 
 _DIGITS = 16
 """Digits that are kept of the digest of an episode's content: 64 bits."""
@@ -34,7 +35,7 @@ def read(documents: Any) -> list[Source]:
         ValueError: if they are no sources.
     """
     import msgspec
-    from netllm_sims.sources import Source
+    from netllm_sims.data_sources import Source
 
     try:
         return msgspec.convert(documents or [], list[Source])
@@ -44,7 +45,7 @@ def read(documents: Any) -> list[Source]:
 
 def contents(episodes: Iterable[Any]) -> list[str]:
     """Digests of what some episodes show, sorted, as pools and checkpoints keep them."""
-    from netllm_sims.sources import contents
+    from netllm_sims.data_sources import contents
 
     return sorted({digest[:_DIGITS] for digest in contents(episodes)})
 
@@ -91,7 +92,7 @@ def backbone(name: str) -> Source | None:
     Those of random networks are made, and those of a hub's models kept, by others.
     """
     from netllm_adapt.backbone import backbone_folder
-    from netllm_sims.sources import of_files
+    from netllm_sims.data_sources import of_files
 
     for folder in (backbone_folder(name), Path(name)):
         files = sorted(file.name for file in folder.glob("*.safetensors"))

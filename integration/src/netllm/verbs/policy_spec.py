@@ -17,7 +17,7 @@ from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
     from netllm_adapt.checkpoint.config import DataIdentity
-    from netllm_sims.sources import Source
+    from netllm_sims.data_sources import Source
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _model(folder: Path, stamp: int, device: str, trust_backbone: bool) -> Adapt
 
 def weight_sources(specs: Iterable[PolicySpec]) -> list[Source]:
     """The files that some policies decide by: own weights of policies, and checkpoints."""
-    from netllm_sims.sources import of_files
+    from netllm_sims.data_sources import of_files
 
     found = []
     for one in specs:

@@ -11,7 +11,7 @@ import tqdm
 from netllm_sims.abr import Setting, rollout
 from netllm_sims.abr import setting as named_setting
 
-from netllm_baselines._training import few_threads, keep_best, override
+from netllm_baselines._recipes_and_best_weights import few_threads, keep_best, override
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_recipe import PPORecipe

@@ -12,7 +12,7 @@ from netllm_sims.abr import Session, Setting, rollout
 from netllm_sims.abr import setting as named_setting
 
 from netllm_baselines import _weights_files
-from netllm_baselines._training import few_threads, keep_best, override
+from netllm_baselines._recipes_and_best_weights import few_threads, keep_best, override
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_imitation import imitate
 from netllm_baselines.abr.ppo_learner import Learner

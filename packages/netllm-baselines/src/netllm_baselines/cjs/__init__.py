@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netllm_baselines.cjs.decima import Decima, DecimaGreedy, DecimaOurs
+    from netllm_baselines.cjs.look_ahead import Rollout
     from netllm_baselines.cjs.random import Random
-    from netllm_baselines.cjs.rollout import Rollout
     from netllm_baselines.cjs.rules import FIFO, SRW, CriticalPath, Fair, TrueFIFO, WeightedFair
     from netllm_baselines.cjs.tuned_share import TunedShare
 

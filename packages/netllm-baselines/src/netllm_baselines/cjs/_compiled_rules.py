@@ -4,7 +4,13 @@ from math import ceil, log
 from typing import Any
 
 from jaxtyping import Float
-from netllm_sims.cjs.compiled import can_wait, committable, heuristic, inner, source_job
+from netllm_sims.cjs.compiled_policy_tools import (
+    can_wait,
+    committable,
+    heuristic,
+    inner,
+    source_job,
+)
 from netllm_sims.cjs.engine.state_arrays import (
     ACTIVE,
     COMMITTED,

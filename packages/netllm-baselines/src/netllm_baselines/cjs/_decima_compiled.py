@@ -10,7 +10,7 @@ from math import exp, log
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from netllm_sims.cjs.compiled import compiled, inner
+from netllm_sims.cjs.compiled_policy_tools import compiled, inner
 from numpy import ndarray
 
 from netllm_baselines.cjs._decima_features import PUBLISHED

@@ -4,7 +4,7 @@ from math import log1p
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from netllm_sims.cjs.compiled import compiled, inner
+from netllm_sims.cjs.compiled_policy_tools import compiled, inner
 from numpy import ndarray
 
 TASKS, WORK_MS = 200.0, 1e5

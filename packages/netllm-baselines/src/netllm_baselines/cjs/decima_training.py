@@ -11,7 +11,7 @@ import tqdm
 from netllm_sims.cjs import Policy, Setting, rollout
 from netllm_sims.cjs import setting as named_setting
 
-from netllm_baselines._training import few_threads, keep_best, override
+from netllm_baselines._recipes_and_best_weights import few_threads, keep_best, override
 from netllm_baselines.cjs.decima import Decima
 from netllm_baselines.cjs.decima_episodes import demonstrate, training
 from netllm_baselines.cjs.decima_learner import Learner

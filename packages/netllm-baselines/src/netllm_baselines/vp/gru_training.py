@@ -5,8 +5,8 @@ from pathlib import Path
 from netllm_sims.vp import Setting
 from netllm_sims.vp import setting as named_setting
 
-from netllm_baselines._training import override
-from netllm_baselines.vp import _training_runs
+from netllm_baselines._recipes_and_best_weights import override
+from netllm_baselines.vp import _training_loop
 from netllm_baselines.vp.gru_network import network
 from netllm_baselines.vp.training_recipe import Recipe
 
@@ -47,7 +47,7 @@ def train_gru(
     """
     setting = named_setting(setting) if isinstance(setting, str) else setting
     numbers = override(recipe or RECIPE, overrides)
-    return _training_runs.train(
+    return _training_loop.train(
         setting,
         lambda generator: network(
             hidden=numbers.hidden,

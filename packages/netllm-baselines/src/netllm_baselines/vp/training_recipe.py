@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from netllm_baselines._training import check_recipe
+from netllm_baselines._recipes_and_best_weights import check_recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting
 from netllm_sims.abr.settings import setting as named
 from netllm_sims.abr.simulator import Observation, Simulator
-from netllm_sims.setting_env import SettingEnv
+from netllm_sims.gymnasium_env_base import SettingEnv
 
 
 class Env(SettingEnv):

@@ -16,6 +16,7 @@ from netllm_sims.abr.synthetic import GENERATED, vbr_video
 from netllm_sims.abr.video import Video, load_video
 from netllm_sims.abr.worlds import NAMES as WORLDS
 from netllm_sims.abr.worlds import randomise
+from netllm_sims.data_sources import Origin, Source, generated, of_files
 from netllm_sims.setting_values import (
     check_names,
     data_root,
@@ -28,7 +29,6 @@ from netllm_sims.setting_values import (
     word,
     yes_or_no,
 )
-from netllm_sims.sources import Origin, Source, generated, of_files
 
 _DESCRIPTIONS = {
     "default": "fcc-test on video1; trains on fcc-train without any trace of fcc-test",

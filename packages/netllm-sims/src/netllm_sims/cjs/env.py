@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from netllm_sims.cjs.episode_env import EpisodeEnv
+from netllm_sims.cjs.env_base import EpisodeEnv
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
 from netllm_sims.cjs.settings import Setting
 

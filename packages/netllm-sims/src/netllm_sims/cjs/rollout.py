@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from netllm_sims.cjs import policy_answers
+from netllm_sims.cjs.compiled_policies import Heuristic
 from netllm_sims.cjs.dag import of
 from netllm_sims.cjs.episodes import Episode
 from netllm_sims.cjs.gantt import stretches
-from netllm_sims.cjs.heuristics import Heuristic
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
 from netllm_sims.rollout import Batch, Environment, Options, Policy, play

@@ -11,6 +11,7 @@ from netllm_sims.cjs import train_valid_test
 from netllm_sims.cjs.episodes import Episode, Sampled
 from netllm_sims.cjs.jobs import Catalogue, Workload
 from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
+from netllm_sims.data_sources import Source, generated, of_files
 from netllm_sims.setting_values import (
     check_names,
     data_root,
@@ -22,7 +23,6 @@ from netllm_sims.setting_values import (
     word,
     yes_or_no,
 )
-from netllm_sims.sources import Source, generated, of_files
 
 _DESCRIPTIONS = {
     "default": "TPC-H: 200 jobs on 50 executors",

@@ -22,7 +22,7 @@ from netllm_sims.cjs.episodes import Episode, Replay, Sampled
 from netllm_sims.cjs.observation import Observation, observe
 
 if TYPE_CHECKING:
-    from netllm_sims.cjs.heuristics import Heuristic
+    from netllm_sims.cjs.compiled_policies import Heuristic
     from netllm_sims.cjs.settings import Setting
 
 

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.setting_env import SettingEnv
+from netllm_sims.gymnasium_env_base import SettingEnv
 from netllm_sims.vp import window_picture
 from netllm_sims.vp.clips import Clip
 from netllm_sims.vp.geometry import wrap_deg

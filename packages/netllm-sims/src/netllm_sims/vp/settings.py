@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from netllm_sims.data_sources import Source, generated, of_files
 from netllm_sims.setting_values import check_names, data_root, unknown, whole
-from netllm_sims.sources import Source, generated, of_files
 from netllm_sims.vp import synthetic_viewers, train_valid_test
 from netllm_sims.vp.clips import Clip, cut
 from netllm_sims.vp.frames import Frames, open_frames

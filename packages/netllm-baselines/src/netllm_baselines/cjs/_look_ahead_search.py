@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from netllm_sims.cjs.compiled import (
+from netllm_sims.cjs.compiled_policy_tools import (
     committable,
     compiled,
     copy_present,

@@ -10,7 +10,7 @@ from netllm_sims.cjs.settings import Setting
 from netllm_sims.cjs.settings import setting as named
 from netllm_sims.cjs.simulator import Simulator
 from netllm_sims.cjs.train_valid_test import DRAWN, check, seeds
-from netllm_sims.setting_env import SettingEnv
+from netllm_sims.gymnasium_env_base import SettingEnv
 
 
 class EpisodeEnv(SettingEnv):

@@ -1,4 +1,4 @@
-"""Choices that are simulated ahead before one is taken."""
+"""The policy `rollout`: choices that are simulated ahead before one is taken."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -114,7 +114,7 @@ class Rollout:
         return self._found
 
     def _search(self, episode: "_Episode") -> tuple[tuple[int, int], ndarray]:
-        from netllm_baselines.cjs._rollout_search import search
+        from netllm_baselines.cjs._look_ahead_search import search
 
         world, state = episode.simulator.world, episode.simulator.state
         stage, executors = search(
@@ -139,7 +139,7 @@ class _Episode:
     def __init__(self, simulator: "Simulator", seed: int, candidates: int, samples: int) -> None:
         from netllm_sims.cjs.engine.state_arrays import build_state
 
-        from netllm_baselines.cjs._rollout_search import Scratch
+        from netllm_baselines.cjs._look_ahead_search import Scratch
 
         world = simulator.world
         jobs, stages = len(world.arrival_ms), len(world.tasks)

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from netllm_sims.cjs.episode_env import EpisodeEnv
+from netllm_sims.cjs.env_base import EpisodeEnv
 from netllm_sims.cjs.observation import JOB_COLUMNS, STAGE_COLUMNS, Observation
 
 CLUSTER_COLUMNS = ("committable", "executors", "jobs", "stages", "schedulable")

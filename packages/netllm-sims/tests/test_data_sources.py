@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from netllm_sims import abr, cjs, vp
-from netllm_sims.sources import contents, generated, of_files
+from netllm_sims.data_sources import contents, generated, of_files
 
 
 @pytest.fixture
@@ -112,5 +112,5 @@ def test_episodes_without_contents_have_none():
 
 
 def test_naming_sources_loads_no_simulator():
-    script = "import sys, netllm_sims.sources; sys.exit('numba' in sys.modules)"
+    script = "import sys, netllm_sims.data_sources; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

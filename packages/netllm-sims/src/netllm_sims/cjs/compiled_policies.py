@@ -22,7 +22,8 @@ class Heuristic:
     """A compiled policy; episodes that nobody watches run in one compiled loop.
 
     Args:
-        name: `module:function` of a function made by `cjs.compiled.heuristic`.
+        name: `module:function` of a function made by
+            `cjs.compiled_policy_tools.heuristic`.
         parameters: Its numbers.
     """
 

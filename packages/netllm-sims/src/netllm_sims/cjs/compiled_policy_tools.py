@@ -4,7 +4,7 @@ A policy is a function `(world, state, parameters) -> (stage, executors)`: the a
 `State` of `netllm_sims.cjs.engine.state_arrays` (read them only), its own numbers as float64, and
 the stage (numbered over the episode, -1 for none) that is to get so many executors:
 
-    from netllm_sims.cjs.compiled import committable, heuristic
+    from netllm_sims.cjs.compiled_policy_tools import committable, heuristic
 
     @heuristic
     def first(world, state, parameters):

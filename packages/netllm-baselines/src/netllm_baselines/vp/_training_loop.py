@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 from netllm_sims.vp import Setting
 
-from netllm_baselines._training import few_threads, keep_best
+from netllm_baselines._recipes_and_best_weights import few_threads, keep_best
 from netllm_baselines.vp._network_training import Learner, Make, validate
 from netllm_baselines.vp._training_windows import Windows
 from netllm_baselines.vp.saliency import Maps
