@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapt_parts import LinearEncoder, LinearHead, make_episode
+from adapt_parts import LinearEncoder, LinearHead, linear_model, make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
 from netllm_adapt.batches import Segment, collate
 from safetensors.torch import load_file, save_file
@@ -23,21 +23,8 @@ BATCH = collate([make_episode(6, seed=0)], [Segment(0, 0, 0, 6)])
 
 @pytest.fixture
 def model(registered_parts: None) -> AdaptedModel:
-    spec = BackboneSpec("tiny-random-llama", layers=2, dtype="float32")
-    backbone = add_lora(load_backbone(spec.name, layers=2, dtype=spec.dtype), rank=2)
-    for name, parameter in backbone.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return AdaptedModel(
-        backbone=backbone,
-        encoder=LinearEncoder(64),
-        head=LinearHead(64),
-        spec=spec,
-        window=4,
-        segment=24,
-        target_return=3.5,
-        about={"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"},
-    ).eval()
+    about = {"task": "abr", "setting": "synthetic", "command": "netllm adapt abr"}
+    return linear_model(target_return=3.5, about=about)
 
 
 @torch.no_grad()
@@ -272,7 +259,7 @@ def test_a_damaged_configuration_names_the_file(
 
 def test_a_configuration_that_is_no_object_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json:1: must hold a checkpoint's"):
+    with pytest.raises(ValueError, match=r"config\.json:1: must hold an object with its `version`"):
         AdaptedModel.from_pretrained(tmp_path)
 
 

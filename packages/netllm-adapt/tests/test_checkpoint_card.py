@@ -7,30 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapt_parts import LinearEncoder, LinearHead
+from adapt_parts import linear_model
 from huggingface_hub import ModelCard
-from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+from netllm_adapt import AdaptedModel
 from netllm_adapt.checkpoint.card import model_card
 from netllm_adapt.checkpoint.save_and_load import describe
 
 
 def make() -> AdaptedModel:
-    spec = BackboneSpec("tiny-random-llama", layers=1, dtype="float32")
-    return AdaptedModel(
-        backbone=add_lora(load_backbone(spec.name, layers=1, dtype=spec.dtype), rank=2),
-        encoder=LinearEncoder(64),
-        head=LinearHead(64),
-        spec=spec,
-        window=4,
-        segment=24,
-        about={
-            "task": "abr",
-            "setting": "synthetic",
-            "data": "synthetic",
-            "teachers": ["ppo"],
-            "validation qoe": 1.25,
-        },
-    )
+    about = {"task": "abr", "setting": "synthetic", "data": "synthetic", "teachers": ["ppo"]}
+    return linear_model(about=about | {"validation qoe": 1.25})
 
 
 def test_the_snippet_runs_as_pasted(

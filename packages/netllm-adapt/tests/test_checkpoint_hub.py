@@ -168,7 +168,9 @@ told["none"] = fails(push, Path("."), "me/links")
     assert server.repos["me/links"][1:] == [PLAIN | {"LICENSE": b"old"}]
     assert told["new"] == text(PLAIN)
     assert told["old"] == text({name: old[name] for name in old if name != "LICENSE"})
-    assert told["unknown"].startswith("FileNotFoundError: me/links: the hub's model has no such")
+    assert told["unknown"].startswith(
+        "FileNotFoundError: 'me/links' must be a folder here, or a model"
+    )
     assert "is no checkpoint: it has no config.json" in told["none"]
 
 
@@ -191,7 +193,9 @@ told["pushed"] = fails(push, Path("best"), "some/llm")
     )
     assert "some/llm: the hub's model of this name is no checkpoint of netllm-adapt" in told["llm"]
     assert "it has no config.json" in told["data"]
-    assert told["none"].startswith("FileNotFoundError: 'some/none' must be a folder, or a model on")
+    assert told["none"].startswith(
+        "FileNotFoundError: 'some/none' must be a folder here, or a model"
+    )
     assert Path(told["misspelt"]) == Path("runs/none")
     assert not [asked for asked in server.asked if "runs/none" in asked]
     assert told["pushed"].startswith("FileExistsError: some/llm must be new, empty or a checkpoint")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapt_parts import LinearEncoder, LinearHead, make_episode
-from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
+from adapt_parts import linear_model, make_episode
+from netllm_adapt import AdaptedModel, DecisionStream
 from netllm_adapt.batches import Segment, collate
 from transformers import AutoModel
 
@@ -17,28 +17,10 @@ pytestmark = pytest.mark.usefixtures("registered_parts")
 BATCH = collate([make_episode(6, seed=0)], [Segment(0, 0, 0, 6)])
 
 
-def make(architecture: str, dtype: str = "float32") -> AdaptedModel:
-    spec = BackboneSpec(f"tiny-random-{architecture}", layers=2, dtype=dtype)
-    backbone = add_lora(load_backbone(spec.name, layers=2, dtype=dtype), rank=2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for name, parameter in backbone.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
-        return AdaptedModel(
-            backbone=backbone,
-            encoder=LinearEncoder(64),
-            head=LinearHead(64),
-            spec=spec,
-            window=4,
-            segment=24,
-        ).eval()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt", "gemma3"])
 def test_a_merged_model_answers_as_before(architecture: str, tmp_path: Path) -> None:
-    model = make(architecture)
+    model = linear_model(architecture)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     folder = model.save_pretrained(tmp_path / "merged", merged=True)
     assert not list(folder.glob("adapter*"))
@@ -54,7 +36,7 @@ def test_a_merged_model_answers_as_before(architecture: str, tmp_path: Path) -> 
 
 @torch.no_grad()
 def test_transformers_reads_the_merged_backbone(tmp_path: Path) -> None:
-    model = make("llama")
+    model = linear_model("llama")
     folder = model.save_pretrained(tmp_path / "merged", merged=True)
     plain = AutoModel.from_pretrained(folder / "backbone").eval()
     tokens = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0))
@@ -64,7 +46,7 @@ def test_transformers_reads_the_merged_backbone(tmp_path: Path) -> None:
 
 
 def test_a_merged_model_of_rounded_weights_decides_alike(tmp_path: Path) -> None:
-    model = make("llama", "bfloat16")
+    model = linear_model("llama", dtype="bfloat16")
     loaded = AdaptedModel.from_pretrained(model.save_pretrained(tmp_path / "merged", merged=True))
     assert loaded.dtype == torch.bfloat16
     hidden = []
@@ -76,13 +58,13 @@ def test_a_merged_model_of_rounded_weights_decides_alike(tmp_path: Path) -> None
 
 
 def test_a_merged_model_has_nothing_to_learn_on(tmp_path: Path) -> None:
-    folder = make("llama").save_pretrained(tmp_path / "merged", merged=True)
+    folder = linear_model("llama").save_pretrained(tmp_path / "merged", merged=True)
     with pytest.raises(ValueError, match="holds a merged backbone, without an adapter"):
         AdaptedModel.from_pretrained(folder, trainable=True)
 
 
 def test_a_merged_backbone_cannot_bring_code(tmp_path: Path) -> None:
-    folder = make("llama").save_pretrained(tmp_path / "merged", merged=True)
+    folder = linear_model("llama").save_pretrained(tmp_path / "merged", merged=True)
     (folder / "backbone" / "evil.py").write_text("raise SystemExit('ran')")
     path = folder / "backbone" / "config.json"
     config = json.loads(path.read_text())
@@ -95,7 +77,7 @@ def test_a_merged_backbone_cannot_bring_code(tmp_path: Path) -> None:
 
 
 def test_a_merged_backbone_that_lacks_weights_is_named(tmp_path: Path) -> None:
-    folder = make("llama").save_pretrained(tmp_path / "merged", merged=True)
+    folder = linear_model("llama").save_pretrained(tmp_path / "merged", merged=True)
     (folder / "backbone" / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"backbone.model\.safetensors: must be there"):
         AdaptedModel.from_pretrained(folder)

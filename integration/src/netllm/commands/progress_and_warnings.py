@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import warnings
@@ -105,6 +106,7 @@ def told(*, quiet: bool, verbose: bool) -> Iterator[None]:
         if quiet or not sys.stderr.isatty():
             # Packages look the class up when they begin to show progress.
             library.tqdm = Silence if quiet else Lines
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the hub's client's own
         try:
             yield
         finally:

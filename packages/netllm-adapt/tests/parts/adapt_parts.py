@@ -71,6 +71,22 @@ class LinearHead(nn.Module):
         return {"width": self.width}
 
 
+def linear_model(architecture: str = "llama", *, dtype: str = "float32", **facts: Any) -> Any:
+    """A model of the linear parts on two tiny layers, whose adapter has learned something."""
+    from netllm_adapt import AdaptedModel, BackboneSpec, add_lora, load_backbone
+
+    spec = BackboneSpec(f"tiny-random-{architecture}", layers=2, dtype=dtype)
+    backbone = add_lora(load_backbone(spec.name, layers=2, dtype=dtype), rank=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name, parameter in backbone.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(parameter, std=0.3)
+        parts = {"encoder": LinearEncoder(64), "head": LinearHead(64)}
+        facts = {"window": 4, "segment": 24, **facts}
+        return AdaptedModel(backbone=backbone, **parts, spec=spec, **facts).eval()
+
+
 def make_episode(length: int, seed: int) -> Episode:
     """The right action says in which quarter of the plane x lies."""
     rng = np.random.default_rng(seed)

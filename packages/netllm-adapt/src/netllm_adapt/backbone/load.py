@@ -21,6 +21,7 @@ from netllm_adapt.backbone.quantise import (
 from netllm_adapt.backbone.quiet_transformers import quiet
 from netllm_adapt.backbone.scratch import is_scratch, scratch
 from netllm_adapt.backbone.trust import FILES, RANDOM, check_names, trusted_config
+from netllm_adapt.files.reading import first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -158,7 +159,7 @@ def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> "PreTrained
     except (OSError, RuntimeError, TypeError, KeyError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder}: the weights must fit config.json, but transformers cannot load them: "
-            f"{str(error).splitlines()[0]:.300} Take all files from one model."
+            f"{first_line(error):.300}. Take all files from one model."
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
@@ -238,7 +239,7 @@ def _folder_of(name: str, files: Sequence[str]) -> Path:
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"Backbone {name!r} must be a known name, a folder written by transformers or a model "
-            f"id that the hub serves, but: {str(error).splitlines()[0]:.300} {nearest(name)} "
+            f"id that the hub serves, but: {first_line(error):.300}. {nearest(name)} "
             "Offline, give a folder or run: netllm backbone pull NAME"
         ) from error
     return folder

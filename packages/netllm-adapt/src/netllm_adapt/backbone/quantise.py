@@ -1,6 +1,5 @@
 """Frozen weights in fewer bits, by transformers and bitsandbytes (extra ``quantised``)."""
 
-import difflib
 import tempfile
 from functools import cache
 from importlib.metadata import version
@@ -25,9 +24,7 @@ def check_quantise(kind: str, dtype: torch.dtype) -> None:
         ModuleNotFoundError: If bitsandbytes is missing.
     """
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.3)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"`quantise` must be one of {', '.join(KINDS)}, got {kind!r}.{hint}")
+        raise ValueError(f"`quantise` must be one of {', '.join(KINDS)}, got {kind!r}.")
     if dtype not in _DTYPES:
         raise ValueError(
             f"`quantise` needs `dtype` bfloat16, float16 or float32, got {dtype}: bitsandbytes has "

@@ -11,13 +11,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from netllm_adapt.backbone.catalogue import find
 
 _OWN = {"window": "window, steps", "segment": "segment, tokens", "target_return": "target return"}
-_HUB = {
-    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
-    "gemma3-270m": "google/gemma-3-270m",
-}
-"""What model hubs call the known backbones."""
-_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
-"""What model hubs call their licences."""
 _KINDS = {"decisions": ("AdaptedModel", "Policy"), "predictions": ("Predictor", "Forecast")}
 
 
@@ -85,10 +78,11 @@ def _front(config: Mapping[str, Any], name: str) -> str:
     """The front matter: licence, base model, tags, and what validation reached."""
     backbone = config["backbone"]["name"]
     known = find(backbone)
+    weights = known.weights if known else None
     data = ModelCardData(
         library_name="netllm",
-        license=_LICENCES.get(known.weights.licence) if known and known.weights else None,
-        base_model=_HUB.get(backbone, backbone),
+        license=weights.hub_licence if weights else None,
+        base_model=(weights.hub_name if weights else None) or backbone,
         tags=["netllm", "networking", name],
         model_name=f"{name} on {backbone}",
         eval_results=[*_reached(config["about"], name)] or None,

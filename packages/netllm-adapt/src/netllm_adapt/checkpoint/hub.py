@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import tqdm
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -16,21 +13,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-    validate_repo_id,
-)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from netllm_adapt.checkpoint.config import MERGED, OWN_FILES, Config, read_config
+from netllm_adapt.checkpoint.config import CARD, MERGED, OWN_FILES, Config, read_config
 from netllm_adapt.files.digests import FILE as DIGESTS
+from netllm_adapt.files.reading import first_line
 
-ABOUT = ("config.json", DIGESTS)
-"""What is fetched first, and tells whether the rest is a checkpoint of ours."""
 FILES = (
-    *ABOUT,
-    "README.md",
+    "config.json",
+    DIGESTS,
+    CARD,
     "adapter_config.json",
     *sorted(OWN_FILES),
     f"{MERGED}/config.json",
@@ -39,7 +31,7 @@ FILES = (
     f"{MERGED}/model.safetensors.index.json",
 )
 """What a checkpoint may hold, beside the files that its `config.json` attaches: none that runs."""
-_BESIDE = {".gitattributes", "README.md", "LICENSE", "LICENSE.md"}
+_BESIDE = {".gitattributes", CARD, "LICENSE", "LICENSE.md"}
 """What a repository may hold before its first checkpoint."""
 _FAULTS: tuple[type[Exception], ...] = (
     OSError,
@@ -95,17 +87,10 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
         FileNotFoundError: if there is no such model, or you may not see it.
         ConnectionError: if the hub cannot be reached, and the model was not fetched before.
     """
-    about, config = _about(repo, revision)
-    bar: Any = tqdm.tqdm if sys.stderr.isatty() else None  # a program may replace `tqdm.tqdm`
-    with _explained(repo), _no_bars():
-        return Path(
-            snapshot_download(
-                repo,
-                revision=about.name,  # the same commit, even if somebody pushes now
-                allow_patterns=[*FILES, *config.attached],
-                tqdm_class=bar,
-            )
-        )
+    commit, config = _configured(repo, revision)  # the same one, even if somebody pushes now
+    with _explained(repo):
+        patterns = [*FILES, *config.attached]
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
 
 
 def push(
@@ -136,13 +121,13 @@ def push(
         made = hub.create_repo(repo, private=private, exist_ok=True)
         there = set(hub.list_repo_files(made.repo_id)) - _BESIDE
     try:
-        before = _about(made.repo_id)[1].attached if there else []
+        before = _configured(made.repo_id)[1].attached if there else []
     except ValueError as error:
         raise FileExistsError(
             f"{made.repo_id} must be new, empty or a checkpoint on the hub, got something else, "
             "which would be mixed with one. Choose another name."
         ) from error
-    with _explained(repo), _no_bars():
+    with _explained(repo):
         hub.upload_folder(
             repo_id=made.repo_id,
             folder_path=folder,
@@ -153,12 +138,12 @@ def push(
     return str(made)
 
 
-def _about(repo: str, revision: str | None = None) -> tuple[Path, Config]:
-    """The folder of a commit, and the configuration in it."""
-    with _explained(repo), _no_bars():
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*ABOUT]))
+def _configured(repo: str, revision: str | None = None) -> tuple[str, Config]:
+    """A model's commit, and its configuration, which alone is fetched."""
+    with _explained(repo):
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns="config.json"))
     try:
-        return folder, read_config(folder)
+        return folder.name, read_config(folder)
     except ValueError as error:
         raise ValueError(
             f"{repo}: the hub's model of this name is no checkpoint of netllm-adapt: {error}"
@@ -166,44 +151,21 @@ def _about(repo: str, revision: str | None = None) -> tuple[Path, Config]:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """A block without the hub's own progress bars, which know of no `--quiet`."""
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()
-
-
-@contextmanager
 def _explained(repo: str) -> Iterator[None]:
     """Turn what the hub's client raises into what to do."""
     try:
         yield
-    except RepositoryNotFoundError as error:
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise FileNotFoundError(
-            f"{repo!r} must be a folder, or a model on the hub that you may see; it is no folder "
-            f"here, and the hub says: {_first(error)}. Check the name; for a private model, log in "
-            "with `hf auth login` or set HF_TOKEN."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise FileNotFoundError(
-            f"{repo}: the hub's model has no such `revision`: {_first(error)}. Give a branch, tag "
-            "or commit of it."
+            f"{repo!r} must be a folder here, or a model on the hub that you may see (with such a "
+            f"`revision`, if you gave one). {first_line(error)}. For a private model, log in with "
+            "`hf auth login` or set HF_TOKEN."
         ) from error
     except _FAULTS as error:
         if getattr(error, "errno", None) and not isinstance(error, ConnectionError):
             raise  # a full disk, say
         raise ConnectionError(
             f"{repo!r} is no folder here, and the hub cannot be reached, or refuses: "
-            f"{_first(error)}. Check the name, the network and HF_HUB_OFFLINE; to write, log in "
-            "with `hf auth login` or set HF_TOKEN."
+            f"{first_line(error)}. Check the name, the network and HF_HUB_OFFLINE; to write, log "
+            "in with `hf auth login` or set HF_TOKEN."
         ) from error
-
-
-def _first(error: BaseException) -> str:
-    """The first line of what it says, without its stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

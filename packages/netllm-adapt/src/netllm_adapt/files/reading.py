@@ -107,6 +107,11 @@ def check_version(content: bytes, newest: int, *, name: str) -> int:
     return version
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, without its stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def _named(kind: Any) -> str:
     described = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__doc__
     if not described:

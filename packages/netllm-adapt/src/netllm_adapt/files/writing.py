@@ -137,7 +137,9 @@ def new_file(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
     work = target.with_name(f".{target.name}.partial")
     with writing(target, work, then=then):
         try:
-            usual = _usual_mode(work)
+            work.unlink(missing_ok=True)
+            work.touch()
+            usual = _mode(work)
             yield work
             _open_to_others(work, usual)
             _to_disk(work)
@@ -149,15 +151,6 @@ def new_file(target: Path, *, then: str = AGAIN) -> Iterator[Path]:
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def _usual_mode(work: Path) -> int:
-    """Who may read and write a new file here, by the umask and the folder's own rules."""
-    work.unlink(missing_ok=True)
-    work.touch()
-    mode = _mode(work)
-    work.unlink()
-    return mode
 
 
 def _open_to_others(path: Path, mode: int) -> None:
