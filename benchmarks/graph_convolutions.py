@@ -1,6 +1,7 @@
 """Graph convolutions of the scheduler's encoder, each adapted by one recipe and validated.
 
-    python benchmarks/graph_convolutions.py [--quick] [--backbone NAME] [--steps 150] [--json FILE]
+    python benchmarks/graph_convolutions.py [--quick] [--backbone NAME] [--steps 100] [--json FILE]
+    python benchmarks/graph_convolutions.py --documents FILE
 
 All that differs is how a stage learns of its children, `adapt cjs --conv`: pool, recipe, seeds and
 validation episodes are the same. The pool's labels are `decima-ours`'s, which looks at the graph
@@ -8,6 +9,7 @@ and often departs from the advice of `tuned-share` that the model sees. Printed 
 held-out decisions, in nats, and the mean JCT of validation episodes, both from the validation part
 and never from the test part: they tell a better convolution from a worse one, and are no results.
 The default backbone is a tiny one with random weights, so that the graphs have the work to do.
+`--documents` puts the table of an earlier run between the marks in docs/tasks/cjs.md.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from typing import Any
 import netllm
 import numpy as np
 import torch
+from _documents import put
 from _machine import machine
 from netllm_adapt import AdaptedModel, Pool
 from netllm_adapt.batches import collate, plan
 
+DOCUMENT = "docs/tasks/cjs.md"
 CONVOLUTIONS = ("decima", "gin", "gat", "sage")
 JOBS = {"num_jobs": 20}
 SEEDS = (0, 1)
@@ -73,13 +77,36 @@ def measured(pools: tuple[Pool, Pool], out: Path, conv: str, seed: int, **option
     }
 
 
+def table(document: dict[str, Any]) -> str:
+    """A row for each convolution, means over the seeds."""
+    rows = [
+        "| `--conv` | weights of a round's layers | held-out loss, nats | validation JCT, s | "
+        "adapting, CPU s |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    runs = document["runs"]
+    for conv in dict.fromkeys(run["conv"] for run in runs):
+        own = [run for run in runs if run["conv"] == conv]
+        weights, nats, jct_s, cpu_s = (
+            np.mean([run[key] for run in own])
+            for key in ("weights", "held_out_nats", "jct_s", "cpu_s")
+        )
+        rows.append(f"| `{conv}` | {weights:,.0f} | {nats:.3f} | {jct_s:.2f} | {cpu_s:.1f} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two convolutions, a few steps")
     parser.add_argument("--backbone", default="tiny-random")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--documents", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
+    if args.documents:
+        put(DOCUMENT, "convolutions", table(json.loads(args.documents.read_text())))
+        print(f"{DOCUMENT} now holds the table of {args.documents}")
+        return
     torch.set_num_threads(1)
     convolutions, seeds = (CONVOLUTIONS[:2], SEEDS[:1]) if args.quick else (CONVOLUTIONS, SEEDS)
     steps, episodes = (2, 2) if args.quick else (args.steps, 12)
@@ -91,7 +118,6 @@ def main() -> None:
         "average": 0.9,
     }
     rows = []
-    print("conv           weights  held-out nats   JCT s  CPU s of adapting")
     with TemporaryDirectory() as name:
         folder = Path(name)
         pools = (
@@ -101,19 +127,12 @@ def main() -> None:
         for conv in convolutions:
             for seed in seeds:
                 rows.append(measured(pools, folder / f"{conv}-{seed}", conv, seed, **options))
-            own = [row for row in rows if row["conv"] == conv]
-            mean = {
-                key: float(np.mean([row[key] for row in own])) for key in own[0].keys() - {"conv"}
-            }
-            print(
-                f"{conv:14} {mean['weights']:7.0f} {mean['held_out_nats']:14.3f} "
-                f"{mean['jct_s']:7.2f} {mean['cpu_s']:6.1f}",
-                flush=True,
-            )
+            settings = {"set": JOBS, "episodes": episodes, **options}
+            result = {"machine": machine(), "settings": settings, "runs": rows}
+            print(table(result).splitlines()[-1], flush=True)
             if args.json:
-                settings = {"set": JOBS, "episodes": episodes, **options}
-                result = {"machine": machine(), "settings": settings, "runs": rows}
                 args.json.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
 
 
 if __name__ == "__main__":

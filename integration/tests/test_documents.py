@@ -164,8 +164,9 @@ def _is_there(name):
 
 def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    ablation, documents, performance, quality, sizes = map(
-        importlib.import_module, ("ablation", "_documents", "performance", "quality", "sizes")
+    ablation, documents, convolutions, performance, quality, sizes = map(
+        importlib.import_module,
+        ("ablation", "_documents", "graph_convolutions", "performance", "quality", "sizes"),
     )
     results = ROOT / "benchmarks" / "results"
 
@@ -173,6 +174,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         return json.loads((results / name).read_text(encoding="utf-8"))
 
     expected = {
+        ("docs/tasks/cjs.md", "convolutions"): convolutions.table(saved("graph_convolutions.json")),
         ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
         ("docs/performance.md", "performance"): performance.table(results),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
