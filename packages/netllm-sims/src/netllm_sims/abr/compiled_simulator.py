@@ -157,19 +157,18 @@ def play(
         if level[b] < 0 or level[b] >= rates.shape[0]:
             return b
     for b in range(level.shape[0]):
-        choice = level[b]
         of_video = first_chunk[b] + chunk
-        size = sizes[of_video, choice]
+        size = sizes[of_video, level[b]]
         factor = noise[chunk, b] if noise.shape[0] > 0 else 1.0
         here = row[b], place[b, 0], place[b, 1], place[b, 2]
         here, took_s, stall_s = fetch(
             curve, first[b], last[b], here, size * unscale[b], factor, knobs
         )
         row[b], place[b, 0], place[b, 1], place[b, 2] = here
-        rate = rates[choice]
+        rate = rates[level[b]]
         change_mbps = abs(rate - rates[previous[b]]) * 1e-3
         reward = rate * 1e-3 - knobs.rebuffering * stall_s - knobs.smoothness * change_mbps
-        previous[b] = choice
+        previous[b] = level[b]
         push(throughput_mbps, b, size * 8e-6 / took_s)
         push(delay_s, b, took_s)
         ahead = (of_video + 1) * rates.shape[0]
