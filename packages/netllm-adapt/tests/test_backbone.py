@@ -80,8 +80,11 @@ def test_an_unknown_dtype_is_refused() -> None:
         load_backbone("tiny-random", dtype="int4")
 
 
-def test_random_weights_of_a_known_backbone_need_no_pull(tmp_path: Path) -> None:
-    model = load_backbone("random-smollm2-135m", layers=1, cache=tmp_path)
+def test_random_weights_of_a_known_backbone_need_no_pull(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path))
+    model = load_backbone("random-smollm2-135m", layers=1)
     # The published configuration of SmolLM2-135M.
     assert (model.config.hidden_size, model.config.num_key_value_heads) == (576, 3)
     assert model.config.num_hidden_layers == 1
@@ -96,12 +99,15 @@ def test_random_weights_take_the_configuration_of_a_folder(tmp_path: Path) -> No
     assert (model.config.model_type, model.config.num_hidden_layers) == ("opt", 3)
 
 
-def test_a_backbone_that_was_not_pulled_names_the_command(tmp_path: Path) -> None:
+def test_a_backbone_that_was_not_pulled_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="Run: netllm backbone pull smollm2-135m") as info:
-        load_backbone("smollm2-135m", cache=tmp_path)
+        load_backbone("smollm2-135m")
     assert str(tmp_path) in str(info.value)
     with pytest.raises(FileNotFoundError, match="netllm backbone pull smollm2-135m"):
-        load_tokenizer("smollm2-135m", cache=tmp_path)
+        load_tokenizer("smollm2-135m")
 
 
 def test_a_misspelt_name_lists_the_nearest() -> None:
@@ -139,11 +145,10 @@ def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         load_backbone(str(tmp_path))
 
 
-def test_the_cache_folder_follows_argument_variable_and_platform(
+def test_the_cache_folder_follows_variable_and_platform(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NETLLM_CACHE", str(tmp_path / "variable"))
-    assert cache_folder(tmp_path / "given") == tmp_path / "given"
     assert cache_folder() == tmp_path / "variable"
     monkeypatch.delenv("NETLLM_CACHE")
     monkeypatch.setattr(sys, "platform", "linux")
@@ -153,8 +158,11 @@ def test_the_cache_folder_follows_argument_variable_and_platform(
     assert cache_folder() == Path.home() / ".cache" / "netllm"
 
 
-def test_the_list_tells_size_licence_and_what_is_cached(tmp_path: Path) -> None:
-    listed = {entry.name: entry for entry in backbones(cache=tmp_path)}
+def test_the_list_tells_size_licence_and_what_is_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path))
+    listed = {entry.name: entry for entry in backbones()}
     assert listed["smollm2-135m"].download_mb == 93
     assert listed["smollm2-135m"].licence == "Apache-2.0"
     assert not listed["smollm2-135m"].cached

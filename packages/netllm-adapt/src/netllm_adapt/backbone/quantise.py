@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 KINDS = ("nf4", "int8")
-_LEAST = "0.48"  # the first that lists CPUs as supported
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _INSTALL = 'Run: python -m pip install --upgrade "netllm-adapt[quantised]"'
 
@@ -34,14 +33,11 @@ def check_quantise(kind: str, dtype: torch.dtype) -> None:
         installed = version("bitsandbytes")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"`quantise` needs bitsandbytes. {_INSTALL}") from error
-    if _numbers(installed) < _numbers(_LEAST):
+    if [int(part) for part in installed.split(".")[:2]] < [0, 48]:
+        # 0.48 is the first that lists CPUs as supported
         raise ValueError(
-            f"`quantise` needs bitsandbytes {_LEAST} or newer, {installed} is installed. {_INSTALL}"
+            f"`quantise` needs bitsandbytes 0.48 or newer, {installed} is installed. {_INSTALL}"
         )
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split(".")[:2])
 
 
 def quantisation(kind: str, dtype: torch.dtype) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from netllm_adapt.episodes import FINAL, OBSERVED, Episode, Ragged
 from netllm_adapt.files.reading import decode_json
 from netllm_adapt.pool.parquet_format import (
     SHARDS,
-    VERSION,
     Field,
     Shard,
     decode,
@@ -112,7 +111,7 @@ class Pool(Sequence[Episode]):
         quantiles = np.percentile([reward for _, _, reward in rows], levels)
         return {
             "path": str(self.path),
-            "version": VERSION,
+            "version": self._schema.version,
             "task": self._schema.task,
             "settings": [c["setting"] for c in self.provenance.get("collections", [])],
             "episodes": len(self),
