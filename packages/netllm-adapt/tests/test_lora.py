@@ -10,7 +10,7 @@ import pytest
 import torch
 from netllm_adapt.backbone import load_backbone
 from netllm_adapt.lora import LoraLinear, add_lora, load_lora, save_lora
-from netllm_adapt.lora.layer import _leave
+from netllm_adapt.lora.peft_layer import _leave
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear
 from safetensors.torch import load_file
@@ -374,7 +374,7 @@ def test_targets_of_some_layers_adapt_no_other(
     [
         (["q_proj", "qq_proj"], "'qq_proj' names none"),
         ("q_proj", "a list or 'all-linear'"),
-        ([], "at least one linear layer of down_proj, .*, got none"),
+        ([], "at least one of down_proj, .*, got none"),
     ],
 )
 def test_targets_that_name_no_layer_are_refused(targets: Any, says: str) -> None:

@@ -102,12 +102,15 @@ def test_the_compiled_graph_holds_one_operation_for_the_group() -> None:
     names: list[str] = []
 
     def keep(graph: torch.fx.GraphModule, _: Any) -> Any:
-        names.extend(str(node.target) for node in graph.graph.nodes)
+        for part in graph.modules():  # the passes of an autograd.Function are graphs of their own
+            names.extend(
+                str(node.target) for node in getattr(part, "graph", torch.fx.Graph()).nodes
+            )
         return graph.forward
 
     torch._dynamo.reset()
     torch.compile(lambda x: lora_linear_grouped(x, **p), fullgraph=True, backend=keep)(x)
-    assert sum("netllm.lora_linear" in name for name in names) == 1
+    assert sum("netllm.lora_linear.default" in name for name in names) == 1
 
 
 def test_matrices_of_another_dtype_keep_it() -> None:
@@ -129,7 +132,7 @@ def test_matrices_of_another_dtype_keep_it() -> None:
 
 def test_a_group_of_uneven_lengths_is_refused() -> None:
     x, p = _parts()
-    with pytest.raises(ValueError, match=r"as many .* got 3, 3, 3 and 2"):
+    with pytest.raises(ValueError, match=r"as many .* got \[3, 3, 3, 2\]"):
         lora_linear_grouped(x, **(p | {"scales": SCALES[:2]}))
 
 

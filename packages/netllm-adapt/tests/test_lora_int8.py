@@ -16,7 +16,7 @@ from netllm_adapt.lora import (
     lora_linear,
     lora_linear_grouped,
 )
-from netllm_adapt.lora import frozen as frozen_products
+from netllm_adapt.lora import frozen_weights as frozen_products
 from torch import Tensor, nn
 
 needs_vnni = pytest.mark.skipif(not has_int8(), reason="this processor has no AVX512-VNNI")

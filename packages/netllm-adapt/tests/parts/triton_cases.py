@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from netllm_adapt.lora import Adapter, dropout, functions, triton_launch, triton_path, use_backend
-from netllm_adapt.lora.arguments import Part
+from netllm_adapt.lora import Adapter, triton_backend, triton_launch, use_backend
+from netllm_adapt.lora.layer_group import Matrices, Part
+from netllm_adapt.lora.lora_linear import lora_linear_of_rows
+from philox import philox_mask, philox_words
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -71,7 +73,7 @@ def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
     grad = draw(m, n)
     keep = None
     if share:
-        keep = dropout.philox_mask(p["x"], share, SEED) / (1 - share)
+        keep = philox_mask(p["x"], share, SEED) / (1 - share)
     forms = []
     for kind in (torch.float64, dtype):
         q = {n: None if v is None else v.to(kind).requires_grad_() for n, v in p.items()}
@@ -79,13 +81,12 @@ def case(name: str, dtype: torch.dtype) -> dict[str, Any]:
         y = formula(q, 0.7, mask)
         y.backward(grad.to(kind))
         forms.append({"y": y.detach(), **{n: v.grad for n, v in q.items() if v is not None}})
-    parts = [Part(0, 0.7 / (1 - share), share, SEED if share else None)]
-    lists = [p["bias"]], parts, [p["a"]], [p["b"]]
-    (y,), smalls = triton_path.forward(p["x"], [weight], *lists)
-    needs = (True, True, with_bias, True, True)
-    grads = triton_path.backward([grad], p["x"], [weight], *lists[1:], smalls, needs)
-    ours = {"y": y, **dict(zip(p, grads, strict=True))}
-    (again,), _ = triton_path.forward(p["x"], [weight], *lists)
+    group = Matrices([weight], [p["a"]], [p["b"]]), [Part(0, 0.7 / (1 - share), share, seed=SEED)]
+    (y,), smalls = triton_backend.forward(p["x"], [p["bias"]], *group)
+    needs = (True, with_bias, True, True, True)
+    grads = triton_backend.backward([grad], p["x"], *group, smalls, needs)
+    ours = {"y": y, **dict(zip(("x", "bias", "weight", "a", "b"), grads, strict=True))}
+    (again,), _ = triton_backend.forward(p["x"], [p["bias"]], *group)
     exact, eager = forms
     return {
         "ours": {name: relative(ours[name], exact[name]) for name in exact},
@@ -119,7 +120,7 @@ def mixed(dtype: torch.dtype, turned: bool) -> dict[str, Any]:
         p = [v.detach().clone().requires_grad_() for v in (x, bias, *matrices)]
         adapters = [Adapter(*p[i : i + 2], 0.7) for i in (2, 4, 6)]
         with use_backend("triton"):
-            y = functions.compute_rows(p[0], weight, p[1], adapters, rows, ["mixed"] * 3)
+            y = lora_linear_of_rows(p[0], weight, p[1], adapters, rows, ["mixed"] * 3)
         y.backward(grad)
         return [y.detach(), *(v.grad for v in p)]
 
@@ -197,11 +198,11 @@ def stream() -> dict[str, bool]:
     for seed, first in ((0, 0), (SEED, 2**33 + 7), (2**62 - 1, 2**31 - 64)):
         out = torch.empty(128, dtype=torch.int32)
         _randint[(1,)](out, seed, first, SIZE=128)
-        mine = dropout.philox_words(seed, torch.arange(first, first + 128))
+        mine = philox_words(seed, torch.arange(first, first + 128))
         equal[f"{seed}, {first}"] = torch.equal(out.long() & 0xFFFFFFFF, mine)
     x = torch.empty(3, 11, 70)
     drawn = triton_launch.keep_mask(x, 0.4, SEED)
-    equal["mask"] = torch.equal(drawn != 0, dropout.philox_mask(x, 0.4, SEED))
+    equal["mask"] = torch.equal(drawn != 0, philox_mask(x, 0.4, SEED))
     return equal
 
 

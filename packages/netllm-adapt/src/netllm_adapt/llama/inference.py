@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.lora.frozen import (
+from netllm_adapt.lora.frozen_weights import (
     has_onednn,
     onednn_weight,
 )

@@ -1,12 +1,13 @@
 """Low-rank matrices: PEFT finds, names, saves and merges them; our operation computes them."""
 
-from netllm_adapt.lora.adapter import active_adapter, add_lora, load_lora, save_lora
-from netllm_adapt.lora.arguments import Adapter
-from netllm_adapt.lora.frozen import check_int8, forget, has_int8, int8_products
-from netllm_adapt.lora.functions import lora_linear, lora_linear_grouped, lora_linear_mixed
-from netllm_adapt.lora.layer import LoraLinear, outputs_of
-from netllm_adapt.lora.mixing import adapters, mixes, train_adapters
-from netllm_adapt.lora.operation import chosen_backend, use_backend
+from netllm_adapt.lora.adapter_files import load_lora, save_lora
+from netllm_adapt.lora.adapters_per_row import adapters, mixes, train_adapters
+from netllm_adapt.lora.add_adapter import active_adapter, add_lora
+from netllm_adapt.lora.autograd_function import chosen_backend, use_backend
+from netllm_adapt.lora.frozen_weights import check_int8, forget, has_int8, int8_products
+from netllm_adapt.lora.layer_group import Adapter
+from netllm_adapt.lora.lora_linear import lora_linear, lora_linear_grouped, lora_linear_mixed
+from netllm_adapt.lora.peft_layer import LoraLinear, outputs_of
 
 __all__ = [
     "Adapter",

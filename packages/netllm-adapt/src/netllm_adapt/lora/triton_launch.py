@@ -137,7 +137,7 @@ def threshold(share: float) -> int:
 
 
 def keep_mask(x: Tensor, share: float, seed: int) -> Tensor:
-    """1 where an element of ``x`` survives dropout, else 0; equal to `dropout.philox_mask`."""
+    """1 where an element of ``x`` survives dropout, else 0; the stream of `tl.rand`."""
     out = torch.empty(x.shape, dtype=torch.int8, device=x.device)
     rows, width = x.numel() // max(x.shape[-1], 1), x.shape[-1]
     with torch.cuda.device_of(x):

@@ -10,7 +10,7 @@ from frozen_parts import linear
 from netllm_adapt import add_lora, load_backbone
 from netllm_adapt.llama.inference import Product
 from netllm_adapt.lora import forget, lora_linear
-from netllm_adapt.lora import frozen as frozen_products
+from netllm_adapt.lora import frozen_weights as frozen_products
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.skipif(
@@ -69,8 +69,8 @@ def test_a_bias_may_have_any_strides(bias: Tensor, dtype: torch.dtype) -> None:
         lean(x),
         lean.plus(x, torch.zeros(4, 48, dtype=dtype)),
         lean.times(x, torch.ones(4, 48, dtype=dtype)),
-        frozen_products.onednn_linear_with(
-            x, torch.zeros(4, 48, dtype=dtype), frozen_products.onednn_weight(weight), bias, "add"
+        frozen_products.onednn_linear(
+            x, frozen_products.onednn_weight(weight), bias, torch.zeros(4, 48, dtype=dtype)
         ),
     ):
         assert torch.equal(y, bias.expand(4, 48))

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from netllm_adapt.lora.functions import rows_of
-from netllm_adapt.lora.layer import MixingLayer, Route
+from netllm_adapt.lora.lora_linear import rows_of
+from netllm_adapt.lora.peft_layer import MixingLayer, Route
 
 BASE = "__base__"
 """PEFT's name for rows that use no adapter."""
@@ -45,18 +45,25 @@ def adapters(
 
     Raises:
         ValueError: If an adapter is unknown, an id out of range, or a layer cannot mix adapters:
-            it is merged, not ours, of another kind than plain LoRA, or of another size.
+            it is merged, not ours, or of another kind than plain LoRA.
 
     Source: PEFT's ``adapter_names`` of mixed batches, which it offers for inference alone.
     """
     layers = _layers(model)
-    known = list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
-    route = _route(ids, known, names, layers)
+    route = _route(ids, names, layers)
     for layer in layers:
-        _check(layer, [name for name in route.rows if name in layer.lora_A])
+        layer.refuse_merged()
+        for name in route.rows:
+            if name in layer.lora_variant or layer.lora_bias.get(name):
+                raise ValueError(
+                    f"{layer.title}: adapters that mix must be plain LoRA, {name!r} is not."
+                )
     _open.append(route)
     try:
-        with _use(layers, route), _repeated_with(model, route):
+        with (
+            _set("route", dict.fromkeys(layers, route)),
+            _set("_gradient_checkpointing_func", _repeating(model, route)),
+        ):
             yield
     finally:
         _open.remove(route)
@@ -65,37 +72,29 @@ def adapters(
 
 
 @contextmanager
-def _use(layers: Sequence[MixingLayer], route: Route) -> Iterator[None]:
-    before = [layer.route for layer in layers]
-    for layer in layers:
-        layer.route = route
+def _set(attribute: str, values: dict[Any, Any]) -> Iterator[None]:
+    """An attribute of some modules has these values in this context."""
+    before = [(module, getattr(module, attribute)) for module in values]
+    for module, value in values.items():
+        setattr(module, attribute, value)
     try:
         yield
     finally:
-        for layer, old in zip(layers, before, strict=True):
-            layer.route = old
+        for module, value in before:
+            setattr(module, attribute, value)
 
 
-@contextmanager
-def _repeated_with(model: nn.Module, route: Route) -> Iterator[None]:
-    """Blocks that transformers checkpoints in this context use ``route`` again in backward."""
+def _repeating(model: nn.Module, route: Route) -> dict[Any, Any]:
+    """For the blocks that transformers checkpoints, a function that uses ``route`` in backward."""
     if not torch.is_grad_enabled():  # a decision is spared the walk over the modules
-        yield
-        return
-    blocks: list[Any] = [
-        module
-        for module in model.modules()
-        if getattr(module, "gradient_checkpointing", False)
-        and "_gradient_checkpointing_func" in vars(module)
-    ]
-    before = [block._gradient_checkpointing_func for block in blocks]
-    for block, save in zip(blocks, before, strict=True):
-        block._gradient_checkpointing_func = _bound(save, block, route)
-    try:
-        yield
-    finally:
-        for block, save in zip(blocks, before, strict=True):
-            block._gradient_checkpointing_func = save
+        return {}
+    blocks: list[Any] = [*model.modules()]
+    return {
+        block: _bound(block._gradient_checkpointing_func, block, route)
+        for block in blocks
+        if getattr(block, "gradient_checkpointing", False)
+        and "_gradient_checkpointing_func" in vars(block)
+    }
 
 
 def _bound(save: Callable[..., Any], block: nn.Module, route: Route) -> Callable[..., Any]:
@@ -104,7 +103,7 @@ def _bound(save: Callable[..., Any], block: nn.Module, route: Route) -> Callable
 
     def bound(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def routed(*inputs: Any, **options: Any) -> Any:
-            with _use(layers, route):
+            with _set("route", dict.fromkeys(layers, route)):
                 return run(*inputs, **options)
 
         return save(routed, *args, **kwargs)
@@ -127,9 +126,8 @@ def train_adapters(model: nn.Module, names: Sequence[str]) -> None:
         ValueError: If an adapter is unknown.
     """
     layers = _layers(model)
-    known = list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
     for name in names:
-        _find(name, known, _span(layers))
+        _number(name, _names(layers), layers)
     for layer in layers:
         for matrices in (layer.lora_A, layer.lora_B):
             for name, matrix in matrices.items():
@@ -151,56 +149,47 @@ def _layers(model: nn.Module) -> list[MixingLayer]:
     return found
 
 
+def _names(layers: Sequence[MixingLayer]) -> list[str]:
+    """The adapters of some layers, first added first."""
+    return list(dict.fromkeys(name for layer in layers for name in layer.lora_A))
+
+
 def _span(layers: Sequence[MixingLayer]) -> str:
     """The first and the last layer, for errors that concern them all."""
     return f"{layers[0].title} … {layers[-1].title}"
 
 
-def _find(name: str, known: Sequence[str], where: str) -> int:
+def _number(name: str, known: Sequence[str], layers: Sequence[MixingLayer]) -> int:
     if name not in known:
         near = get_close_matches(name, known)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"{where}: the adapter must be one of {', '.join(known)}, got {name!r}.{hint}"
+            f"{_span(layers)}: the adapter must be one of {', '.join(known)}, got {name!r}.{hint}"
         )
     return known.index(name)
 
 
 def _route(
     ids: Sequence[str] | Sequence[int] | Tensor,
-    known: list[str],
     names: Sequence[str] | None,
     layers: Sequence[MixingLayer],
 ) -> Route:
-    where = _span(layers)
-    choices = list(known if names is None else names)
+    every = [*_names(layers), BASE]
+    choices = every[:-1] if names is None else list(names)
     for name in choices:
-        _find(name, [*known, BASE], where)
-    if isinstance(ids, Tensor):
-        numbers = ids
-    elif all(isinstance(i, str) for i in ids):
-        choices = [*known, BASE]
-        numbers = torch.tensor([_find(str(i), choices, where) for i in ids], dtype=torch.long)
-    elif all(isinstance(i, Real) for i in ids):
-        numbers = torch.tensor(ids)
-    else:
-        raise ValueError(f"{where}: `ids` must all be names or all be numbers, got {ids!r}.")
-    base: Any = layers[0].base_layer
-    rows = zip(choices, rows_of(numbers, len(choices), base.weight.device, where), strict=True)
-    return Route(len(numbers), {n: at for n, at in rows if isinstance(at, slice) or len(at)})
-
-
-def _check(layer: MixingLayer, names: Sequence[str]) -> None:
-    where = layer.title
-    layer.refuse_merged()
-    outputs, inputs = layer.out_features, layer.in_features
-    for name in names:
-        if name in layer.lora_variant or layer.lora_bias[name]:
-            raise ValueError(f"{where}: adapters that mix must be plain LoRA, {name!r} is not.")
-        a: Any = layer.lora_A[name].weight.shape
-        b: Any = layer.lora_B[name].weight.shape
-        if (a[1], b[0]) != (inputs, outputs):
+        _number(name, every, layers)
+    numbers: Any = ids
+    if not isinstance(ids, Tensor):
+        if all(isinstance(i, str) for i in ids):
+            choices = every
+            numbers = torch.tensor([_number(str(i), every, layers) for i in ids], dtype=torch.long)
+        elif all(isinstance(i, Real) for i in ids):
+            numbers = torch.tensor(ids)
+        else:
             raise ValueError(
-                f"{where}: the adapter {name!r} must map {inputs} inputs to {outputs} outputs, got "
-                f"{a[1]} and {b[0]}. Was it made for another model?"
+                f"{_span(layers)}: `ids` must all be names or all be numbers, got {ids!r}."
             )
+    base: Any = layers[0].base_layer
+    rows = rows_of(numbers, len(choices), base.weight.device, _span(layers))
+    used = {n: at for n, at in zip(choices, rows, strict=True) if isinstance(at, slice) or len(at)}
+    return Route([choices[i] for i in numbers.tolist()], used)

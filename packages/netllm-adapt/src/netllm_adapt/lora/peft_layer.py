@@ -1,39 +1,37 @@
-"""PEFT's linear layers with our forward pass; the one place that touches PEFT's private call."""
+"""PEFT's linear layers with our forward pass, which they take over once PEFT has built them."""
 
 import logging
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from netllm_adapt.lora.arguments import Adapter, Rows, check_input
-from netllm_adapt.lora.frozen import forget
-from netllm_adapt.lora.functions import compute_rows, lora_linear, lora_linear_grouped
+from netllm_adapt.lora.frozen_weights import forget
+from netllm_adapt.lora.layer_group import Adapter, Rows, check
+from netllm_adapt.lora.lora_linear import lora_linear, lora_linear_grouped, lora_linear_of_rows
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Where each adapter has its rows, by its name; rows of none stay frozen."""
+    """The adapter of each row of a batch, by its name; PEFT's ``"__base__"`` stands for none."""
 
-    count: int
-    """Rows of the batch."""
+    names: list[str]
+    """One for each row."""
     rows: dict[str, Rows]
+    """Where each adapter has its rows."""
 
 
-class MixingLayer(LoraLayer):
+class MixingLayer(nn.Module, LoraLayer):
     """One of PEFT's LoRA layers, its second base; inside `adapters` rows use their own adapters."""
 
     title = "LoraLinear"
@@ -70,7 +68,7 @@ class MixingLayer(LoraLayer):
 
     def _alone(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """PEFT's own forward pass."""
-        result: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        result: Tensor = super().forward(x, *args, **kwargs)
         return result
 
     def leave_mixing(self) -> None:
@@ -92,31 +90,20 @@ class MixingLayer(LoraLayer):
     def _mixed(self, x: Tensor, route: Route) -> Tensor:
         """The output for rows of several adapters; some models flatten rows and tokens before."""
         self.refuse_merged()
+        count = len(route.names)
         rows = x
-        if x.ndim == 2 and len(x) > route.count > 0 and len(x) % route.count == 0:
-            rows = x.view(route.count, -1, x.shape[-1])
-        if len(rows) != route.count:
+        if x.ndim == 2 and len(x) > count > 0 and len(x) % count == 0:
+            rows = x.view(count, -1, x.shape[-1])
+        if len(rows) != count:
             raise ValueError(
-                f"{self.title}: `adapters` was told of {route.count} rows, the batch has "
-                f"{len(rows)}."
+                f"{self.title}: `adapters` was told of {count} rows, the batch has {len(rows)}."
             )
-        own = {name: at for name, at in route.rows.items() if name in self.lora_A}
-        y = self._of_rows(rows, own)
+        y = self._of_rows(rows, route)
         return y.view(*x.shape[:-1], y.shape[-1])
 
-    def _of_rows(self, x: Tensor, rows: dict[str, Rows]) -> Tensor:
-        """What some rows' adapters add to PEFT's frozen layer."""
-        base: Any = self.base_layer
-        y: Tensor = base(x)
-        for name, at in rows.items():
-            a: Any = self.lora_A[name]
-            dropout: Any = self.lora_dropout[name]
-            inner = dropout(x[at].to(a.weight.dtype))
-            b: Any = self.lora_B[name]
-            low = b(a(inner)) * self.scaling[name]
-            numbers = torch.arange(len(x), device=x.device)[at] if isinstance(at, slice) else at
-            y = y.index_add(0, numbers, low.to(y.dtype))
-        return y
+    def _of_rows(self, x: Tensor, route: Route) -> Tensor:
+        """PEFT's own mixed batch."""
+        return MixingLayer._alone(self, x, adapter_names=route.names)
 
 
 class LoraLinear(MixingLayer, Linear):
@@ -163,15 +150,16 @@ class LoraLinear(MixingLayer, Linear):
         """The output, of one adapter by our operation."""
         adapter = self.adapter()
         if adapter is None or args or kwargs:
-            check_input(x, *self.frozen(), self.title)
+            check(x, *self.frozen(), self.title)
             return super()._alone(x, *args, **kwargs)
         a, b, scale, dropout = adapter
         return lora_linear(x, *self.frozen(), a, b, scale, dropout=dropout, layer=self.title)
 
-    def _of_rows(self, x: Tensor, rows: dict[str, Rows]) -> Tensor:
-        adapters = [self._matrices(name) for name in rows]
-        names = [self.title] * len(rows)
-        return compute_rows(x, *self.frozen(), adapters, list(rows.values()), names)
+    def _of_rows(self, x: Tensor, route: Route) -> Tensor:
+        rows = {name: at for name, at in route.rows.items() if name in self.lora_A}
+        matrices = [self._matrices(name) for name in rows]
+        titles = [f"{self.title}, adapter {name!r}" for name in rows]
+        return lora_linear_of_rows(x, *self.frozen(), matrices, list(rows.values()), titles)
 
     def _matrices(self, name: str) -> Adapter:
         """The matrices of an adapter, and what goes with them."""
@@ -207,64 +195,28 @@ def _leave(reason: str) -> None:
     _log.info("PEFT's own forward pass serves layers with %s.", reason)
 
 
-def use_our_layer(config: LoraConfig) -> LoraConfig:
-    """Make PEFT build ``LoraLinear`` for this configuration; the choice is never saved with it.
+def take_over(model: PeftModel) -> PeftModel:
+    """The model, in which ours stand for PEFT's layers; called after every change to its adapters.
 
-    PEFT matches the map by ``isinstance``. Ours answers None for subclasses other than those of
-    bitsandbytes, after which PEFT goes on to its own classes.
+    A layer changes its class and keeps all that PEFT gave it. The choice is never saved.
     """
-    build: Any = _build  # PEFT expects a class and calls it
-    config._register_custom_module({nn.Linear: build, Conv1D: build})
-    return config
-
-
-def _build(target: nn.Module, adapter_name: str, **options: Any) -> nn.Module | None:
-    if type(target) not in (nn.Linear, Conv1D):
-        for frozen, ours in _quantised_layers().items():
-            if isinstance(target, frozen):
-                return ours(target, adapter_name, **options)
-        return None
-    turned = type(target) is Conv1D
-    if "config" in options:
-        options["config"].fan_in_fan_out = turned
-    else:  # before PEFT 0.19 the configuration's fields came one by one
-        options["fan_in_fan_out"] = turned
-    return LoraLinear(target, adapter_name, is_target_conv_1d_layer=turned, **options)
-
-
-def _quantised_layers() -> dict[Any, Any]:
-    """PEFT's LoRA layers over those of bitsandbytes, where it is imported, with rows that mix."""
-    return _over_bitsandbytes() if "bitsandbytes" in sys.modules else {}
-
-
-@cache
-def _over_bitsandbytes() -> dict[Any, Any]:
-    import bitsandbytes
-    from peft.tuners.lora import bnb
-
-    def ours(theirs: Any, name: str) -> Any:
-        return type(name, (MixingLayer, theirs), {"__doc__": f"{theirs.__doc__}"})
-
-    return {
-        bitsandbytes.nn.Linear4bit: ours(bnb.Linear4bit, "LoraLinear4bit"),
-        bitsandbytes.nn.Linear8bitLt: ours(bnb.Linear8bitLt, "LoraLinear8bit"),
-    }
-
-
-@contextmanager
-def quiet_peft() -> Iterator[None]:
-    """Hide PEFT's use of a transformers name that is deprecated in its newest versions."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        yield
-
-
-def name_layers(model: PeftModel) -> PeftModel:
-    """The model, whose layers know their names; not every PEFT tells them when it builds them."""
     for name, module in model.get_base_model().named_modules():
+        if isinstance(module, LoraLayer):
+            kinds: Any = type(module), type(module.base_layer)
+            module.__class__ = _ours(*kinds)
         if isinstance(module, MixingLayer):
             module.title = name
     return model
+
+
+@cache
+def _ours(layer: type, base: type) -> type:
+    """What stands for a layer of PEFT's over a frozen one; itself if nothing does."""
+    if layer is Linear and base in (nn.Linear, Conv1D):
+        return LoraLinear
+    if layer.__module__ == "peft.tuners.lora.bnb":  # named, since it would import bitsandbytes
+        return type(f"Lora{layer.__name__}", (MixingLayer, layer), {"__doc__": layer.__doc__})
+    return layer
 
 
 def plain_of(backbone: PreTrainedModel | PeftModel) -> Any:

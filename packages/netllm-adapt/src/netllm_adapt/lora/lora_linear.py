@@ -1,23 +1,16 @@
 """Linear layers with low-rank matrices: one, several of one input, or one with many adapters."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from netllm_adapt.lora.arguments import (
-    Adapter,
-    Part,
-    Rows,
-    autocast,
-    check,
-    check_ids,
-    check_input,
-)
-from netllm_adapt.lora.operation import compute
+from netllm_adapt.lora.autograd_function import compute
+from netllm_adapt.lora.layer_group import Adapter, Matrices, Part, Rows, autocast, check
 
-Matrices = tuple[Float[Tensor, "_ inputs"], Float[Tensor, "_ _"]]
+_WHOLE = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
 
 
 def lora_linear(
@@ -57,16 +50,17 @@ def lora_linear(
     Source: LoRA (Hu et al., ICLR 2022), section 4.1.
     """
     x, weight, bias = autocast(x, weight, bias)
-    check(x, weight, bias, a, b, dropout, layer)
-    part = Part(0, scale / (1 - dropout), dropout, seed)
-    return compute(x, [weight], [bias], [part], [a], [b])[0]
+    check(x, weight, bias, layer, (a, b), dropout)
+    part = Part(0, scale / (1 - dropout), dropout)
+    seeds = torch.tensor([seed]) if dropout and seed is not None else None
+    return compute(x, [bias], Matrices([weight], [a], [b]), [part], seeds)[0]
 
 
 def lora_linear_grouped(
     x: Float[Tensor, "*batch inputs"],
     weights: Sequence[Float[Tensor, "_ inputs"]],
     biases: Sequence[Float[Tensor, " _"] | None],
-    matrices: Sequence[Matrices | None],
+    matrices: Sequence[tuple[Float[Tensor, "_ inputs"], Float[Tensor, "_ _"]] | None],
     scales: Sequence[float],
     *,
     layers: Sequence[str] | None = None,
@@ -79,27 +73,23 @@ def lora_linear_grouped(
     Raises:
         ValueError: If the sequences differ in length, or the arguments of a layer do not fit.
     """
-    lengths = {len(weights), len(biases), len(matrices), len(scales)}
-    if len(lengths) != 1 or 0 in lengths:
+    lengths = [len(weights), len(biases), len(matrices), len(scales)]
+    if len(set(lengths)) != 1 or 0 in lengths:
         raise ValueError(
-            "There must be as many weights, biases, matrices and scales, at least one, got "
-            f"{len(weights)}, {len(biases)}, {len(matrices)} and {len(scales)}."
+            f"There must be as many weights, biases, matrices and scales, at least one, got "
+            f"{lengths}."
         )
     names = layers or [f"lora_linear_grouped, layer {i}" for i in range(len(weights))]
-    rows, own_weights, own_biases, parts, pairs = x, [], [], [], []
-    given = zip(weights, biases, matrices, scales, names, strict=True)
-    for i, (weight, bias, pair, scale, name) in enumerate(given):
+    rows, own_weights, own_biases = x, [], []
+    for weight, bias, pair, name in zip(weights, biases, matrices, names, strict=True):
         rows, weight, bias = autocast(rows, weight, bias)
-        if pair is None:
-            check_input(rows, weight, bias, name)
-        else:
-            check(rows, weight, bias, *pair, 0.0, name)
-            parts.append(Part(i, scale))
-            pairs.append(pair)
+        check(rows, weight, bias, name, pair)
         own_weights.append(weight)
         own_biases.append(bias)
-    shrinks, expands = [a for a, _ in pairs], [b for _, b in pairs]
-    return compute(rows, own_weights, own_biases, parts, shrinks, expands)
+    adapted = [(i, *pair) for i, pair in enumerate(matrices) if pair is not None]
+    parts = [Part(i, scales[i]) for i, _, _ in adapted]
+    group = Matrices(own_weights, [a for _, a, _ in adapted], [b for _, _, b in adapted])
+    return compute(rows, own_biases, group, parts)
 
 
 def lora_linear_mixed(
@@ -120,7 +110,7 @@ def lora_linear_mixed(
         ValueError: If an id is out of range, or an adapter does not fit the layer.
     """
     layer = "lora_linear_mixed"
-    check_ids(adapter_ids, layer)
+    rows = rows_of(adapter_ids, len(adapters), x.device, layer)
     if x.ndim < 2:
         raise ValueError(f"{layer}: `x` must have rows and a width, got shape {tuple(x.shape)}.")
     if len(adapter_ids) != len(x):
@@ -128,12 +118,11 @@ def lora_linear_mixed(
             f"{layer}: `adapter_ids` must be one for each of the {len(x)} rows of `x`, "
             f"got {len(adapter_ids)}."
         )
-    rows = rows_of(adapter_ids, len(adapters), x.device, layer)
     names = [f"{layer}, adapter {i}" for i in range(len(adapters))]
-    return compute_rows(x, weight, bias, adapters, rows, names)
+    return lora_linear_of_rows(x, weight, bias, adapters, rows, names)
 
 
-def compute_rows(
+def lora_linear_of_rows(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -145,20 +134,24 @@ def compute_rows(
     x, weight, bias = autocast(x, weight, bias)
     parts = []
     for adapter, own, name in zip(adapters, rows, names, strict=True):
-        check(x, weight, bias, adapter.a, adapter.b, adapter.dropout, name)
-        share = adapter.dropout
-        parts.append(Part(0, adapter.scale / (1 - share), share, None, own))
-    shrinks, expands = [a.a for a in adapters], [a.b for a in adapters]
-    return compute(x, [weight], [bias], parts, shrinks, expands)[0]
+        check(x, weight, bias, name, adapter[:2], adapter.dropout)
+        parts.append(Part(0, adapter.scale / (1 - adapter.dropout), adapter.dropout, own))
+    matrices = Matrices([weight], [a.a for a in adapters], [a.b for a in adapters])
+    return compute(x, [bias], matrices, parts)[0]
 
 
-def rows_of(ids: Int[Tensor, " rows"], count: int, device: torch.device, layer: str) -> list[Rows]:
+def rows_of(ids: Any, count: int, device: torch.device, layer: str) -> list[Rows]:
     """Where each of ``count`` adapters has its rows: a slice if they lie together, else indices.
 
     Raises:
-        ValueError: Naming ``layer``, if an id is outside 0 … count - 1.
+        ValueError: Naming ``layer``, unless ``ids`` are whole numbers from 0 to count - 1.
     """
-    check_ids(ids, layer)
+    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in _WHOLE:
+        shape, kind = getattr(ids, "shape", ()), getattr(ids, "dtype", type(ids).__name__)
+        raise ValueError(
+            f"{layer}: `adapter_ids` must be a tensor of whole numbers, one per row, got {kind} "
+            f"of shape {tuple(shape)}."
+        )
     ids = ids.cpu()
     outside = ids[(ids < 0) | (ids >= count)]
     if len(outside):

@@ -17,7 +17,7 @@ gradients of inputs, and not for those of weights: here weights have none. Scale
 columns, as in LLM.int8 (Dettmers et al., NeurIPS 2022), section 2.1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -46,14 +46,13 @@ class Rounded(NamedTuple):
 
 
 class _Copies(NamedTuple):
-    """What was made of a weight."""
+    """What was made of a weight, and of its transposed (True)."""
 
     state: tuple[int, int, int]
     """Of the weight then."""
     storage: StorageWeakRef
     """Where it lay: as long as this is referred to, no other storage has its address."""
     layouts: dict[bool, Tensor]
-    """Of the weight, and of its transposed."""
     int8: dict[bool, Rounded]
 
 
@@ -80,21 +79,12 @@ def _copies_of(weight: Tensor) -> _Copies:
     return copies
 
 
-def _is_frozen(weight: Tensor) -> bool:
-    """Whether copies of a weight may be held: of a parameter on the CPU that does not learn."""
-    return (
-        isinstance(weight, nn.Parameter)
-        and not weight.requires_grad
-        and weight.device.type == "cpu"
-    )
-
-
 def linears(
     x: Float[Tensor, "row inputs"],
     weights: Sequence[Float[Tensor, "_ inputs"]],
     biases: Sequence[Tensor | None],
     *,
-    adapted: Sequence[bool],
+    adapted: Collection[int],
 ) -> list[Float[Tensor, "row _"]]:
     """``x·Wᵀ + bias`` by each of some layers; without autograd.
 
@@ -102,22 +92,18 @@ def linears(
         x: what passes; for int8 it is rounded once for all layers.
         weights: of the layers.
         biases: of the layers.
-        adapted: which have low-rank matrices. In bfloat16 a layout gains little, for the weight's
-            memory again: too much for all layers of a model.
+        adapted: numbers of those with low-rank matrices. In bfloat16 a layout gains little, for the
+            weight's memory again: too much for all layers of a model.
     """
-    numbers: Rounded | None = None
-    products = []
-    for weight, bias, has_matrices in zip(weights, biases, adapted, strict=True):
-        if (small := _in_int8(x, weight, transposed=False)) is not None:
-            numbers = rounded(x) if numbers is None else numbers
-            products.append(int8_linear(numbers, small, bias, x.dtype))
-            continue
-        layout = _layout_for(x, weight, adapted=has_matrices, transposed=False)
-        if layout is None:
-            products.append(F.linear(x, weight, bias))
-        else:
-            products.append(onednn_linear(x, layout, bias))
-    return products
+
+    @cache
+    def in_int8() -> Rounded:
+        return rounded(x)
+
+    layers = enumerate(zip(weights, biases, strict=True))
+    return [
+        _product(x, in_int8, weight, bias, adapted=i in adapted) for i, (weight, bias) in layers
+    ]
 
 
 def transposed_linear(
@@ -128,20 +114,31 @@ def transposed_linear(
     adapted: bool = True,
 ) -> Float[Tensor, "row inputs"]:
     """``dY·W``, and `plus` if there is one; without autograd. See `linears`."""
-    if (small := _in_int8(dy, weight, transposed=True)) is not None:
-        return int8_linear(rounded(dy), small, plus, dy.dtype)
-    layout = _layout_for(dy, weight, adapted=adapted, transposed=True)
-    if layout is None:
-        return dy @ weight if plus is None else torch.addmm(plus, dy, weight)
-    if plus is None:
-        return onednn_linear(dy, layout, None)
-    return onednn_linear_with(dy, plus, layout, None, "add")
+    return _product(dy, lambda: rounded(dy), weight, plus, adapted=adapted, transposed=True)
 
 
-def _in_int8(x: Tensor, weight: Tensor, *, transposed: bool) -> Rounded | None:
-    """The weight, or its transposed, for a product of ``x`` in int8; None if it is not for such."""
-    if not (_in_int8_now.get() and _is_frozen(weight) and x.dtype == weight.dtype):
-        return None
+def _product(
+    x: Tensor,
+    in_int8: Callable[[], Rounded],
+    weight: Tensor,
+    plus: Tensor | None,
+    *,
+    adapted: bool,
+    transposed: bool = False,
+) -> Tensor:
+    """``x·Wᵀ``, or ``x·W`` if transposed, to which a bias, or for ``x·W`` a matrix, is added."""
+    if isinstance(weight, nn.Parameter) and not weight.requires_grad and x.dtype == weight.dtype:
+        if _in_int8_now.get() and weight.device.type == "cpu":
+            return int8_linear(in_int8(), _int8_of(weight, transposed), plus, x.dtype)
+        layout = _layout_for(x, weight, adapted=adapted, transposed=transposed)
+        if layout is not None:
+            return onednn_linear(x, layout, *((None, plus) if transposed else (plus, None)))
+    if not transposed:
+        return F.linear(x, weight, plus)
+    return x @ weight if plus is None else torch.addmm(plus, x, weight)
+
+
+def _int8_of(weight: Tensor, transposed: bool) -> Rounded:
     copies = _copies_of(weight).int8
     if transposed not in copies:
         whole = weight.detach()
@@ -152,7 +149,7 @@ def _in_int8(x: Tensor, weight: Tensor, *, transposed: bool) -> Rounded | None:
 def _layout_for(x: Tensor, weight: Tensor, *, adapted: bool, transposed: bool) -> Tensor | None:
     """How a product of ``x`` is to read a frozen weight, or its transposed; None if as it is."""
     wide, short = weight.dtype == torch.float32, len(x) <= _MOST_ROWS
-    if not (_is_frozen(weight) and has_onednn(weight.dtype) and x.dtype == weight.dtype):
+    if weight.device.type != "cpu" or not has_onednn(weight.dtype):
         return None
     if not (wide or (adapted and short)):
         return None
@@ -189,21 +186,22 @@ def onednn_weight(weight: Float[Tensor, "outputs inputs"]) -> Tensor:
     return layout
 
 
-def onednn_linear(x: Tensor, layout: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
-    """``x·Wᵀ + bias``, and of that what `then` says, such as "swish"."""
+def onednn_linear(
+    x: Tensor,
+    layout: Tensor,
+    bias: Tensor | None,
+    other: Tensor | None = None,
+    then: str = "add",
+) -> Tensor:
+    """``x·Wᵀ + bias``; with `other`, joined to it by `then`, "add" or "mul", with one rounding."""
     if bias is not None:
         bias = bias.contiguous()  # oneDNN reads it so, whatever its strides
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, layout, bias, then, [], "")
-    return y
-
-
-def onednn_linear_with(
-    x: Tensor, other: Tensor, layout: Tensor, bias: Tensor | None, what: str
-) -> Tensor:
-    """``x·Wᵀ + bias``, to which `other` is joined by `what`, "add" or "mul", with one rounding."""
-    if bias is not None:
-        bias = bias.contiguous()
-    y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, layout, bias, what)
+    product: Any = torch.ops.mkldnn._linear_pointwise
+    y: Tensor
+    if other is None:
+        y = product(x, layout, bias, "none", [], "")
+    else:
+        y = product.binary(x, other, layout, bias, then)
     return y
 
 

@@ -1,0 +1,121 @@
+"""A group of layers that read the same input, and the low-rank matrices that some of them have.
+
+A single layer is a group of one. A batch whose rows use different adapters is one layer with
+several parts, each of which has its rows.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Rows = slice | Tensor
+"""Rows of a batch: a slice where they lie together, else their numbers."""
+
+
+class Adapter(NamedTuple):
+    """One adapter's matrices at a layer."""
+
+    a: Float[Tensor, "rank inputs"]
+    b: Float[Tensor, "outputs rank"]
+    scale: float
+    dropout: float = 0.0
+
+
+class Part(NamedTuple):
+    """What one pair of low-rank matrices does in the group."""
+
+    layer: int
+    """The number of its layer."""
+    factor: float
+    """Of ``x̂·Aᵀ``: the scale by the share that is kept."""
+    dropout: float = 0.0
+    rows: Rows | None = None
+    """Along the first axis of the input; all if None."""
+    seed: int = 0
+    """Of the dropout mask."""
+
+
+class Matrices(NamedTuple):
+    """The matrices of a group: one weight for each layer, one A and one B for each part."""
+
+    weights: Sequence[Tensor]
+    a: Sequence[Tensor]
+    b: Sequence[Tensor]
+
+
+def check(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    layer: str,
+    pair: tuple[Tensor, Tensor] | None = None,
+    dropout: float = 0.0,
+) -> None:
+    """Raise unless ``x`` may pass through a layer, which may have a pair of matrices A and B.
+
+    Raises:
+        ValueError: Naming ``layer``, what must hold and what came.
+    """
+    a, b = pair or (None, None)
+    if weight.ndim != 2 or (a is not None and b is not None and not a.ndim == b.ndim == 2):
+        shapes = [tuple(t.shape) for t in (weight, a, b) if t is not None]
+        raise ValueError(f"{layer}: the weight, A and B must be matrices, got shapes {shapes}.")
+    outputs, inputs = weight.shape
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{layer}: `dropout` must be at least 0 and below 1, got {dropout}.")
+    if a is not None and b is not None:
+        rank, smaller = len(a), min(weight.shape)
+        if not 1 <= rank <= smaller:
+            raise ValueError(
+                f"{layer}: the rank must be from 1 to {smaller}, the layer's smaller side, "
+                f"got {rank}."
+            )
+        if a.shape[1] != inputs or b.shape != (outputs, rank):
+            raise ValueError(
+                f"{layer}: A and B must be of shapes {(rank, inputs)} and {(outputs, rank)}, got "
+                f"{tuple(a.shape)} and {tuple(b.shape)}. Was the adapter made for another model?"
+            )
+    if x.ndim == 0 or x.shape[-1] != inputs:
+        raise ValueError(f"{layer}: `x` must end with width {inputs}, got shape {tuple(x.shape)}.")
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"{layer}: `bias` must be of shape {(outputs,)}, got {tuple(bias.shape)}.")
+    for name, tensor in (("x", x), ("bias", bias), ("A", a), ("B", b)):
+        if tensor is None:
+            continue
+        fits = tensor.dtype == weight.dtype or name in "AB" or _may_differ(tensor, weight)
+        if not (fits and tensor.is_floating_point() and tensor.device == weight.device):
+            what = "lie" if name in "AB" else "have the dtype and lie"
+            raise ValueError(
+                f"{layer}: `{name}` must {what} on the device of `weight`, {weight.dtype} on "
+                f"{weight.device}, and be of floating point, got {tensor.dtype} on {tensor.device}."
+            )
+
+
+def _may_differ(tensor: Tensor, weight: Tensor) -> bool:
+    """Whether autocast will give the two one dtype."""
+    return _autocasts(tensor) and torch.float64 not in (tensor.dtype, weight.dtype)
+
+
+def _autocasts(x: Tensor) -> bool:
+    """Whether autocast is on where ``x`` lies; of meta tensors it knows nothing."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
+def autocast(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The three in autocast's dtype where it is on, as it would hand them to a linear layer.
+
+    It leaves double precision alone.
+    """
+    if not _autocasts(x):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(x.device.type)
+
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
+    return cast(x), cast(weight), None if bias is None else cast(bias)
