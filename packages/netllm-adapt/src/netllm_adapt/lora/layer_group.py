@@ -59,30 +59,17 @@ def check(
     Raises:
         ValueError: Naming ``layer``, what must hold and what came.
     """
-    a, b = pair or (None, None)
-    if weight.ndim != 2 or (a is not None and b is not None and not a.ndim == b.ndim == 2):
-        shapes = [tuple(t.shape) for t in (weight, a, b) if t is not None]
+    shapes = [tuple(matrix.shape) for matrix in (weight, *(pair or ()))]
+    if any(len(shape) != 2 for shape in shapes):
         raise ValueError(f"{layer}: the weight, A and B must be matrices, got shapes {shapes}.")
+    if pair is not None:
+        _check_pair(shapes, dropout, layer)
     outputs, inputs = weight.shape
-    if not 0 <= dropout < 1:
-        raise ValueError(f"{layer}: `dropout` must be at least 0 and below 1, got {dropout}.")
-    if a is not None and b is not None:
-        rank, smaller = len(a), min(weight.shape)
-        if not 1 <= rank <= smaller:
-            raise ValueError(
-                f"{layer}: the rank must be from 1 to {smaller}, the layer's smaller side, "
-                f"got {rank}."
-            )
-        if a.shape[1] != inputs or b.shape != (outputs, rank):
-            raise ValueError(
-                f"{layer}: A and B must be of shapes {(rank, inputs)} and {(outputs, rank)}, got "
-                f"{tuple(a.shape)} and {tuple(b.shape)}. Was the adapter made for another model?"
-            )
     if x.ndim == 0 or x.shape[-1] != inputs:
         raise ValueError(f"{layer}: `x` must end with width {inputs}, got shape {tuple(x.shape)}.")
     if bias is not None and bias.shape != (outputs,):
         raise ValueError(f"{layer}: `bias` must be of shape {(outputs,)}, got {tuple(bias.shape)}.")
-    for name, tensor in (("x", x), ("bias", bias), ("A", a), ("B", b)):
+    for name, tensor in zip(("x", "bias", "A", "B"), (x, bias, *(pair or ())), strict=False):
         if tensor is None:
             continue
         fits = tensor.dtype == weight.dtype or name in "AB" or _may_differ(tensor, weight)
@@ -92,6 +79,22 @@ def check(
                 f"{layer}: `{name}` must {what} on the device of `weight`, {weight.dtype} on "
                 f"{weight.device}, and be of floating point, got {tensor.dtype} on {tensor.device}."
             )
+
+
+def _check_pair(shapes: list[tuple[int, ...]], dropout: float, layer: str) -> None:
+    (outputs, inputs), a, b = shapes
+    rank, smaller = a[0], min(outputs, inputs)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"{layer}: `dropout` must be at least 0 and below 1, got {dropout}.")
+    if not 1 <= rank <= smaller:
+        raise ValueError(
+            f"{layer}: the rank must be from 1 to {smaller}, the layer's smaller side, got {rank}."
+        )
+    if (a, b) != ((rank, inputs), (outputs, rank)):
+        raise ValueError(
+            f"{layer}: A and B must be of shapes {(rank, inputs)} and {(outputs, rank)}, got "
+            f"{a} and {b}. Was the adapter made for another model?"
+        )
 
 
 def _may_differ(tensor: Tensor, weight: Tensor) -> bool:
