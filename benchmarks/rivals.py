@@ -33,6 +33,7 @@ POLICIES = (
     "mpc",
     "ppo",
     "ppo-sampled",
+    "ppo-wide",
     "hindsight",
 )
 Row = dict[str, Any]

@@ -28,7 +28,15 @@ def test_the_document_says_by_setting_who_is_missing_and_why(netllm):
     code, out, _ = netllm("test", "abr", "--setting", "synthetic", "--episodes", "2", "--json")
     document = json.loads(out)
     assert code == 0
-    assert labels(document["results"]) == {"bba", "bola", "panda", "mpc", "ppo", "hindsight"}
+    assert labels(document["results"]) == {
+        "bba",
+        "bola",
+        "panda",
+        "mpc",
+        "ppo",
+        "ppo-wide",
+        "hindsight",
+    }
     assert document["provenance"]["left_out"] == {"synthetic": {"genet": NO_DATA}}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netllm_baselines.abr.ppo import PPO, PPOSampled, shipped
+from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled, shipped
 from netllm_baselines.abr.ppo_features import HORIZONS_S, Future, features, width
 from netllm_baselines.abr.ppo_weights import Actor
 from netllm_sims.abr import Setting, Simulator, Trace, rollout, setting
@@ -144,3 +144,29 @@ def test_the_shipped_weights_reach_1_05_on_fcc_test() -> None:
     result = rollout(PPO(default), default, default.sessions("test"))
     assert len(result.ids) == 100
     assert result.qoe.mean() >= 1.05
+
+
+def test_ppo_wide_plays_the_top_level_and_answers_with_levels_of_the_ladder(
+    synthetic: Setting,
+) -> None:
+    sessions = synthetic.sessions("test", episodes=40)
+    wide, usual = (rollout(policy(synthetic), synthetic, sessions) for policy in (PPOWide, PPO))
+    assert set(np.unique(wide.actions)) <= set(range(6))
+    assert (wide.actions == 5).mean() > 0.01
+    assert not (usual.actions == 5).any()
+    drawn = rollout(PPOWideSampled(synthetic), synthetic, sessions, seed=1)
+    assert (drawn.actions != wide.actions).any()
+
+
+def test_ppo_wide_has_one_set_of_weights_that_says_how_it_was_made(synthetic: Setting) -> None:
+    meta = PPOWide(synthetic).actor.meta
+    assert {"setting", "seed", "steps", "command", "valid_plain", "valid_wide"} <= meta.keys()
+    assert meta["command"].startswith("netllm train-baseline abr ppo-wide ")
+
+
+@needs_data
+def test_ppo_wide_is_ahead_of_ppo_where_bandwidth_and_video_are_new() -> None:
+    place = setting("unseen-both")
+    sessions = place.sessions("test")
+    wide, usual = (rollout(policy(place), place, sessions).qoe for policy in (PPOWide, PPO))
+    assert wide.mean() > usual.mean() + 0.2

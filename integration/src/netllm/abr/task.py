@@ -58,7 +58,7 @@ class ABR(PoolTask):
         Metric("rebuffer_s", "stall s", higher_is_better=False),
         Metric("smoothness_mbps", "change Mbit/s", higher_is_better=False),
     )
-    rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "hindsight")
+    rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "ppo-wide", "hindsight")
     bounds = frozenset({"hindsight"})
     published = frozenset({"genet"})
     trainers: Mapping[str, str] = {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from netllm_baselines.abr.mpc import MPC
     from netllm_baselines.abr.mpc_paper import MPCPaper
     from netllm_baselines.abr.panda import Panda
-    from netllm_baselines.abr.ppo import PPO, PPOSampled
+    from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled
     from netllm_baselines.abr.random import Random
 
 _MODULES = {
@@ -39,6 +39,8 @@ _MODULES = {
     "MPCPaper": "mpc_paper",
     "PPO": "ppo",
     "PPOSampled": "ppo",
+    "PPOWide": "ppo",
+    "PPOWideSampled": "ppo",
     "Panda": "panda",
     "Random": "random",
     "UDR1": "genet",
@@ -64,6 +66,8 @@ __all__ = [
     "Hindsight",
     "MPCPaper",
     "PPOSampled",
+    "PPOWide",
+    "PPOWideSampled",
     "Panda",
     "Random",
     "UDR1Greedy",

@@ -82,7 +82,37 @@ PPOSampled = partial(PPO, sample=True)
 """`PPO` that draws its levels."""
 
 
+class PPOWide(PPO):
+    """`PPO` trained in randomised worlds: other bandwidths and chunk sizes than those recorded.
+
+    The same network and the same observations; one set of weights, `ppo-wide.npz`, serves every
+    setting. It gives up a little where `PPO` was trained and gains elsewhere, and it plays the top
+    level. Its training is `ppo_wide_training`.
+
+    Args:
+        setting: Its ladder must have as many rates as the weights.
+        sample: Draw levels by their probability instead of taking the most probable.
+        weights: A `.npz` written by `train_ppo_wide`, or an actor; None takes the shipped one.
+
+    Raises:
+        ValueError: The weights are for a ladder of another length.
+    """
+
+    def __init__(
+        self, setting: Setting, *, sample: bool = False, weights: Path | str | Actor | None = None
+    ) -> None:
+        chosen = _file("ppo-wide.npz") if weights is None else weights
+        super().__init__(setting, sample=sample, weights=chosen)
+
+
+PPOWideSampled = partial(PPOWide, sample=True)
+"""`PPOWide` that draws its levels."""
+
+
 def shipped(setting: Setting) -> Path:
-    """Where the weights for `setting` lie in this package."""
-    name = "ppo-synthetic.npz" if setting.synthetic else "ppo-default.npz"
+    """Where PPO's weights for `setting` lie in this package."""
+    return _file("ppo-synthetic.npz" if setting.synthetic else "ppo-default.npz")
+
+
+def _file(name: str) -> Path:
     return Path(str(files("netllm_baselines.abr") / "weights" / name))

@@ -230,8 +230,8 @@ def scaled(
         return centred / (advantage.std() + 1e-6)
     spread = centred.std() + 1e-6
     own = centred.std(dim=0).clamp(min=_LEAST_SPREAD * float(spread))
-    scaled: Tensor = centred / (own**balance * spread ** (1 - balance))
-    return scaled / (scaled.std() + 1e-6)
+    balanced: Tensor = centred / (own**balance * spread ** (1 - balance))
+    return balanced / (balanced.std() + 1e-6)
 
 
 def _inner(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
