@@ -82,12 +82,11 @@ def build(backbone: str, method: str, layers: int | None, setting: Any, seed: in
 def learn(model: Any, episodes: Any, method: str, steps: int, seed: int = 0) -> list[float]:
     """CPU seconds of every step."""
     import torch
-    from netllm_adapt.batches import SegmentedEpisodes
     from netllm_adapt.lora import int8_products
     from netllm_adapt.training.loop import order
     from netllm_adapt.training.trainable_parameters import trained
 
-    rows = SegmentedEpisodes(episodes, size=model.sizes, segment=model.segment, window=model.window)
+    rows = model.rows(episodes)
     parts = trained(model)
     rate = RATES.get(method, 5e-4)
     optimizer = torch.optim.AdamW(

@@ -215,10 +215,10 @@ def ours_trained(place: Setting, args: argparse.Namespace, out: Path) -> tuple[A
         validate_every=args.steps,
     )
     model = build_model(task, place, args.backbone, recipe)
-    from netllm_adapt import fit_supervised
+    from netllm_adapt import fit
 
     examples = task.experience(None, place, recipe)
-    fitted: Any = fit_supervised(model, examples, recipe=recipe, out=out)  # type: ignore[arg-type]
+    fitted: Any = fit(model, examples, recipe=recipe, out=out)  # type: ignore[arg-type]
     return task.policy(fitted, place), f"{args.steps * BATCH} examples"
 
 

@@ -38,7 +38,8 @@ def test_a_graph_answers_as_the_model(name, checkpoint, netllm, tmp_path):
     with torch.no_grad():
         if name == "vp":
             fields = {"viewport_deg": 360 * torch.rand(5, model.encoder.history, 3) - 180}
-            wanted, extra = model.head.answer(model.hidden(fields), fields), {}
+            hidden, extra = model.pass_through(model.input_of(fields)), {}
+            wanted = model.head.answer(hidden, fields)
         else:
             shapes = {"sizes_mb": (6, 6), "throughput_mbps": (6,), "delay_s": (6,)}
             fields = {n: torch.rand(3, 7, *shapes.get(n, ())) for n in model.encoder.fields}

@@ -14,7 +14,7 @@ from netllm.vp.text.policy import TextPolicy
 from netllm.vp.text.predictor import TextPredictor
 from netllm.vp.text.written_viewports import Answer, History, is_valid, read, written
 from netllm.vp.text_task import Prompt, Token, train
-from netllm_adapt import Adapted, Examples, Recipe, fit_supervised
+from netllm_adapt import Adapted, Examples, Recipe, fit
 from netllm_adapt.backbone import load_tokenizer
 from netllm_adapt.batches import ExampleBatch
 from netllm_sims.vp import rollout, setting
@@ -247,7 +247,7 @@ def test_a_policy_answers_what_its_model_learned_by_heart(
     )
     model: Any = build_model(task, place, backbone, recipe)
     examples = Examples({"viewport_deg": seen}, future)
-    policy = task.policy(fit_supervised(model, examples, recipe=recipe, out=tmp_path / "r"), place)
+    policy = task.policy(fit(model, examples, recipe=recipe, out=tmp_path / "r"), place)
     np.testing.assert_array_equal(policy.act({"viewport_deg": seen}), future)
     assert policy.validity == 1.0
 

@@ -35,7 +35,6 @@ from netllm_adapt import (
     fit,
     load_backbone,
 )
-from netllm_adapt.batches import SegmentedEpisodes
 from netllm_adapt.device import DEVICES, resolve_device
 
 NUMBERS = {"numbers": np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)}
@@ -118,12 +117,7 @@ def test_learning_makes_no_tensor_on_the_default_device(form: str, architecture:
     model = make(architecture, encoder, head)
 
     def gradients() -> list[torch.Tensor]:
-        rows = SegmentedEpisodes(
-            [episode(9, seed) for seed in range(3)],
-            size=model.sizes,
-            segment=model.segment,
-            window=model.window,
-        )
+        rows = model.rows([episode(9, seed) for seed in range(3)])
         model.zero_grad()
         model(rows.batch(range(len(rows))).to(model.device)).sum().backward()
         return [p.grad for p in model.parameters() if p.grad is not None]

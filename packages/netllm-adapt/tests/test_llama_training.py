@@ -72,7 +72,8 @@ def passed(
     tokens = torch.randn(shape, generator=generator).to(model.dtype).requires_grad_()
     grad = torch.randn(shape, generator=generator).to(model.dtype)
     model.zero_grad()
-    hidden = BackboneInput(tokens, mask, lambda h: h, wanted).through(model)
+    position = torch.arange(TOKENS)[None]
+    hidden = BackboneInput(tokens, mask, position, lambda h: h, wanted).through(model)
     if wanted is not None:
         grad = grad[:, wanted]
     hidden.backward(grad)

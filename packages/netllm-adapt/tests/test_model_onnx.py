@@ -74,7 +74,7 @@ def test_a_predictor_gives_its_answer(tmp_path: Path) -> None:
     file = export_onnx(model, tmp_path / "model.onnx", {"numbers": torch.zeros(2, 3)})
     numbers = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        wanted = model.head.answer(model.hidden({"numbers": numbers}), {})
+        wanted = model.head.answer(model.pass_through(model.input_of({"numbers": numbers})), {})
     found = run(file, {"numbers": numbers.numpy()})
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4, rtol=1e-4)
 

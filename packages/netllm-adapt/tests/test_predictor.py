@@ -19,7 +19,7 @@ from netllm_adapt import (
     Recipe,
     SessionError,
     add_lora,
-    fit_supervised,
+    fit,
     load_backbone,
 )
 from netllm_adapt.lora import adapters
@@ -51,8 +51,14 @@ def error(model: Predictor) -> dict[str, float]:
 
 def test_the_shared_loop_learns_a_sum(tmp_path: Path) -> None:
     before = error(make_model())["error"]
-    model = fit_supervised(
-        make_model(), EXAMPLES, recipe=RECIPE, out=tmp_path, validate=error, metric="error"
+    model = fit(
+        make_model(),
+        EXAMPLES,
+        recipe=RECIPE,
+        out=tmp_path,
+        validate=error,
+        metric="error",
+        maximise=False,
     )
     assert error(model)["error"] < 0.2 * before
     figures = [line["error"] for line in read_log(tmp_path) if "error" in line]
@@ -61,7 +67,7 @@ def test_the_shared_loop_learns_a_sum(tmp_path: Path) -> None:
 
 def test_without_validation_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:
     recipe = Recipe(steps=4, batch=8, warmup=1, validate_every=2)
-    model = fit_supervised(make_model(), EXAMPLES, recipe=recipe, out=tmp_path)
+    model = fit(make_model(), EXAMPLES, recipe=recipe, out=tmp_path)
     assert model.about["step"] == 4
 
 
@@ -161,7 +167,7 @@ def test_a_network_from_scratch_is_trained_whole_and_kept_whole(tmp_path: Path) 
     model = Predictor(backbone=backbone, encoder=SumEncoder(32), head=SumHead(32), spec=spec)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     recipe = Recipe(steps=3, batch=8, warmup=1, validate_every=3)
-    best = fit_supervised(model, EXAMPLES, recipe=recipe, out=tmp_path)
+    best = fit(model, EXAMPLES, recipe=recipe, out=tmp_path)
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {n for n in before if "embed_tokens" not in n}
     for name, value in best.state_dict().items():

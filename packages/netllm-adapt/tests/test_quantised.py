@@ -15,7 +15,7 @@ from netllm_adapt.batches import Segment, collate
 from netllm_adapt.llama.packed_weights import uncovered
 from netllm_adapt.llama.training import lean_training, library_training, uncovered_training
 from netllm_adapt.lora import adapters, save_lora
-from netllm_adapt.stream.stream import DecisionStream
+from netllm_adapt.stream.decision_stream import DecisionStream
 from torch import Tensor, nn
 
 bnb: Any = pytest.importorskip("bitsandbytes", reason="bitsandbytes is the extra `quantised`")

@@ -109,9 +109,7 @@ def test_a_loss_of_another_shape_is_refused() -> None:
     model = make_model()
     model.head = Mean(64)
     segments = plan([model.sizes(e) for e in EPISODES], segment=24, window=4)
-    with pytest.raises(
-        ValueError, match=r"Mean\.loss must give one loss per row and step, \(.*\(\)"
-    ):
+    with pytest.raises(ValueError, match=r"Mean\.loss must give one loss per answer, \(.*\(\)"):
         model(collate(EPISODES, segments))
 
 

@@ -17,7 +17,7 @@ from adapt_parts import make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, fit
 from netllm_adapt.pool import Episode
 from netllm_adapt.training.resume_state import read_state, write_state
-from netllm_adapt.training.run_folder import RunFolder, read_log
+from netllm_adapt.training.run_folder import open_run, read_log
 from training_parts import EPISODES, VNNI, make_model, recipe, weights
 
 pytestmark = pytest.mark.usefixtures("registered_parts")
@@ -145,17 +145,17 @@ def test_a_damaged_line_elsewhere_in_the_log_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_names_the_file_of_the_run_and_says_to_resume(
     tmp_path: Path, room: Callable[[int], AbstractContextManager[None]]
 ) -> None:
-    folder = RunFolder(tmp_path, {}, resume=False)
-    folder.save_state({"step": 1, "weights": torch.zeros(9)})
-    folder.log({"step": 1})
-    with room(15), pytest.raises(OSError, match=r"--resume: .*log\.jsonl"):
-        folder.log({"step": 2, "loss": 1.0})
-    assert read_log(tmp_path) == [{"step": 1}]
-    with room(1_000), pytest.raises(OSError, match=r"--resume: .*state\.safetensors"):
-        folder.save_state({"step": 2, "weights": torch.ones(9_999)})
-    state = folder.load_state()
-    assert state is not None
-    assert (state["step"], len(state["weights"])) == (1, 9)
+    with open_run(tmp_path, {}, resume=False) as folder:
+        folder.save_state({"step": 1, "weights": torch.zeros(9)})
+        folder.log({"step": 1})
+        with room(15), pytest.raises(OSError, match=r"--resume: .*log\.jsonl"):
+            folder.log({"step": 2, "loss": 1.0})
+        assert read_log(tmp_path) == [{"step": 1}]
+        with room(1_000), pytest.raises(OSError, match=r"--resume: .*state\.safetensors"):
+            folder.save_state({"step": 2, "weights": torch.ones(9_999)})
+        state = folder.load_state()
+        assert state is not None
+        assert (state["step"], len(state["weights"])) == (1, 9)
 
 
 def test_a_run_is_not_resumed_from_another_pool_or_other_inputs(tmp_path: Path) -> None:
@@ -315,8 +315,9 @@ def test_damaged_settings_of_a_run_are_named(
 ) -> None:
     raw = content if isinstance(content, bytes) else content.encode()
     (tmp_path / "settings.json").write_bytes(raw)
-    with pytest.raises(ValueError, match=says):
-        RunFolder(tmp_path, {"recipe": {}, "spec": {}}, resume=True)
+    run = open_run(tmp_path, {"recipe": {}, "spec": {}}, resume=True)
+    with pytest.raises(ValueError, match=says), run:
+        pytest.fail("was opened")
 
 
 @pytest.mark.parametrize(

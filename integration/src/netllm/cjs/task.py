@@ -153,7 +153,7 @@ class CJS(PoolTask):
         return GraphRecipe()
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
-        """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
+        """Learn the labels of the pool's decisions; see `netllm_adapt.fit`."""
         from netllm.cjs.observation import most_jobs
 
         model.state["most_jobs"] = most_jobs(experience)

@@ -127,7 +127,7 @@ class PoolTask(Task):
         return [float(value) for value in np.quantile(returns, self.quantiles)]
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
-        """Learn the labels of the pool's decisions; see `netllm_adapt.training.fit`."""
+        """Learn the labels of the pool's decisions; see `netllm_adapt.fit`."""
         from netllm_adapt import fit
 
         return fit(model, experience, **run)

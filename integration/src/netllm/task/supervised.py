@@ -34,8 +34,8 @@ class SupervisedTask(Task):
         return Forecast(model)
 
     def fit(self, model: Predictor, experience: Any, **run: Any) -> Predictor:
-        """Learn the recorded answers, `netllm_adapt.Examples`; see `fit_supervised` there."""
-        from netllm_adapt import fit_supervised
+        """Learn the recorded answers, `netllm_adapt.Examples`; see `fit` there."""
+        from netllm_adapt import fit
 
         del run["finish"]
-        return fit_supervised(model, experience, **(run if self.chooses else run | {"metric": ""}))
+        return fit(model, experience, **(run if self.chooses else run | {"metric": ""}))

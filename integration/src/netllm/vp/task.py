@@ -187,7 +187,7 @@ class VP(SupervisedTask):
         return ImageRecipe()
 
     def fit(self, model: Predictor, experience: Windows, **run: Any) -> Predictor:
-        """Learn the recorded futures; see `netllm_adapt.training.fit_supervised`."""
+        """Learn the recorded futures; see `netllm_adapt.fit`."""
         model.state |= {
             "front_deg": float(experience.front_deg),
             "rate_hz": float(experience.rate_hz),

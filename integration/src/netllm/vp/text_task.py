@@ -89,7 +89,7 @@ def train(
     Raises:
         ValueError: for values that cannot be, or a folder that holds a run.
     """
-    from netllm_adapt import fit_supervised
+    from netllm_adapt import fit
 
     from netllm.report.provenance import facts_of
     from netllm.task.build_model import build_model
@@ -104,9 +104,7 @@ def train(
     model.state["rate_hz"] = float(setting.rate_hz)
     model.about |= facts_of(task.name, setting, [], own)
     model.about |= {"command": command} if command else {}
-    fitted: Any = fit_supervised(
-        model, task.experience(None, setting, recipe), recipe=recipe, out=out
-    )
+    fitted: Any = fit(model, task.experience(None, setting, recipe), recipe=recipe, out=out)
     return fitted
 
 

@@ -25,22 +25,21 @@ if TYPE_CHECKING:
     from netllm_adapt.model.predictor import Predictor as Predictor
     from netllm_adapt.model.protocols import Encoder as Encoder
     from netllm_adapt.model.protocols import Head as Head
+    from netllm_adapt.model.shared_backbone import Together as Together
     from netllm_adapt.observations import SessionError as SessionError
     from netllm_adapt.pool import Pool as Pool
     from netllm_adapt.pool import PoolWriter as PoolWriter
+    from netllm_adapt.stream.decision_stream import DecisionStream as DecisionStream
     from netllm_adapt.stream.policy import Policy as Policy
-    from netllm_adapt.stream.stream import DecisionStream as DecisionStream
-    from netllm_adapt.stream.together import Together as Together
-    from netllm_adapt.stream.together import TogetherStream as TogetherStream
+    from netllm_adapt.stream.several_tasks import TogetherStream as TogetherStream
     from netllm_adapt.training.loop import fit as fit
-    from netllm_adapt.training.loop import fit_supervised as fit_supervised
     from netllm_adapt.training.recipe import Recipe as Recipe
 
 _HOMES = {
     "Adapted": "model.base",
     "AdaptedModel": "model.decider",
     "BackboneSpec": "checkpoint.config",
-    "DecisionStream": "stream.stream",
+    "DecisionStream": "stream.decision_stream",
     "Encoder": "model.protocols",
     "Episode": "episodes",
     "Examples": "batches",
@@ -53,12 +52,11 @@ _HOMES = {
     "Ragged": "episodes",
     "Recipe": "training.recipe",
     "SessionError": "observations",
-    "Together": "stream.together",
-    "TogetherStream": "stream.together",
+    "Together": "model.shared_backbone",
+    "TogetherStream": "stream.several_tasks",
     "add_lora": "lora",
     "backbones": "backbone",
     "fit": "training.loop",
-    "fit_supervised": "training.loop",
     "load_backbone": "backbone",
     "load_lora": "lora",
     "pull": "backbone",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -69,9 +69,8 @@ def run_backbone(
     backbone: nn.Module,
     tokens: Float[Tensor, "row token width"],
     mask: Bool[Tensor, "#row 1 token key"],
-    position: Int[Tensor, "#row token"] | None = None,
-    *,
-    keys_and_values: Any = None,
+    position: Int[Tensor, "#row token"],
+    cache: Any = None,
 ) -> Float[Tensor, "row token width"]:
     """Hidden states after the last layer, by the backbone's own modules.
 
@@ -79,22 +78,19 @@ def run_backbone(
         backbone: a causal language model without LM head.
         tokens: padded at the end of their rows.
         mask: who may attend whom, see `band`.
-        position: of each token, -1 of padding; counted from 0 if None.
-        keys_and_values: a cache that holds those of earlier tokens, and takes those of `tokens`.
+        position: of each token, -1 of padding.
+        cache: holds keys and values of earlier tokens, and takes those of `tokens`.
 
     Raises:
         ValueError: if its attention takes no mask.
     """
-    if position is None:
-        position = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    cache_arguments: dict[str, Any] = {"use_cache": keys_and_values is not None}
-    if keys_and_values is not None:
-        cache_arguments[cache_argument(backbone)] = keys_and_values
+    caching = {} if cache is None else {cache_argument(backbone): cache}
     out = backbone(
         inputs_embeds=tokens,
         attention_mask=mask_argument(backbone, mask, tokens.dtype),
         position_ids=position.clamp(min=0),
-        **cache_arguments,
+        use_cache=cache is not None,
+        **caching,
     )
     hidden: Tensor = out.last_hidden_state
     return hidden
@@ -176,6 +172,6 @@ def _arguments(backbone: nn.Module) -> frozenset[str]:
     return _parameters_of(type(plain).forward)
 
 
-@cache
+@functools.cache
 def _parameters_of(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)

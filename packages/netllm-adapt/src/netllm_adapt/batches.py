@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from netllm_adapt.episodes import Episode, Ragged, check_steps, return_to_go
+from netllm_adapt.episodes import Episode, Ragged, check_steps, digest, return_to_go
 from netllm_adapt.observations import as_tensor, tensors
 
 
@@ -34,21 +34,15 @@ def plan(sizes: Sequence[Int[np.ndarray, "step"]], *, segment: int, window: int)
         segment: tokens.
         window: steps.
     """
-    return [
-        Segment(episode, max(0, start - window), start, stop)
-        for episode, tokens in enumerate(sizes)
-        for start, stop in _cuts(tokens, segment)
-    ]
-
-
-def _cuts(tokens: Int[np.ndarray, "step"], segment: int) -> Iterator[tuple[int, int]]:
-    ends = np.cumsum(tokens)
-    start = 0
-    while start < len(ends):
-        used = int(ends[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, used + segment, side="right")))
-        yield start, stop
-        start = stop
+    segments = []
+    for episode, tokens in enumerate(sizes):
+        ends, start = np.cumsum(tokens), 0
+        while start < len(ends):
+            used = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, used + segment, side="right")))
+            segments.append(Segment(episode, max(0, start - window), start, stop))
+            start = stop
+    return segments
 
 
 @dataclass
@@ -66,13 +60,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(
-            {name: value.to(device) for name, value in self.observations.items()},
-            self.returns.to(device),
-            self.actions.to(device),
-            self.labels.to(device),
-            self.learn.to(device),
-        )
+        observations = {name: value.to(device) for name, value in self.observations.items()}
+        parts = (self.returns, self.actions, self.labels, self.learn)
+        return Batch(observations, *(part.to(device) for part in parts))
 
 
 def collate(episodes: Sequence[Episode], segments: Sequence[Segment]) -> Batch:
@@ -146,6 +136,10 @@ class SegmentedEpisodes:
         """Some rows as tensors."""
         return collate(self._episodes, [self._segments[row] for row in rows])
 
+    def facts(self) -> dict[str, Any]:
+        """How many episodes they are of, and the digest of those."""
+        return {"pool": f"{len(self._episodes)} episodes {digest(self._episodes)[:16]}"}
+
 
 @dataclass
 class ExampleBatch:
@@ -153,6 +147,11 @@ class ExampleBatch:
 
     observations: Mapping[str, Tensor]
     labels: Tensor
+
+    @property
+    def learn(self) -> Bool[Tensor, "batch"]:
+        """Every example carries loss."""
+        return torch.ones(len(self.labels), dtype=torch.bool, device=self.labels.device)
 
     def to(self, device: torch.device) -> ExampleBatch:
         """The same batch on another device."""
@@ -195,6 +194,10 @@ class Examples:
             {name: as_tensor(values[chosen]) for name, values in self.observations.items()},
             as_tensor(self.labels[chosen]),
         )
+
+    def facts(self) -> dict[str, Any]:
+        """How many there are."""
+        return {"examples": len(self)}
 
 
 def stack(parts: Sequence[np.ndarray | Ragged], steps: int) -> Tensor | Ragged:

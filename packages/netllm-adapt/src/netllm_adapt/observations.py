@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,8 @@ class SessionError(ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Worker processes give errors back by pickle."""
-        return _remade, (str(self), self.session, self.row, self.field)
-
-
-def _remade(message: str, session: int, row: int, field: str) -> SessionError:
-    return SessionError(message, session=session, row=row, field=field)
+        remade = partial(SessionError, session=self.session, row=self.row, field=self.field)
+        return remade, (str(self),)
 
 
 def check_finite(

@@ -8,25 +8,14 @@ streams of decisions, where a pass of a few tokens should cost no more than read
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from netllm_adapt.lora.frozen_weights import (
-    has_onednn,
-    onednn_weight,
-)
-
-
-class KeysAndValues(Protocol):
-    """What remembers earlier tokens, such as `netllm_adapt.stream.key_value_ring.Ring`."""
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
-        """All keys and values of a layer, the new ones among them."""
-        ...
+from netllm_adapt.lora.frozen_weights import has_onednn, onednn_weight
 
 
 class Product:
@@ -41,29 +30,22 @@ class Product:
         self._packed = has_onednn(weight.dtype)
         self._weight = onednn_weight(weight) if self._packed else weight
 
-    def __call__(self, x: Float[Tensor, "row in"], *, then: str = "none") -> Tensor:
-        """The product; or `then` "swish" of it, its SiLU."""
+    def __call__(
+        self, x: Float[Tensor, "row in"], then: str = "none", other: Tensor | None = None
+    ) -> Float[Tensor, "row out"]:
+        """The product; `then` its SiLU ("swish"), or it times ("mul") or plus ("add") `other`."""
         if self._packed:
-            y: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self._weight, self._bias, then, [], ""
+            product, own = torch.ops.mkldnn._linear_pointwise, (self._weight, self._bias)
+            y: Tensor = (
+                product(x, *own, then, [], "")
+                if other is None
+                else product.binary(x, other, *own, then)
             )
             return y
         y = F.linear(x, self._weight, self._bias)
-        return F.silu(y) if then == "swish" else y
-
-    def times(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
-        """The product times `other`, element by element."""
-        return self._joined(x, other, "mul") if self._packed else self(x) * other
-
-    def plus(self, x: Float[Tensor, "row in"], other: Tensor) -> Float[Tensor, "row out"]:
-        """The product plus `other`."""
-        return self._joined(x, other, "add") if self._packed else self(x) + other
-
-    def _joined(self, x: Tensor, other: Tensor, how: str) -> Tensor:
-        y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x, other, self._weight, self._bias, how
-        )
-        return y
+        if other is None:
+            return F.silu(y) if then == "swish" else y
+        return y * other if then == "mul" else y + other
 
 
 class Norm:
@@ -134,7 +116,7 @@ class LeanPass:
         tokens: Float[Tensor, "batch token width"],
         mask: Bool[Tensor, "#batch 1 token key"],
         position: Int[Tensor, "#batch token"],
-        keys_and_values: KeysAndValues | None = None,
+        cache: Any = None,
     ) -> Float[Tensor, "batch token width"]:
         """Hidden states; of padding, zeros.
 
@@ -142,7 +124,7 @@ class LeanPass:
             tokens: the new ones; rows that have fewer are padded at their end.
             mask: which keys each of them attends.
             position: of each of them, -1 of padding.
-            keys_and_values: remembers those of earlier tokens; without it there are none.
+            cache: holds keys and values of earlier tokens, as a `Ring` does; None: there are none.
         """
         w = self._weights
         batch, count, width = tokens.shape
@@ -157,16 +139,16 @@ class LeanPass:
             qkv = qkv.view(batch, count, w.heads, w.groups + 2, w.head_dim).transpose(1, 2)
             turned = torch.addcmul(qkv * cos, qkv.roll(w.head_dim // 2, -1), sin)
             keys, values = turned[:, :, :, w.groups], turned[:, :, :, w.groups + 1]
-            if keys_and_values is not None:
-                keys, values = keys_and_values.update(keys, values, number)
+            if cache is not None:
+                keys, values = cache.update(keys, values, number)
             queries = turned[:, :, :, : w.groups].flatten(2, 3)
             seen = F.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=bias, scale=w.scale
             )
             seen = seen.view(batch, w.heads, count, -1).transpose(1, 2).reshape(batch * count, -1)
-            x = layer.out.plus(_without(seen, real), x)
+            x = layer.out(_without(seen, real), "add", x)
             inner = layer.mlp_norm(x)
-            x = layer.down.plus(layer.up.times(inner, layer.gate(inner, then="swish")), x)
+            x = layer.down(layer.up(inner, "mul", layer.gate(inner, "swish")), "add", x)
         return _padded(w.norm(x), real).view(batch, count, width)
 
     def _rotations(self, position: Int[Tensor, "#batch token"]) -> tuple[Tensor, Tensor]:

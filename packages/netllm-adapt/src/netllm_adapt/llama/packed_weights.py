@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,9 +28,9 @@ def uncovered(backbone: nn.Module) -> str | None:
         return "it is in training mode"
     if mixes(backbone):
         return "its rows mix `adapters`"
-    for name, module in _linears(plain):
-        if not _is_plain(module):
-            return f"{name} is a {type(module).__name__} or has an unusual adapter"
+    for name, module in plain.layers.named_modules():
+        if name.endswith("_proj") and not _is_plain(module):
+            return f"layers.{name} is a {type(module).__name__} or has an unusual adapter"
     return None
 
 
@@ -62,14 +62,6 @@ def plain_of(backbone: nn.Module) -> nn.Module:
         inner: nn.Module = backbone.get_base_model()
         return inner
     return backbone
-
-
-def _linears(plain: Any) -> Iterator[tuple[str, nn.Module]]:
-    for index, layer in enumerate(plain.layers):
-        for part, names in (("self_attn", "qkvo"), ("mlp", ("gate", "up", "down"))):
-            for name in names:
-                module = getattr(getattr(layer, part), f"{name}_proj")
-                yield f"layers.{index}.{part}.{name}_proj", module
 
 
 def _is_plain(module: Any) -> bool:

@@ -72,9 +72,8 @@ def lean_training(
     if not bool(mask.any(-1).all()):
         return None
     plain: Any = plain_of(backbone)
-    rotations = _rotations(plain, tokens)
-    attended = _Attended.of(plain, rotations, mask, None)
-    last = attended if wanted is None else _Attended.of(plain, rotations, mask, wanted)
+    attended = _Attended.of(plain, tokens, mask)
+    last = attended if wanted is None else _Attended.of(plain, tokens, mask, wanted)
     rows, _, width = tokens.shape
     total, normed = _norm(plain.layers[0].input_layernorm, tokens.reshape(-1, width), None)
     following = [layer.input_layernorm for layer in plain.layers[1:]] + [plain.norm]
@@ -110,13 +109,19 @@ class _Attended(NamedTuple):
 
     @classmethod
     def of(
-        cls, plain: Any, rotations: tuple[Rotation, Rotation], mask: Tensor, wanted: Tensor | None
+        cls, plain: Any, tokens: Tensor, mask: Tensor, wanted: Tensor | None = None
     ) -> _Attended:
-        """From the rotations and the mask of all tokens."""
-        queries, keys = rotations
+        """From all tokens, which have positions from 0, and their mask."""
+        attention = plain.layers[0].self_attn
+        with torch.no_grad():
+            position = torch.arange(tokens.shape[1], device=tokens.device)[None]
+            cos, sin = plain.rotary_emb(tokens, position)
+        half = cos.shape[-1] // 2
+        keys = Rotation.of(cos[0, :, :half], sin[0, :, :half])
+        queries = keys.times(attention.scaling)
         if wanted is not None:
             mask, queries = mask[:, :, wanted], Rotation(*(table[wanted] for table in queries))
-        groups = plain.layers[0].self_attn.num_key_value_groups
+        groups = attention.num_key_value_groups
         heads = plain.config.num_attention_heads // groups
         blocks = blocks_of(mask, keys.cos.dtype, heads=heads, groups=groups)
         return cls(wanted, blocks, (queries, keys))
@@ -153,14 +158,3 @@ def _mlp(part: Any, x: Tensor) -> Tensor:
     )
     (result,) = outputs_of((part.down_proj,), inner.view(*x.shape[:2], -1))
     return result.flatten(0, 1)
-
-
-def _rotations(plain: Any, tokens: Tensor) -> tuple[Rotation, Rotation]:
-    """The rotations of queries, with attention's scale, and of keys."""
-    with torch.no_grad():
-        cos, sin = plain.rotary_emb(
-            tokens, torch.arange(tokens.shape[1], device=tokens.device)[None]
-        )
-    half = cos.shape[-1] // 2
-    rotation = Rotation.of(cos[0, :, :half], sin[0, :, :half])
-    return rotation.times(plain.layers[0].self_attn.scaling), rotation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from netllm_adapt.attention import check_attention, check_positions, run_backbon
 from netllm_adapt.backbone import embedding_width
 from netllm_adapt.checkpoint.config import BackboneSpec, DataIdentity
 from netllm_adapt.device import resolve_device
+from netllm_adapt.llama.inference import LeanPass
 from netllm_adapt.llama.training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
 
@@ -24,12 +26,16 @@ class BackboneInput(NamedTuple):
     """Rows of tokens that pass through a backbone, and what is read of them afterwards."""
 
     tokens: Float[Tensor, "row token width"]
-    mask: Bool[Tensor, "#row 1 token token"]
+    mask: Bool[Tensor, "#row 1 token key"]
     """Who may attend whom."""
+    position: Int[Tensor, "#row token"]
+    """-1 of padding, which is at the end of a row."""
     read: Callable[[Tensor], Any]
     """What the head is given of the hidden states of the `wanted` tokens, (row, token, width)."""
     wanted: Int[Tensor, "token"] | None = None
     """Tokens of every row whose hidden states are read; all if None."""
+    cache: Any = None
+    """Holds the keys and values of earlier tokens, and takes those of these, as a `Ring` does."""
 
     def read_of(self, hidden: Float[Tensor, "row token width"]) -> Any:
         """What the head is given of the hidden states of all tokens."""
@@ -49,10 +55,12 @@ class BackboneInput(NamedTuple):
             hidden = lean_training(backbone, self.tokens, self.mask, self.wanted)
             if hidden is not None:
                 return self.read(hidden)
-        return self.read_of(run_backbone(backbone, self.tokens, self.mask))
+        return self.read_of(
+            run_backbone(backbone, self.tokens, self.mask, self.position, self.cache)
+        )
 
 
-class Adapted(nn.Module):
+class Adapted(nn.Module, ABC):
     """The three parts of an adapted model, and what is known of it.
 
     Args:
@@ -147,10 +155,44 @@ class Adapted(nn.Module):
             return nullcontext()
         return adapters(self.backbone, [str(self.adapter)] * rows)
 
-    def pass_through(self, given: BackboneInput) -> Any:
-        """What the head reads, after a pass of these rows with the model's own adapter."""
+    def pass_through(self, given: BackboneInput, lean: LeanPass | None = None) -> Any:
+        """What the head reads, after a pass of these rows with the model's own adapter.
+
+        Args:
+            given: the rows.
+            lean: the pass to take, with the adapter that it was made with; the backbone's own
+                modules, or the lean training pass, if None.
+        """
+        if lean is not None:
+            return given.read_of(lean(given.tokens, given.mask, given.position, given.cache))
         with self.own_adapter(len(given.tokens)):
             return given.through(self.backbone)
+
+    @abstractmethod
+    def rows(self, experience: Any) -> Any:
+        """What is learned of a pool or of examples, row by row, as `fit` takes it."""
+
+    @abstractmethod
+    def backbone_input(self, batch: Any) -> BackboneInput:
+        """The tokens of a batch, as they pass through the backbone."""
+
+    def hidden(self, batch: Any) -> Any:
+        """What the head reads of a batch, after one pass through the backbone."""
+        return self.pass_through(self.backbone_input(batch))
+
+    def loss(self, hidden: Any, batch: Any) -> Tensor:
+        """The loss of each answer, from what the head reads."""
+        loss: Tensor = self.head.loss(hidden, batch.observations, batch.labels)
+        if loss.shape != batch.learn.shape:
+            raise ValueError(
+                f"{type(self.head).__name__}.loss must give one loss per answer, "
+                f"{tuple(batch.learn.shape)}, got {tuple(loss.shape)}."
+            )
+        return loss
+
+    def forward(self, batch: Any) -> Tensor:
+        """The loss of each answer of a batch."""
+        return self.loss(self.hidden(batch), batch)
 
     def save_pretrained(self, folder: str | Path, *, merged: bool = False) -> Path:
         """Write the checkpoint folder; see `checkpoint.save_and_load`."""

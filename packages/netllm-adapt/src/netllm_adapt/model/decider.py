@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.attention import band, check_positions
-from netllm_adapt.batches import Batch, Layout, stack
+from netllm_adapt.batches import Batch, Layout, SegmentedEpisodes, stack
 from netllm_adapt.checkpoint.config import BackboneSpec
 from netllm_adapt.episodes import Episode, Ragged
 from netllm_adapt.model.base import Adapted, BackboneInput
@@ -73,6 +73,12 @@ class AdaptedModel(Adapted):
             )
         check_positions(self.backbone, (self.segment // per_step + self.window) * per_step)
 
+    def rows(self, experience: Iterable[Episode]) -> SegmentedEpisodes:
+        """What is learned of a pool, or of any episodes."""
+        return SegmentedEpisodes(
+            [*experience], size=self.sizes, segment=self.segment, window=self.window
+        )
+
     def sizes(self, episode: Episode) -> Int[np.ndarray, "step"]:
         """Tokens of each step of an episode: return-to-go, observation, action."""
         steps = len(episode.rewards)
@@ -82,15 +88,12 @@ class AdaptedModel(Adapted):
         counts: Int[np.ndarray, "step"] = self.encoder.count(fields)[0].numpy() + 1
         return counts
 
-    def hidden(self, batch: Batch) -> Any:
-        """Hidden states of the observation tokens of every step, in one pass.
-
-        As the encoder gives the tokens: (batch, step, token, width), or a `Ragged` pair.
-        """
-        return self.pass_through(self.backbone_input(batch))
-
     def backbone_input(self, batch: Batch) -> BackboneInput:
-        """The tokens of a batch, as they pass through the backbone."""
+        """The tokens of a batch, as they pass through the backbone.
+
+        The head reads the observation tokens of every step, as the encoder gave them: (batch,
+        step, token, width), or a `Ragged` pair.
+        """
         observed = self.encoder.observe(batch.observations, batch.returns)
         acted = self.encoder.act(batch.actions, batch.observations)
         if not isinstance(observed, Tensor):
@@ -119,18 +122,8 @@ class AdaptedModel(Adapted):
     ) -> BackboneInput:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         mask = band(step, position, step, position, window=self.window)
-        return BackboneInput(tokens.to(self.dtype), mask, read, wanted)
-
-    def forward(self, batch: Batch) -> Float[Tensor, "batch step"]:
-        """The loss of each step; zero where the step is context or padding."""
-        return self.loss(self.hidden(batch), batch)
+        return BackboneInput(tokens.to(self.dtype), mask, position, read, wanted)
 
     def loss(self, hidden: Any, batch: Batch) -> Float[Tensor, "batch step"]:
-        """The loss of each step from its hidden states."""
-        loss = self.head.loss(hidden, batch.observations, batch.labels)
-        if loss.shape != batch.learn.shape:
-            raise ValueError(
-                f"{type(self.head).__name__}.loss must give one loss per row and step, "
-                f"{tuple(batch.learn.shape)}, got {tuple(loss.shape)}."
-            )
-        return torch.where(batch.learn, loss, 0.0)
+        """The loss of each step; zero where the step is context or padding."""
+        return torch.where(batch.learn, super().loss(hidden, batch), 0.0)

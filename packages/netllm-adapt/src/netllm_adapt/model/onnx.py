@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from netllm_adapt.files.writing import new_file
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
 
-OPSET = 18
 RETURNS, ACTIONS = "return_to_go", "action"
 """Inputs of a model that decides step after step, beside its observation's fields."""
 
@@ -35,26 +33,16 @@ class _Graph(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The scores of every answer, or the answers of heads that give no scores."""
-        names = (RETURNS, ACTIONS) if isinstance(self.model, AdaptedModel) else ()
-        fields = {name: value for name, value in inputs.items() if name not in names}
-        return self.call(fields, **{name: inputs[name] for name in names})
-
-    def call(
-        self,
-        fields: Mapping[str, Tensor],
-        return_to_go: Tensor | None = None,
-        action: Tensor | None = None,
-    ) -> Tensor:
-        """The same of what is observed, and of returns and actions where there are any."""
         model: Any = self.model
-        if return_to_go is None or action is None:
-            given = model.input_of(fields)
+        if isinstance(model, AdaptedModel):
+            returns, actions = inputs[RETURNS], inputs[ACTIONS]
+            learn = torch.ones_like(returns, dtype=torch.bool)
+            given = model.backbone_input(Batch(inputs, returns, actions, actions, learn))
         else:
-            learn = torch.ones_like(return_to_go, dtype=torch.bool)
-            given = model.backbone_input(Batch(fields, return_to_go, action, action, learn))
+            given = model.input_of(inputs)
+        hidden = run_backbone(model.backbone, given.tokens, given.mask, given.position)
         read = model.head.distribution if self.scores else model.head.answer
-        hidden = run_backbone(model.backbone, given.tokens, given.mask)
-        answers: Tensor = read(given.read_of(hidden), fields)
+        answers: Tensor = read(given.read_of(hidden), inputs)
         return answers
 
 
@@ -85,21 +73,28 @@ def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tens
     free = {0: torch.export.Dim("row"), **({1: torch.export.Dim("step")} if steps else {})}
     target = Path(file)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(target) as work, torch.no_grad(), _told(model), warnings.catch_warnings():
+    with new_file(target) as work, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own parts
-        torch.onnx.export(
-            graph,
-            (),
-            str(work),
-            kwargs={"inputs": example},
-            dynamo=True,
-            input_names=[*example],
-            output_names=["scores" if graph.scores else "answer"],
-            dynamic_shapes={"inputs": dict.fromkeys(example, free)},
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            torch.onnx.export(
+                graph,
+                (),
+                str(work),
+                kwargs={"inputs": example},
+                dynamo=True,
+                input_names=[*example],
+                output_names=["scores" if graph.scores else "answer"],
+                dynamic_shapes={"inputs": dict.fromkeys(example, free)},
+                opset_version=18,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            parts = f"{type(model.encoder).__name__} and {type(model.head).__name__}"
+            raise RuntimeError(
+                f"torch cannot write this model, of {parts} over {model.spec.name!r}, as ONNX: "
+                f"{str(error.__cause__ or error).strip().splitlines()[0]}"
+            ) from error
     return target
 
 
@@ -123,19 +118,6 @@ def check_exportable(model: Adapted) -> None:
         )
 
 
-@contextmanager
-def _told(model: Adapted) -> Iterator[None]:
-    """Turn the exporter's failure into one that says whose model it is."""
-    try:
-        yield
-    except torch.onnx.errors.OnnxExporterError as error:
-        parts = f"{type(model.encoder).__name__} and {type(model.head).__name__}"
-        raise RuntimeError(
-            f"torch cannot write this model, of {parts} over {model.spec.name!r}, as ONNX: "
-            f"{str(error.__cause__ or error).strip().splitlines()[0]}"
-        ) from error
-
-
 def _folded(model: Adapted) -> Adapted:
     """The same model in float32, with plain weights."""
     fields = {name: getattr(model, name) for name in model.fields}
@@ -151,12 +133,10 @@ def _folded(model: Adapted) -> Adapted:
 class _Fields(dict[str, Any]):
     """Fields that remember which of them were read."""
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        super().__init__(fields)
-        self.read: set[str] = set()
+    read: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
-        self.read.add(name)
+        self.read |= {name}
         return super().__getitem__(name)
 
 
@@ -168,9 +148,9 @@ def _read_fields(graph: _Graph, observation: Mapping[str, Tensor]) -> dict[str, 
         ValueError: as encoder and head do, if the example does not fit.
     """
     fields = _Fields(observation)
-    extra: dict[str, Tensor] = {}
     if isinstance(graph.model, AdaptedModel):
         shape = next(iter(observation.values())).shape[:2]
-        extra = {RETURNS: torch.zeros(shape), ACTIONS: torch.zeros(shape, dtype=torch.int64)}
-    graph.call(fields, **extra)
-    return {name: observation[name] for name in observation if name in fields.read} | extra
+        fields[RETURNS] = torch.zeros(shape)
+        fields[ACTIONS] = torch.zeros(shape, dtype=torch.int64)
+    graph(fields)
+    return {name: value for name, value in fields.items() if name in fields.read}

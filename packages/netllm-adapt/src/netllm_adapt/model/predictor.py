@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from netllm_adapt.batches import ExampleBatch
+from netllm_adapt.batches import ExampleBatch, Examples
 from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
 from netllm_adapt.model.base import Adapted, BackboneInput
@@ -27,10 +26,9 @@ class Predictor(Adapted):
 
     kind = "predictions"
 
-    def hidden(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch width"]:
-        """The hidden state of the last token, through the backbone's own modules."""
-        hidden: Tensor = self.pass_through(self.input_of(observation))
-        return hidden
+    def rows(self, experience: Examples) -> Examples:
+        """What is learned of examples: each of them."""
+        return experience
 
     def backbone_input(self, batch: ExampleBatch) -> BackboneInput:
         """The tokens of a batch, as they pass through the backbone."""
@@ -39,26 +37,9 @@ class Predictor(Adapted):
     def input_of(self, observation: Mapping[str, Tensor]) -> BackboneInput:
         """The tokens of observations, as they pass through the backbone."""
         tokens = self.encoder.observe(observation).to(self.dtype)
-        count = tokens.shape[1]
-        mask = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
-        last = torch.tensor([count - 1], device=tokens.device)
-        return BackboneInput(tokens, mask[None, None], lambda hidden: hidden[:, 0], last)
-
-    def forward(self, batch: ExampleBatch) -> Float[Tensor, "batch"]:
-        """The loss of each answer."""
-        return self.loss(self.hidden(batch.observations), batch)
-
-    def loss(
-        self, hidden: Float[Tensor, "batch width"], batch: ExampleBatch
-    ) -> Float[Tensor, "batch"]:
-        """The loss of each answer from its hidden state."""
-        loss: Tensor = self.head.loss(hidden, batch.observations, batch.labels)
-        if loss.shape != (len(batch.labels),):
-            raise ValueError(
-                f"{type(self.head).__name__}.loss must give one loss per answer, "
-                f"({len(batch.labels)},), got {tuple(loss.shape)}."
-            )
-        return loss
+        position = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        mask = position[:, None] <= position[:, :, None]
+        return BackboneInput(tokens, mask[:, None], position, lambda h: h[:, 0], position[0, -1:])
 
 
 class Forecast:
@@ -97,12 +78,8 @@ class Forecast:
             for name, values in observation.items()
             if values.dtype.kind in "biuf"  # names and the like are not for encoders
         }
-        given = model.input_of(fields)
-        if self._lean is None or mixes(model.backbone):
-            hidden = model.pass_through(given)
-        else:
-            position = torch.arange(given.tokens.shape[1], device=given.tokens.device)[None]
-            hidden = given.read_of(self._lean(given.tokens, given.mask, position))
+        lean = None if mixes(model.backbone) else self._lean
+        hidden = model.pass_through(model.input_of(fields), lean)
         answer: Tensor = model.head.answer(hidden, fields)
         array: np.ndarray = answer.cpu().numpy()
         return array

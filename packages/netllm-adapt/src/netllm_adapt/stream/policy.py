@@ -13,7 +13,7 @@ from torch import Tensor
 from netllm_adapt.episodes import Ragged
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.observations import check_finite, tensors
-from netllm_adapt.stream.stream import DecisionStream
+from netllm_adapt.stream.decision_stream import DecisionStream
 
 
 class Policy:

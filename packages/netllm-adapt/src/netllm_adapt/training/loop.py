@@ -16,20 +16,18 @@ import numpy as np
 import torch
 import tqdm
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from netllm_adapt.batches import Examples, SegmentedEpisodes
+from netllm_adapt.batches import Examples
 from netllm_adapt.checkpoint.save_and_load import describe
 from netllm_adapt.device import learning_device
-from netllm_adapt.episodes import Episode, digest
-from netllm_adapt.lora import int8_products
+from netllm_adapt.episodes import Episode
+from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.model.base import Adapted
-from netllm_adapt.model.decider import AdaptedModel
-from netllm_adapt.model.predictor import Predictor
-from netllm_adapt.training.passes import check_passes, recomputing
+from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
 from netllm_adapt.training.recipe import Recipe
-from netllm_adapt.training.run_folder import RunFolder
+from netllm_adapt.training.run_folder import RunFolder, open_run
 from netllm_adapt.training.trainable_parameters import Average, model_facts, trained
 
 _log = logging.getLogger(__name__)
@@ -47,6 +45,10 @@ class Rows(Protocol):
 
     def batch(self, rows: Sequence[int]) -> Any:
         """Some rows as tensors, with `to(device)`."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What tells them from others."""
         ...
 
 
@@ -79,51 +81,62 @@ def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What `fit` is asked for, but model and rows."""
+@dataclass(frozen=True)
+class _Choice:
+    """Which of a run's checkpoints is the best."""
 
-    recipe: Recipe
-    out: Path
     validate: Callable[[Any], dict[str, float]] | None
     metric: str
     sign: int
     """1 if more of the metric is better, else -1."""
-    finish: Callable[[Any], None] | None
-    resume: bool
-    inputs: Mapping[str, Any]
-    device: str | torch.device
+
+    def __post_init__(self) -> None:
+        if self.metric and self.validate is None:
+            raise ValueError(f"`metric` {self.metric!r} needs `validate`, which gives it.")
+
+    def figures(self, model: Adapted) -> dict[str, float]:
+        """What `validate` gives, as numbers, without those that are not finite."""
+        given = {} if self.validate is None else self.validate(model)
+        values, metric = {name: float(value) for name, value in given.items()}, self.metric
+        if metric and metric not in values:
+            known = ", ".join(values) or "none, as `validate` gives nothing"
+            raise ValueError(f"`metric` must be one of {known}, got {metric!r}.")
+        if metric and not isfinite(values[metric]):
+            raise ValueError(f"`validate` must give a finite {metric}, got {values[metric]}.")
+        return {name: value for name, value in values.items() if isfinite(value)}
 
 
+@dataclass
 class _Trainer:
     """One run: the model with its optimiser, schedule, average and folder."""
 
-    def __init__(
-        self, model: Adapted, rows: Rows, run: _Run, folder: RunFolder, accelerator: Accelerator
-    ) -> None:
-        self.accelerator = accelerator
-        self.device = learning_device(run.device, accelerator)
-        self.run = run
-        self.recipe = recipe = run.recipe
-        self.folder = folder
-        self.rows = rows
-        if recipe.batch % accelerator.num_processes:
+    model: Adapted
+    rows: Rows
+    recipe: Recipe
+    folder: RunFolder
+    accelerator: Accelerator
+    device: torch.device
+    choice: _Choice
+    step: int = 0
+    best: float | None = None
+
+    def __post_init__(self) -> None:
+        recipe, processes = self.recipe, self.accelerator.num_processes
+        if recipe.batch % processes:
             raise ValueError(
-                f"Recipe: `batch` must be a multiple of the {accelerator.num_processes} "
-                f"processes, got {recipe.batch}."
+                f"Recipe: `batch` must be a multiple of the {processes} processes, "
+                f"got {recipe.batch}."
             )
-        optimizer = _optimizer(model.to(self.device), recipe)
+        optimizer = _optimizer(self.model.to(self.device), recipe)
         self.schedule: Any = get_cosine_schedule_with_warmup(
             optimizer, min(recipe.warmup, recipe.steps), recipe.steps
         )
-        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
-        self.model: Adapted = accelerator.unwrap_model(self.wrapped)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.average = Average(self.model, recipe.average)
-        self.step = 0
 
     def train(self) -> None:
         """Learn until the recipe's last step, with log and validations."""
-        recipe, folder, metric = self.recipe, self.folder, self.run.metric
+        recipe, folder = self.recipe, self.folder
         bar = tqdm.tqdm(
             total=recipe.steps,
             initial=self.step,
@@ -145,8 +158,8 @@ class _Trainer:
             if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
                 if self.accelerator.is_main_process:
                     self._validate()
-                if metric and folder.best is not None:
-                    bar.set_description(f"adapt, best {metric} {folder.best:.3f}")
+                if self.choice.metric and self.best is not None:
+                    bar.set_description(f"adapt, best {self.choice.metric} {self.best:.3f}")
                 self.accelerator.wait_for_everyone()
         bar.close()
 
@@ -195,19 +208,19 @@ class _Trainer:
 
     def _validate(self) -> None:
         """Validate the (averaged) model, keep it as `last`, and as `best` if it is."""
-        run, model, folder = self.run, self.model, self.folder
+        model, folder, choice = self.model, self.folder, self.choice
         with self.average.applied(model):
             model.eval()
             first = range(min(self.recipe.micro_batch, len(self.rows)))
             with torch.no_grad():
                 loss = float(model(self.rows.batch(first).to(self.device)).sum())
             self._check_finite(loss, "with what it learned a loss of")
-            figures = _figures(run.validate(model), run.metric) if run.validate else {}
-            score = figures[run.metric] if run.metric else run.sign * float(self.step)
+            figures = choice.figures(model)
+            score = figures[choice.metric] if choice.metric else choice.sign * float(self.step)
             model.about |= {"step": self.step} | {f"validation {k}": v for k, v in figures.items()}
             model.save_pretrained(folder.path / "last")
-            if folder.best is None or run.sign * (score - folder.best) > 0:
-                folder.best = score
+            if self.best is None or choice.sign * (score - self.best) > 0:
+                self.best = score
                 model.save_pretrained(folder.path / "best")
         folder.log({"step": self.step, **figures})
         folder.save_state(self.state())
@@ -220,7 +233,7 @@ class _Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "average": self.average.values,
-            "best": self.folder.best,
+            "best": self.best,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -239,7 +252,7 @@ class _Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             self.average.values = {n: v.to(self.device) for n, v in state["average"].items()}
-            self.folder.best = state["best"]
+            self.best = state["best"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.folder.state}: must hold the state of this run, but {error}. Begin another "
@@ -247,39 +260,29 @@ class _Trainer:
             ) from error
 
 
-def _figures(given: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """What `validate` gave, as numbers, without those that are not finite."""
-    values = {name: float(value) for name, value in given.items()}
-    if metric and metric not in values:
-        known = ", ".join(values) or "none, as `validate` gives nothing"
-        raise ValueError(f"`metric` must be one of {known}, got {metric!r}.")
-    if metric and not isfinite(values[metric]):
-        raise ValueError(f"`validate` must give a finite {metric}, got {values[metric]}.")
-    return {name: value for name, value in values.items() if isfinite(value)}
-
-
 def fit(
-    model: AdaptedModel,
-    episodes: Iterable[Episode],
+    model: M,
+    experience: Iterable[Episode] | Examples,
     *,
     recipe: Recipe,
     out: str | Path,
-    validate: Callable[[AdaptedModel], dict[str, float]] | None = None,
+    validate: Callable[[M], dict[str, float]] | None = None,
     metric: str = "",
     maximise: bool = True,
-    finish: Callable[[AdaptedModel], None] | None = None,
+    finish: Callable[[M], None] | None = None,
     resume: bool = False,
     inputs: Mapping[str, Any] | None = None,
     device: str | torch.device = "auto",
-) -> AdaptedModel:
-    """Adapt `model` to a pool, and return the checkpoint that validated best.
+) -> M:
+    """Adapt `model` to a pool or to examples, and return the checkpoint that validated best.
 
     Writes to `out`: `settings.json`, `log.jsonl` (a line per `log_every` steps and per validation),
     `state.safetensors` (to resume from), and the checkpoints `last` and `best`.
 
     Args:
-        model: from `AdaptedModel(...)`; trained in place.
-        episodes: a pool, or any episodes.
+        model: trained in place.
+        experience: of an `AdaptedModel` a pool, or any episodes; of a `Predictor` its `Examples`,
+            of which a batch is so many.
         recipe: the settings of the run.
         out: folder of the run; must be new or empty unless `resume`.
         validate: figures of the model in eval mode, best by roll-outs; without it the last
@@ -299,89 +302,55 @@ def fit(
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
         RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
         FileExistsError: if `out` is a file, or holds something else than a run.
-        ValueError: for an empty pool, a folder that holds another run or something else, a
+        ValueError: for an empty pool, a folder that holds another run, a
             part with the name of another, a `metric` that `validate` does not give, a recipe, a
             model, a pool or `inputs` that differ from those of the run that is resumed, or a
             `device` that is not here.
     """
-    known = list(episodes)
-    rows = SegmentedEpisodes(known, size=model.sizes, segment=model.segment, window=model.window)
-    run = _Run(
-        recipe=recipe,
-        out=Path(out),
-        validate=validate,
-        metric=metric,
-        sign=1 if maximise else -1,
-        finish=finish,
-        resume=resume,
-        inputs={"pool": f"{len(known)} episodes {digest(known)[:16]}", **(inputs or {})},
-        device=device,
-    )
-    return _fit(model, rows, run)
-
-
-def fit_supervised(
-    model: Predictor,
-    examples: Examples,
-    *,
-    recipe: Recipe,
-    out: str | Path,
-    validate: Callable[[Predictor], dict[str, float]] | None = None,
-    metric: str = "",
-    maximise: bool = False,
-    resume: bool = False,
-    inputs: Mapping[str, Any] | None = None,
-    device: str | torch.device = "auto",
-) -> Predictor:
-    """Adapt `model` to examples, and return the checkpoint that validated best.
-
-    The same loop as `fit`, with the same arguments, folder and errors; a batch is so many examples.
-    """
-    run = _Run(
-        recipe=recipe,
-        out=Path(out),
-        validate=validate,
-        metric=metric,
-        sign=1 if maximise else -1,
-        finish=None,
-        resume=resume,
-        inputs={"examples": len(examples), **(inputs or {})},
-        device=device,
-    )
-    return _fit(model, examples, run)
-
-
-def _fit(model: M, rows: Rows, run: _Run) -> M:
+    rows: Rows = model.rows(experience)
     describe(model)  # what cannot be saved is told before it has learned
-    if run.metric and run.validate is None:
-        raise ValueError(f"`metric` {run.metric!r} needs `validate`, which gives it.")
-    recipe, accelerator = run.recipe, Accelerator(device_placement=False)
-    where = learning_device(run.device, accelerator)
-    check_passes(model, recipe, where)
+    choice = _Choice(validate, metric, 1 if maximise else -1)
+    accelerator, out = Accelerator(device_placement=False), Path(out)
+    where, main = learning_device(device, accelerator), accelerator.is_main_process
+    _check_passes(model, recipe, where)
     settings = {
         "recipe": asdict(recipe),
         "spec": msgspec.structs.asdict(model.spec),
         "model": model_facts(model),
-        "inputs": run.inputs,
+        "inputs": {**rows.facts(), **(inputs or {})},
     }
-    main, curves = accelerator.is_main_process, recipe.tensorboard
-    with RunFolder(run.out, settings, resume=run.resume, tensorboard=curves, writes=main) as folder:
+    curves = recipe.tensorboard
+    with open_run(out, settings, resume=resume, tensorboard=curves, writes=main) as folder:
         accelerator.wait_for_everyone()
         if finished := folder.finished:
-            _log.warning("The run in %s has reached its end already.", run.out)
+            _log.warning("The run in %s has reached its end already.", out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-            trainer = _Trainer(model, rows, run, folder, accelerator)
+            trainer = _Trainer(model, rows, recipe, folder, accelerator, where, choice)
             if (state := folder.load_state()) is not None:
                 trainer.restore(state)
-            with recomputing(model) if recipe.gradient_checkpointing else nullcontext():
+            with recomputing(model.backbone) if recipe.gradient_checkpointing else nullcontext():
                 trainer.train()
         parts = (type(model.encoder), type(model.head))
         best = type(model).from_pretrained(
-            run.out / "best", device=where, parts=parts, trust_backbone=True
+            out / "best", device=where, parts=parts, trust_backbone=True
         )
-        if not finished and run.finish is not None and main:
-            run.finish(best)
-            best.save_pretrained(run.out / "best")
+        if not finished and finish is not None and main:
+            finish(best)
+            best.save_pretrained(out / "best")
         accelerator.wait_for_everyone()
         folder.finish()
     return best
+
+
+def _check_passes(model: Adapted, recipe: Recipe, device: torch.device) -> None:
+    """Raise unless the model can learn in the way that the recipe asks for."""
+    if recipe.products == "int8":
+        layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
+        if all(layer.weight.requires_grad for layer in layers):
+            raise ValueError(
+                f"Recipe: `products` must be None for {model.spec.name!r}: no linear layer is "
+                "frozen."
+            )
+        check_int8(device.type)
+    if recipe.gradient_checkpointing:
+        check_recomputing(model.backbone, model.spec.name)

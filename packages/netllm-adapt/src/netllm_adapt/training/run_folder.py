@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from netllm_adapt.files.locks import lock_names, locked
 from netllm_adapt.files.reading import decode_json, read_bounded, read_json
@@ -49,11 +48,18 @@ def _holds_run(path: Path) -> bool:
     return known.is_file() and {"recipe", "spec"} <= read_json(known).keys()
 
 
-class RunFolder:
-    """The folder of a run: settings, log, resumable state; a context manager.
+@contextmanager
+def open_run(
+    path: Path,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool,
+    tensorboard: bool = False,
+    writes: bool = True,
+) -> Iterator[RunFolder]:
+    """The folder of a run, which nobody else writes until the block ends.
 
-    Until the block ends nobody else writes it. A run that fails before it logged anything leaves
-    the folder to another.
+    A run that fails before it logged anything leaves the folder to another.
 
     Args:
         path: the folder.
@@ -68,43 +74,60 @@ class RunFolder:
         BlockingIOError: if somebody else is writing it.
         ModuleNotFoundError: if `tensorboard` is asked for but not installed.
     """
-
-    def __init__(
-        self,
-        path: Path,
-        settings: Mapping[str, Any],
-        *,
-        resume: bool,
-        tensorboard: bool = False,
-        writes: bool = True,
-    ) -> None:
-        self.path = path
-        self.best: float | None = None
-        self._curves: Any = None
-        self._writes = writes
-        self._lock = ExitStack()
-        if not writes:
-            return
-        check_out(path, resume=resume)
-        self._lock.enter_context(locked(path))
+    folder = RunFolder(path, writes=writes)
+    if not writes:
+        yield folder
+        return
+    check_out(path, resume=resume)
+    with locked(path):
+        check_out(path, resume=resume)  # once more: another may have written it meanwhile
+        for name in ("best", "last"):
+            clear_leftovers(path / name)
+        for half in filter(Path.is_file, path.glob(".*.partial")):
+            half.unlink(missing_ok=True)
+        folder.begin(json.loads(json.dumps(settings, default=str)))
         try:
-            self._open(settings, resume, tensorboard)
+            if tensorboard:
+                folder.curves = _curves(path / "tensorboard")
+            yield folder
         except BaseException:
-            self._lock.close()
+            names = {entry.name for entry in path.iterdir()} - {*lock_names(), *_EARLY}
+            if names == {_SETTINGS}:
+                (path / _SETTINGS).unlink()
             raise
 
-    def _open(self, settings: Mapping[str, Any], resume: bool, tensorboard: bool) -> None:
-        check_out(self.path, resume=resume)  # once more: another may have written it meanwhile
-        for name in ("best", "last"):
-            clear_leftovers(self.path / name)
-        for half in filter(Path.is_file, self.path.glob(".*.partial")):
-            half.unlink(missing_ok=True)
-        settings = json.loads(json.dumps(settings, default=str))
+
+class RunFolder:
+    """What a run keeps in its folder: settings, log, resumable state; see `open_run`."""
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self.path = path
+        self.curves: Any = None
+        """TensorBoard's writer, if there is one."""
+        self._writes = writes
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Keep the settings.
+
+        Raises:
+            ValueError: if those of the run that is there differ.
+        """
         known = self.path / _SETTINGS
-        if known.exists():
-            self._check(read_json(known, dict[str, dict[str, Any]]), settings)
+        old = read_json(known, dict[str, dict[str, Any]]) if known.exists() else {}
+        differences = [
+            f"{'backbone' if part == 'spec' and name == 'name' else name}={begun!r}, "
+            f"got {values[name]!r}"
+            for part, values in settings.items()
+            for name, begun in old.get(part, {}).items()
+            if name in values and begun != values[name]  # another version may know other names
+        ]
+        if differences:
+            shown = "; with ".join(dict.fromkeys(differences))  # recipe and spec share fields
+            raise ValueError(
+                f"{self.path}: the run was begun with {shown}. Resume with "
+                "what its settings.json says, or begin another run: choose another `--out`."
+            )
         self._write(_SETTINGS, json.dumps(settings, indent=2) + "\n")
-        self._curves = _curves(self.path / "tensorboard") if tensorboard else None
 
     def _write(self, name: str, text: str) -> None:
         with new_file(self.path / name, then=_THEN) as work:
@@ -114,21 +137,6 @@ class RunFolder:
     def state(self) -> Path:
         """The file that the run is resumed from."""
         return self.path / _STATE
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            if kind is not None and self._writes:
-                names = {entry.name for entry in self.path.iterdir()} - {*lock_names(), *_EARLY}
-                if names == {_SETTINGS}:
-                    (self.path / _SETTINGS).unlink()
 
     @property
     def finished(self) -> bool:
@@ -140,21 +148,6 @@ class RunFolder:
         if self._writes and not self.finished:
             self._write(_FINISHED, '{"finished": true}\n')
 
-    def _check(self, old: dict[str, Any], new: Mapping[str, Any]) -> None:
-        differences = [
-            f"{'backbone' if part == 'spec' and name == 'name' else name}={begun!r}, "
-            f"got {values[name]!r}"
-            for part, values in new.items()
-            for name, begun in old.get(part, {}).items()
-            if name in values and begun != values[name]  # another version may know other names
-        ]
-        if differences:
-            shown = "; with ".join(dict.fromkeys(differences))  # recipe and spec share fields
-            raise ValueError(
-                f"{self.path}: the run was begun with {shown}. Resume with "
-                "what its settings.json says, or begin another run: choose another `--out`."
-            )
-
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to `log.jsonl`."""
         if not self._writes:
@@ -162,10 +155,10 @@ class RunFolder:
         path = self.path / "log.jsonl"
         with writing(path, path, then=_THEN), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._curves is not None:
+        if self.curves is not None:
             for name in line.keys() - {"step"}:
-                self._curves.add_scalar(name, line[name], line["step"])
-            self._curves.flush()
+                self.curves.add_scalar(name, line[name], line["step"])
+            self.curves.flush()
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what the run can be resumed from."""

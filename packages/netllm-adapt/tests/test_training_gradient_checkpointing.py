@@ -23,12 +23,10 @@ from netllm_adapt import (
     Recipe,
     add_lora,
     fit,
-    fit_supervised,
     load_backbone,
 )
-from netllm_adapt.batches import SegmentedEpisodes
 from netllm_adapt.llama.training import library_training, uncovered_training
-from netllm_adapt.training.passes import recomputing
+from netllm_adapt.training.gradient_checkpointing import recomputing
 from netllm_adapt.training.run_folder import read_log
 from torch import Tensor
 
@@ -51,7 +49,7 @@ def make(architecture: str, *, dropout: float = 0.0) -> AdaptedModel:
 
 def learned(model: AdaptedModel, way: AbstractContextManager[Any]) -> tuple[list[Tensor], int]:
     """The gradients, and how many bytes of activations were kept for them."""
-    rows = SegmentedEpisodes(EPISODES, size=model.sizes, segment=model.segment, window=model.window)
+    rows = model.rows(EPISODES)
     kept: dict[int, int] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -80,9 +78,9 @@ def test_gradients_are_the_same_and_half_as_much_is_kept(
     with nullcontext() if lean else library_training():
         assert (uncovered_training(model.backbone) is None) == lean
         usual, much = learned(model, nullcontext())
-        with recomputing(model):
+        with recomputing(model.backbone):
             assert (uncovered_training(model.backbone) is None) == lean
-        again, little = learned(model, recomputing(model))
+        again, little = learned(model, recomputing(model.backbone))
         after, _ = learned(model, nullcontext())
     assert little < 0.5 * much
     for one, other, third in zip(usual, again, after, strict=True):
@@ -119,5 +117,5 @@ def test_predictors_learn_with_it_too(registered_parts: None, tmp_path: Path) ->
     numbers = torch.randn(8, 3).numpy()
     examples = Examples({"numbers": numbers}, numbers.sum(1))
     recipe = Recipe(steps=2, batch=4, gradient_checkpointing=True, log_every=1)
-    fit_supervised(model, examples, recipe=recipe, out=tmp_path)
+    fit(model, examples, recipe=recipe, out=tmp_path)
     assert len(read_log(tmp_path)) >= 2

@@ -4,45 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from netllm_adapt.attention import check_positions, run_backbone
+from netllm_adapt.attention import check_positions
 from netllm_adapt.batches import select
 from netllm_adapt.episodes import Ragged
-from netllm_adapt.llama.inference import LeanPass
 from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
+from netllm_adapt.model.base import BackboneInput
 from netllm_adapt.model.decider import AdaptedModel
 from netllm_adapt.stream.key_value_ring import Ring
 
 Piece = tuple[int, Float[Tensor, "token width"]]
 """Some tokens of one step, and its number."""
-
-
-class Feed(NamedTuple):
-    """What a stream passes through the backbone for one step."""
-
-    tokens: Float[Tensor, "batch token width"]
-    """New ones, padded at the end of their rows."""
-    position: Int[Tensor, "batch token"]
-    """-1 of padding."""
-    mask: Bool[Tensor, "batch 1 token slot"]
-    lengths: list[tuple[int, int]]
-    """Per row its tokens, and those of the new observation, which come last."""
-    observation: Mapping[str, Tensor | Ragged]
-    ptr: Int[Tensor, "offset"] | None
-    """Of the observation's tokens where their number differs."""
-
-    def observed(self, hidden: Float[Tensor, "batch token width"]) -> Any:
-        """The hidden states of the new observations, as the encoder gave their tokens."""
-        newest = [h[end - own : end] for h, (end, own) in zip(hidden, self.lengths, strict=True)]
-        if self.ptr is None:
-            return torch.stack(newest)[:, None]
-        return Ragged(torch.cat(newest), self.ptr)
 
 
 class _Session:
@@ -55,6 +33,22 @@ class _Session:
         """Tokens of the steps that began in this segment."""
         self.position = 0
         """Tokens that passed in this segment, its window of context included."""
+
+    def feed(
+        self, step: int, observed: Tensor, acted: Tensor | None, *, segment: int
+    ) -> list[Piece]:
+        """What passes at a step: the last action, or at a restart its window; the observation."""
+        pieces: list[Piece] = []
+        if acted is not None and self.observed is not None:
+            self.past.append((step - 1, torch.cat([self.observed, acted])))
+            pieces = [(step - 1, acted)]
+        size = len(observed) + 1
+        if self.used + size > segment and self.used:
+            self.used = self.position = 0
+            pieces = list(self.past)
+        self.used += size
+        self.observed = observed
+        return [*pieces, (step, observed)]
 
 
 class DecisionStream:
@@ -83,7 +77,7 @@ class DecisionStream:
             raise ValueError(f"`batch` must be at least 1 episode, got {batch}.")
         self._model = model
         self._dtype, self._device = model.dtype, model.device
-        self.ring = Ring(batch=batch, device=self._device)
+        self._ring = Ring(batch=batch, device=self._device)
         self._sessions = [_Session(model.window) for _ in range(batch)]
         self._seen: Mapping[str, Tensor | Ragged] = {}
         self._step = 0
@@ -98,9 +92,16 @@ class DecisionStream:
             ValueError: if they are not whole numbers of present episodes, each once, or none is
                 left.
         """
-        self._sessions = [self._sessions[row] for row in numbers_of(rows, len(self._sessions))]
+        count, numbers = len(self._sessions), rows.tolist()
+        whole = not (rows.is_floating_point() or rows.dtype == torch.bool) and rows.ndim == 1
+        if not (whole and numbers and len({*numbers} & {*range(count)}) == len(numbers)):
+            raise ValueError(
+                f"`rows` must be numbers from 0 to {count - 1} of the episodes that go on, each "
+                f"once and at least one, got {numbers}."
+            )
+        self._sessions = [self._sessions[row] for row in numbers]
         self._seen = select(self._seen, rows)
-        self.ring.keep(rows)
+        self._ring.keep(rows)
 
     @torch.inference_mode()
     def decide(
@@ -124,10 +125,8 @@ class DecisionStream:
         Raises:
             ValueError: if a row comes to be longer than the backbone's learned positions.
         """
-        lean = self._lean_now()
-        feed = self.feed(observation, return_to_go, previous_action)
-        hidden = self._through(feed, lean)
-        return self.answer(hidden, feed, greedy=greedy, generator=generator)
+        hidden = self.hidden(observation, return_to_go, previous_action)
+        return self.answer(hidden, greedy=greedy, generator=generator)
 
     @torch.inference_mode()
     def hidden(
@@ -137,17 +136,28 @@ class DecisionStream:
         previous_action: Int[Tensor, "batch ..."] | None,
     ) -> Any:
         """Hidden states of the new observation's tokens, as `AdaptedModel.hidden` gives them."""
-        lean = self._lean_now()
-        feed = self.feed(observation, return_to_go, previous_action)
-        return feed.observed(self._through(feed, lean))
+        lean, backbone = self._lean, self._model.backbone
+        if lean is not None and mixes(backbone):
+            lean = lean_pass(backbone, self._asked_lean)
+        given = self.backbone_input(observation, return_to_go, previous_action)
+        return self._model.pass_through(given, lean)
 
-    def feed(
+    def answer(
+        self, hidden: Any, *, greedy: bool = True, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The answer to the newest observation of every episode, from its hidden states."""
+        answer: Tensor = self._model.head.answer(
+            hidden, self._seen, greedy=greedy, generator=generator
+        )
+        return answer[:, 0]
+
+    def backbone_input(
         self,
         observation: Mapping[str, Tensor | Ragged],
         return_to_go: Float[Tensor, "batch"],
         previous_action: Int[Tensor, "batch ..."] | None,
-    ) -> Feed:
-        """The new step's tokens; their slots of the ring are taken from now on."""
+    ) -> BackboneInput:
+        """The new step's tokens; their slots of the cache are taken from now on."""
         given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
         for name, value in given.items():
             if value is not None and (count := _episodes(value)) != len(self._sessions):
@@ -161,109 +171,48 @@ class DecisionStream:
             name: value if isinstance(value, Ragged) else value[:, None]
             for name, value in observation.items()
         }
-        encoder = self._model.encoder
-        observed = encoder.observe(steps, return_to_go[:, None])
+        model = self._model
         acted: list[Tensor | None] = [None] * len(self._sessions)
+        observed = model.encoder.observe(steps, return_to_go[:, None])
         if previous_action is not None:
-            acted = [*encoder.act(previous_action[:, None], self._seen)[:, 0].to(self._dtype)]
+            acted = [*model.encoder.act(previous_action[:, None], self._seen)[:, 0].to(self._dtype)]
+        parts = zip(self._sessions, _each(observed, self._dtype), acted, strict=True)
         pieces = [
-            self._new_pieces(number, own, action)
-            for number, (own, action) in enumerate(
-                zip(_each(observed, self._dtype), acted, strict=True)
-            )
+            session.feed(self._step, own, action, segment=model.segment)
+            for session, own, action in parts
         ]
         self._seen = steps
         self._step += 1
-        ptr = None if isinstance(observed, Tensor) else observed[1]
-        return self._feed_of(pieces, steps, ptr)
+        return self._input_of(pieces, None if isinstance(observed, Tensor) else observed[1])
 
-    def answer(
-        self,
-        hidden: Float[Tensor, "batch token width"],
-        feed: Feed,
-        *,
-        greedy: bool = True,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The answers that the head reads of the hidden states of what was fed."""
-        answer: Tensor = self._model.head.answer(
-            feed.observed(hidden), feed.observation, greedy=greedy, generator=generator
-        )
-        return answer[:, 0]
-
-    def _new_pieces(self, number: int, observed: Tensor, acted: Tensor | None) -> list[Piece]:
-        """What an episode feeds: its last action, or at a restart its window; the observation."""
-        session, pieces = self._sessions[number], []
-        if acted is not None and session.observed is not None:
-            session.past.append((self._step - 1, torch.cat([session.observed, acted])))
-            pieces = [(self._step - 1, acted)]
-        size = len(observed) + 1
-        if session.used and session.used + size > self._model.segment:
-            self.ring.clear(number)
-            session.used = session.position = 0
-            pieces = list(session.past)
-        session.used += size
-        session.observed = observed
-        return [*pieces, (self._step, observed)]
-
-    def _feed_of(
-        self,
-        pieces: list[list[Piece]],
-        observation: Mapping[str, Tensor | Ragged],
-        ptr: Int[Tensor, "offset"] | None,
-    ) -> Feed:
-        """The pieces in padded rows, with their positions and who sees which slot."""
+    def _input_of(
+        self, pieces: list[list[Piece]], ptr: Int[Tensor, "offset"] | None
+    ) -> BackboneInput:
+        """The pieces in padded rows; what is read are the observations, which come last."""
         rows = [torch.cat([tokens for _, tokens in row]) for row in pieces]
         longest = max(map(len, rows))
-        steps, positions = [], []
-        for session, parts, tokens in zip(self._sessions, pieces, rows, strict=True):
-            padding = [-1] * (longest - len(tokens))
+        steps, positions, newest = [], [], []
+        for number, (session, parts) in enumerate(zip(self._sessions, pieces, strict=True)):
+            if session.position == 0:
+                self._ring.clear(number)
+            count, own = len(rows[number]), len(parts[-1][1])
+            padding = [-1] * (longest - count)
             steps.append([step for step, piece in parts for _ in range(len(piece))] + padding)
-            end = session.position + len(tokens)
-            positions.append([*range(session.position, end), *padding])
-            session.position = end
+            positions.append([*range(session.position, session.position + count), *padding])
+            newest.append(slice(count - own, count))
+            session.position += count
         check_positions(self._model.backbone, max(s.position for s in self._sessions))
         step, position = torch.tensor([steps, positions], device=self._device)
-        mask = self.ring.admit(step, position, window=self._model.window)
-        lengths = [
-            (len(tokens), len(parts[-1][1])) for tokens, parts in zip(rows, pieces, strict=True)
-        ]
+        mask = self._ring.admit(step, position, window=self._model.window)
+
+        def read(hidden: Float[Tensor, "batch token width"]) -> Any:
+            observed = [own[part] for own, part in zip(hidden, newest, strict=True)]
+            if ptr is None:
+                return torch.stack(observed)[:, None]
+            return Ragged(torch.cat(observed), ptr)
+
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return Feed(padded, position, mask, lengths, observation, ptr)
-
-    def _lean_now(self) -> LeanPass | None:
-        """The lean pass, unless rows mix adapters at this decision."""
-        if self._lean is not None and mixes(self._model.backbone):
-            return lean_pass(self._model.backbone, self._asked_lean)
-        return self._lean
-
-    def _through(self, feed: Feed, lean: LeanPass | None) -> Float[Tensor, "batch token width"]:
-        if lean is not None:
-            return lean(feed.tokens, feed.mask, feed.position, self.ring)
-        with self._model.own_adapter(len(feed.tokens)):
-            return run_backbone(
-                self._model.backbone,
-                feed.tokens,
-                feed.mask,
-                feed.position,
-                keys_and_values=self.ring,
-            )
-
-
-def numbers_of(rows: Int[Tensor, "row"], count: int) -> list[int]:
-    """The numbers of the rows of `count` that go on.
-
-    Raises:
-        ValueError: if one is none of them or comes twice, or there is no row.
-    """
-    numbers: list[Any] = rows.tolist()
-    whole = not (rows.is_floating_point() or rows.dtype == torch.bool) and rows.ndim == 1
-    if not (whole and numbers and len({*numbers} & {*range(count)}) == len(numbers)):
-        raise ValueError(
-            f"`rows` must be numbers from 0 to {count - 1} of the episodes that go on, each once "
-            f"and at least one, got {numbers}."
-        )
-    return numbers
+        return BackboneInput(padded, mask, position, read, cache=self._ring)
 
 
 def _episodes(field: Tensor | Ragged) -> int:

@@ -147,7 +147,7 @@ def test_streams_that_pass_together_decide_as_they_do_alone(attention: str) -> N
         for name, model in models.items()
     }
     counts = {name: len(some) for name, some in episodes.items()}
-    joint = TogetherStream(together, batch={**counts, "sums": 4})
+    joint = TogetherStream(together, batch=counts)
     previous: dict[str, Any] = dict.fromkeys(episodes)
     for t in range(14):
         if t == 6:  # one episode of three ends
@@ -167,15 +167,18 @@ def test_streams_that_pass_together_decide_as_they_do_alone(attention: str) -> N
 
 
 @torch.no_grad()
-def test_a_predictor_alone_may_pass_as_a_stream() -> None:
+def test_a_predictor_alone_may_be_asked_of_any_number_of_observations() -> None:
     numbers = torch.randn(4, 3)
     summed = Forecast(make("sums"), lean=False).act({"numbers": numbers.numpy()})
-    joint = TogetherStream(Together({"sums": make("sums")}), batch={"sums": 4})
+    joint = TogetherStream(Together({"sums": make("sums")}), batch={})
     assert joint.decide({"sums": ({"numbers": numbers},)})["sums"].tolist() == pytest.approx(
         summed.tolist(), abs=1e-5
     )
-    with pytest.raises(ValueError, match="`batch` is 4, got 3 observations"):
-        joint.decide({"sums": ({"numbers": numbers[:3]},)})
+    assert joint.decide({"sums": ({"numbers": numbers[:3]},)})["sums"].tolist() == pytest.approx(
+        summed[:3].tolist(), abs=1e-5
+    )
+    with pytest.raises(ValueError, match=r"`batch` must name .* got \['sums'\]"):
+        TogetherStream(Together({"sums": make("sums")}), batch={"sums": 4})
 
 
 class DrawingHead(LinearHead):
@@ -204,7 +207,7 @@ def test_answers_that_pass_together_may_be_sampled() -> None:
 
 def test_a_question_longer_than_the_learned_positions_is_refused() -> None:
     spec = BackboneSpec("tiny-random-gpt2", dtype="float32")
-    stream = TogetherStream(Together({"sums": make("sums", spec)}), batch={"sums": 1})
+    stream = TogetherStream(Together({"sums": make("sums", spec)}), batch={})
     with pytest.raises(ValueError, match=r"learned 1024 positions, .* needs 1501"):
         stream.decide({"sums": ({"numbers": torch.ones(1, 1500)},)})
 
