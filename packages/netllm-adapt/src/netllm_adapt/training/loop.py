@@ -134,6 +134,14 @@ class _Trainer:
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.average = Average(self.model, recipe.average)
 
+    def run(self) -> None:
+        """Learn, from the beginning or from where the run was cut off."""
+        if (state := self.folder.load_state()) is not None:
+            self.restore(state)
+        again = self.recipe.gradient_checkpointing
+        with recomputing(self.model.backbone) if again else nullcontext():
+            self.train()
+
     def train(self) -> None:
         """Learn until the recipe's last step, with log and validations."""
         recipe, folder = self.recipe, self.folder
@@ -313,23 +321,14 @@ def fit(
     accelerator, out = Accelerator(device_placement=False), Path(out)
     where, main = learning_device(device, accelerator), accelerator.is_main_process
     _check_passes(model, recipe, where)
-    settings = {
-        "recipe": asdict(recipe),
-        "spec": msgspec.structs.asdict(model.spec),
-        "model": model_facts(model),
-        "inputs": {**rows.facts(), **(inputs or {})},
-    }
+    settings = _settings(model, recipe, {**rows.facts(), **(inputs or {})})
     curves = recipe.tensorboard
     with open_run(out, settings, resume=resume, tensorboard=curves, writes=main) as folder:
         accelerator.wait_for_everyone()
         if finished := folder.finished:
             _log.warning("The run in %s has reached its end already.", out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-            trainer = _Trainer(model, rows, recipe, folder, accelerator, where, choice)
-            if (state := folder.load_state()) is not None:
-                trainer.restore(state)
-            with recomputing(model.backbone) if recipe.gradient_checkpointing else nullcontext():
-                trainer.train()
+            _Trainer(model, rows, recipe, folder, accelerator, where, choice).run()
         parts = (type(model.encoder), type(model.head))
         best = type(model).from_pretrained(
             out / "best", device=where, parts=parts, trust_backbone=True
@@ -340,6 +339,16 @@ def fit(
         accelerator.wait_for_everyone()
         folder.finish()
     return best
+
+
+def _settings(model: Adapted, recipe: Recipe, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed run must agree with."""
+    return {
+        "recipe": asdict(recipe),
+        "spec": msgspec.structs.asdict(model.spec),
+        "model": model_facts(model),
+        "inputs": inputs,
+    }
 
 
 def _check_passes(model: Adapted, recipe: Recipe, device: torch.device) -> None:
