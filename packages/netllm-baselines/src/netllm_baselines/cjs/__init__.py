@@ -22,7 +22,7 @@ _MODULES = {
     "FIFO": "rules",
     "Fair": "rules",
     "Random": "random",
-    "Rollout": "rollout",
+    "Rollout": "look_ahead",
     "SRW": "rules",
     "TrueFIFO": "rules",
     "TunedShare": "tuned_share",
