@@ -29,7 +29,7 @@ from netllm.report.compare import compare
 from netllm.report.intervals import Estimate, cluster_counts, counted
 from netllm.report.plots import save
 from netllm.report.result import Report, Result, by_setting, saved_results, subsets, summarise
-from netllm.report.table import digits, show, signed
+from netllm.report.table import digits, show
 from netllm.verbs.policy_spec import PolicySpec
 
 
@@ -186,9 +186,10 @@ def _comparisons(document: dict[str, Any]) -> Iterator[str]:
     for one in document["comparisons"]:
         if one["checkpoint"] == "pretrained" and one["subset"] == "all":
             verdict = "no verdict" if one["verdict"] == "none" else one["verdict"]
+            difference = digits(_estimate(one["difference"]), "+")
             yield (
                 f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
-                f"({one['role']}) {signed(_estimate(one['difference']))}: {verdict}"
+                f"({one['role']}) {difference}: {verdict}"
             )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from netllm import registry
-from netllm.report.intervals import estimate
+from netllm.report.intervals import Sample
 from netllm_baselines.abr.genet import PUBLISHED_SEED
 from netllm_sims.abr import Session, Setting, rollout, setting, settings
 from netllm_sims.rollout import is_sequential
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 def summary(qoe: np.ndarray) -> Row:
     """Mean over sessions and its 95 % interval."""
-    return {**asdict(estimate(qoe)), "sessions": len(qoe)}
+    return {**asdict(Sample(qoe).estimate()), "sessions": len(qoe)}
 
 
 def measure(name: str, chosen: Setting, sessions: list[Session]) -> Row:

@@ -158,7 +158,7 @@ def test_a_collection_that_has_only_said_that_it_begins_goes_on(netllm, tmp_path
     out.mkdir()
     shutil.copy(whole / "_provenance.json", out)
     code, _, err = netllm(*command, "--out", out)
-    assert (code, "is not empty" in err) == (2, True)
+    assert (code, "must be new, empty or a pool" in err) == (2, True)
     assert netllm(*command, "--out", out, "--append")[0] == 0
     assert Pool(out).collected == [2]
     shutil.rmtree(out)

@@ -116,7 +116,10 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("train-baseline", "vp", "gru", "--out", "x.npz", "--steps", "0"), "`--steps` must be at"),
         (("test", "abr", "--episodes", "0"), "at least 1"),
         (("test", "abr", "--jobs", "0"), "`jobs` must be at least 1, or -1"),
-        (("test", "abr", "--out", "own_policies.py"), "`--out` must be a folder, got the file"),
+        (
+            ("test", "abr", "--out", "own_policies.py"),
+            "must be a folder, got a file",
+        ),
         (("test", "abr", "--policy", ":lowest"), "Unknown abr policy ':lowest'"),
         (("test", "abr", "--policy", "own_policies:Dice"), "with the setting and nothing else"),
         (
@@ -130,7 +133,7 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("test", "cjs", "--seeds", "-1"), "`seed` must be a whole number >= 0, got -1"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--epsilon", "2"), "[0, 1]"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--best-of", "0"), "`best_of`"),
-        (("rl-collect", "abr", "--policy", "bba", "--out", "."), "not empty"),
+        (("rl-collect", "abr", "--policy", "bba", "--out", "."), "must be new, empty or a pool"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "own_policies.py"), "must be a folder"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--jobs", "0"), "`jobs` must be"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--seed", "-1"), "`seed` must be"),

@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from netllm.data import download as data
-from netllm.data import session_starts
+from netllm_sims.abr import published_starts
 
 TEST_STARTS = "abr/traces/fcc-test_mahimahi_ptrs.json"
 TRAIN_STARTS = "abr/traces/fcc-train_generated_ptrs.json"
@@ -69,8 +69,8 @@ def abr(tmp_path, monkeypatch):
     random = np.random.RandomState(998244353)
     train = [int(random.randint(1, 3 + 9 + i)) for i in (2, 0, 3, 1)]  # a, b, c, d
     for path, starts, names, description in (
-        (TEST_STARTS, [2, 1], ["a", "b"], session_starts.CONVERTED),
-        (TRAIN_STARTS, train, ["a", "b", "c", "d"], session_starts.DRAWN),
+        (TEST_STARTS, [2, 1], ["a", "b"], published_starts.CONVERTED),
+        (TRAIN_STARTS, train, ["a", "b", "c", "d"], published_starts.DRAWN),
     ):
         document = {"description": description, "ptrs": starts, "files": names}
         registered[path] = json.dumps(document, indent=0).encode()
@@ -170,7 +170,7 @@ def test_another_pickle_is_refused_and_runs_nothing(abr, tmp_path, monkeypatch, 
     "held", [[3, 70000], (3, 70000), list(np.array([3, 70000])), np.array([3, 70000], ">i4")]
 )
 def test_pickled_numbers_are_read_whoever_wrote_them(held, protocol):
-    assert session_starts.numbers(pickle.dumps(held, protocol=protocol)) == [3, 70000]
+    assert published_starts.numbers(pickle.dumps(held, protocol=protocol)) == [3, 70000]
 
 
 def test_an_array_that_claims_more_numbers_than_its_pickle_holds_is_refused():
@@ -180,7 +180,7 @@ def test_an_array_that_claims_more_numbers_than_its_pickle_holds_is_refused():
             return make, (np.ndarray, (10_000_000,), b"q")
 
     with pytest.raises(ValueError, match="must hold a list, got a ndarray"):
-        session_starts.numbers(pickle.dumps(Claim()))
+        published_starts.numbers(pickle.dumps(Claim()))
 
 
 def test_the_published_start_pointers_are_made_byte_for_byte(real_data):
@@ -190,10 +190,10 @@ def test_the_published_start_pointers_are_made_byte_for_byte(real_data):
             folder = data.made_from(path)
             names = [one.removeprefix(f"{folder}/") for one, _ in lines if f"{folder}/" in one]
             if "generated" in path:
-                made = session_starts.drawn(real_data / folder, names)
+                made = published_starts.drawn(real_data / folder, names)
             else:
                 known = json.loads((real_data / path).read_text())["ptrs"]
-                made = session_starts.converted(pickle.dumps(known), names)
+                made = published_starts.converted(pickle.dumps(known), names)
             assert hashlib.sha256(made).hexdigest() == digest
 
 

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
-from netllm.report.intervals import by_episode, cluster_counts, differences, estimate, mean_of
+from netllm.report.intervals import Sample, by_episode, cluster_counts, differences, mean_of
 from scipy import stats
+
+
+def estimate(*sample):
+    return Sample(*sample).estimate()
 
 
 def test_the_interval_of_many_normal_values_is_the_textbook_one():

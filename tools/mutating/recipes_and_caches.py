@@ -42,7 +42,7 @@ def _make_pointers(folder: Path) -> Path:
 
 
 def _pointers(path: Path) -> Any:
-    from netllm.data.session_starts import numbers
+    from netllm_sims.abr.published_starts import numbers
 
     try:
         return numbers(path.read_bytes())

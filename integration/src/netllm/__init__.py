@@ -10,12 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netllm.registry import policies, policy, task, tasks
-    from netllm.report.result import Report
-    from netllm.task import Policy, Task
-    from netllm.verbs.adapt import adapt
-    from netllm.verbs.collect import rl_collect
-    from netllm.verbs.test import test
+    from netllm.registry import policies as policies
+    from netllm.registry import policy as policy
+    from netllm.registry import task as task
+    from netllm.registry import tasks as tasks
+    from netllm.report.result import Report as Report
+    from netllm.task import Policy as Policy
+    from netllm.task import Task as Task
+    from netllm.verbs.adapt import adapt as adapt
+    from netllm.verbs.collect import rl_collect as rl_collect
+    from netllm.verbs.test import test as test
 
 _HOMES = {
     "Policy": "task",
@@ -30,18 +34,7 @@ _HOMES = {
     "test": "verbs.test",
 }
 
-__all__ = [
-    "Policy",
-    "Report",
-    "Task",
-    "adapt",
-    "policies",
-    "policy",
-    "rl_collect",
-    "task",
-    "tasks",
-    "test",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cyclopts import App, ArgumentCollection
 from cyclopts.exceptions import CycloptsError
@@ -53,12 +53,7 @@ for group in (_backbone, _pool, _data):
     app.command(group)
 
 _COMMANDS = [
-    (
-        app,
-        "rl-collect",
-        "verbs:rl_collect",
-        "Let policies decide, and keep what happened in a pool.",
-    ),
+    (app, "rl-collect", "verbs:rl_collect", "Let policies decide, and keep it in a pool."),
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
@@ -66,12 +61,7 @@ _COMMANDS = [
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
     (app, "list", "list_names:show", "Installed tasks, their settings and policies."),
     (app, "doctor", "doctor:doctor", "What there is on this machine, and how to get the rest."),
-    (
-        app,
-        "completion",
-        "shell_completion:completion",
-        "A script with which a shell completes.",
-    ),
+    (app, "completion", "shell_completion:completion", "A script by which a shell completes."),
     (_backbone, "pull", "backbone:pull", "Get a language model and keep it in the cache."),
     (_backbone, "check", "backbone:check", "Compare pulled models with their digests."),
     (_backbone, "list", "backbone:show", "Known language models, and which of them are cached."),
@@ -120,22 +110,12 @@ def _run(words: Sequence[str]) -> int:
     with told(quiet=output.quiet, verbose=output.verbose):
         answer: Answer = command(*bound.args, **bound.kwargs)
         if answer.recipe is not None and os.environ.get("RANK", "0") == "0":  # of several processes
-            write_recipe(answer.recipe, _words(words), _arguments(bound))
+            names, _, _ = app.parse_commands(words)
+            whole = inspect.BoundArguments(bound.signature, bound.arguments.copy())
+            whole.apply_defaults()  # those too that were not given
+            write_recipe(answer.recipe, " ".join(names), whole.arguments)
         answer.publish(as_json=output.json)
     return answer.code
-
-
-def _words(words: Sequence[str]) -> str:
-    """The command without its arguments."""
-    names, _, _ = app.parse_commands(words)
-    return " ".join(names)
-
-
-def _arguments(bound: inspect.BoundArguments) -> Mapping[str, Any]:
-    """All arguments, those too that were not given."""
-    whole = inspect.BoundArguments(bound.signature, bound.arguments.copy())
-    whole.apply_defaults()
-    return whole.arguments
 
 
 def _told(error: Exception) -> int:

@@ -74,10 +74,11 @@ def test(task: str, *, out: Path | None = None, **options: Any) -> Answer:  # no
 
     from netllm.report.plots import save
     from netllm.report.table import show
+    from netllm.verbs.check_writable import check_folder
 
     with ExitStack() as alone:
         if out is not None:
-            _check_folder(out)
+            check_folder(out, files=("results.json",))
             alone.enter_context(locked(out))
         report = testing.test(task, **options)
         answer = Answer(report.document(), partial(show, report))
@@ -86,12 +87,3 @@ def test(task: str, *, out: Path | None = None, **options: Any) -> Answer:  # no
         report.save(out / "results.json")
         save(report, registry.task(task).draws, out)
     return dataclasses.replace(answer, recipe=out / "recipe.toml")
-
-
-def _check_folder(out: Path) -> None:
-    """Raise unless results can be written, before hours of work."""
-    from netllm.verbs.check_writable import check_folder
-
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"`--out` must be a folder, got the file {out}.")
-    check_folder(out, files=("results.json",))

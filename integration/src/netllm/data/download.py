@@ -2,7 +2,7 @@
 
 `data_registry.txt` holds the hashes of a complete data folder; `tools/data_registry.py` makes it.
 The public NetLLM repository has most of the files byte for byte (`address`). The lists of start
-pointers are made from what it has (`netllm.data.session_starts`) and must come out with the
+pointers are made from what it has (`netllm_sims.abr.published_starts`) and must come out with the
 registered hash. The others were converted from that repository's checkpoints and folders: no public
 source carries their bytes, so they are listed as missing, never made up.
 """
@@ -191,8 +191,7 @@ def _reaching(where: str) -> Iterator[None]:
 def _make(path: str, files: Pooch) -> None:
     """Write a list of start pointers, if its traces are there as registered."""
     from netllm_adapt.files.writing import new_file
-
-    from netllm.data import session_starts
+    from netllm_sims.abr import published_starts
 
     traces = f"{made_from(path)}/"
     members = [one for one in files.registry if one.startswith(traces)]
@@ -201,9 +200,9 @@ def _make(path: str, files: Pooch) -> None:
         return
     names = [one.removeprefix(traces) for one in members]
     if path.endswith("_mahimahi_ptrs.json"):
-        content = session_starts.converted(_pickle(traces), names)
+        content = published_starts.converted(_pickle(traces), names)
     else:
-        content = session_starts.drawn(root / traces, names)
+        content = published_starts.drawn(root / traces, names)
     if hashlib.sha256(content).hexdigest() != files.registry[path]:
         raise ValueError(
             f"{path}: what was made from {traces} must have the registered sha256 "

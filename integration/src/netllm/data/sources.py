@@ -68,22 +68,17 @@ def described(setting: Any) -> str:
     return ", ".join(map(str, sources(setting))) if own(setting) else world(setting)
 
 
-def generated(setting: Any) -> str | None:
-    """The note that there are seeded generators in place of real data, and of what."""
-    if not setting.synthetic:
-        return None
-    kinds = [one.kind for one in sources(setting) if one.origin == "generated"]
-    of = f" of {' and '.join(kinds)}" if kinds else ""
-    return (
-        f"{setting.name} has seeded generators{of} in place of real data. "
-        "Where there is some, give it with --data DIR or NETLLM_DATA."
-    )
-
-
 def notes(setting: Any) -> Iterator[str]:
     """What a reader must know of a setting's data: what is generated, and who tests on what."""
-    some = (generated(setting), getattr(setting, "divided", None))
-    yield from (note for note in some if note)
+    if setting.synthetic:
+        kinds = [one.kind for one in sources(setting) if one.origin == "generated"]
+        of = f" of {' and '.join(kinds)}" if kinds else ""
+        yield (
+            f"{setting.name} has seeded generators{of} in place of real data. "
+            "Where there is some, give it with --data DIR or NETLLM_DATA."
+        )
+    if divided := getattr(setting, "divided", None):
+        yield divided
 
 
 def backbone(name: str) -> Source | None:

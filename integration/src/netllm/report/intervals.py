@@ -38,42 +38,26 @@ class Sample:
     each other. Every value is a cluster of its own if there is none."""
 
     def estimate(self, *, ci: bool = True) -> Estimate:
-        """The mean, with its interval if that is wanted."""
-        return estimate(self.values, self.weights, self.clusters, ci=ci)
+        """The mean of some values, with its interval if `ci`.
 
-
-def estimate(
-    values: Float[ndarray, "unit"],
-    weights: Float[ndarray, "unit"] | None = None,
-    clusters: Mapping[str, Sequence[str]] | None = None,
-    *,
-    ci: bool = True,
-) -> Estimate:
-    """The mean of some values, with its interval.
-
-    The interval covers the true mean in 95 of 100 cases from five values on, skewed ones too, and
-    is None with fewer; see `netllm.report.clustered_bootstrap`. The same values always give the
-    same digits.
-
-    Args:
-        values: one per episode.
-        weights: how much each counts; alike if None.
-        clusters: by kind the name of every value's cluster; each value its own if there is none.
-        ci: whether the interval is wanted.
-    """
-    alike = weights is None or np.ptp(weights) == 0
-    mean = float(values.mean() if alike else np.average(values, weights=weights))
-    if not ci:
-        return Estimate(mean, None)
-    named: list[Any] = [*(clusters or {}).values()] or [range(len(values))]
-    ways = [np.unique(np.asarray(names), return_inverse=True)[1] for names in named]
-    if min(codes.max() for codes in ways) + 1 < LEAST:
-        return Estimate(mean, None)
-    if np.ptp(values) <= 1e-12 * np.abs(values).max():
-        return Estimate(mean, (mean, mean))
-    counted = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
-    low, high = limits(np.asarray(values, dtype=float), counted, ways)
-    return Estimate(mean, (float(low), float(high)))
+        The interval covers the true mean in 95 of 100 cases from five values on, skewed ones too,
+        and is None with fewer; see `netllm.report.clustered_bootstrap`. The same values always give
+        the same digits.
+        """
+        values, weights = np.asarray(self.values, dtype=float), self.weights
+        alike = weights is None or np.ptp(weights) == 0
+        mean = float(values.mean() if alike else np.average(values, weights=weights))
+        if not ci:
+            return Estimate(mean, None)
+        named: list[Any] = [*self.clusters.values()] or [range(len(values))]
+        ways = [np.unique(np.asarray(names), return_inverse=True)[1] for names in named]
+        if min(codes.max() for codes in ways) + 1 < LEAST:
+            return Estimate(mean, None)
+        if np.ptp(values) <= 1e-12 * np.abs(values).max():
+            return Estimate(mean, (mean, mean))
+        counts = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+        low, high = limits(values, counts, ways)
+        return Estimate(mean, (float(low), float(high)))
 
 
 def by_episode(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, float]:

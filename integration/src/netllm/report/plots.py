@@ -47,12 +47,14 @@ def bars(
 ) -> Axes:
     """The mean of the metric with its 95 % interval, a bar per policy, the best on top."""
     ordered = best_first(results, metric)[::-1]
-    ends = [_ends(result, metric) for result in ordered]
+    values = [result.metrics[metric.key] for result in ordered]
+    ends = [value.ci95 or (value.mean, value.mean) for value in values]
     low, high = _limits([(min(start, 0.0), max(end, 0.0)) for start, end in ends])
     for place, (result, (start, end)) in enumerate(zip(ordered, ends, strict=True)):
         mean = result.metrics[metric.key].mean
         error = [[mean - start], [end - mean]]
-        colour = _colour(result, bounds)
+        colour = BOUND if result.policy in bounds else RIVALS[0]
+        colour = ADAPTED[0] if result.checkpoint else colour
         ax.barh(place, mean, xerr=error, capsize=3, color=colour, alpha=0.85)
         clipped = "\N{LEFTWARDS ARROW} " if mean < low else "\N{RIGHTWARDS ARROW} " * (mean > high)
         ax.annotate(
@@ -106,12 +108,6 @@ def styled(
             yield result, {"color": colour, "linewidth": 1.6, "linestyle": dash}
 
 
-def _colour(result: Result, bounds: frozenset[str]) -> str:
-    if result.checkpoint:
-        return ADAPTED[0]
-    return BOUND if result.policy in bounds else RIVALS[0]
-
-
 def short(result: Result) -> str:
     """What legends and axes call it."""
     if result.checkpoint is None:
@@ -120,11 +116,6 @@ def short(result: Result) -> str:
         return result.nickname
     path = Path(result.checkpoint)
     return path.parent.name if path.name in ("best", "last") else path.name
-
-
-def _ends(result: Result, metric: Metric) -> tuple[float, float]:
-    value = result.metrics[metric.key]
-    return value.ci95 or (value.mean, value.mean)
 
 
 def _limits(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:

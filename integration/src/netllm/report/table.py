@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -49,17 +49,16 @@ def setting_table(
     bounds: frozenset[str] = frozenset(),
 ) -> Table:
     """One setting's results, the best first."""
-    parts = _parts(results)
     where = results[0].where if results[0].data else f"{results[0].task} / {setting}"
     title = f"{where}, {extent(results[0].episodes)}"
     table = Table(title=title, title_justify="left")
-    table.add_column("policy", no_wrap=True)
-    for heading in _headings(metrics, parts, results):
+    headings, rows = _grid(results, metrics, bounds)
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
         table.add_column(heading, justify="right")
-    for result in best_first(results, metrics[0]):
+    for result, cells in rows:
         style = "bold" if result.checkpoint else "dim" if result.policy in bounds else ""
-        cells = _cells(result, metrics, parts, counted=_counted(results))
-        table.add_row(Text(_name(result, bounds)), *cells, style=style)
+        table.add_row(Text(cells[0]), *cells[1:], style=style)
     return table
 
 
@@ -75,37 +74,34 @@ def over_seeds(one: Trained, metric: Metric) -> str:
     )
 
 
-def _headings(
-    metrics: Sequence[Metric], parts: Sequence[str], results: Sequence[Result]
-) -> Iterator[str]:
-    yield f"{metrics[0].label} [95 %]"
-    for part in parts:
-        count = next(result.subsets[part].episodes for result in results if part in result.subsets)
-        yield f"{part} ({count})"
-    yield from (metric.label for metric in metrics[1:])
-    if _counted(results):
-        yield "valid"
-    yield "decisions/s"
+def _grid(
+    results: Sequence[Result], metrics: Sequence[Metric], bounds: frozenset[str]
+) -> tuple[list[str], list[tuple[Result, list[str]]]]:
+    """Headings, and for each result, the best first, its cells."""
+    first, *others = metrics
+    counts = {name: part.episodes for one in results for name, part in one.subsets.items()}
+    has_validity = any(one.validity is not None for one in results)
+    headings = ["policy", f"{first.label} [95 %]"]
+    headings += [f"{part} ({count})" for part, count in counts.items()]
+    headings += [metric.label for metric in others] + ["valid"] * has_validity + ["decisions/s"]
+    rows = []
+    for one in best_first(results, first):
+        figures = [
+            one.metrics,
+            *(one.subsets[p].metrics if p in one.subsets else {} for p in counts),
+        ]
+        cells = [_name(one, bounds)]
+        cells += [digits(some[first.key]) if some else "" for some in figures]
+        cells += [f"{one.metrics[metric.key].mean:.3f}" for metric in others]
+        cells += ["" if one.validity is None else f"{one.validity:.1%}"] * has_validity
+        rows.append((one, [*cells, f"{one.decisions_per_s:,.0f}"]))
+    return headings, rows
 
 
-def _cells(
-    result: Result, metrics: Sequence[Metric], parts: Sequence[str], *, counted: bool
-) -> Iterator[str]:
-    first = metrics[0].key
-    yield digits(result.metrics[first])
-    for part in parts:
-        yield digits(result.subsets[part].metrics[first]) if part in result.subsets else ""
-    yield from (f"{result.metrics[metric.key].mean:.3f}" for metric in metrics[1:])
-    if counted:
-        yield "" if result.validity is None else f"{result.validity:.1%}"
-    yield f"{result.decisions_per_s:,.0f}"
-
-
-def digits(value: Estimate) -> str:
-    """A mean with its interval, to three places."""
-    if value.ci95 is None:
-        return f"{value.mean:.3f}"
-    return f"{value.mean:.3f} [{value.ci95[0]:.3f}, {value.ci95[1]:.3f}]"
+def digits(value: Estimate, sign: str = "") -> str:
+    """A mean with its interval, to three places; with `+` as the sign of what is above zero."""
+    limits = [f"{one:{sign}.3f}" for one in (value.mean, *(value.ci95 or ()))]
+    return limits[0] + (f" [{limits[1]}, {limits[2]}]" if value.ci95 else "")
 
 
 def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
@@ -114,37 +110,28 @@ def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
     where = one.setting if one.subset == "all" else f"{one.setting}, {one.subset}"
     role = f"{one.role}, knows {one.knows}" if one.knows else one.role
     text = f"{where}: {one.checkpoint} {_VERDICTS[one.verdict]} {one.rival} ({role}): {label} "
-    return Text(f"{text}{signed(one.difference)}, {_pairing(one)}.", style=_STYLES[one.verdict])
-
-
-def signed(value: Estimate) -> str:
-    """A difference with its interval, to three places."""
-    if value.ci95 is None:
-        return f"{value.mean:+.3f}"
-    return f"{value.mean:+.3f} [{value.ci95[0]:+.3f}, {value.ci95[1]:+.3f}]"
-
-
-def _pairing(one: Comparison) -> str:
     counts = counted(one.clusters)
-    if one.verdict == "none":
-        return f"too little for a verdict: {counts}, and it takes at least {LEAST}"
-    return f"paired by episode, over {counts}"
+    pairing = (
+        f"too little for a verdict: {counts}, and it takes at least {LEAST}"
+        if one.verdict == "none"
+        else f"paired by episode, over {counts}"
+    )
+    difference = digits(one.difference, "+")
+    return Text(f"{text}{difference}, {pairing}.", style=_STYLES[one.verdict])
 
 
 def markdown(report: Report) -> str:
     """The report in Markdown, for model cards."""
     lines = []
     for setting, results in report.settings().items():
-        parts = _parts(results)
-        headings = ["policy", *_headings(report.metrics, parts, results)]
+        headings, rows = _grid(results, report.metrics, report.bounds)
+        where = " / ".join(f"`{part}`" for part in results[0].where.split(" / ", 1))
         lines += [
-            f"{_marked(results[0])}, {extent(results[0].episodes)}\n",
+            f"{where}, {extent(results[0].episodes)}\n",
             f"| {' | '.join(headings)} |",
             f"|---{'|---:' * (len(headings) - 1)}|",
+            *(f"| {' | '.join(cells)} |" for _, cells in rows),
         ]
-        for result in best_first(results, report.metrics[0]):
-            cells = _cells(result, report.metrics, parts, counted=_counted(results))
-            lines.append(f"| {' | '.join([_name(result, report.bounds), *cells])} |")
         lines.append("")
         lines += [
             f"- {over_seeds(one, report.metrics[0])}"
@@ -156,21 +143,7 @@ def markdown(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _counted(results: Sequence[Result]) -> bool:
-    """Whether any of them counts its valid answers."""
-    return any(result.validity is not None for result in results)
-
-
-def _parts(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(name for result in results for name in result.subsets))
-
-
 def _name(result: Result, bounds: frozenset[str]) -> str:
     marks = ["bound"] * (result.policy in bounds) + [f"knows {result.knows}"] * bool(result.knows)
     marks += [f"learned from {result.learned} of them"] * bool(result.learned)
     return f"{result.label} ({', '.join(marks)})" if marks else result.label
-
-
-def _marked(result: Result) -> str:
-    """Where it was tested, in Markdown."""
-    return " / ".join(f"`{part}`" for part in result.where.split(" / ", 1))

@@ -64,8 +64,8 @@ class PoolTask(Task):
 
         rows: list[dict[str, Any]] = []
         decisions, seconds = 0, 0.0
-        make = partial(self._make, setting, seed, False)
-        for batch in play(policy, make, episodes, Options(seed)):
+        make = partial(self.environment, setting, seed=seed, record=False)
+        for batch in play(policy, lambda some, first: make(some), episodes, Options(seed)):
             rows += _rows(batch)
             decisions += batch.decisions
             seconds += batch.seconds
@@ -91,8 +91,8 @@ class PoolTask(Task):
         from netllm_sims.rollout import Options, play
 
         options = Options(seed, record=True, label=label, soft=soft, epsilon=epsilon)
-        make = partial(self._make, setting, seed, True)
-        for batch in play(policy, make, episodes, options):
+        make = partial(self.environment, setting, seed=seed, record=True)
+        for batch in play(policy, lambda some, first: make(some), episodes, options):
             yield from self._recorded(batch, name, seed)
 
     def experience(self, pool: Path | None, setting: Any, recipe: Recipe) -> Pool:
@@ -132,15 +132,10 @@ class PoolTask(Task):
 
         return fit(model, experience, **run)
 
-    def _make(
-        self, setting: Any, seed: int, record: bool, episodes: Sequence[Any], first: int
-    ) -> Environment:
-        return self.environment(setting, episodes, seed=seed, record=record)
-
     def _recorded(self, batch: Batch, name: str, seed: int) -> Iterator[Episode]:
         """The episodes of a batch, each with its own decisions under one another."""
         import numpy as np
-        from netllm_adapt import Episode
+        from netllm_adapt import Episode, Ragged
 
         order, counts = batch.order()
         ends = np.cumsum(counts)
@@ -157,12 +152,19 @@ class PoolTask(Task):
                 policy=name,
                 seed=seed,
                 observations={
-                    field: _steps(values, ends[k] - counts[k], ends[k])
+                    field: values.steps(ends[k] - counts[k], ends[k])
+                    if isinstance(values, Ragged)
+                    else values[ends[k] - counts[k] : ends[k]]
                     for field, values in fields.items()
                 },
                 **{column: values[k] for column, values in columns.items()},
                 meta=self.about(row),
-                final={field: _step(values, k) for field, values in last.items()},
+                final={
+                    field: values.steps(k, k + 1).values
+                    if isinstance(values, Ragged)
+                    else values[k]
+                    for field, values in last.items()
+                },
                 ended="terminated",
                 reason=self.reason,
             )
@@ -209,18 +211,3 @@ def _joined(
         rows = np.repeat(starts - ptr[:-1], lengths) + np.arange(ptr[-1])
         fields[name] = Ragged(joined[rows], ptr)
     return fields
-
-
-def _steps(values: Any, start: int, stop: int) -> Any:
-    """Some steps of a field, an array or `Ragged`."""
-    from netllm_adapt import Ragged
-
-    return values.steps(start, stop) if isinstance(values, Ragged) else values[start:stop]
-
-
-def _step(values: Any, k: int) -> np.ndarray:
-    """One step of a field."""
-    from netllm_adapt import Ragged
-
-    found: np.ndarray = values.steps(k, k + 1).values if isinstance(values, Ragged) else values[k]
-    return found

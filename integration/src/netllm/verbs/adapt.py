@@ -68,14 +68,13 @@ def adapt(
         OSError: if `out` cannot be written, before anything is loaded.
     """
     from netllm.task.build_model import build_model
-    from netllm.verbs.check_writable import check_run
     from netllm.verbs.describe_run import describe, inputs_of
     from netllm.verbs.pool_setting import read_origin
-    from netllm.verbs.validation import check_target, targets_of, validated
+    from netllm.verbs.validation import check_target, validated
 
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
-    check_run(Path(out), resume=resume, device=device)
+    _check_run(Path(out), resume=resume, device=device)
     check_target(found, target_return)
     origin = read_origin(found, pool, set)
     place = origin.setting(setting, data)
@@ -83,12 +82,23 @@ def adapt(
     begun = _begun(task, start, trust_backbone=trust_backbone)
     model = begun or build_model(found, place, backbone, chosen)
     count = found.validation if validation is None else validation
-    targets = targets_of(found, experience, target_return)
     describe(model, origin, place, recipe=chosen, device=device, validation=count)
-    how = validated(found, model, place, count, targets)
+    how = validated(found, model, place, count, experience, target_return)
     how |= {"inputs": inputs_of(origin, place, count, target_return, start)}
     how |= {"recipe": chosen, "out": Path(out), "resume": resume, "device": device}
     return found.fit(model, experience, **how)
+
+
+def _check_run(out: Path, *, resume: bool, device: str) -> None:
+    """Raise unless a run can be begun in a folder, or continued, on that device."""
+    from netllm_adapt.device import resolve_device
+    from netllm_adapt.training.run_folder import check_out
+
+    from netllm.verbs.check_writable import check_folder
+
+    resolve_device(device)
+    check_out(out, resume=resume)
+    check_folder(out)
 
 
 def _begun(task: str, start: str | Path | None, *, trust_backbone: bool) -> Adapted | None:

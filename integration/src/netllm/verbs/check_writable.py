@@ -40,21 +40,6 @@ def check_folder(folder: Path, *, files: tuple[str, ...] = ()) -> None:
             shutil.rmtree(probe, ignore_errors=True)
 
 
-def check_run(out: Path, *, resume: bool, device: str) -> None:
-    """Raise unless a run can be begun in a folder, or continued, on that device.
-
-    Raises:
-        ValueError: if the folder holds something else, or there is no such device.
-        OSError: if it cannot be written.
-    """
-    from netllm_adapt.device import resolve_device
-    from netllm_adapt.training.run_folder import check_out
-
-    resolve_device(device)
-    check_out(out, resume=resume)
-    check_folder(out)
-
-
 def check_file(file: Path) -> None:
     """Raise unless a file can be written; nothing is left behind.
 

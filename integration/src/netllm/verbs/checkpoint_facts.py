@@ -19,9 +19,13 @@ class Facts(msgspec.Struct):
 
     task: str | None = None
     setting: str | None = None
+    """Where it was validated."""
     teachers: list[str] = []
+    """The policies that it learned from."""
     overrides: dict[str, Any] = {}
+    """The fields of its setting that it was adapted with."""
     identity: DataIdentity | None = None
+    """What its data were, and digests of what it learned from and validated on."""
 
 
 def read_facts(task: str, folder: Path) -> Facts:

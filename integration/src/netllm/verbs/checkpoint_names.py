@@ -10,7 +10,8 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
+from itertools import count
+from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,52 +108,39 @@ def lineages(names: Sequence[str], configs: Sequence[Config]) -> dict[str, Linea
 def _recipe(config: Config) -> dict[str, Any]:
     """Everything that made a checkpoint but its training seed."""
     about, facts = config.about, msgspec.to_builtins(config)
-    recipe = _mapping(about.get("recipe")) or {"command": _without_places(about.get("command"))}
+    told = about.get("recipe")
+    recipe = dict(told) if isinstance(told, Mapping) and told else _without_places(about)
     for settings in (recipe, facts["backbone"]):
         settings.pop("seed", None)
-    told = {name: about[name] for name in _TOLD if name in about}
     parts = ("backbone", "kind", "encoder", "head", "identity")
-    return {**recipe, **told, **{name: facts[name] for name in parts}}
+    own = {name: about[name] for name in _TOLD if name in about}
+    return {**recipe, **own, **{name: facts[name] for name in parts}}
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    """A copy; of what is none, none."""
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _without_places(command: Any) -> str:
-    """A command without what may differ between seeds of one recipe."""
-    words, kept, skip = str(command or "").split(), [], False
+def _without_places(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The command of a version that kept no recipe, less what may differ between its seeds."""
+    words, kept, skip = str(about.get("command") or "").split(), [], False
     for word in words:
         skip, now = word in _APART, skip
         if not (skip or now or word.partition("=")[0] in _APART):
             kept.append(word)
-    return " ".join(kept)
+    return {"command": " ".join(kept)}
 
 
 def _seed(config: Config, nickname: str) -> int | None:
     """The training seed: that of its recipe, of its command, or the number in its name."""
-    about = config.about
-    if isinstance(seed := _mapping(about.get("recipe")).get("seed"), int):
+    recipe = config.about.get("recipe")
+    if isinstance(recipe, Mapping) and isinstance(seed := recipe.get("seed"), int):
         return seed
-    told = re.search(r"--seed[ =](\d{1,18})\b", str(about.get("command") or ""))
-    if told:
-        return int(told[1])
-    named = re.search(r"(\d{1,18})\D*$", nickname)
-    return int(named[1]) if named else None
-
-
-def _start(names: Sequence[str]) -> str:
-    """The letters that all of them begin with."""
-    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike)
+    command = str(config.about.get("command") or "")
+    told = re.search(r"--seed[ =](\d{1,18})\b", command) or re.search(r"(\d{1,18})\D*$", nickname)
+    return int(told[1]) if told else None
 
 
 def _titles(groups: Sequence[Sequence[str]]) -> list[str]:
-    starts = [_start(some).rstrip("0123456789") for some in groups]
-    return [
-        f"{start}*" if start else "+".join(some) for start, some in zip(starts, groups, strict=True)
-    ]
+    """What the nicknames of each group begin with, or all of them."""
+    starts = [commonprefix(some).rstrip("0123456789") for some in groups]  # noqa: RUF071
+    return [f"{one}*" if one else "+".join(some) for one, some in zip(starts, groups, strict=True)]
 
 
 def _differences(recipes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -48,51 +48,42 @@ def world_of(
     Raises:
         ValueError: if a checkpoint's own data must be given.
     """
-    names, whole, notes = _chosen(task, specs, settings, overrides, data)
-    return World([task.setting(name, data=data, **whole) for name in names], whole, notes)
-
-
-def _chosen(
-    task: Task,
-    specs: Sequence[PolicySpec],
-    settings: Sequence[str],
-    overrides: Mapping[str, Any],
-    data: str | Path | None,
-) -> tuple[Sequence[str], Mapping[str, Any], list[str]]:
-    """Names of the settings, fields to override, and notes."""
     checkpoints = [one for one in specs if one.checkpoint is not None]
     if settings or not checkpoints:
-        return settings or ["default"], overrides, []
+        places = [task.setting(name, data=data, **overrides) for name in settings or ["default"]]
+        return World(places, overrides)
     worlds = [_own(task, one, overrides, data) for one in checkpoints]
     name, own = worlds[0]
+    note = ""
     if any(other != worlds[0] for other in worlds):
         told = ", ".join(str(one.checkpoint) for one in checkpoints)
         note = (
             f"{told} were not adapted in one and the same setting, so they are tested in "
             "default. Name another with --setting, and its fields with --set."
         )
-        return ["default"], overrides, [note]
-    if name == "default" and not own:
-        return [name], overrides, []
-    given = " ".join(f"{key}={value}" for key, value in own.items())
-    note = (
-        f"Tested where {checkpoints[0].checkpoint} was adapted, in {name}"
-        + (f" with its own --set {given}" if given else "")
-        + ". Name a setting with --setting to test elsewhere."
-    )
-    return [name], {**own, **overrides}, [note]
+        name, own = "default", {}
+    elif name != "default" or own:
+        given = " ".join(f"{key}={value}" for key, value in own.items())
+        note = (
+            f"Tested where {checkpoints[0].checkpoint} was adapted, in {name}"
+            + (f" with its own --set {given}" if given else "")
+            + ". Name a setting with --setting to test elsewhere."
+        )
+    whole = {**own, **overrides}
+    return World([task.setting(name, data=data, **whole)], whole, [note] if note else [])
 
 
 def _own(
     task: Task, checkpoint: PolicySpec, given: Mapping[str, Any], data: str | Path | None
 ) -> tuple[str, dict[str, Any]]:
     """A checkpoint's setting, and its overrides that the command does not give."""
-    name = checkpoint.setting()
-    own = {key: value for key, value in checkpoint.overrides().items() if key not in given}
-    own = {key: _found(checkpoint, name, key, value) for key, value in own.items()}
-    untested = (
-        training_fields(task.setting(name, data=data, **{**own, **given})) if own else frozenset()
-    )
+    name = checkpoint.facts.setting or "default"
+    own = {
+        key: _found(checkpoint, name, key, value)
+        for key, value in checkpoint.facts.overrides.items()
+        if key not in given
+    }
+    untested = training_fields(task.setting(name, data=data, **{**own, **given})) if own else ()
     return name, {key: value for key, value in own.items() if key not in untested}
 
 
@@ -102,7 +93,7 @@ def _found(checkpoint: PolicySpec, setting: str, key: str, value: Any) -> Any:
     Raises:
         ValueError: if there is none: a checkpoint does not tell where its data lie.
     """
-    identity = checkpoint.identity()
+    identity = checkpoint.facts.identity
     kept = sources.read(identity.sources if identity else [])
     own = next((one for one in kept if one.origin == "own" and one.name == value), None)
     if own is None:

@@ -36,39 +36,14 @@ def make_report(
         specs: who was tested.
         device: where models of checkpoints decided, as asked for.
     """
-    members = {one.setting.name: one.members for one in plans}
-    return Report(
-        results=list(results),
-        comparisons=compare(results, task, members),
-        provenance=_provenance(plans, results, world, specs, device),
-        metrics=task.metrics,
-        bounds=task.bounds,
-        recipes=trained(results, task.metrics),
-    )
-
-
-def _provenance(
-    plans: Sequence[Plan],
-    results: Sequence[Result],
-    world: World,
-    specs: Sequence[PolicySpec],
-    device: str,
-) -> dict[str, Any]:
-    """The provenance of a report: part, seeds, overrides, data, device, versions, notes."""
     settings = [one.setting for one in plans]
     lines = [line for one in plans for line in one.lines]
     overrides = nameable(world.overrides)
     untested = frozenset().union(*map(training_fields, settings))
-    notes = [
-        *_notes(settings, results),
-        *overlaps(lines),
-        *world.notes,
-        *_elsewhere(specs, overrides, untested),
-    ]
     files = dict.fromkeys(weight_sources(line.spec for line in lines))
     learned = any(spec.checkpoint is not None for spec in specs)
-    return provenance(
-        task=specs[0].task,
+    made_with = provenance(
+        task=task.name,
         part=plans[0].part,
         seeds={one.setting.name: list(one.seeds) for one in plans},
         overrides=overrides,
@@ -77,7 +52,20 @@ def _provenance(
         **({"weights": sources.kept(files)} if files else {}),
         **({"device": device_name(device)} if learned else {}),
         data={one.name: sources.world(one) for one in settings},
-        notes=notes,
+        notes=[
+            *_notes(settings, results),
+            *overlaps(lines),
+            *world.notes,
+            *_elsewhere(specs, overrides, untested),
+        ],
+    )
+    return Report(
+        results=list(results),
+        comparisons=compare(results, task, {one.setting.name: one.members for one in plans}),
+        provenance=made_with,
+        metrics=task.metrics,
+        bounds=task.bounds,
+        recipes=trained(results, task.metrics),
     )
 
 
@@ -105,7 +93,7 @@ def _elsewhere(
     Fields that act on training alone are `untested`.
     """
     for one in specs:
-        own = {key: value for key, value in one.overrides().items() if key not in untested}
+        own = {key: value for key, value in one.facts.overrides.items() if key not in untested}
         missing = [key for key in own if overrides.get(key) != own[key]]
         if missing:
             fields = " ".join(f"{key}={own[key]}" for key in missing)

@@ -13,7 +13,7 @@ from netllm.data import sources
 from netllm.report.result import Result, subsets, summarise
 from netllm.task import Declared, Outcome, Task, validity
 from netllm.verbs.checkpoint_names import Lineage
-from netllm.verbs.parallel import derived_seed, results
+from netllm.verbs.parallel import derived_seed, noted, results
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.verbs.train_test_overlaps import known
 
@@ -56,32 +56,20 @@ class Piece:
 
     def run(self) -> Outcome:
         """Let the policy decide; an error says whose it was."""
-        try:
-            return self._run()
-        except Exception as error:
-            error.add_note(f"It was {self.spec.name!r} in setting {self.setting.name!r}.")
-            raise
-
-    def _run(self) -> Outcome:
         task = registry.task(self.spec.task)
-        _warm_up(self.spec, self.setting, self.episodes, seed=self.stream)
-        policy = self.spec.build(self.setting)
-        outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
+        with noted(f"{self.spec.name!r} in setting {self.setting.name!r}"):
+            _warm_up(self.spec, self.setting, self.episodes, seed=self.stream)
+            policy = self.spec.build(self.setting)
+            outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
         rows = [{"seed": self.seed, **row} for row in outcome.rows]
         return replace(outcome, rows=rows, validity=validity(policy))
 
 
 def _warm_up(spec: PolicySpec, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:
-    """Let a policy decide in one episode, once per process, so that none pays for the others.
+    """Let a policy decide in the first episode, once per process, so that none pays for the others.
 
     It is built anew for that: what a policy carries from episode to episode, and its random stream,
     are those of the one that is measured.
-
-    Args:
-        spec: who decides.
-        setting: where.
-        episodes: what is measured next; the first is played.
-        seed: of the policy's random stream.
     """
     key = (spec, setting.name)
     if key in _warm:
@@ -184,19 +172,11 @@ def run(task: Task, plans: Sequence[Plan], *, jobs: int) -> list[Result]:
     ]
 
 
-def _rows(
-    outcomes: Sequence[Outcome], together: Mapping[str, Mapping[str, str]]
-) -> list[dict[str, Any]]:
-    """A row per episode and seed, with the clusters that the episode belongs to."""
+def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Result:
     rows = [dict(row) for outcome in outcomes for row in outcome.rows]
     for row in rows:
-        if row["id"] in together:
-            row["cluster"] = dict(together[row["id"]])
-    return rows
-
-
-def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Result:
-    rows = _rows(outcomes, one.clusters)
+        if row["id"] in one.clusters:
+            row["cluster"] = dict(one.clusters[row["id"]])
     seconds = sum(outcome.seconds for outcome in outcomes)
     decisions = sum(outcome.decisions for outcome in outcomes)
     lineage = line.spec.lineage or Lineage("")
@@ -212,7 +192,7 @@ def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> R
         decisions_per_s=decisions / seconds if seconds > 0 else 0.0,
         sequential=line.declared.sequential,
         knows=line.declared.knows,
-        teachers=line.spec.teachers(),
+        teachers=tuple(line.spec.facts.teachers),
         validity=_validity(outcomes),
         data=sources.own(line.setting),
         learned=known(line.spec, line.episodes),

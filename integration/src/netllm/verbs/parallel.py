@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -31,6 +32,16 @@ def results(calls: Iterable[Callable[[], T]], *, jobs: int) -> Iterator[T]:
         delayed(_call)(call, here) for call in calls
     )
     return answers
+
+
+@contextmanager
+def noted(who: str) -> Iterator[None]:
+    """For the block, add to any error whose work it was."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"It was {who}.")
+        raise
 
 
 def _call(call: Callable[[], T], parent: int) -> T:

@@ -16,7 +16,6 @@ from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
-    from netllm_adapt.checkpoint.config import DataIdentity
     from netllm_sims.data_sources import Source
 
 
@@ -70,23 +69,9 @@ class PolicySpec:
             return Declared()
         return declared(self.build(setting))
 
-    def teachers(self) -> tuple[str, ...]:
-        """The policies that a checkpoint learned from, as it says itself."""
-        return tuple(self._facts().teachers)
-
-    def overrides(self) -> dict[str, Any]:
-        """The fields of its setting that a checkpoint was adapted with, as it says itself."""
-        return dict(self._facts().overrides)
-
-    def setting(self) -> str:
-        """The setting that a checkpoint was validated in, as it says itself."""
-        return self._facts().setting or "default"
-
-    def identity(self) -> DataIdentity | None:
-        """What a checkpoint's data were, and digests of what it learned from and validated on."""
-        return self._facts().identity
-
-    def _facts(self) -> Facts:
+    @property
+    def facts(self) -> Facts:
+        """What a checkpoint says of its making; of a policy nothing is known."""
         return Facts() if self.checkpoint is None else read_facts(self.task, self.found())
 
     def found(self) -> Path:

@@ -64,37 +64,24 @@ def read_origin(task: Task, pool: str | Path | None, set: Mapping[str, Any] | No
     Raises:
         ValueError: for a pool of another task, or a task that learns from none.
     """
-    path = _pool_path(task, pool)
-    collections = _collections(task.name, path)
+    collections: list[Mapping[str, Any]] = []
+    if pool is not None:
+        from netllm_adapt import Pool
+
+        if task.supervised:
+            raise ValueError(
+                f"adapt {task.name} takes no pool: it learns from the training part of its "
+                "setting. Leave --pool out; choose the data with --setting, --data or --set."
+            )
+        about = Pool(pool)
+        if (told := about.info()["task"]) != task.name:
+            raise ValueError(f"{pool}: the pool was collected for {told}, not for {task.name}.")
+        collections = [*about.provenance.get("collections", [])]
     own: Mapping[str, Any] = next(
         (one["overrides"] for one in collections if "overrides" in one), {}
     )
+    path = None if pool is None else Path(pool)
     return Origin(task, path, collections, dict(own if set is None else set), set is not None)
-
-
-def _pool_path(task: Task, pool: str | Path | None) -> Path | None:
-    """Where the pool lies, if there is one."""
-    if pool is None:
-        return None
-    if task.supervised:
-        raise ValueError(
-            f"adapt {task.name} takes no pool: it learns from the training part of its setting. "
-            "Leave --pool out; choose the data with --setting, --data or --set."
-        )
-    return Path(pool)
-
-
-def _collections(task: str, pool: Path | None) -> list[dict[str, Any]]:
-    """What a pool says of its collections: setting, policies, relabelling, overrides."""
-    if pool is None:
-        return []
-    from netllm_adapt import Pool
-
-    about = Pool(pool)
-    found = about.info()["task"]
-    if found != task:
-        raise ValueError(f"{pool}: the pool was collected for {found}, not for {task}.")
-    return list(about.provenance.get("collections", []))
 
 
 def _check_overrides(place: Any, collections: Sequence[Mapping[str, Any]]) -> None:

@@ -30,22 +30,17 @@ def check_new(out: Path, *, append: bool) -> None:
     """Raise unless a collection may and can be written there.
 
     Raises:
-        ValueError: if it is a file, or holds something, but nothing is to be added.
+        FileExistsError: if it is a file, or holds something, but nothing is to be added.
         OSError: if it cannot be written.
     """
-    _check_empty(out, append=append)
+    _check_replaceable(out, append=append)
     check_folder(out)
 
 
-def _check_empty(out: Path, *, append: bool) -> None:
-    from netllm_adapt.files.locks import lock_names
+def _check_replaceable(out: Path, *, append: bool) -> None:
+    from netllm_adapt.files.writing import check_replaceable
 
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"`out` must be a folder, got the file {out}. Choose another.")
-    if not append and out.is_dir() and {entry.name for entry in out.iterdir()} - lock_names():
-        raise ValueError(
-            f"{out} is not empty. Choose another folder, or add to the pool with append."
-        )
+    check_replaceable(out, "a pool that is added to (`append`)", ours=lambda _: append)
 
 
 def collected_from(turns: Turns, drawn: Sequence[Any]) -> dict[str, Any]:
@@ -89,12 +84,13 @@ def write_pool(
         ValueError: if the pool cannot be added to.
         BlockingIOError: if somebody else is writing it.
     """
+    from netllm_adapt import PoolWriter
     from netllm_adapt.files.locks import locked
 
     for note in sources.notes(turns.setting):
         _log.warning("%s", note)
     with locked(out):
-        _check_empty(out, append=append)  # once more: another may have written it meanwhile
+        _check_replaceable(out, append=append)  # once more: another may have written it meanwhile
         size = registry.task(turns.task).shard
         wanted = {name: value for name, value in facts.items() if name != "device"}  # it may move
         held = held_of(out, wanted, drawn, size) if append else None
@@ -104,23 +100,15 @@ def write_pool(
         if append:
             warn_of_other_data(out, facts)
         pieces = [drawn[first : first + size] for first in range(0, len(drawn), size)]
-        writer = _writer(out, turns.task, facts, size, continues=held is not None)
+        writer = PoolWriter(
+            out,
+            task=turns.task,
+            setting=facts["setting"],
+            provenance={name: value for name, value in facts.items() if name != "setting"},
+            continues=held is not None,
+            shard_episodes=size,
+        )
         _write(writer, turns, pieces, (held or 0) // size, seed=facts["seed"], jobs=jobs)
-
-
-def _writer(
-    out: Path, task: str, facts: Mapping[str, Any], size: int, *, continues: bool
-) -> PoolWriter:
-    from netllm_adapt import PoolWriter
-
-    return PoolWriter(
-        out,
-        task=task,
-        setting=facts["setting"],
-        provenance={name: value for name, value in facts.items() if name != "setting"},
-        continues=continues,
-        shard_episodes=size,
-    )
 
 
 def _write(
@@ -136,13 +124,12 @@ def _write(
     from tqdm import tqdm
 
     calls = (partial(turns.run, pieces[i], derived_seed(seed, i)) for i in range(done, len(pieces)))
-    played = results(calls, jobs=jobs)
     held, total = sum(map(len, pieces[:done])), sum(map(len, pieces))
     with (
         tqdm(total=total, initial=held, desc="collect", unit="episode", disable=None) as bar,
         writer,
     ):
-        for episodes in played:
+        for episodes in results(calls, jobs=jobs):
             for episode in episodes:
                 writer.add(episode)
                 bar.update()

@@ -11,7 +11,7 @@ from netllm import registry
 from netllm.task import PoolTask
 from netllm.verbs import check_arguments
 from netllm.verbs.checkpoint_folder import fetched_folder
-from netllm.verbs.parallel import derived_seed
+from netllm.verbs.parallel import derived_seed, noted
 from netllm.verbs.policy_spec import PolicySpec
 
 if TYPE_CHECKING:
@@ -88,42 +88,32 @@ class Turns:
         return {"policies": drivers, **{name: getattr(self, name) for name in names}}
 
     def run(self, episodes: Sequence[Any], seed: int) -> list[Episode]:
-        """The episodes in order."""
-        runs = [
-            iter(self._noted(driver, episodes[turn :: len(self.drivers)], derived_seed(seed, turn)))
-            for turn, driver in enumerate(self.drivers)
-            if turn < len(episodes)
-        ]
-        return [next(runs[index % len(runs)]) for index in range(len(episodes))]
-
-    def _noted(self, driver: PolicySpec, episodes: Sequence[Any], seed: int) -> list[Episode]:
-        """The best attempts; an error says whose they were."""
-        try:
-            return self._best(driver, episodes, seed)
-        except Exception as error:
+        """The episodes in order; an error says whose it was."""
+        runs = []
+        for turn, driver in enumerate(self.drivers[: len(episodes)]):
             labelled = f", labelled by {self.relabel!r}," if self.relabel else ""
-            error.add_note(f"It was {driver.name!r}{labelled} in setting {self.setting.name!r}.")
-            raise
+            with noted(f"{driver.name!r}{labelled} in setting {self.setting.name!r}"):
+                some = episodes[turn :: len(self.drivers)]
+                runs.append(iter(self._best(driver, some, derived_seed(seed, turn))))
+        return [next(runs[index % len(runs)]) for index in range(len(episodes))]
 
     def _best(self, driver: PolicySpec, episodes: Sequence[Any], seed: int) -> list[Episode]:
         """The best attempt at each episode."""
         task = pool_task(self.task)
         policy = driver.build(self.setting)
-        label = self._label(driver, policy)
+        how: Any = {
+            "label": self._label(driver, policy),
+            "soft": self.soft,
+            "epsilon": self.epsilon,
+        }
         best: list[Episode] = []
         for attempt in range(self.best_of):
-            record = task.record(
-                policy,
-                self.setting,
-                episodes,
-                name=driver.name,
-                seed=derived_seed(seed, attempt) if attempt else seed,
-                label=label,
-                soft=self.soft,
-                epsilon=self.epsilon,
-            )
-            done = list(record)
-            best = [max(pair, key=_earned) for pair in zip(best or done, done, strict=True)]
+            stream = derived_seed(seed, attempt) if attempt else seed
+            done = [
+                *task.record(policy, self.setting, episodes, name=driver.name, seed=stream, **how)
+            ]
+            pairs = zip(best or done, done, strict=True)
+            best = [max(pair, key=lambda one: float(one.rewards.sum())) for pair in pairs]
         return best
 
     def _label(self, driver: PolicySpec, policy: Policy) -> Policy | None:
@@ -133,7 +123,3 @@ class Turns:
         if driver.policy == self.relabel and pool_task(self.task).asks_once:
             return policy
         return registry.policy(self.task, self.relabel, self.setting)
-
-
-def _earned(episode: Episode) -> float:
-    return float(episode.rewards.sum())

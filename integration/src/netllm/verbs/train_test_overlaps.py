@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def known(spec: PolicySpec, episodes: Iterable[Any]) -> int:
     """How many of the episodes show what a checkpoint learned from, as far as it tells."""
-    identity = spec.identity()
+    identity = spec.facts.identity
     return _shown(identity.learned, episodes) if identity else 0
 
 
@@ -29,7 +29,7 @@ def _shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
 def overlaps(lines: Iterable[Line]) -> Iterator[str]:
     """Notes on checkpoints that know what they are tested on, or whose data have changed since."""
     for line in lines:
-        identity = line.spec.identity()
+        identity = line.spec.facts.identity
         if identity is None:
             continue
         count = len({episode.id for episode in line.episodes})

@@ -33,27 +33,29 @@ def check_target(task: Task, target_return: float | None) -> None:
         )
 
 
-def targets_of(task: Task, experience: Any, target_return: float | None) -> Sequence[float]:
-    """Returns that the model may be asked for: the one that is given, else the task's."""
-    from netllm.task import PoolTask
-
-    if target_return is not None:
-        return [target_return]
-    return task.target_returns(experience) if isinstance(task, PoolTask) else ()
-
-
 def validated(
-    task: Task, model: Any, setting: Any, count: int | None, targets: Sequence[float]
+    task: Task,
+    model: Any,
+    setting: Any,
+    count: int | None,
+    experience: Any,
+    target_return: float | None,
 ) -> dict[str, Any]:
     """How `Task.fit` validates: `validate`, `metric`, `maximise`, `finish` if it chooses.
 
     Args:
         task: says which metric decides.
-        model: is asked for the first of the targets, until the best is known.
+        model: is asked for the likeliest return, until the best is known.
         setting: where it is validated.
         count: of episodes; all if None.
-        targets: returns to ask for, of which the best is kept.
+        experience: what it learns from, which tells the returns that it may be asked for.
+        target_return: the only one of these, if it is given.
     """
+    from netllm.task import PoolTask
+
+    targets: Sequence[float] = () if target_return is None else [target_return]
+    if target_return is None and isinstance(task, PoolTask):
+        targets = task.target_returns(experience)
     if targets:
         model.target_return = targets[0]
     metric, validate = task.metrics[0], validator(task, setting, count)

@@ -90,6 +90,7 @@ class Sight:
     def __init__(
         self, setting: Setting, settings: Mapping[str, Any], *, turn_deg: float = 0.0
     ) -> None:
+        from netllm_adapt.backbone import cache_folder
         from netllm_encoders.image import FrameFeatures
 
         if setting.frames is None and not setting.synthetic:
@@ -100,7 +101,7 @@ class Sight:
         self._setting = setting
         self._turn_deg = turn_deg
         self._frames: dict[str, Frames] = {}
-        self._features = FrameFeatures(**settings, cache=cache_folder())
+        self._features = FrameFeatures(**settings, cache=cache_folder() / "frames")
         self._known: dict[tuple[str, int], np.ndarray] = {}
 
     @property
@@ -131,13 +132,6 @@ class Sight:
     def __call__(self, videos: np.ndarray, times_s: np.ndarray) -> np.ndarray:
         """The grids (window, row, column, channel) of the frames on display, never later ones."""
         return np.stack([self._known[key] for key in self.prepare(videos, times_s)])
-
-
-def cache_folder() -> Path:
-    """Where features of frames are kept: beside the backbones."""
-    from netllm_adapt.backbone import cache_folder
-
-    return Path(cache_folder()) / "frames"
 
 
 def with_frames(model: Predictor, settings: Mapping[str, Any]) -> Predictor:
