@@ -15,13 +15,8 @@ if TYPE_CHECKING:
     from netllm.commands.printed_answer import Answer
 
 USER_MISTAKES = (
-    ValueError,
-    FileNotFoundError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    PermissionError,
-    ModuleNotFoundError,
+    *(ValueError, FileNotFoundError, FileExistsError, PermissionError, ModuleNotFoundError),
+    *(NotADirectoryError, IsADirectoryError),
 )
 """Errors of a user, whose message says what to do: exit code 2."""
 FAILURES = (OSError, RuntimeError, MemoryError)

@@ -71,14 +71,6 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A known language model."""
-
-    name: str
-    ready: bool
-
-
-@dataclass(frozen=True)
 class DataPart:
     """Public data of one origin."""
 
@@ -112,7 +104,8 @@ class Health:
     memory_free_bytes: int
     devices: list[Device]
     caches: list[Cache]
-    backbones: list[Backbone]
+    backbones: dict[str, bool]
+    """Known language models by name, and whether each is ready."""
     data_folder: Path | None
     """That NETLLM_DATA or `--data` names."""
     data: list[DataPart]
@@ -130,7 +123,7 @@ def examine(data: Path | None = None) -> Health:
 
     folder = data or (Path(named) if (named := os.environ.get("NETLLM_DATA")) else None)
     memory = psutil.virtual_memory()
-    ready = [Backbone(one.name, one.cached) for one in backbones()]
+    ready = {one.name: one.cached for one in backbones()}
     parts = [*_parts(folder)] if folder is not None else []
     devices = [*_devices(memory.total)]
     return Health(
@@ -218,9 +211,9 @@ def _parts(folder: Path) -> Iterator[DataPart]:
 
 
 def _missing(
-    backbones: list[Backbone], folder: Path | None, parts: list[DataPart], devices: list[Device]
+    backbones: Mapping[str, bool], folder: Path | None, parts: list[DataPart], devices: list[Device]
 ) -> Iterator[Missing]:
-    if not any(one.ready for one in backbones if one.name == DEFAULT_BACKBONE):
+    if not backbones.get(DEFAULT_BACKBONE):
         yield Missing(
             f"the default language model {DEFAULT_BACKBONE}",
             f"netllm backbone pull {DEFAULT_BACKBONE}",

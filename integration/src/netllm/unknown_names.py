@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """An error that says what a name should have been: the nearest known ones, then all."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return ValueError(f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known) or 'none'}.")
+    from netllm_sims import setting_values
+
+    return ValueError(setting_values.unknown(kind, name, sorted(known) or ["none"]))

@@ -9,13 +9,14 @@ from netllm import registry
 from netllm.commands.options import (
     Assignments,
     Data,
+    Names,
     Output,
     RecipeFile,
-    TrainerFields,
     overrides,
 )
 from netllm.commands.printed_answer import Answer
 from netllm.report.provenance import command_line
+from netllm.verbs.check_arguments import check_count
 from netllm.verbs.check_writable import check_file
 
 FIXED = ("setting", "out", "steps", "seed", "recipe", "command")
@@ -31,7 +32,7 @@ def train_baseline(
     setting: str = "default",
     steps: int | None = None,
     seed: int = 0,
-    train: TrainerFields = (),
+    train: Names = (),
     data: Data = None,
     set_: Assignments = (),
     recipe_file: RecipeFile = None,
@@ -60,8 +61,7 @@ def train_baseline(
     fields = overrides(train, fixed=FIXED, option="--train")
     if out.suffix not in registry.WEIGHTS:
         raise ValueError(f"`--out` must end with {' or '.join(registry.WEIGHTS)}, got {out}.")
-    if steps is not None and steps < 1:
-        raise ValueError(f"`--steps` must be at least 1, got {steps}.")
+    check_count("--steps", steps)
     check_file(out)
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
     command = command_line()

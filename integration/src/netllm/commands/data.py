@@ -9,7 +9,7 @@ from pathlib import Path
 
 from netllm.commands.options import Data, Output
 from netllm.commands.printed_answer import Answer
-from netllm.data.download import SOURCES, Finding, cache_folder, source
+from netllm.data.download import SOURCES, Finding, cache_folder
 from netllm.data.download import check as check_files
 from netllm.data.download import fetch as fetch_files
 
@@ -55,7 +55,7 @@ def _document(folder: Path, findings: Sequence[Finding]) -> dict[str, object]:
 def _lines(folder: Path, findings: Sequence[Finding]) -> Iterator[str]:
     yield f"{folder}:"
     for one in SOURCES:
-        some = [finding for finding in findings if source(finding.path) == one]
+        some = [finding for finding in findings if finding.path.startswith(one.prefix)]
         if not some:
             continue
         counts = Counter(finding.state for finding in some)

@@ -31,7 +31,7 @@ def _lines(health: Health) -> Iterator[str]:
         yield f"Device {device.name}: {device.what}, {_size(device.memory_bytes)}"
     for cache in health.caches:
         yield f"Cache of {cache.what}: {cache.path}, {_size(cache.bytes)}"
-    ready = [one.name for one in health.backbones if one.ready]
+    ready = [name for name, is_ready in health.backbones.items() if is_ready]
     yield f"Language models that are ready: {', '.join(ready)}"
     yield f"Data folder: {health.data_folder or 'none, so data are generated'}"
     for part in health.data:

@@ -11,30 +11,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-Names = Annotated[
-    tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
-]
+_SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
+
+Names = Annotated[tuple[str, ...], _SEVERAL]
 """`--policy a b c`, and `--policy a --policy b` alike."""
-Seeds = Annotated[
-    tuple[int, ...],
-    Parameter(name=["--seeds", "--seed"], consume_multiple=True, negative=(), show_default=False),
-]
+Seeds = Annotated[tuple[int, ...], _SEVERAL, Parameter(name=["--seeds", "--seed"])]
 """`--seeds 1 2 3`; a single one reads better as `--seed 1`."""
 Assignments = Annotated[
     tuple[str, ...],
-    Parameter(
-        name="--set",
-        consume_multiple=True,
-        negative=(),
-        show_default=False,
-        help="Override a field of the setting: FIELD=VALUE.",
-    ),
+    _SEVERAL,
+    Parameter(name="--set", help="Override a field of the setting: FIELD=VALUE."),
 ]
 """`--set FIELD=VALUE`."""
-TrainerFields = Annotated[
-    tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
-]
-"""`--train FIELD=VALUE`."""
 Trust = Annotated[bool, Parameter(name="--trust-backbone", negative=())]
 """`--trust-backbone`: a checkpoint's backbone may be one of a folder or a hub."""
 Data = Annotated[

@@ -10,16 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from netllm.commands.options import (
-    Assignments,
-    Data,
-    Names,
-    Output,
-    RecipeFile,
-    Seeds,
-    Trust,
-    overrides,
-)
+from netllm.commands.options import Assignments, Data, Names, Output, RecipeFile, Seeds, Trust
+from netllm.commands.options import overrides as overrides_of
 from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_flags import Recipe
 
@@ -79,7 +71,7 @@ def options_of(
         def run(*named: Any, **options: Any) -> Answer:
             given = {name: value for name, value in options.items() if name not in OF_COMMAND}
             if "set" in given:
-                given["set"] = overrides(given["set"]) or None
+                given["set"] = overrides_of(given["set"]) or None
             return command(*named, **given)
 
         described: Any = run

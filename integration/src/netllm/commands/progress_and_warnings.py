@@ -18,14 +18,8 @@ if TYPE_CHECKING:
 else:
     Bar = tqdm.tqdm
 
-PACKAGES = (
-    "netllm",
-    "netllm_adapt",
-    "netllm_baselines",
-    "netllm_encoders",
-    "netllm_heads",
-    "netllm_sims",
-)
+_OTHERS = ("adapt", "baselines", "encoders", "heads", "sims")
+PACKAGES = ("netllm", *(f"netllm_{name}" for name in _OTHERS))
 STEPS = "netllm.steps"
 """Logger of the steps of a long command; they are shown unless it is to be quiet."""
 

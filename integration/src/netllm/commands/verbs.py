@@ -32,27 +32,20 @@ def rl_collect(task: str, *, out: Path, **options: Any) -> Answer:
 
 
 @options_of(adapting.adapt)
-def adapt_command(
-    task: str,
-    *,
-    out: Path,
-    pool: Path | None = None,
-    backbone: str = DEFAULT_BACKBONE,
-    recipe: Any = None,
-    data: Path | None = None,
-    set: Any = None,
-    **options: Any,
-) -> Answer:
+def adapt_command(task: str, *, out: Path, **options: Any) -> Answer:
     """Adapt a model, and say how it is tested."""
     from netllm.verbs.default_setting import test_command
     from netllm.verbs.pool_setting import read_origin
 
-    options |= {"recipe": recipe and recipe_for(task, backbone, recipe), "backbone": backbone}
-    model = adapting.adapt(task, out=out, pool=pool, data=data, set=set, **options)
+    if flags := options.get("recipe"):
+        backbone = options.get("backbone", DEFAULT_BACKBONE)
+        options["recipe"] = recipe_for(task, backbone, flags)
+    model = adapting.adapt(task, out=out, **options)
     found = registry.task(task)
     kept = "best" if found.chooses else "last"
     folder = out / "best"
-    again = test_command(task, out, read_origin(found, pool, set).overrides, data)
+    origin = read_origin(found, options.get("pool"), options.get("set"))
+    again = test_command(task, out, origin.overrides, options.get("data"))
     return Answer(
         {"task": task, "kept": kept, "checkpoint": folder, "about": model.about},
         f"The {kept} checkpoint is {folder}. Test it: {again}",

@@ -190,6 +190,7 @@ def _reaching(where: str) -> Iterator[None]:
 
 def _make(path: str, files: Pooch) -> None:
     """Write a list of start pointers, if its traces are there as registered."""
+    import pooch
     from netllm_adapt.files.writing import new_file
     from netllm_sims.abr import published_starts
 
@@ -200,7 +201,10 @@ def _make(path: str, files: Pooch) -> None:
         return
     names = [one.removeprefix(traces) for one in members]
     if path.endswith("_mahimahi_ptrs.json"):
-        content = published_starts.converted(_pickle(traces), names)
+        where, pickled = f"{address(traces)}mahimahi_ptrs.pkl", BytesIO()
+        with _reaching(where):  # its content is verified once it is converted
+            pooch.HTTPDownloader()(where, pickled, None)
+        content = published_starts.converted(pickled.getvalue(), names)
     else:
         content = published_starts.drawn(root / traces, names)
     if hashlib.sha256(content).hexdigest() != files.registry[path]:
@@ -210,21 +214,6 @@ def _make(path: str, files: Pooch) -> None:
         )
     with new_file(root / path) as work:
         work.write_bytes(content)
-
-
-def _pickle(traces: str) -> bytes:
-    """The published pickle of a folder of traces; its content is verified once it is converted."""
-    import pooch
-
-    where, content = f"{address(traces)}mahimahi_ptrs.pkl", BytesIO()
-    with _reaching(where):
-        pooch.HTTPDownloader()(where, content, None)
-    return content.getvalue()
-
-
-def source(path: str) -> Source:
-    """The origin of a registered file."""
-    return next(one for one in SOURCES if path.startswith(one.prefix))
 
 
 def _chosen(files: Pooch, tasks: Iterable[str]) -> list[str]:

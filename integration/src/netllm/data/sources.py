@@ -113,13 +113,6 @@ def told(pairs: Iterable[tuple[Source, Source]]) -> str:
     return "; ".join(f"{then.kind} {then} there, {now} here" for then, now in pairs)
 
 
-def facts(setting: Any, episodes: Iterable[Any], deciding: Iterable[Source] = ()) -> dict[str, Any]:
-    """What a pool keeps of the data that it was collected on, and of the files that decided."""
-    made_of = [*sources(setting), *deciding]
-    found = {"sources": kept(made_of), "contents": contents(episodes)}
-    return {name: value for name, value in found.items() if value}
-
-
 def joined(collections: Iterable[Mapping[str, Any]]) -> tuple[list[Source], list[str]]:
     """Sources of all collections of a pool, each once, and the contents of their episodes."""
     some = [one for collection in collections for one in read(collection.get("sources"))]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
-from netllm.report.intervals import Estimate
+from netllm.report.intervals import Estimate, Rows
 from netllm.report.metric import Metric
 from netllm.report.result import Comparison, Result, best_first, by_setting
 from netllm.report.training_seeds import difference_over_seeds, families
@@ -39,13 +40,26 @@ def compare(
     for setting, some in by_setting(results).items():
         check_same_episodes(some)
         parts: dict[str, frozenset[str] | None] = {"all": None, **members.get(setting, {})}
-        pairs = [*_pairs(some, task)]
-        found += [
-            one
-            for ours, rival, role in pairs
-            for subset, ids in parts.items()
-            for one in _compare(ours, rival, role, subset, ids, metric)
-        ]
+        for (ours, rival, role), (subset, ids) in product(_pairs(some, task), parts.items()):
+            rows, others = _rows(ours, ids), _rows(rival, ids)
+            if not all(rows.values()):
+                continue
+            sample = difference_over_seeds(rows, others, metric.key)
+            delta = sample.estimate()
+            found.append(
+                Comparison(
+                    setting=setting,
+                    checkpoint=_label(ours),
+                    rival=_label(rival),
+                    role=role,
+                    subset=subset,
+                    metric=metric.key,
+                    difference=delta,
+                    verdict=verdict_of(delta, metric),
+                    clusters={kind: len({*names}) for kind, names in sample.clusters.items()},
+                    knows=rival[0].knows,
+                )
+            )
     return found
 
 
@@ -96,41 +110,12 @@ def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[s
     ]
 
 
-def _compare(
-    ours: Sequence[Result],
-    rival: Sequence[Result],
-    role: str,
-    subset: str,
-    ids: frozenset[str] | None,
-    metric: Metric,
-) -> list[Comparison]:
-    rows, others = (
-        {
-            str(result.training_seed): [
-                row for row in result.episodes if ids is None or row["id"] in ids
-            ]
-            for result in side
-        }
-        for side in (ours, rival)
-    )
-    if not all(rows.values()):
-        return []
-    sample = difference_over_seeds(rows, others, metric.key)
-    delta = sample.estimate()
-    return [
-        Comparison(
-            setting=ours[0].setting,
-            checkpoint=_label(ours),
-            rival=_label(rival),
-            role=role,
-            subset=subset,
-            metric=metric.key,
-            difference=delta,
-            verdict=verdict_of(delta, metric),
-            clusters={kind: len({*names}) for kind, names in sample.clusters.items()},
-            knows=rival[0].knows,
-        )
-    ]
+def _rows(side: Sequence[Result], ids: frozenset[str] | None) -> dict[str, Rows]:
+    """By training seed the rows of some episodes, or of all."""
+    return {
+        str(one.training_seed): [row for row in one.episodes if ids is None or row["id"] in ids]
+        for one in side
+    }
 
 
 def _label(side: Sequence[Result]) -> str:

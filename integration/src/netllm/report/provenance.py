@@ -15,16 +15,8 @@ from typing import Any
 from netllm.data import sources
 
 _PACKAGES = (
-    "netllm",
-    "netllm-sims",
-    "netllm-baselines",
-    "netllm-encoders",
-    "netllm-heads",
-    "netllm-adapt",
-    "numpy",
-    "torch",
-    "transformers",
-    "peft",
+    *("netllm", "netllm-sims", "netllm-baselines", "netllm-encoders", "netllm-heads"),
+    *("netllm-adapt", "numpy", "torch", "transformers", "peft"),
 )
 
 
@@ -48,11 +40,16 @@ def device_name(asked: str) -> str:
 
 def command_line() -> str:
     """The command that runs, as what it makes may tell it: of absolute paths the name."""
-    told = [
-        word if "://" in word else "".join(map(_last, re.split(r"([=:,])", word)))
+
+    def last(piece: str) -> str:
+        hidden = piece.startswith("~") or Path(piece).is_absolute()
+        return Path(piece).name or piece if hidden else piece
+
+    words = [
+        word if "://" in word else "".join(map(last, re.split(r"([=:,])", word)))
         for word in sys.argv[1:]
     ]
-    return shlex.join(["netllm", *told])
+    return shlex.join(["netllm", *words])
 
 
 def running_command() -> str | None:
@@ -60,11 +57,6 @@ def running_command() -> str | None:
     program = Path(sys.argv[0])
     is_ours = program.name in ("netllm", "netllm.exe")
     return command_line() if is_ours or program.parts[-2:] == ("netllm", "__main__.py") else None
-
-
-def _last(piece: str) -> str:
-    hidden = piece.startswith("~") or Path(piece).is_absolute()
-    return Path(piece).name or piece if hidden else piece
 
 
 def nameable(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,6 +95,7 @@ def facts_of(
         for one in collections
         for name in ([one["relabel"]] if one.get("relabel") else one.get("policies", []))
     ]
+    made_with = provenance()
     return {
         "task": task,
         "setting": setting.name,
@@ -113,7 +106,8 @@ def facts_of(
         "collected by": list(dict.fromkeys(drivers)),
         "pool": "; ".join(_summary(one) for one in collections),
         "command": running_command(),
-        **_flat(provenance()),
+        **made_with,
+        "versions": ", ".join(f"{name} {one}" for name, one in made_with["versions"].items()),
     }
 
 
@@ -122,11 +116,6 @@ def _summary(collection: Mapping[str, Any]) -> str:
     names = ("relabel", "soft", "epsilon", "best_of", "seed", "overrides")
     told = {**collection, "overrides": nameable(collection.get("overrides", {}))}
     return ", ".join(f"{name} {told[name]}" for name in names if name in collection)
-
-
-def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
-    versions = [f"{name} {version}" for name, version in facts["versions"].items()]
-    return {**facts, "versions": ", ".join(versions)}
 
 
 def installed_version(package: str) -> str | None:

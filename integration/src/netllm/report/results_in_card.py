@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,11 @@ def _with_figures(text: str, report: Report, folder: Path | None) -> str:
     import yaml  # type: ignore[import-untyped]
     from huggingface_hub import ModelCard
 
-    own = [one for one in report.results if one.checkpoint and _is_of(one, folder)]
+    own = [one for one in report.results if one.checkpoint]
+    if folder is not None:
+        places = [Path(str(one.checkpoint)).resolve() for one in own]
+        here = [folder.resolve() in (place, place / "best") for place in places]
+        own = [*compress(own, here)]
     if not own:
         return text
     try:
@@ -133,15 +138,6 @@ def _with_figures(text: str, report: Report, folder: Path | None) -> str:
     data.model_name = data.model_name or own[0].label
     data.eval_results = [*before, *figures]
     return str(card)
-
-
-def _is_of(result: Result, folder: Path | None) -> bool:
-    """Whether a result is of the checkpoint in a folder."""
-    if folder is None:
-        return True
-    return folder.resolve() in (
-        Path(str(result.checkpoint), *end).resolve() for end in ((), ("best",))
-    )
 
 
 def _figures(report: Report, result: Result) -> Iterator[EvalResult]:

@@ -35,21 +35,13 @@ def build_model(task: Task, setting: Any, backbone: str, recipe: Recipe) -> Adap
     )
     plain = spec.load()
     width = embedding_width(plain)
+    targets = ALL_LINEAR if recipe.targets == (ALL_LINEAR,) else [*recipe.targets] or None
+    lora: Any = {"rank": recipe.rank, "alpha": recipe.alpha, "dropout": recipe.lora_dropout}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return task.assemble(
             recipe,
-            backbone=plain
-            if is_scratch(backbone)
-            else add_lora(
-                plain,
-                rank=recipe.rank,
-                alpha=recipe.alpha,
-                targets=ALL_LINEAR
-                if recipe.targets == (ALL_LINEAR,)
-                else [*recipe.targets] or None,
-                dropout=recipe.lora_dropout,
-            ),
+            backbone=plain if is_scratch(backbone) else add_lora(plain, targets=targets, **lora),
             encoder=task.encoder(setting, recipe, width=width),
             head=task.head(setting, width=width),
             spec=spec,

@@ -15,7 +15,7 @@ from netllm.task import Declared, Outcome, Task, validity
 from netllm.verbs.checkpoint_names import Lineage
 from netllm.verbs.parallel import derived_seed, noted, results
 from netllm.verbs.policy_spec import PolicySpec
-from netllm.verbs.train_test_overlaps import known
+from netllm.verbs.train_test_overlaps import shown
 
 # Policies that have run in this process, with the name of the setting.
 _warm: set[tuple[PolicySpec, str]] = set()
@@ -179,7 +179,9 @@ def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> R
             row["cluster"] = dict(one.clusters[row["id"]])
     seconds = sum(outcome.seconds for outcome in outcomes)
     decisions = sum(outcome.decisions for outcome in outcomes)
-    lineage = line.spec.lineage or Lineage("")
+    lineage, identity = line.spec.lineage or Lineage(""), line.spec.facts.identity
+    counted = [(one.validity, one.decisions) for one in outcomes if one.validity is not None]
+    shares, weights = ([pair[k] for pair in counted] for k in (0, 1))
     return Result(
         task=task.name,
         setting=line.setting.name,
@@ -193,20 +195,11 @@ def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> R
         sequential=line.declared.sequential,
         knows=line.declared.knows,
         teachers=tuple(line.spec.facts.teachers),
-        validity=_validity(outcomes),
+        validity=float(np.average(shares, weights=weights)) if counted else None,
         data=sources.own(line.setting),
-        learned=known(line.spec, line.episodes),
+        learned=shown(identity.learned, line.episodes) if identity else 0,
         nickname=lineage.nickname,
         recipe=lineage.recipe,
         training_seed=lineage.seed,
         place=line.setting,
     )
-
-
-def _validity(outcomes: Sequence[Outcome]) -> float | None:
-    """The share of valid answers of all pieces of work; None if the policy does not count them."""
-    counted = [(one.validity, one.decisions) for one in outcomes if one.validity is not None]
-    if not counted:
-        return None
-    shares, weights = zip(*counted, strict=True)
-    return float(np.average(shares, weights=weights))

@@ -49,11 +49,10 @@ def collected_from(turns: Turns, drawn: Sequence[Any]) -> dict[str, Any]:
     Raises:
         ValueError: if somebody who is asked cannot be built.
     """
-    facts = {
-        "data": sources.world(turns.setting),
-        "episodes": len(drawn),
-        **sources.facts(turns.setting, drawn, weight_sources(turns.asked())),
-    }
+    made_of = [*sources.sources(turns.setting), *weight_sources(turns.asked())]
+    known = {"sources": sources.kept(made_of), "contents": sources.contents(drawn)}
+    facts: dict[str, Any] = {"data": sources.world(turns.setting), "episodes": len(drawn)}
+    facts |= {name: value for name, value in known.items() if value}
     models = [one for one in turns.drivers if one.checkpoint is not None]
     if models:
         facts["weights"] = [weights_of(one.task, str(one.checkpoint)) for one in models]

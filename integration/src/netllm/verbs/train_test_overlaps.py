@@ -6,19 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from netllm.data import sources
-from netllm.verbs.policy_spec import PolicySpec
 
 if TYPE_CHECKING:
     from netllm.verbs.measure_policies import Line
 
 
-def known(spec: PolicySpec, episodes: Iterable[Any]) -> int:
-    """How many of the episodes show what a checkpoint learned from, as far as it tells."""
-    identity = spec.facts.identity
-    return _shown(identity.learned, episodes) if identity else 0
-
-
-def _shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
+def shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
+    """How many of the episodes show what has one of these digests."""
     digests = frozenset(digests)
     if not digests:
         return 0
@@ -35,9 +29,9 @@ def overlaps(lines: Iterable[Line]) -> Iterator[str]:
         count = len({episode.id for episode in line.episodes})
         where = f"{line.spec.checkpoint} in {line.setting.name}"
         for verb, digests in (("trained", identity.learned), ("chosen", identity.validated)):
-            if shown := _shown(digests, line.episodes):
+            if some := shown(digests, line.episodes):
                 yield (
-                    f"{where}: it was {verb} on the content of {shown} of the {count} episodes, so "
+                    f"{where}: it was {verb} on the content of {some} of the {count} episodes, so "
                     "its figures are not those of unseen data."
                 )
         yield from _changed(where, identity.sources, line.setting)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.task import Policy
+from netllm.task import Policy, SupervisedTask
 from netllm.vp.task import VP
 from netllm.vp.text.policy import TextPolicy
 from netllm.vp.text.predictor import TextPredictor
@@ -42,11 +42,7 @@ class Token(VP):
         """A model that answers token by token."""
         return TextPredictor(**parts)
 
-    def usual_recipe(self) -> Recipe:
-        """That of every task: answers as text see no images."""
-        from netllm_adapt import Recipe
-
-        return Recipe()
+    usual_recipe = SupervisedTask.usual_recipe  # answers as text see no images
 
     def policy(self, model: Predictor, setting: Setting) -> Policy:
         """The model, with the share of its answers that were valid."""

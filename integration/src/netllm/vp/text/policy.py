@@ -60,8 +60,8 @@ class TextPolicy:
         return extended(seen, self._horizon, self._answers)
 
     def _answers(self, seen: np.ndarray) -> np.ndarray:
-        parts = [self._answer(seen[i : i + TOGETHER]) for i in range(0, len(seen), TOGETHER)]
-        return np.concatenate(parts)
+        parts = (self._answer(seen[i : i + TOGETHER]) for i in range(0, len(seen), TOGETHER))
+        return np.concatenate([*parts])
 
     def _answer(self, seen: np.ndarray) -> np.ndarray:
         horizon = self._model.head.horizon
