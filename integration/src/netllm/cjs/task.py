@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from netllm_adapt.training.recipe import Recipe
 
 from netllm.cjs.state import State
-from netllm.task import Draw, Metric, Policy, PoolTask
+from netllm.task import Metric, Policy, PoolTask
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Pool
@@ -58,6 +57,11 @@ class CJS(PoolTask):
     trainers: Mapping[str, str] = {
         "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"
     }
+    plots: Mapping[str, str] = {
+        "cdf.png": "netllm.cjs.plots:job_cdf",
+        "box.png": "netllm.cjs.plots:boxes",
+        "gantt.png": "netllm.cjs.plots:gantt",
+    }
     simulator = "netllm_sims.cjs"
     validation = 8
     chunk = 10
@@ -75,15 +79,6 @@ class CJS(PoolTask):
     }
     teacher = "tuned-share"
     reason = "all jobs are done"
-
-    @property
-    def draws(self) -> Mapping[str, Draw]:
-        """Completion times of jobs and of episodes, and who works on what."""
-        from netllm.cjs import plots
-
-        own = {"cdf.png": plots.job_cdf, "box.png": plots.boxes, "gantt.png": plots.gantt}
-        metric = self.metrics[0]
-        return {**super().draws, **{k: partial(v, metric=metric) for k, v in own.items()}}
 
     def by_seed(self, setting: Setting, part: str, seeds: Sequence[int]) -> Sequence[Episode]:
         """The job sequences of these seeds."""

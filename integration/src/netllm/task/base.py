@@ -71,6 +71,8 @@ class Task(ABC):
     """The paper's strongest rivals: checkpoints are compared with them as well."""
     trainers: Mapping[str, str] = {}
     """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
+    plots: Mapping[str, str] = {}
+    """Its own plots by file name: `module:function` with `(ax, results, metric)`; see `draws`."""
     supervised: bool
     """Whether it learns from recorded right answers; else from a pool that policies collect."""
     validation: int | None = None
@@ -143,14 +145,16 @@ class Task(ABC):
 
     @property
     def draws(self) -> Mapping[str, Draw]:
-        """Plots by file name: the first metric's distribution over episodes, and its means."""
-        from netllm.report import plots
+        """Plots by file name: distribution and means of the first metric, and the task's own."""
+        from pkgutil import resolve_name
+
+        from netllm.report.plots import bars, cdf
 
         metric = self.metrics[0]
-        return {
-            "cdf.png": partial(plots.cdf, metric=metric, bounds=self.bounds),
-            "bars.png": partial(plots.bars, metric=metric, bounds=self.bounds),
-        }
+        usual = {"cdf.png": partial(cdf, bounds=self.bounds)}
+        usual["bars.png"] = partial(bars, bounds=self.bounds)
+        own = {name: resolve_name(where) for name, where in self.plots.items()}
+        return {name: partial(draw, metric=metric) for name, draw in {**usual, **own}.items()}
 
     @abstractmethod
     def rollout(

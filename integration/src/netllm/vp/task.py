@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm_adapt.training.recipe import Recipe
 
-from netllm.task import Draw, Metric, Outcome, Policy, SupervisedTask
+from netllm.task import Metric, Outcome, Policy, SupervisedTask
 from netllm.vp.state import State
 
 if TYPE_CHECKING:
@@ -71,6 +70,10 @@ class VP(SupervisedTask):
         "prompt": "netllm.vp.text_task:train_prompt",
         "token": "netllm.vp.text_task:train_token",
     }
+    plots: Mapping[str, str] = {
+        "horizon.png": "netllm.vp.plots:horizon",
+        "example.png": "netllm.vp.plots:example",
+    }
     simulator = "netllm_sims.vp"
     chooses = False
     State = State
@@ -82,15 +85,6 @@ class VP(SupervisedTask):
         "average": 0.998,
         "validate_every": 200,
     }
-
-    @property
-    def draws(self) -> Mapping[str, Draw]:
-        """The distribution of the error, its growth over the horizon, one prediction."""
-        from netllm.vp import plots
-
-        own = {"horizon.png": plots.horizon, "example.png": plots.example}
-        metric = self.metrics[0]
-        return {**super().draws, **{k: partial(v, metric=metric) for k, v in own.items()}}
 
     def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
         """One setting, whose windows to learn from begin at every point unless told otherwise."""
@@ -163,11 +157,9 @@ class VP(SupervisedTask):
 
     def assemble(self, recipe: Recipe, **parts: Any) -> Predictor:
         """A model that answers in one pass."""
-        from netllm_adapt import Predictor
-
         from netllm.vp.windows import with_frames
 
-        model = Predictor(**parts)
+        model = super().assemble(recipe, **parts)
         frames = _frame_settings(recipe)
         return model if frames is None else with_frames(model, frames)
 
