@@ -255,7 +255,8 @@ def test_naming_the_rivals_loads_no_torch_and_its_lack_is_explained():
         "except ImportError as error: print(error)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "gru needs torch: pip install 'netllm-baselines[learned]'"
+    command = "pip install './packages/netllm-baselines[learned]'"
+    assert run.stdout.strip() == f"gru needs torch. In a clone: {command}"
 
 
 @pytest.mark.parametrize(

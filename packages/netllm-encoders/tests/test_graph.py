@@ -484,7 +484,9 @@ def test_a_convolution_that_does_not_fit_is_refused(settings, words):
 
 def test_a_missing_library_is_named_with_its_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_geometric", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "netllm-encoders\[graph\]"'):
+    with pytest.raises(
+        ModuleNotFoundError, match=r'pip install "./packages/netllm-encoders\[graph\]"'
+    ):
         make_graph()
 
 

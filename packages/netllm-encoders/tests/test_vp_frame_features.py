@@ -265,7 +265,9 @@ def test_a_bar_is_shown_on_stderr_when_asked_for(capsys):
 
 def test_without_timm_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "netllm-encoders\[vision\]"'):
+    with pytest.raises(
+        ModuleNotFoundError, match=r'pip install "./packages/netllm-encoders\[vision\]"'
+    ):
         FrameFeatures(**SMALL)
 
 

@@ -183,7 +183,10 @@ def test_a_missing_library_is_an_error_that_tells_what_to_install(
     # what Python does when a module is not installed
     for module in ("PIL", "imageio", "imageio.v2"):
         monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(ImportError, match=rf"needs {library}: pip install 'netllm-sims\[video\]'"):
+    with pytest.raises(
+        ImportError,
+        match=rf"needs {library}. In a clone: pip install './packages/netllm-sims\[video\]'",
+    ):
         open_frames(tmp_path, name, rate_hz=5.0).at(0.0)
 
 

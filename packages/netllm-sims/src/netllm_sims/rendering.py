@@ -16,7 +16,7 @@ _WITHOUT_WINDOW = frozenset({"agg", "cairo", "pdf", "pgf", "ps", "svg", "templat
 
 
 class Rendering:
-    """An environment that draws itself with matplotlib (`pip install "netllm-sims[render]"`).
+    """An environment that draws itself with matplotlib, of the extra `render`.
 
     `render_mode="rgb_array"`: `render()` gives a picture of 360 x 640 pixels. `"human"`: a window
     shows each state after `reset` and `step`. None: nothing is drawn.
@@ -42,8 +42,8 @@ class Rendering:
             import matplotlib
         except ImportError:
             raise ImportError(
-                f"`render_mode={render_mode!r}` needs matplotlib: "
-                'python -m pip install "netllm-sims[render]"'
+                f"`render_mode={render_mode!r}` needs matplotlib. In a clone: "
+                'python -m pip install "./packages/netllm-sims[render]"'
             ) from None
         if render_mode == "human" and matplotlib.get_backend().lower() in _WITHOUT_WINDOW:
             raise RuntimeError(

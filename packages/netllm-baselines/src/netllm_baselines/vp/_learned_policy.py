@@ -122,7 +122,9 @@ def load_into(make: Callable[[], Any], weights: Weights, *, kind: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"{kind} needs torch: pip install 'netllm-baselines[learned]'") from error
+        raise ImportError(
+            f"{kind} needs torch. In a clone: pip install './packages/netllm-baselines[learned]'"
+        ) from error
     network = make()
     state = {name: torch.from_numpy(x.astype(np.float32)) for name, x in weights.arrays.items()}
     try:

@@ -35,7 +35,7 @@ def require_torch_geometric() -> None:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"graphs need the module {error.name!r}, which is not installed. "
-            'Run: python -m pip install "netllm-encoders[graph]"',
+            'In a clone: python -m pip install "./packages/netllm-encoders[graph]"',
             name=error.name,
         ) from error
 

@@ -78,7 +78,7 @@ def needed(module: str) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"features of frames need the module {error.name!r}, which is not installed. "
-            'Run: python -m pip install "netllm-encoders[vision]"',
+            'In a clone: python -m pip install "./packages/netllm-encoders[vision]"',
             name=error.name,
         ) from error
 

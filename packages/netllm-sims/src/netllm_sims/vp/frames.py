@@ -200,4 +200,6 @@ def _last_line(error: Exception) -> str:
 
 
 def _missing(what: str, library: str) -> str:
-    return f"Reading {what} needs {library}: pip install 'netllm-sims[video]'"
+    return (
+        f"Reading {what} needs {library}. In a clone: pip install './packages/netllm-sims[video]'"
+    )
