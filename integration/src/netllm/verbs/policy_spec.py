@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm.registry import WEIGHTS, policy, task
 from netllm.task import Declared, Policy, Task, declared
-from netllm.verbs.checkpoint_facts import Facts, read_facts
-from netllm.verbs.checkpoint_folder import checkpoint_folder, weight_files
+from netllm.verbs.checkpoint_folder import Facts, checkpoint_folder, read_facts, weight_files
 from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
 
 if TYPE_CHECKING:
