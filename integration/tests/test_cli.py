@@ -134,7 +134,10 @@ def test_every_field_of_the_recipe_is_a_flag(netllm):
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--epsilon", "2"), "[0, 1]"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--best-of", "0"), "`best_of`"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "."), "must be new, empty or a pool"),
-        (("rl-collect", "abr", "--policy", "bba", "--out", "own_policies.py"), "must be a folder"),
+        (
+            ("rl-collect", "abr", "--policy", "bba", "--out", "own_policies.py"),
+            "must be new, empty or a pool",
+        ),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--jobs", "0"), "`jobs` must be"),
         (("rl-collect", "abr", "--policy", "bba", "--out", "x", "--seed", "-1"), "`seed` must be"),
         (("adapt", "abr", "--out", "x"), "--pool"),

@@ -196,10 +196,11 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
 
     from netllm.data import sources
     from netllm.verbs import train_test_overlaps
+    from netllm.verbs.checkpoint_folder import Facts
     from netllm_adapt.checkpoint.config import DataIdentity
 
     identity = DataIdentity(sources=sources.kept([sources.backbone("smollm2-135m")]))
-    spec = SimpleNamespace(identity=lambda: identity, checkpoint="run")
+    spec = SimpleNamespace(facts=Facts(identity=identity), checkpoint="run")
     line = SimpleNamespace(spec=spec, setting=SimpleNamespace(name="x"), episodes=[])
     assert list(train_test_overlaps.overlaps([line])) == []
     (backbone / "model.safetensors").write_bytes(b"other")
