@@ -1,3 +1,6 @@
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+
 import numpy as np
 import pytest
 from netllm import registry
@@ -21,6 +24,16 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
 def test_every_policy_of_the_table_is_registered():
     named = {"bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo"}
     assert named | {"random", "hindsight"} <= set(registry.policies("abr"))
+
+
+@pytest.mark.parametrize("task", ["abr", "cjs", "vp"])
+def test_every_policy_trainer_and_plot_that_is_named_can_be_loaded(task):
+    found = registry.task(task)
+    for name in registry.policies(task):
+        (point,) = entry_points(group="netllm.policies", name=f"{task}.{name}")
+        assert callable(point.load())
+    for where in (*found.trainers.values(), *found.plots.values()):
+        assert callable(resolve_name(where))
 
 
 def test_a_third_party_adds_policy_and_task_by_entry_points(tmp_path, monkeypatch, netllm):
