@@ -95,13 +95,18 @@ def compute(
     """
     if seeds is None and (drops := sum(part.dropout > 0 for part in parts)):
         seeds = torch.randint(2**62, (drops,))
-    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() and not _is_compiled(parts):
         parts, backend = _seeded(parts, seeds), _backend_for(x, matrices, parts)
         return tuple(backend.forward(x, biases, matrices, parts)[0])
     outputs: tuple[Tensor, ...] = _LoraLinear.apply(  # type: ignore[no-untyped-call, unused-ignore]
         x, seeds, tuple(parts), *biases, *chain(*matrices)
     )
     return outputs
+
+
+def _is_compiled(parts: Sequence[Part]) -> bool:
+    """Whether a compiler traces this; with rows, which depend on data, it runs eager code."""
+    return torch.compiler.is_compiling() and all(part.rows is None for part in parts)
 
 
 def _seeded(parts: Sequence[Part], seeds: Tensor | None) -> Sequence[Part]:
@@ -126,7 +131,7 @@ class _LoraLinear(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         biases, matrices = _split(flat, parts)
         layers = len(biases)
-        if torch.compiler.is_compiling():
+        if _is_compiled(parts):
             outputs = lora_linear_op(x, flat, *_described(parts), seeds)
             outputs, smalls = outputs[:layers], outputs[layers:]
         else:
@@ -144,7 +149,7 @@ class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         # The guard has a cost, and matters only where a graph of the gradients is made.
-        guarded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        guarded = torch.is_grad_enabled() and not _is_compiled(ctx.parts)
         return (_once if guarded else _gradients)(ctx, *grads)
 
 
@@ -152,7 +157,7 @@ def _gradients(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
     x, seeds, *saved = ctx.saved_tensors
     flat, smalls, parts = saved[: ctx.tensors], saved[ctx.tensors :], ctx.parts
     needs = [need for i, need in enumerate(ctx.needs_input_grad) if i not in (1, 2)]
-    if torch.compiler.is_compiling():
+    if _is_compiled(parts):
         found = lora_linear_backward_op(grads, smalls, needs, x, flat, *_described(parts), seeds)
         dx, *others = [value if need else None for value, need in zip(found, needs, strict=True)]
     else:
