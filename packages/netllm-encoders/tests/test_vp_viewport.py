@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from netllm_encoders import Viewport
-from netllm_encoders.viewport import point_features
+from netllm_encoders.viewer_angles import point_features
 
 GRID = {"rows": 4, "columns": 8, "channels": 5}
 

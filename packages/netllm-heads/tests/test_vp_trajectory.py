@@ -52,15 +52,15 @@ def test_offsets_are_an_mlp_of_the_normed_state_in_units_of_thirty_degrees_softl
     x = torch.nn.functional.gelu(x @ first.weight.double().T + first.bias.double())
     x = (x @ last.weight.double().T + last.bias.double()).view(3, HORIZON, 3)
     expected = 180 * (30 * x / 180).tanh()
-    torch.testing.assert_close(head.offsets(hidden).double(), expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(head.offsets(hidden, {}).double(), expected, atol=1e-3, rtol=1e-4)
     assert expected.abs().max() > 20
 
 
 def test_dropout_is_for_training_only():
     head, hidden = make_head(dropout=0.5), make_hidden(3)
     torch.nn.init.normal_(head.layers[-1].weight)
-    assert not torch.equal(head.train().offsets(hidden), head.offsets(hidden))
-    assert torch.equal(head.eval().offsets(hidden), head.offsets(hidden))
+    assert not torch.equal(head.train().offsets(hidden, {}), head.offsets(hidden, {}))
+    assert torch.equal(head.eval().offsets(hidden, {}), head.offsets(hidden, {}))
     with pytest.raises(ValueError, match=r"`dropout` must lie in \[0, 1\), got 1"):
         make_head(dropout=1)
 
@@ -188,7 +188,7 @@ def test_a_step_just_short_of_minus_half_a_turn_stays_below_half_a_turn():
 def test_no_offset_exceeds_the_limit():
     head = make_head(limit_deg=90.0)
     torch.nn.init.normal_(head.layers[-1].weight, std=100.0)
-    offsets = head.offsets(make_hidden(100)).abs()
+    offsets = head.offsets(make_hidden(100), {}).abs()
     assert offsets.max() == 90
 
 
@@ -261,3 +261,80 @@ def test_a_label_of_another_shape_is_refused(shape, unchecked_shapes):
 def test_settings_out_of_range_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         make_head(**settings)
+
+
+def crowd_of(*slopes, known=None, batch=1):
+    """What a row sees of viewers who turn by so many degrees of yaw per step; it looks ahead."""
+    steps = torch.arange(-9, HORIZON + 1)
+    crowd = torch.zeros(batch, len(slopes), len(steps), 3)
+    for number, slope in enumerate(slopes):
+        crowd[:, number, :, 2] = slope * steps.clamp(min=0)
+    known = torch.ones(batch, len(slopes), dtype=torch.bool) if known is None else known
+    return {
+        "viewport_deg": torch.zeros(batch, 10, 3),
+        "crowd_deg": torch.remainder(crowd + 180, 360) - 180,
+        "crowd_known": known,
+    }
+
+
+def test_a_share_of_other_viewers_turns_is_followed():
+    head = make_head(viewers=2, ways=1)
+    for layer in (head.follow.queries, head.follow.keys, head.follow.still):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.zeros_(head.layers[-1].weight)
+    answer = head.answer(make_hidden(3)[None], crowd_of(30.0, 60.0))
+    share = torch.tensor(-1.0).sigmoid() / 3  # of two viewers and of standing still
+    expected = share * (30 + 60) * torch.arange(1, HORIZON + 1)
+    torch.testing.assert_close(answer[0, :, 2], torch.remainder(expected + 180, 360) - 180)
+    assert not answer[0, :, :2].any()
+
+
+def test_viewers_that_are_not_known_are_not_followed():
+    head, hidden = make_head(viewers=2), make_hidden(6).view(2, 3, -1)
+    known = torch.tensor([[True, False], [False, False]])
+    one, other = (
+        head.answer(hidden, crowd_of(5.0, slope, known=known, batch=2)) for slope in (0, 9)
+    )
+    assert torch.equal(one, other)
+    alone = head.offsets(hidden, crowd_of(5.0, 5.0, known=known, batch=2))[1]
+    own = make_head()
+    own.layers.load_state_dict(head.layers.state_dict())
+    torch.testing.assert_close(alone, own.offsets(hidden[1:, -1], {})[0])
+
+
+def test_a_head_learns_whom_to_follow():
+    generator = torch.Generator().manual_seed(0)
+    head = make_head(viewers=3, dropout=0.0)
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    mark = torch.randn(head.width, generator=generator)
+    for _ in range(300):
+        slopes = torch.randn(64, 3, generator=generator) * 5
+        leader = torch.randint(3, (64,), generator=generator)
+        hidden = 0.1 * torch.randn(64, 4, head.width, generator=generator)
+        hidden[torch.arange(64), leader] += mark
+        observation = crowd_of(0.0, 0.0, 0.0, batch=64)
+        steps = torch.arange(-9, HORIZON + 1).clamp(min=0)
+        observation["crowd_deg"][..., 2] = slopes[..., None] * steps
+        label = observation["crowd_deg"][torch.arange(64), leader, 10:]
+        loss = head.loss(hidden, observation, label).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    held = label.abs().mean()
+    assert loss < 0.3 * held
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"crowd_deg": torch.zeros(1, 2, 10, 3)}, "must have shape"),
+        ({"crowd_known": torch.ones(1, 3)}, "must have shape"),
+    ],
+)
+def test_a_crowd_of_another_shape_is_refused(change, said):
+    head = make_head(viewers=2)
+    with pytest.raises(ValueError, match=said):
+        head.answer(make_hidden(3)[None], crowd_of(1.0, 2.0) | change)
+    with pytest.raises(ValueError, match="must hold 'crowd_deg'"):
+        head.answer(make_hidden(3)[None], observed(0.0, 0.0, 0.0))

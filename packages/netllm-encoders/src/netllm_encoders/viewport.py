@@ -6,18 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from netllm_encoders.image.token import Image
 from netllm_encoders.projection import Projection
+from netllm_encoders.side_tokens import Crowd, Memory
+from netllm_encoders.viewer_angles import point_features
 
 _POINTS = 13  # tokens of points at most: with an image and the query 15, of the 16 allowed
-_OFFSET_DEG, _MOTION_DEG = 30.0, 10.0  # typical turns over a history, and between two points
 
 
 class Viewport(nn.Module):
     """The tokens of a history of viewports: one per point, one of the image, a query.
+
+    Where it is told of a memory, tokens of the viewer's past come first (`side_tokens.Memory`);
+    where it is told of a crowd, one token for each other viewer comes before the query
+    (`side_tokens.Crowd`), whose hidden states the head may read too.
 
     A viewport is roll, pitch and yaw in degrees. A point's twelve features are its offset from the
     last point, divided by 30 degrees; its motion since the point before, divided by 10; sine and
@@ -35,6 +40,9 @@ class Viewport(nn.Module):
             (20 points make 10).
         image: `rows`, `columns` and `channels` of the field `image`, the grid of features of the
             frame that is seen, see `Image` (also `reduced`); None if no image is used.
+        memory: Points of the past before the history; 0 for none.
+        crowd: `viewers` and `horizon`, the number of other viewers that an observation holds and
+            the points of the future that it shows of them; None for none.
         gain: Standard deviation within a token vector at the start, see `Projection`.
 
     Raises:
@@ -53,50 +61,52 @@ class Viewport(nn.Module):
         hidden: int = 128,
         group: int | None = None,
         image: Mapping[str, int] | None = None,
+        memory: int = 0,
+        crowd: Mapping[str, int] | None = None,
         gain: float = 1.0,
     ) -> None:
         super().__init__()
-        if min(width, history, hidden) < 1:
-            raise ValueError(
-                "`width`, `history` and `hidden` must be at least 1, "
-                f"got {width}, {history} and {hidden}."
-            )
+        _check_counts(width, history, hidden)
         self._config = {
             "width": width,
             "history": history,
             "hidden": hidden,
             "group": group,
             "image": None if image is None else dict(image),
+            "memory": memory,
+            "crowd": None if crowd is None else dict(crowd),
             "gain": gain,
         }
         self.width = width
         self.history = history
         self.group = _points_of_token(group, history)
         points = math.ceil(history / self.group)
-        self.convolutions = nn.Sequential(
-            nn.Conv1d(12, hidden, 3, padding=1),
-            nn.GELU(),
-            nn.Conv1d(hidden, hidden, 3, padding=1),
-            nn.GELU(),
-        )
+        self.convolutions = _convolutions(hidden)
         self.image = None if image is None else _image(image, hidden)
         self.projection = Projection(
             hidden=hidden, width=width, tokens=points + (self.image is not None), gain=gain
         )
         self.query = nn.Parameter(gain * torch.randn(width))
-        self.tokens = points + (self.image is not None) + 1
+        own: dict[str, Any] = {"hidden": hidden, "width": width, "gain": gain}
+        self.memory = Memory(points=memory, **own) if memory else None
+        self.crowd, viewers = _crowd(crowd, **own)
+        self.viewers = viewers
+        past = 0 if self.memory is None else self.memory.tokens
+        self.tokens = past + points + (self.image is not None) + viewers + 1
 
     def config(self) -> dict[str, Any]:
         """The settings, ready for JSON: `Viewport(**config)` is the same encoder, new weights."""
         return copy.deepcopy(self._config)
 
     def observe(self, observation: Mapping[str, Any]) -> Float[Tensor, "batch token width"]:
-        """The tokens of every row: points from the oldest on, the image if declared, the query.
+        """The tokens of every row: the past, points from the oldest on, image, viewers, query.
 
         Args:
             observation: `viewport_deg`, roll, pitch and yaw in degrees, `(batch, points, 3)` with
-                at least `history` points, wrapped or not; `image`, `(batch, rows, columns,
-                channels)`, if declared. All finite (not checked).
+                at least `history` points, wrapped or not; where they are declared, `image`
+                `(batch, rows, columns, channels)`; `memory_deg` `(batch, memory, 3)` and
+                `memory_known` `(batch, memory)`; `crowd_deg` `(batch, viewer, points + horizon,
+                3)` and `crowd_known` `(batch, viewer)`. All finite (not checked).
 
         Raises:
             ValueError: If a field is missing or its values have another shape.
@@ -107,8 +117,31 @@ class Viewport(nn.Module):
             image = self._image_features(_field(observation, "image"), viewport_deg[:, -1])
             features = torch.cat([features, image[None]])
         vectors = self.projection(features)
-        query = self.query.expand(vectors.shape[0], 1, -1)
-        return torch.cat([vectors, query.to(vectors.dtype)], dim=1)
+        query = self.query.expand(vectors.shape[0], 1, -1).to(vectors.dtype)
+        past, others = self._past(observation, viewport_deg), self._others(observation)
+        return torch.cat([*past, vectors, *others, query], dim=1)
+
+    def _past(self, observation: Mapping[str, Any], viewport_deg: Tensor) -> list[Tensor]:
+        if self.memory is None:
+            return []
+        memory_deg = _field(observation, "memory_deg")
+        shape = (len(viewport_deg), self.memory.points, 3)
+        _check_shape("memory_deg", memory_deg, shape, "the points before the history")
+        known = _field(observation, "memory_known").bool()
+        _check_shape("memory_known", known, shape[:2], "which of them are known")
+        return [self.memory(memory_deg.float(), known, viewport_deg[:, -1])]
+
+    def _others(self, observation: Mapping[str, Any]) -> list[Tensor]:
+        if self.crowd is None:
+            return []
+        viewport_deg = _field(observation, "viewport_deg").float()
+        batch, points = viewport_deg.shape[:2]
+        shape = (batch, self.viewers, points + self.crowd.horizon, 3)
+        crowd_deg = _field(observation, "crowd_deg")
+        _check_shape("crowd_deg", crowd_deg, shape, "each viewer at all points")
+        known = _field(observation, "crowd_known").bool()
+        _check_shape("crowd_known", known, shape[:2], "which viewers are known")
+        return [self.crowd(crowd_deg.float(), known, viewport_deg)]
 
     def _history(self, viewport_deg: Tensor) -> Tensor:
         shape = tuple(viewport_deg.shape)
@@ -143,23 +176,6 @@ class Viewport(nn.Module):
         return features
 
 
-def point_features(
-    viewport_deg: Num[Tensor, "batch point 3"],
-) -> Float[Tensor, "batch point 12"]:
-    """Per point: offset from the last one, motion since the one before, sines and cosines.
-
-    The first three are in units of 30 degrees, the next three of 10; the first point has no motion.
-    """
-    offset = _wrapped(viewport_deg - viewport_deg[:, -1:]) / _OFFSET_DEG
-    motion = _wrapped(viewport_deg.diff(dim=1, prepend=viewport_deg[:, :1])) / _MOTION_DEG
-    angle = viewport_deg.deg2rad()
-    return torch.cat([offset, motion, angle.sin(), angle.cos()], dim=-1)
-
-
-def _wrapped(angle_deg: Tensor) -> Tensor:
-    return torch.remainder(angle_deg + 180, 360) - 180
-
-
 def _field(observation: Mapping[str, Any], name: str) -> Tensor:
     if name not in observation:
         raise ValueError(
@@ -168,6 +184,42 @@ def _field(observation: Mapping[str, Any], name: str) -> Tensor:
         )
     value: Tensor = observation[name]
     return value
+
+
+def _check_counts(width: int, history: int, hidden: int) -> None:
+    if min(width, history, hidden) < 1:
+        raise ValueError(
+            "`width`, `history` and `hidden` must be at least 1, "
+            f"got {width}, {history} and {hidden}."
+        )
+
+
+def _convolutions(hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(12, hidden, 3, padding=1),
+        nn.GELU(),
+        nn.Conv1d(hidden, hidden, 3, padding=1),
+        nn.GELU(),
+    )
+
+
+def _check_shape(name: str, value: Tensor, shape: tuple[int, ...], what: str) -> None:
+    if tuple(value.shape) != shape:
+        raise ValueError(
+            f"field {name!r} must have shape {shape}, got {tuple(value.shape)}: {what}. Was the "
+            "encoder built for another setting?"
+        )
+
+
+def _crowd(crowd: Mapping[str, int] | None, **own: Any) -> tuple[Crowd | None, int]:
+    """What makes tokens of other viewers, and of how many."""
+    if crowd is None:
+        return None, 0
+    if set(crowd) != {"viewers", "horizon"} or min(crowd.values()) < 1:
+        raise ValueError(
+            f"`crowd` must hold `viewers` and `horizon`, both at least 1, got {dict(crowd)}."
+        )
+    return Crowd(horizon=crowd["horizon"], **own), crowd["viewers"]
 
 
 def _points_of_token(group: int | None, history: int) -> int:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
 
+from netllm_heads.follow import Follow, turns_of
+
 _TYPICAL_DEG = 30.0  # a head moves about so far in a few seconds
 _START = 1e-4  # standard deviation of the last layer: offsets start at some hundredths of a degree
 
@@ -21,6 +23,9 @@ class Trajectory(nn.Module):
     [-90, 90], so every answer is a valid orientation. Before training offsets are next to zero:
     the answer is the last viewport, held.
 
+    With `viewers` the hidden states of other viewers' tokens come before the one that answers, and
+    a share of these viewers' own turns is added to the offsets (`follow.Follow`).
+
     Args:
         width: The backbone's width.
         horizon: Steps of an answer.
@@ -28,7 +33,9 @@ class Trajectory(nn.Module):
         dropout: Share of the normed state and of the hidden layer dropped while training.
         weights: What every step counts in the loss, from the first; divided by their mean. None
             if all count alike.
-        limit_deg: Largest offset; above 0, at most 180.
+        limit_deg: Largest offset of the MLP; above 0, at most 180.
+        viewers: Other viewers whose hidden states are read; 0 for none.
+        ways: Ways to weigh them.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -47,6 +54,8 @@ class Trajectory(nn.Module):
         dropout: float = 0.0,
         weights: Sequence[float] | None = None,
         limit_deg: float = 180.0,
+        viewers: int = 0,
+        ways: int = 4,
     ) -> None:
         super().__init__()
         if min(width, horizon, hidden) < 1:
@@ -58,23 +67,13 @@ class Trajectory(nn.Module):
             raise ValueError(f"`dropout` must lie in [0, 1), got {dropout}.")
         if not 0 < limit_deg <= 180:
             raise ValueError(f"`limit_deg` must lie above 0 and at most at 180, got {limit_deg}.")
-        self.width = width
-        self.horizon = horizon
-        self.hidden = hidden
-        self.dropout = dropout
+        self.width, self.horizon = width, horizon
+        self.hidden, self.dropout = hidden, dropout
         self.weights = None if weights is None else _checked(weights, horizon)
         self.limit_deg = float(limit_deg)
-        self.layers = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Dropout(dropout),
-            nn.Linear(width, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, horizon * 3),
-        )
-        last: nn.Linear = self.layers[-1]  # type: ignore[assignment]
-        nn.init.normal_(last.weight, std=_START)
-        nn.init.zeros_(last.bias)
+        self.layers = _mlp(width, hidden, horizon * 3, dropout)
+        self.viewers, self.ways, self.reads = viewers, ways, viewers + 1
+        self.follow = Follow(width=width, horizon=horizon, ways=ways) if viewers else None
         self.share: Tensor
         self.register_buffer("share", _shares(self.weights, horizon), persistent=False)
 
@@ -87,26 +86,44 @@ class Trajectory(nn.Module):
             "dropout": self.dropout,
             "weights": None if self.weights is None else list(self.weights),
             "limit_deg": self.limit_deg,
+            "viewers": self.viewers,
+            "ways": self.ways,
         }
 
-    def offsets(self, hidden: Float[Tensor, "batch width"]) -> Float[Tensor, "batch horizon 3"]:
+    def offsets(
+        self, hidden: Float[Tensor, "batch *read width"], observation: Mapping[str, Any]
+    ) -> Float[Tensor, "batch horizon 3"]:
         """Turns of roll, pitch and yaw from the last viewport, in degrees, float32.
 
+        Args:
+            hidden: As for `answer`.
+            observation: As for `answer`.
+
         Raises:
-            ValueError: If `hidden` has another shape.
+            ValueError: As `answer` does.
         """
-        if hidden.ndim != 2 or hidden.shape[-1] != self.width:
+        states = (self.viewers + 1,) if self.viewers else ()
+        if tuple(hidden.shape[1:]) != (*states, self.width):
+            shape = ", ".join(["batch", *map(str, states), str(self.width)])
             raise ValueError(
-                f"`hidden` must have shape (batch, {self.width}), got {tuple(hidden.shape)}: one "
-                "state per row. Was the head built for another backbone?"
+                f"`hidden` must have shape ({shape}), got {tuple(hidden.shape)}: one state per "
+                "row, after those of other viewers if there are any. Was the head built for "
+                "another backbone?"
             )
         with torch.autocast(hidden.device.type, enabled=False):
-            turns: Tensor = self.layers(hidden.float()).view(-1, self.horizon, 3)
-        return self.limit_deg * torch.tanh(turns * (_TYPICAL_DEG / self.limit_deg))
+            hidden = hidden.float()
+            query = hidden[:, -1] if self.viewers else hidden
+            turns: Tensor = self.layers(query).view(-1, self.horizon, 3)
+            own = self.limit_deg * torch.tanh(turns * (_TYPICAL_DEG / self.limit_deg))
+            if self.follow is None:
+                return own
+            others = turns_of(observation, self.viewers, self.horizon)
+            followed: Tensor = self.follow(query, hidden[:, :-1], *others)
+        return own + followed
 
     def answer(
         self,
-        hidden: Float[Tensor, "batch width"],
+        hidden: Float[Tensor, "batch *read width"],
         observation: Mapping[str, Any],
         *,
         greedy: bool = True,
@@ -115,9 +132,11 @@ class Trajectory(nn.Module):
         """Roll, pitch and yaw of every step in degrees, float32, each a valid orientation.
 
         Args:
-            hidden: One hidden state per row; finite (not checked).
+            hidden: One hidden state per row, with `viewers` those of the other viewers first;
+                finite (not checked).
             observation: Holds `viewport_deg`, shape `(batch, history, 3)`, whose last point
-                is where the viewer looks now.
+                is where the viewer looks now; with `viewers` also `crowd_deg`, `(batch, viewer,
+                history + horizon, 3)`, and `crowd_known`, `(batch, viewer)`.
             greedy: Without effect, for there is one answer, not a distribution.
             generator: Without effect, as `greedy`.
 
@@ -125,12 +144,12 @@ class Trajectory(nn.Module):
             ValueError: If `hidden` has another shape, or `viewport_deg` is missing or has.
         """
         last_deg = self._last_deg(hidden, observation)
-        roll, pitch, yaw = (last_deg + self.offsets(hidden)).unbind(-1)
+        roll, pitch, yaw = (last_deg + self.offsets(hidden, observation)).unbind(-1)
         return torch.stack([_wrapped(roll), pitch.clamp(-90, 90), _wrapped(yaw)], dim=-1)
 
     def loss(
         self,
-        hidden: Float[Tensor, "batch width"],
+        hidden: Float[Tensor, "batch *read width"],
         observation: Mapping[str, Any],
         label: Num[Tensor, "batch horizon 3"],
     ) -> Float[Tensor, "batch"]:
@@ -140,7 +159,8 @@ class Trajectory(nn.Module):
         within its bounds here: beyond them it still has to learn the way back.
 
         Args:
-            hidden: One hidden state per row; finite (not checked).
+            hidden: One hidden state per row, with `viewers` those of the other viewers first;
+                finite (not checked).
             observation: Holds `viewport_deg`, as for `answer`.
             label: Roll, pitch and yaw that came, in degrees; wrapped or not; finite (not checked).
 
@@ -154,7 +174,9 @@ class Trajectory(nn.Module):
                 f"`label` must have shape {shape}, got {tuple(label.shape)}: roll, pitch and yaw "
                 "of every step. Was the head built for another horizon?"
             )
-        error_deg = _wrapped(self.offsets(hidden) - _wrapped(label.float() - last_deg)).abs()
+        error_deg = _wrapped(
+            self.offsets(hidden, observation) - _wrapped(label.float() - last_deg)
+        ).abs()
         return (error_deg.mean(-1) * self.share).mean(-1)
 
     def _last_deg(self, hidden: Tensor, observation: Mapping[str, Any]) -> Tensor:
@@ -171,6 +193,21 @@ class Trajectory(nn.Module):
                 "pitch and yaw of every point, one history per hidden state."
             )
         return viewport_deg[:, -1:].float()  # (batch, 1, 3)
+
+
+def _mlp(width: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    layers = nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Dropout(dropout),
+        nn.Linear(width, hidden),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, outputs),
+    )
+    last: nn.Linear = layers[-1]  # type: ignore[assignment]
+    nn.init.normal_(last.weight, std=_START)
+    nn.init.zeros_(last.bias)
+    return layers
 
 
 def _wrapped(angle_deg: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The windows of one viewer watching one video, cut from a trajectory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,3 +88,21 @@ def cut(
         contents=frozenset({trajectory.digest}),
         side=side if memory or crowd else None,
     )
+
+
+def gathered(
+    clips: Sequence[Clip], clip_of: Int[ndarray, "window"], window_of: Int[ndarray, "window"]
+) -> dict[str, ndarray]:
+    """The fields of an observation of windows of several clips.
+
+    Args:
+        clips: All of one setting.
+        clip_of: Number of each window's clip.
+        window_of: Its number within the clip.
+    """
+    order = np.argsort(clip_of, kind="stable")
+    numbers, first = np.unique(clip_of[order], return_index=True)
+    windows = np.split(window_of[order], first[1:])
+    pieces = [clips[k].fields(some) for k, some in zip(numbers, windows, strict=True)]
+    back = np.argsort(order, kind="stable")
+    return {name: np.concatenate([one[name] for one in pieces])[back] for name in pieces[0]}

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from netllm_sims.session_error import SessionError
-from netllm_sims.vp.clips import Clip
+from netllm_sims.vp.clips import Clip, gathered
 
 if TYPE_CHECKING:
     from netllm_sims.vp.settings import Setting
@@ -96,12 +96,9 @@ def _observations(clips: Sequence[Clip], batch: int) -> Iterator[dict[str, ndarr
     clip_of = np.repeat(np.arange(len(clips)), [len(clip) for clip in clips])
     window_of = np.concatenate([np.arange(len(clip)) for clip in clips])
     for begin in range(0, len(clip_of), batch):
-        some, windows = clip_of[begin : begin + batch], window_of[begin : begin + batch]
-        numbers = np.unique(some)
-        pieces = [clips[k].fields(windows[some == k]) for k in numbers]
-        observation = {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}
-        videos = [np.repeat(clips[k].video, np.count_nonzero(some == k)) for k in numbers]
-        yield observation | {"video": np.concatenate(videos)}
+        some = slice(begin, begin + batch)
+        videos = np.array([clips[k].video for k in clip_of[some]])
+        yield gathered(clips, clip_of[some], window_of[some]) | {"video": videos}
 
 
 def _checked(answer: object, shape: tuple[int, ...], policy: Policy) -> ndarray:
