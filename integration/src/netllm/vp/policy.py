@@ -20,8 +20,9 @@ class Extended:
 
     Of a longer history the model reads the last points that it knows; of a longer horizon it
     predicts the rest from its own predictions. A multimodal model sees the frame on display at the
-    last known point. The world, frames too, is turned so that its front lies where it did in
-    training.
+    last known point. Of side information it sees what it was adapted to, and what the setting does
+    not show of it is not known. The world, frames too, is turned so that its front lies where it
+    did in training.
 
     Raises:
         ValueError: if the setting has another rate or too short a history.
@@ -30,6 +31,7 @@ class Extended:
     def __init__(self, model: Predictor, setting: Setting) -> None:
         from netllm_adapt import Forecast
 
+        from netllm.vp.side_information import SideRead
         from netllm.vp.windows import Sight, frames_of
 
         check_rate(model, setting)
@@ -40,6 +42,7 @@ class Extended:
         self._turn_deg = 0.0 if front_deg is None else front_deg - setting.front_deg
         frames = frames_of(model)
         self._sight = Sight(setting, frames, turn_deg=self._turn_deg) if frames else None
+        self._side = SideRead.by(model)
 
     def reset(self, seed: int) -> None:
         """Nothing to begin."""
@@ -48,15 +51,18 @@ class Extended:
         """The viewports that follow, (batch, horizon, 3), in degrees."""
         from netllm_sims.vp.geometry import turned
 
+        known = turned(observation["viewport_deg"], self._turn_deg)
+        beside = self._side.of(observation, known, self._turn_deg)
         image = {}
         if self._sight is not None:
             image["image"] = self._sight(observation["video"], observation["time_s"])
-        answer = extended(
-            turned(observation["viewport_deg"], self._turn_deg),
-            self._horizon,
-            lambda seen: self._forecast.act({"viewport_deg": seen, **image}),
-        )
-        return turned(answer, -self._turn_deg)
+
+        def answer(seen: np.ndarray) -> np.ndarray:
+            return self._forecast.act(
+                {"viewport_deg": seen, **image, **self._side.fitted(beside, seen)}
+            )
+
+        return turned(extended(known, self._horizon, answer), -self._turn_deg)
 
 
 def check_rate(model: Predictor, setting: Setting) -> None:

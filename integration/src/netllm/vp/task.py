@@ -135,11 +135,17 @@ class VP(SupervisedTask):
             front_deg=setting.front_deg,
             rate_hz=setting.rate_hz,
             sight=_sight(setting, recipe),
+            seed=recipe.seed,
         )
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
-        """A token per two known viewports, one of the frame, and the one that asks."""
+        """A token per two known viewports, one of the frame, and the one that asks.
+
+        Of a setting with a memory or a crowd also tokens of the past and of viewers most alike.
+        """
         from netllm_encoders import Viewport
+
+        from netllm.vp.side_information import VIEWERS
 
         sight = _sight(setting, recipe)
         return Viewport(
@@ -147,13 +153,18 @@ class VP(SupervisedTask):
             history=setting.history,
             group=max(POINTS_PER_TOKEN, -(-setting.history // MOST_TOKENS)),
             image=None if sight is None else sight.image,
+            memory=setting.memory,
+            crowd={"viewers": VIEWERS, "horizon": setting.horizon} if setting.crowd else None,
         )
 
     def head(self, setting: Setting, *, width: int) -> nn.Module:
         """All viewports of the horizon at once, each a valid orientation."""
         from netllm_heads import Trajectory
 
-        return Trajectory(width=width, horizon=setting.horizon, dropout=0.1)
+        from netllm.vp.side_information import VIEWERS
+
+        viewers = VIEWERS if setting.crowd else 0
+        return Trajectory(width=width, horizon=setting.horizon, dropout=0.1, viewers=viewers)
 
     def assemble(self, recipe: Recipe, **parts: Any) -> Predictor:
         """A model that answers in one pass."""

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 import torch
 from netllm_adapt import Examples
+from netllm_adapt.observations import as_tensor
 from netllm_sims.vp.geometry import mirrored
 
 from netllm.task import state_of
+from netllm.vp.side_information import SideFields
 from netllm.vp.state import HELD, State
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 class Windows(Examples):
     """Recorded windows, with the features of the frames on display if there is a `sight`.
 
+    Where the setting has a memory or a crowd, the fields of `side_information` are there too.
+
     Without frames every window is there twice, as recorded and in a mirror along the front.
 
     Args:
@@ -32,6 +36,7 @@ class Windows(Examples):
         front_deg: yaw of their videos' front.
         rate_hz: points per second.
         sight: makes the features of frames; None for none.
+        seed: of the viewers of a crowd that are hidden in training.
 
     Raises:
         ValueError: if there are none.
@@ -44,6 +49,7 @@ class Windows(Examples):
         front_deg: float = 0.0,
         rate_hz: float = 5.0,
         sight: Sight | None = None,
+        seed: int = 0,
     ) -> None:
         self.front_deg = front_deg
         self.rate_hz = rate_hz
@@ -59,6 +65,9 @@ class Windows(Examples):
             )
         super().__init__({"viewport_deg": history}, future)
         self._sight = sight
+        self._side = None
+        if clips[0].side is not None:
+            self._side = SideFields(clips, front_deg=front_deg, seed=seed)
         self._videos = np.repeat([clip.video for clip in clips], lengths)
         self._times_s = np.concatenate([clip.time_s for clip in clips])
         if sight is not None:
@@ -67,12 +76,13 @@ class Windows(Examples):
     def batch(self, rows: Sequence[int]) -> ExampleBatch:
         """Some windows as tensors."""
         batch = super().batch(rows)
-        if self._sight is None:
-            return batch
-        chosen = np.asarray(rows)
-        grids = self._sight(self._videos[chosen], self._times_s[chosen])
-        image = torch.from_numpy(grids)
-        return replace(batch, observations={**batch.observations, "image": image})
+        chosen, more = np.asarray(rows), {}
+        if self._side is not None:
+            more = {name: as_tensor(values) for name, values in self._side(chosen).items()}
+        if self._sight is not None:
+            grids = self._sight(self._videos[chosen], self._times_s[chosen])
+            more["image"] = torch.from_numpy(grids)
+        return replace(batch, observations={**batch.observations, **more})
 
 
 class Sight:

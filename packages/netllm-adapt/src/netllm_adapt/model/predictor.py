@@ -19,7 +19,8 @@ class Predictor(Adapted):
     """One language model adapted to one supervised task.
 
     An observation becomes a short row of tokens; the head reads the whole answer, such as a
-    horizon of positions, from the hidden state of the last one. So an answer costs one pass.
+    horizon of positions, from the hidden state of the last one, or of as many of the last ones as
+    the head's `reads` says. So an answer costs one pass.
 
     Source: DESIGN decision 2. The public code of NetLLM generates one future position per pass.
     """
@@ -39,7 +40,9 @@ class Predictor(Adapted):
         tokens = self.encoder.observe(observation).to(self.dtype)
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         mask = position[:, None] <= position[:, :, None]
-        return BackboneInput(tokens, mask[:, None], position, lambda h: h[:, 0], position[0, -1:])
+        reads = getattr(self.head, "reads", None) or 1
+        states = (lambda h: h) if reads > 1 else (lambda h: h[:, 0])
+        return BackboneInput(tokens, mask[:, None], position, states, position[0, -reads:])
 
 
 class Forecast:

@@ -43,7 +43,7 @@ class PredictorEncoder(Protocol):
     """The encoder of a `Predictor`."""
 
     def observe(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch token width"]:
-        """The tokens of an observation; the hidden state of the last one is what the head reads."""
+        """The tokens of an observation; the head reads the hidden states of the last ones."""
         ...
 
     def config(self) -> dict[str, Any]:
@@ -55,7 +55,8 @@ class Head(Protocol):
     """The networking head.
 
     Hidden states come as the encoder gave the tokens, or the last ones of each observation; of a
-    `Predictor` as (batch, width), with losses and answers for each row of the batch.
+    `Predictor` as (batch, width), or (batch, reads, width) if it reads more than one, with losses
+    and answers for each row of the batch.
     """
 
     reads: int | None
