@@ -114,8 +114,12 @@ def test_own_policies_are_found_in_the_working_directory():
 
 
 def test_own_policies_are_found_in_the_folder_that_is_named(tmp_path):
-    (tmp_path / "found_elsewhere.py").write_text("from own_policies import lowest as same\n")
-    assert registry.policy("abr", "found_elsewhere:same", None, home=tmp_path).level == 0
+    (tmp_path / "found_elsewhere.py").write_text(
+        "from netllm_baselines.abr import BBA\n\n\nclass Mine(BBA):\n    pass\n"
+    )
+    place = registry.task("abr").setting("synthetic")
+    own = registry.policy("abr", "found_elsewhere:Mine", place, home=tmp_path)
+    assert type(own).__name__ == "Mine"
 
 
 def test_an_own_policy_that_cannot_act_is_refused():
