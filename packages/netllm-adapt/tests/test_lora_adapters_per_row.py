@@ -220,6 +220,24 @@ def test_names_numbers_and_tensors_mean_the_same_and_the_context_ends() -> None:
     assert torch.equal(_run(model, x), before)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the compiler's, of what it cannot trace
+@pytest.mark.parametrize("ids", [SORTED, SHUFFLED, (1,) * 6])
+def test_a_compiled_layer_gives_each_row_its_adapter(ids: tuple[int, ...]) -> None:
+    layer = next(module for module in _three().modules() if isinstance(module, LoraLinear))
+    _stir(layer, 3)
+    x = _draw(6, 4, layer.in_features).float()
+    compiled = torch.compile(layer, backend="aot_eager")
+    results = []
+    for run in (layer, compiled):
+        rows = x.clone().requires_grad_()
+        with adapters(layer, ids, names=NAMES):
+            outputs = run(rows)
+            outputs.sum().backward()
+        results.append((outputs.detach(), rows.grad))
+    for mine, plain in zip(*results, strict=True):
+        torch.testing.assert_close(mine, plain)
+
+
 def test_rows_may_use_no_adapter() -> None:
     model, x = _three(), _draw(3, 5, 64).float()
     with adapters(model, ["__base__", "vp", "__base__"]):

@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -28,6 +27,7 @@ from netllm_adapt.lora.layer_group import Matrices, Part
 
 _log = logging.getLogger(__name__)
 _BACKENDS: dict[str, Any] = {"torch": torch_backend, "triton": triton_backend}
+_noted: set[tuple[object, ...]] = set()
 _forced: ContextVar[str | None] = ContextVar("netllm_lora_backend", default=None)
 
 
@@ -76,9 +76,10 @@ def _backend_for(x: Tensor, matrices: Matrices, parts: Sequence[Part]) -> Any:
     return _BACKENDS[name]
 
 
-@cache
-def _note(name: str, dtype: torch.dtype, device: str) -> None:
-    _log.info("lora_linear: back end %r serves %s on %s.", name, dtype, device)
+def _note(*choice: object) -> None:
+    if choice not in _noted:  # a set, since compilers do not trace `functools.cache`
+        _noted.add(choice)
+        _log.info("lora_linear: back end %r serves %s on %s.", *choice)
 
 
 def compute(
