@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 KINDS = ("nf4", "int8")
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_INSTALL = 'Run: python -m pip install --upgrade "netllm-adapt[quantised]"'
+_INSTALL = "In a clone: pip install './packages/netllm-adapt[quantised]'"
 
 
 def check_quantise(kind: str, dtype: torch.dtype) -> None:

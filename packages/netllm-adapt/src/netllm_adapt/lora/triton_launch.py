@@ -88,7 +88,8 @@ def installed() -> bool:
 def _kernels(device: str, dtype: torch.dtype = torch.bfloat16) -> Any:
     if not installed():
         raise ModuleNotFoundError(
-            "The back end 'triton' needs triton. Run: pip install 'netllm-adapt[triton]'"
+            "The back end 'triton' needs triton. "
+            "In a clone: pip install './packages/netllm-adapt[triton]'"
         )
     if device != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(

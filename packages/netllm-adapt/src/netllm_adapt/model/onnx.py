@@ -108,7 +108,8 @@ def check_exportable(model: Adapted) -> None:
     for name in ("onnx", "onnxscript"):
         if find_spec(name) is None:
             raise ModuleNotFoundError(
-                f"ONNX export needs {name!r}. Run: pip install 'netllm-adapt[onnx]'"
+                f"ONNX export needs {name!r}. "
+                "In a clone: pip install './packages/netllm-adapt[onnx]'"
             )
     if getattr(model.encoder, "tokens", 0) is None:
         raise ValueError(

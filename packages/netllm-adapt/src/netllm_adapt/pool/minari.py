@@ -22,7 +22,8 @@ try:
     from minari.dataset.minari_storage import MinariStorage
 except ImportError as error:
     raise ModuleNotFoundError(
-        f"Data sets of Minari need it ({error}). Run: pip install 'netllm-adapt[minari]'"
+        f"Data sets of Minari need it ({error}). "
+        "In a clone: pip install './packages/netllm-adapt[minari]'"
     ) from error
 
 _OURS = "netllm"

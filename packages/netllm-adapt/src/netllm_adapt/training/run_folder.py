@@ -213,6 +213,7 @@ def _curves(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ModuleNotFoundError(
-            "Recipe: `tensorboard` needs TensorBoard. Run: pip install 'netllm-adapt[tensorboard]'"
+            "Recipe: `tensorboard` needs TensorBoard. "
+            "In a clone: pip install './packages/netllm-adapt[tensorboard]'"
         ) from error
     return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
