@@ -7,6 +7,8 @@ from pathlib import Path
 from netllm_adapt.files.digests import FILE, check_digests
 
 _PULL = "Run: netllm backbone pull {}"
+_sound: set[tuple[object, ...]] = set()
+"""Backbones that this process found to be what was pulled, and when their files were written."""
 
 
 def cache_folder() -> Path:
@@ -55,5 +57,8 @@ def check(name: str) -> Path:
             f"Backbone {name!r} must be pulled before it is used; nothing whole lies in {folder}. "
             f"{pull}"
         )
-    check_digests(folder, again=pull)
+    known = (folder, *((path, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())))
+    if known not in _sound:
+        check_digests(folder, again=pull)
+        _sound.add(known)
     return folder
