@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,6 +116,13 @@ def read_facts(task: str, folder: Path) -> Facts:
         ValueError: naming file and field, if it is no checkpoint, is of another task, or a fact or
             what it needs to decide (the task's `State`) is not what it must be.
     """
+    path = folder / "config.json"
+    return _facts(task, folder, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=64)
+def _facts(task: str, folder: Path, stamp: int) -> Facts:
+    """Read once; `stamp` tells a rewritten checkpoint from the one read before."""
     from netllm_adapt.checkpoint.config import read_config
 
     config = read_config(folder)
