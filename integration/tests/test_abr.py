@@ -17,6 +17,7 @@ from netllm_adapt import AdaptedModel, Policy, Pool, Recipe
 from netllm_adapt.files.locks import locked
 from netllm_adapt.lora import has_int8
 from netllm_sims.abr import setting
+from peft.tuners.lora import LoraLayer
 
 TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
 FLAGS = [
@@ -367,8 +368,9 @@ def test_a_quantised_backbone_is_adapted_kept_and_tested(netllm, pool, tmp_path,
     assert (code, f"quantise='{quantise}', got None" in err) == (2, True), err
     model = AdaptedModel.from_pretrained(out / "best")
     assert model.spec.quantise == quantise
-    kinds = {type(module).__name__ for module in model.backbone.modules()}
-    assert {"nf4": "LoraLinear4bit", "int8": "LoraLinear8bit"}[quantise] in kinds
+    layers = [module for module in model.backbone.modules() if isinstance(module, LoraLayer)]
+    kinds = {type(layer).__name__ for layer in layers}
+    assert kinds == {{"nf4": "Linear4bit", "int8": "Linear8bitLt"}[quantise]}
     test = ("test", "abr", "--checkpoint", out, "--setting", "synthetic", "--episodes", "2")
     code, _, err = netllm(*test)
     assert code == 0, err
