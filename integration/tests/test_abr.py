@@ -370,7 +370,7 @@ def test_a_quantised_backbone_is_adapted_kept_and_tested(netllm, pool, tmp_path,
     assert model.spec.quantise == quantise
     layers = [module for module in model.backbone.modules() if isinstance(module, LoraLayer)]
     kinds = {type(layer).__name__ for layer in layers}
-    assert kinds == {{"nf4": "Linear4bit", "int8": "Linear8bitLt"}[quantise]}
+    assert kinds == {{"nf4": "LoraLinear4bit", "int8": "LoraLinear8bitLt"}[quantise]}
     test = ("test", "abr", "--checkpoint", out, "--setting", "synthetic", "--episodes", "2")
     code, _, err = netllm(*test)
     assert code == 0, err
