@@ -17,7 +17,7 @@ gradients of inputs, and not for those of weights: here weights have none. Scale
 columns, as in LLM.int8 (Dettmers et al., NeurIPS 2022), section 2.1.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -95,11 +95,7 @@ def linears(
         adapted: numbers of those with low-rank matrices. In bfloat16 a layout gains little, for the
             weight's memory again: too much for all layers of a model.
     """
-
-    @cache
-    def in_int8() -> Rounded:
-        return rounded(x)
-
+    in_int8 = _in_int8(x)
     layers = enumerate(zip(weights, biases, strict=True))
     return [
         _product(x, in_int8, weight, bias, adapted=i in adapted) for i, (weight, bias) in layers
@@ -114,12 +110,17 @@ def transposed_linear(
     adapted: bool = True,
 ) -> Float[Tensor, "row inputs"]:
     """``dY·W``, and `plus` if there is one; without autograd. See `linears`."""
-    return _product(dy, lambda: rounded(dy), weight, plus, adapted=adapted, transposed=True)
+    return _product(dy, _in_int8(dy), weight, plus, adapted=adapted, transposed=True)
+
+
+def _in_int8(x: Tensor) -> Rounded | None:
+    """``x`` rounded, inside of `int8_products` on the CPU."""
+    return rounded(x) if _in_int8_now.get() and x.device.type == "cpu" else None
 
 
 def _product(
     x: Tensor,
-    in_int8: Callable[[], Rounded],
+    in_int8: Rounded | None,
     weight: Tensor,
     plus: Tensor | None,
     *,
@@ -128,8 +129,8 @@ def _product(
 ) -> Tensor:
     """``x·Wᵀ``, or ``x·W`` if transposed, to which a bias, or for ``x·W`` a matrix, is added."""
     if isinstance(weight, nn.Parameter) and not weight.requires_grad and x.dtype == weight.dtype:
-        if _in_int8_now.get() and weight.device.type == "cpu":
-            return int8_linear(in_int8(), _int8_of(weight, transposed), plus, x.dtype)
+        if in_int8 is not None:
+            return int8_linear(in_int8, _int8_of(weight, transposed), plus, x.dtype)
         layout = _layout_for(x, weight, adapted=adapted, transposed=transposed)
         if layout is not None:
             return onednn_linear(x, layout, *((None, plus) if transposed else (plus, None)))
@@ -148,7 +149,7 @@ def _int8_of(weight: Tensor, transposed: bool) -> Rounded:
 
 def _layout_for(x: Tensor, weight: Tensor, *, adapted: bool, transposed: bool) -> Tensor | None:
     """How a product of ``x`` is to read a frozen weight, or its transposed; None if as it is."""
-    wide, short = weight.dtype == torch.float32, len(x) <= _MOST_ROWS
+    wide, short = weight.dtype == torch.float32, x.shape[0] <= _MOST_ROWS
     if weight.device.type != "cpu" or not has_onednn(weight.dtype):
         return None
     if not (wide or (adapted and short)):

@@ -142,7 +142,8 @@ def _add_product(y: Tensor, rows: Rows | None, left: Tensor, right: Tensor) -> N
     if isinstance(rows, Tensor):
         _add_rows(y, rows, left @ right)
     else:
-        (y if rows is None else y[rows]).view(-1, y.shape[-1]).addmm_(left, right)
+        own = y if rows is None else y[rows]
+        (own if own.ndim == 2 else own.view(-1, y.shape[-1])).addmm_(left, right)
 
 
 def _add_rows(y: Tensor, rows: Rows | None, more: Tensor) -> None:
@@ -160,5 +161,6 @@ def _joined(pieces: list[Tensor], dim: int = 0) -> Tensor:
 
 def _split(joint: Tensor, numbers: Sequence[int], matrices: Matrices, dim: int) -> Sequence[Tensor]:
     """Views of what belongs to each part, by ranks."""
-    ranks = [len(matrices.a[i]) for i in numbers]
-    return [joint] if len(numbers) == 1 else joint.split(ranks, dim)
+    if len(numbers) == 1:  # `len` of a tensor takes as long as a small product
+        return [joint]
+    return joint.split([matrices.a[i].shape[0] for i in numbers], dim)
