@@ -75,7 +75,7 @@ def backward(
         for i, (grad, weight) in enumerate(zip(grads, matrices.weights, strict=True)):
             if grad is not None:
                 dx = transposed_linear(_matrix(grad), weight, dx, adapted=i in adapted)
-        dx = dx if dx is None else dx.view(x.shape)
+        dx = dx if dx is None or x.ndim == 2 else dx.view(x.shape)
     of_a = _through_shrinks(x, dx, matrices, parts, d_smalls, for_a)
     of_bias: list[Tensor | None] = [None] * layers
     of_weight: list[Tensor | None] = [None] * layers
