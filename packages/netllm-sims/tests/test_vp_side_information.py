@@ -131,6 +131,13 @@ def test_earlier_viewers_of_own_data_are_those_of_the_folder_train(heads):
     assert clip.fields(slice(0, 1))["crowd_known"].tolist() == [[True, True, False]]
 
 
+def test_parts_that_share_a_video_see_the_same_earlier_viewers(heads):
+    config = setting("default", trajectories=heads, crowd=3, trim_head=10, trim_tail=19)
+    for part in ("train", "test", "valid"):  # in any order: a video is met once
+        for clip in config.clips(part):
+            assert clip.side.shown.crowd.users == ("anna", "ben")
+
+
 @pytest.fixture
 def heads(tmp_path):
     rows = ["time,yaw,pitch", *(f"{k / 5:.1f},{k},0" for k in range(60))]

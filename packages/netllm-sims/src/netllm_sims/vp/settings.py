@@ -318,15 +318,16 @@ class Setting:
 
     def _meet(self, videos: set[str], part: str) -> None:
         """Read how earlier viewers moved in the videos of a part."""
-        new = {video.rpartition("/")[2] for video in videos - set(self._crowds)}
+        new = videos - set(self._crowds)
         if self.synthetic:
             viewers = synthetic_viewers.trajectories(
                 self.seed, part, rate_hz=self.rate_hz, viewers="train"
             )
         else:
             dataset = self.dataset if self.trajectories is None else None
-            viewers = train_valid_test.earlier_viewers(self._reading, dataset, new)
-        for video in videos:
+            names = {video.rpartition("/")[2] for video in new}
+            viewers = train_valid_test.earlier_viewers(self._reading, dataset, names)
+        for video in new:
             mine = [one for one in viewers if one.video == video]
             self._crowds[video] = Crowd.of(mine, rate_hz=self.rate_hz) if mine else None
 
