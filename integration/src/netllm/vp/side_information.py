@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 from netllm_sims.vp import Clip
-from netllm_sims.vp.clips import gathered
-from netllm_sims.vp.geometry import mirrored, to_vectors, turned
+from netllm_sims.vp.clips import gathered, numbered
+from netllm_sims.vp.geometry import mirrored, turned
+from netllm_sims.vp.side_information import apart_rad
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor
@@ -46,10 +47,7 @@ def nearest(
     if (missing := viewers - known.shape[1]) > 0:
         crowd_deg = np.pad(crowd_deg, ((0, 0), (0, missing), (0, 0), (0, 0)))
         known = np.pad(known, ((0, 0), (0, missing)))
-    points = history_deg.shape[1]
-    last = slice(max(0, points - ALIKE), points)
-    cosines = (to_vectors(history_deg[:, None, last]) * to_vectors(crowd_deg[:, :, last])).sum(-1)
-    apart = np.where(known, np.arccos(cosines.clip(-1, 1)).mean(-1), np.inf)
+    apart = apart_rad(history_deg, crowd_deg, known, points=ALIKE)
     order = np.argsort(apart, axis=1, kind="stable")[:, :viewers]
     return {
         **fields,
@@ -69,8 +67,7 @@ class SideFields:
 
     def __init__(self, clips: Sequence[Clip], *, front_deg: float, seed: int) -> None:
         self._clips, self._front_deg, self._seed = clips, front_deg, seed
-        self._clip_of = np.repeat(np.arange(len(clips)), [len(clip) for clip in clips])
-        self._window_of = np.concatenate([np.arange(len(clip)) for clip in clips])
+        self._clip_of, self._window_of = numbered(clips)
 
     def __call__(self, rows: Int[np.ndarray, "row"]) -> dict[str, np.ndarray]:
         """The fields of some windows; those beyond the last are mirror images, in the same order.

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from netllm_sims.vp.geometry import to_vectors, unwrap_deg
+from netllm_sims.vp.geometry import unwrap_deg
+from netllm_sims.vp.side_information import apart_rad
 from numpy import ndarray
 
 from netllm_baselines.vp._observed_angles import Observation, seen, valid
@@ -52,10 +53,7 @@ class CrowdMedian:
         history = seen(observation, least=1, whose="crowd-median")
         crowd = np.asarray(observation["crowd_deg"], dtype=np.float64)
         points = history.shape[1]
-        alike = slice(max(0, points - self._alike), points)
-        cosines = (to_vectors(history[:, None, alike]) * to_vectors(crowd[:, :, alike])).sum(-1)
-        apart = np.arccos(cosines.clip(-1, 1)).mean(-1)
-        apart = np.where(observation["crowd_known"], apart, np.inf)
+        apart = apart_rad(history, crowd, observation["crowd_known"], points=self._alike)
         nearest = np.argsort(apart, axis=1, kind="stable")[:, :_NEAREST]
         chosen = np.take_along_axis(crowd, nearest[:, :, None, None], axis=1)
         turns = unwrap_deg(chosen[:, :, points - 1 :])

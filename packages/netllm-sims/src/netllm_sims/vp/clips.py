@@ -77,7 +77,9 @@ def cut(
         points = np.moveaxis(windows[starts - history], -1, 1)
     else:
         points = np.empty((0, history + horizon, 3))
-    side = SideInformation(trajectory, starts, history, horizon, memory, crowd)
+    side = None
+    if memory or crowd:
+        side = SideInformation(trajectory, starts, history, horizon, memory, crowd)
     return Clip(
         id=trajectory.id,
         video=trajectory.video,
@@ -86,8 +88,16 @@ def cut(
         future_deg=np.ascontiguousarray(points[:, history:]),
         time_s=trajectory.times_s[starts - 1],
         contents=frozenset({trajectory.digest}),
-        side=side if memory or crowd else None,
+        side=side,
     )
+
+
+def numbered(
+    clips: Sequence[Clip],
+) -> tuple[Int[ndarray, "window"], Int[ndarray, "window"]]:
+    """Of every window of some clips, clip by clip: the number of its clip, and its own in there."""
+    clip_of = np.repeat(np.arange(len(clips)), [len(clip) for clip in clips])
+    return clip_of, np.concatenate([np.arange(len(clip)) for clip in clips])
 
 
 def gathered(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from netllm_sims.session_error import SessionError
-from netllm_sims.vp.clips import Clip, gathered
+from netllm_sims.vp.clips import Clip, gathered, numbered
 
 if TYPE_CHECKING:
     from netllm_sims.vp.settings import Setting
@@ -93,8 +93,7 @@ def rollout(
 
 def _observations(clips: Sequence[Clip], batch: int) -> Iterator[dict[str, ndarray]]:
     """The windows of all clips in their order, `batch` at a time."""
-    clip_of = np.repeat(np.arange(len(clips)), [len(clip) for clip in clips])
-    window_of = np.concatenate([np.arange(len(clip)) for clip in clips])
+    clip_of, window_of = numbered(clips)
     for begin in range(0, len(clip_of), batch):
         some = slice(begin, begin + batch)
         videos = np.array([clips[k].video for k in clip_of[some]])

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from netllm_sims.vp.geometry import unwrap_deg, wrap_deg
+from netllm_sims.vp.geometry import to_vectors, unwrap_deg, wrap_deg
 from netllm_sims.vp.trajectories import Trajectory
 
 GAP_S = 1.0
@@ -140,3 +140,24 @@ class SideInformation:
             crowd_deg[:, : len(others)] = found[:, others]
             known[:, : len(others)] = there[:, others]
         return {"crowd_deg": crowd_deg, "crowd_known": known}
+
+
+def apart_rad(
+    history_deg: Float[ndarray, "window history 3"],
+    crowd_deg: Float[ndarray, "window viewer point 3"],
+    known: Bool[ndarray, "window viewer"],
+    *,
+    points: int,
+) -> Float[ndarray, "window viewer"]:
+    """How far from the viewer others looked: the mean angle over the last points of the history.
+
+    Args:
+        history_deg: The viewer's own points.
+        crowd_deg: Those of others, from the same moment on.
+        known: Who is known; the others are infinitely far.
+        points: How many of the last points count; all of the history if it has fewer.
+    """
+    end = history_deg.shape[1]
+    last = slice(max(0, end - points), end)
+    cosines = (to_vectors(history_deg[:, None, last]) * to_vectors(crowd_deg[:, :, last])).sum(-1)
+    return np.where(known, np.arccos(cosines.clip(-1, 1)).mean(-1), np.inf)
