@@ -206,3 +206,15 @@ def test_own_head_movement_says_how_its_users_were_divided_and_may_be_left_whole
     assert "all of them test" in few.divided
     with pytest.raises(ValueError, match="split=false"):
         few.clips("train")
+
+
+def test_training_and_validation_keep_to_traces_of_the_name_that_is_asked_for(tmp_path):
+    for number, part in enumerate(("train", "valid", "test")):
+        write_traces(tmp_path / part, range(9 * number, 9 * number + 2), name="tram-{}.txt")
+        write_traces(tmp_path / part, [9 * number + 2], name="bus-{}.txt")
+    named = abr.setting("synthetic", traces=tmp_path, trace_name="tram")
+    for part, count in (("train", 2), ("valid", 2), ("test", 3)):
+        assert len(named.sessions(part)) == count
+    assert all("tram" in one.trace.id for one in named.sessions("train", episodes=20))
+    with pytest.raises(ValueError, match=r"`trace_name` .*some valid traces .*'ship'.*bus-11"):
+        abr.setting("synthetic", traces=tmp_path, trace_name="ship").sessions("valid")

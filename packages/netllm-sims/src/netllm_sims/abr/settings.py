@@ -44,6 +44,7 @@ _SPLITS = {
     "paper-split": train_valid_test.paper_split,
 }
 _VIDEO_FIELDS = ("rates_kbps", "chunk_s", "chunks")
+_WORD_FIELDS = ("worlds", "trace_name")
 _FIXED_FIELDS = ("name", "data", "synthetic")
 # With the bounds of traces, videos and scales they keep a chunk's laps around its trace, and the
 # steps in which a buffer drains, below 2^52: there the compiled core would round whole laps away.
@@ -64,8 +65,8 @@ class Setting:
         ValueError: A number outside its range.
     """
 
-    training_fields: ClassVar[frozenset[str]] = frozenset({"alter", "worlds"})
-    """Fields that change what is trained on, and nothing that is tested."""
+    training_fields: ClassVar[frozenset[str]] = frozenset({"alter", "worlds", "trace_name"})
+    """Fields that change what is trained and validated on, and nothing that is tested."""
     inner_fields: ClassVar[dict[str, tuple[str, ...]]] = {"video": _VIDEO_FIELDS}
     """Fields of the video that `setting` overrides too."""
 
@@ -103,6 +104,8 @@ class Setting:
     """Share of the random training sessions that are randomised, as `worlds` says."""
     worlds: str = "near"
     """How: `near` alters the traces a little; `wide` draws other bandwidths and chunk sizes too."""
+    trace_name: str = ""
+    """Train and validate only on traces with this text in their name; tests keep all."""
 
     def __post_init__(self) -> None:
         _ = self.qoe
@@ -237,6 +240,19 @@ class Setting:
         return [session.id for session in self.sessions("test") if "clean" in session.tags]
 
     def _fixed(self, part: str) -> list[Session]:
+        """Sessions of the part at their fixed starts, those of `trace_name` unless it tests."""
+        every = self._every(part)
+        if part == "test" or not self.trace_name:
+            return every
+        named = [session for session in every if self.trace_name in session.trace.id]
+        if not named:
+            raise ValueError(
+                f"`trace_name` must be part of the names of some {part} traces of {self.name!r}, "
+                f"got {self.trace_name!r} and names such as {every[0].trace.id!r}."
+            )
+        return named
+
+    def _every(self, part: str) -> list[Session]:
         if part not in train_valid_test.PARTS:
             raise ValueError(
                 f"`part` must be one of {', '.join(train_valid_test.PARTS)}, got {part!r}."
@@ -276,9 +292,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
         FileNotFoundError: The real data is needed but not there.
     """
-    others = (*_FIXED_FIELDS, "video", "traces", "split", "worlds")
-    numbers = [f.name for f in fields(Setting) if f.name not in others]
-    known = ["video", "traces", "split", "worlds", *numbers, *_VIDEO_FIELDS]
+    others = ("video", "traces", "split", *_WORD_FIELDS)
+    numbers = [f.name for f in fields(Setting) if f.name not in (*_FIXED_FIELDS, *others)]
+    known = [*others, *numbers, *_VIDEO_FIELDS]
     check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     root = data_root(
         name,
@@ -293,8 +309,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         changes["traces"] = _folder(overrides["traces"])
     if overrides.get("split") is not None:
         changes["split"] = yes_or_no("split", overrides["split"])
-    if overrides.get("worlds") is not None:
-        changes["worlds"] = word("worlds", overrides["worlds"])
+    for key in _WORD_FIELDS:
+        if overrides.get(key) is not None:
+            changes[key] = word(key, overrides[key])
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"
