@@ -15,7 +15,7 @@ from pathlib import Path
 import netllm
 from netllm import registry
 from netllm.report.intervals import difference
-from netllm.report.table import signed
+from netllm.report.table import digits
 from netllm_sims.abr import setting, settings
 
 SETTINGS = ("default", "unseen-video", "unseen-bandwidth", "unseen-both", "many-starts")
@@ -34,7 +34,7 @@ def measure(name: str, ours: str, other: str, data: Path | None) -> list[dict[st
     for part, ids in {"all": {row["id"] for row in mine}, **parts}.items():
         some = ([row for row in rows if row["id"] in ids] for rows in (mine, theirs))
         delta = difference(*some, "qoe")
-        print(f"{name:18}{part:10}{len(ids):6}  {signed(delta)}", flush=True)
+        print(f"{name:18}{part:10}{len(ids):6}  {digits(delta, '+')}", flush=True)
         found.append(
             {
                 "setting": name,

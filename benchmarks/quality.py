@@ -28,8 +28,9 @@ from netllm import registry, test
 from netllm.report.compare import compare
 from netllm.report.intervals import Estimate, cluster_counts, counted
 from netllm.report.plots import save
-from netllm.report.result import Report, Result, by_setting, saved_results, subsets, summarise
-from netllm.report.table import digits, show
+from netllm.report.report import Report
+from netllm.report.result import Result, by_setting, saved_results, subsets, summarise
+from netllm.report.table import digits
 from netllm.verbs.policy_spec import PolicySpec
 
 
@@ -230,7 +231,7 @@ def main() -> None:
                 registry.task(args.task).draws,
                 args.plots,
             )
-        show(report)
+        report.show()
         report.save(args.again)
         return
     case = CASES[args.task]
@@ -250,7 +251,7 @@ def main() -> None:
     report = replace(report, results=[numbers(one) for one in report.results])
     if args.only and args.json and args.json.is_file():
         report = joined(args.task, report, args.json, args.data)
-    show(report)
+    report.show()
     if args.json:
         report.save(args.json)
     metric = registry.task(args.task).metrics[0]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from netllm.report import plots
-from netllm.report.result import Report, Result, summarise
+from netllm.report.report import Report
+from netllm.report.result import Result, summarise
 from netllm.task import Metric
 
 QOE = Metric("qoe", "QoE")

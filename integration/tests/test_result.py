@@ -1,11 +1,14 @@
+import io
 import json
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from netllm.report.compare import compare
-from netllm.report.result import Report, Result, saved_results, subsets, summarise
-from netllm.report.table import markdown, sentence, setting_table
+from netllm.report.report import Report
+from netllm.report.result import Result, saved_results, subsets, summarise
+from netllm.report.table import sentence, setting_table
 from netllm.task import Metric
 
 QOE = Metric("qoe", "QoE")
@@ -224,10 +227,32 @@ def test_what_a_policy_knows_beyond_the_observation_stands_beside_its_name():
 
 
 def test_a_model_card_gets_the_table_in_markdown():
-    text = markdown(report())
+    text = report().markdown()
     assert "| run | 2.750 [" in text
     assert "run is ahead of ppo" in text
     assert "Note: made up" in text
+
+
+def test_a_printed_report_is_its_table_and_verdicts_in_plain_text(capsys):
+    print(report())
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if "hindsight (bound)" in line]
+    assert "default: run is ahead of ppo (best rival): QoE +" in text
+    assert text.endswith("Note: made up\n")
+    assert "\x1b" not in text
+    assert "Result(" not in text
+
+
+def test_a_printed_report_has_only_signs_that_a_pipe_of_another_encoding_takes(monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    print(report(), flush=True)
+    monkeypatch.undo()
+    assert b"hindsight (bound)" in pipe.buffer.getvalue()
+
+
+def test_a_notebook_shows_a_report_as_markdown():
+    assert report()._repr_markdown_() == report().markdown()
 
 
 def test_the_share_of_valid_answers_stands_in_table_and_document_where_it_is_counted(tmp_path):

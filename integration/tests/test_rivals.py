@@ -5,7 +5,6 @@ import json
 import netllm
 import pytest
 from netllm import registry
-from netllm.report.table import markdown
 
 THREE_RATES = ("--set", "rates_kbps=400,1000,2500", "--set", "chunk_s=2", "--episodes", "2")
 NO_DATA = "`genet` needs its published weights `abr/weights/genet.npz`, got no data folder."
@@ -115,4 +114,4 @@ def test_what_fails_while_a_rival_decides_is_not_hidden():
 
 def test_a_model_card_names_who_is_missing():
     report = netllm.test("abr", rivals=["bba", "genet"], setting="synthetic", episodes=2)
-    assert f"- Note: genet is left out of synthetic: {NO_DATA}" in markdown(report)
+    assert f"- Note: genet is left out of synthetic: {NO_DATA}" in report.markdown()

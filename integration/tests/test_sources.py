@@ -104,9 +104,8 @@ def test_who_is_tested_on_what_it_learned_from_is_marked(run, traces, tmp_path):
     assert (rival.learned, ours.learned) == (0, known)
     assert 0 < known < 10
     assert report.document()["results"][1]["learned"] == known
-    from netllm.report.table import markdown
 
-    assert f"(learned from {known} of them)" in markdown(report)
+    assert f"(learned from {known} of them)" in report.markdown()
     assert any(f"trained on the content of {known} of the 10 episodes" in x for x in report.notes)
 
 

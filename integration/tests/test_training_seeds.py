@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from netllm.report.compare import compare
 from netllm.report.intervals import mean_of
-from netllm.report.result import Report, Result, saved_results
-from netllm.report.table import markdown, sentence
+from netllm.report.report import Report
+from netllm.report.result import Result, saved_results
+from netllm.report.table import sentence
 from netllm.report.training_seeds import trained
 from netllm.task import Metric
 from netllm.verbs.checkpoint_names import found_checkpoints, lineages, nicknames
@@ -180,7 +181,7 @@ def test_recipes_are_compared_over_the_seeds_of_both():
 def test_the_seeds_stand_in_table_and_document_and_come_back(tmp_path):
     some = results([0.9, 1.0, 1.1])
     report = Report(some, [], {}, (QOE,), recipes=trained(some, (QOE,)))
-    assert "seed-* over 3 training seeds (0, 1, 2): QoE " in markdown(report)
+    assert "seed-* over 3 training seeds (0, 1, 2): QoE " in report.markdown()
     path = report.save(tmp_path / "results.json")
     (document,) = json.loads(path.read_text())["recipes"]
     assert document["seeds"] == [0, 1, 2]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from netllm.registry import policy as policy
     from netllm.registry import task as task
     from netllm.registry import tasks as tasks
-    from netllm.report.result import Report as Report
+    from netllm.report.report import Report as Report
     from netllm.task import Policy as Policy
     from netllm.task import Task as Task
     from netllm.verbs.adapt import adapt as adapt
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Policy": "task",
-    "Report": "report.result",
+    "Report": "report.report",
     "Task": "task",
     "adapt": "verbs.adapt",
     "policies": "registry",

@@ -19,7 +19,7 @@ from netllm.verbs.test import test
 if TYPE_CHECKING:
     from netllm_adapt import Recipe
 
-    from netllm.report.result import Report
+    from netllm.report.report import Report
 
 OUT = Path("runs/quickstart")
 EPISODES = 2_048

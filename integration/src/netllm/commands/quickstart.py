@@ -8,7 +8,6 @@ from typing import Any
 from netllm import quickstart as quickstarting
 from netllm.commands.options_from_docstrings import options_of
 from netllm.commands.printed_answer import Answer
-from netllm.report.table import show
 
 
 @options_of(quickstarting.quickstart, but={"episodes", "recipe"})
@@ -17,7 +16,7 @@ def quickstart(*, out: Path = quickstarting.OUT, **options: Any) -> Answer:
     report = quickstarting.quickstart(out=out, **options)
 
     def told() -> None:
-        show(report)
+        report.show()
         print(f"{out} holds results.json, cdf.png, bars.png, the model card and the checkpoint.")
 
     return Answer(report.document(), told, recipe=out / "recipe.toml")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +65,6 @@ def test(task: str, *, out: Path | None = None, **options: Any) -> Answer:  # no
     from netllm_adapt.files.locks import locked
 
     from netllm.report.plots import save
-    from netllm.report.table import show
     from netllm.verbs.check_writable import check_folder
 
     with ExitStack() as alone:
@@ -74,7 +72,7 @@ def test(task: str, *, out: Path | None = None, **options: Any) -> Answer:  # no
             check_folder(out, files=("results.json",))
             alone.enter_context(locked(out))
         report = testing.test(task, **options)
-        answer = Answer(report.document(), partial(show, report))
+        answer = Answer(report.document(), report.show)
         if out is None:
             return answer
         report.save(out / "results.json")

@@ -11,7 +11,8 @@ import numpy as np
 
 from netllm.report.intervals import by_episode, extent
 from netllm.report.metric import Metric
-from netllm.report.result import Report, Result, best_first
+from netllm.report.report import Report
+from netllm.report.result import Result, best_first
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -77,6 +76,28 @@ class Result:
         """What tables and legends call it."""
         return self.policy or self.nickname or str(self.checkpoint)
 
+    def document(self) -> dict[str, Any]:
+        """It as one JSON-able document, without what is empty."""
+        document = asdict(replace(self, place=None))
+        del document["place"]
+        empty = (
+            "sequential",
+            "knows",
+            "teachers",
+            "subsets",
+            "data",
+            "learned",
+            "nickname",
+            "recipe",
+        )
+        for key in empty:
+            if not document[key]:
+                del document[key]
+        for key in ("validity", "training_seed"):
+            if document[key] is None:
+                del document[key]
+        return document
+
     @property
     def where(self) -> str:
         """Task, setting and own data, as titles have them: own data in place of a plain setting."""
@@ -142,61 +163,6 @@ class Spread:
     """Standard deviation over seeds, which has nothing of the episodes' spread."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """The findings of one `test`."""
-
-    results: list[Result]
-    """One per setting and contender."""
-    comparisons: list[Comparison]
-    """Every checkpoint against its rivals."""
-    provenance: dict[str, Any]
-    """Versions, seeds, data, notes, and by setting the rivals that were left out, with reasons."""
-    metrics: tuple[Metric, ...] = field(default=())
-    """What was measured, the one that decides first."""
-    bounds: frozenset[str] = frozenset()
-    """Policies that know the future."""
-    recipes: list[Trained] = field(default_factory=list)
-    """Recipes of which several training seeds were tested, over these seeds."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader must know: where data come from, who ran alone, who was left out."""
-        return [
-            *self.provenance.get("notes", []),
-            *(
-                f"{name} is left out of {setting}: {reason}"
-                for setting, reasons in self.provenance.get("left_out", {}).items()
-                for name, reason in reasons.items()
-            ),
-        ]
-
-    def document(self) -> dict[str, Any]:
-        """The report as one JSON-able document."""
-        recipes = {"recipes": [asdict(one) for one in self.recipes]} if self.recipes else {}
-        return {
-            "results": [_result(result) for result in self.results],
-            **recipes,
-            "comparisons": [asdict(one) for one in self.comparisons],
-            "provenance": self.provenance,
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Write the document to a file."""
-        from netllm_adapt.files.writing import new_file
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.document(), indent=1, allow_nan=False)
-        with new_file(path) as work:
-            work.write_text(text + "\n", encoding="utf-8")
-        return path
-
-    def settings(self) -> dict[str, list[Result]]:
-        """The results of each setting."""
-        return by_setting(self.results)
-
-
 def by_setting(results: Sequence[Result]) -> dict[str, list[Result]]:
     """The results of each setting, in order."""
     found: dict[str, list[Result]] = {}
@@ -256,19 +222,6 @@ def _check_rows(result: Result) -> None:
 def _kind(value: object) -> str:
     kinds = {bool: "a truth", int: "a number", float: "a number", str: "text"}
     return kinds.get(type(value), "nothing of use")
-
-
-def _result(result: Result) -> dict[str, Any]:
-    document = asdict(replace(result, place=None))
-    del document["place"]
-    empty = ("sequential", "knows", "teachers", "subsets", "data", "learned", "nickname", "recipe")
-    for key in empty:
-        if not document[key]:
-            del document[key]
-    for key in ("validity", "training_seed"):
-        if document[key] is None:
-            del document[key]
-    return document
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> dict[str, Estimate]:

@@ -9,8 +9,8 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.report.result import Report, Result
-from netllm.report.table import markdown
+from netllm.report.report import Report
+from netllm.report.result import Result
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -93,7 +93,7 @@ def _section(report: Report, setting: str, command: str | None) -> str:
     )
     made = f"\n\nMade by\n\n```\n{command}\n```" if command else ""
     return (
-        f"## Test results, {_key(report, setting)}\n\n{markdown(own)}{made}\n\n"
+        f"## Test results, {_key(report, setting)}\n\n{own.markdown()}{made}\n\n"
         f"{'; '.join(_made_with(report, setting))}."
     )
 

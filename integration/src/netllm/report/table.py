@@ -1,4 +1,4 @@
-"""A report as a table for a terminal."""
+"""Results as a table for a terminal, comparisons in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 from netllm.report.clustered_bootstrap import LEAST
 from netllm.report.intervals import Estimate, counted, extent
 from netllm.report.metric import Metric
-from netllm.report.result import Comparison, Report, Result, Trained, best_first
+from netllm.report.result import Comparison, Result, Trained, best_first
 
 _VERDICTS = {
     "ahead": "is ahead of",
@@ -20,20 +20,6 @@ _VERDICTS = {
     "none": "stands beside",
 }
 _STYLES = {"ahead": "green", "behind": "bold red", "level": "yellow", "none": "dim"}
-
-
-def show(report: Report, console: Console | None = None) -> None:
-    """Print every setting's table, the comparisons and the notes."""
-    console = console or wide_console()
-    for setting, results in report.settings().items():
-        console.print(setting_table(setting, results, report.metrics, report.bounds))
-        for one in report.recipes:
-            if one.setting == setting:
-                console.print(over_seeds(one, report.metrics[0]), markup=False, highlight=False)
-    for comparison in report.comparisons:
-        console.print(sentence(comparison, report.metrics))
-    for note in report.notes:
-        console.print(f"Note: {note}", style="dim", markup=False, highlight=False)
 
 
 def wide_console() -> Console:
@@ -52,7 +38,7 @@ def setting_table(
     where = results[0].where if results[0].data else f"{results[0].task} / {setting}"
     title = f"{where}, {extent(results[0].episodes)}"
     table = Table(title=title, title_justify="left")
-    headings, rows = _grid(results, metrics, bounds)
+    headings, rows = grid(results, metrics, bounds)
     table.add_column(headings[0], no_wrap=True)
     for heading in headings[1:]:
         table.add_column(heading, justify="right")
@@ -74,7 +60,7 @@ def over_seeds(one: Trained, metric: Metric) -> str:
     )
 
 
-def _grid(
+def grid(
     results: Sequence[Result], metrics: Sequence[Metric], bounds: frozenset[str]
 ) -> tuple[list[str], list[tuple[Result, list[str]]]]:
     """Headings, and for each result, the best first, its cells."""
@@ -118,29 +104,6 @@ def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
     )
     difference = digits(one.difference, "+")
     return Text(f"{text}{difference}, {pairing}.", style=_STYLES[one.verdict])
-
-
-def markdown(report: Report) -> str:
-    """The report in Markdown, for model cards."""
-    lines = []
-    for setting, results in report.settings().items():
-        headings, rows = _grid(results, report.metrics, report.bounds)
-        where = " / ".join(f"`{part}`" for part in results[0].where.split(" / ", 1))
-        lines += [
-            f"{where}, {extent(results[0].episodes)}\n",
-            f"| {' | '.join(headings)} |",
-            f"|---{'|---:' * (len(headings) - 1)}|",
-            *(f"| {' | '.join(cells)} |" for _, cells in rows),
-        ]
-        lines.append("")
-        lines += [
-            f"- {over_seeds(one, report.metrics[0])}"
-            for one in report.recipes
-            if one.setting == setting
-        ]
-    lines += [f"- {sentence(one, report.metrics).plain}" for one in report.comparisons]
-    lines += [f"- Note: {note}" for note in report.notes]
-    return "\n".join(lines)
 
 
 def _name(result: Result, bounds: frozenset[str]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from netllm.data import sources
 from netllm.report.compare import compare
 from netllm.report.provenance import device_name, nameable, provenance
-from netllm.report.result import Report, Result
+from netllm.report.report import Report
+from netllm.report.result import Result
 from netllm.report.training_seeds import trained
 from netllm.task import Task, training_fields
 from netllm.verbs.default_setting import World

@@ -12,7 +12,7 @@ from netllm import registry
 from netllm.verbs import check_arguments
 
 if TYPE_CHECKING:
-    from netllm.report.result import Report
+    from netllm.report.report import Report
     from netllm.verbs.policy_spec import PolicySpec
 
 
