@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled, shipped
+from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled
 from netllm_baselines.abr.ppo_features import HORIZONS_S, Future, features, width
 from netllm_baselines.abr.ppo_weights import Actor
 from netllm_sims.abr import Setting, Simulator, Trace, rollout, setting
@@ -124,7 +124,7 @@ def test_missing_and_foreign_weight_files_are_named(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_say_how_they_were_made(synthetic: Setting) -> None:
-    path = shipped(synthetic)
+    path = PPO.shipped(synthetic)
     meta = Actor.load(path).meta
     assert path.stat().st_size < 2_000_000
     assert {"setting", "seed", "steps", "command", "valid_qoe"} <= meta.keys()

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from netllm_baselines.abr import PPO, Genet
-from netllm_baselines.abr.ppo import shipped
 from netllm_baselines.cjs import Decima
 from netllm_baselines.cjs.decima import OURS
 from netllm_baselines.vp import GRU
@@ -41,7 +40,7 @@ def kind(request, synthetic, tmp_path) -> tuple[Path, Load]:
     if request.param == "gru":
         pytest.importorskip("torch")
     original, load = {
-        "ppo": (shipped(synthetic), lambda path: PPO(synthetic, weights=path)),
+        "ppo": (PPO.shipped(synthetic), lambda path: PPO(synthetic, weights=path)),
         "gru": (
             shipped_vp("gru-synthetic"),
             lambda path: GRU(vp.setting("synthetic"), weights=path),

@@ -36,7 +36,7 @@ class PPO:
         self, setting: Setting, *, sample: bool = False, weights: Path | str | Actor | None = None
     ) -> None:
         if weights is None:
-            weights = shipped(setting)
+            weights = self.shipped(setting)
         self.actor = weights if isinstance(weights, Actor) else Actor.load(Path(weights))
         levels = len(setting.video.rates_kbps)
         if (self.actor.levels, len(self.actor.mean)) != (levels, width(levels)):
@@ -50,6 +50,11 @@ class PPO:
             )
         self._sample = sample
         self._rng = np.random.default_rng(0)
+
+    @staticmethod
+    def shipped(setting: Setting) -> Path:
+        """Where the weights for a setting lie in this package."""
+        return _file("ppo-synthetic.npz" if setting.synthetic else "ppo-default.npz")
 
     def reset(self, seed: int) -> None:
         """Start the stream of the sampled levels anew."""
@@ -87,31 +92,17 @@ class PPOWide(PPO):
 
     The same network and the same observations; one set of weights, `ppo-wide.npz`, serves every
     setting. It gives up a little where `PPO` was trained and gains elsewhere, and it plays the top
-    level. Its training is `ppo_wide_training`.
-
-    Args:
-        setting: Its ladder must have as many rates as the weights.
-        sample: Draw levels by their probability instead of taking the most probable.
-        weights: A `.npz` written by `train_ppo_wide`, or an actor; None takes the shipped one.
-
-    Raises:
-        ValueError: The weights are for a ladder of another length.
+    level. Its training is `ppo_wide_training`; `train_ppo_wide` writes weights of one's own.
     """
 
-    def __init__(
-        self, setting: Setting, *, sample: bool = False, weights: Path | str | Actor | None = None
-    ) -> None:
-        chosen = _file("ppo-wide.npz") if weights is None else weights
-        super().__init__(setting, sample=sample, weights=chosen)
+    @staticmethod
+    def shipped(setting: Setting) -> Path:
+        """Where the weights for every setting lie in this package."""
+        return _file("ppo-wide.npz")
 
 
 PPOWideSampled = partial(PPOWide, sample=True)
 """`PPOWide` that draws its levels."""
-
-
-def shipped(setting: Setting) -> Path:
-    """Where PPO's weights for `setting` lie in this package."""
-    return _file("ppo-synthetic.npz" if setting.synthetic else "ppo-default.npz")
 
 
 def _file(name: str) -> Path:
