@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from netllm_heads.angles import wrapped
+
 _WEIGHTS = 32
 """Width of the products that weigh viewers."""
 _GATE = -1.0
@@ -94,4 +96,4 @@ def turns_of(
             "setting?"
         )
     steps = crowd_deg[:, :, points - 1 :].float().diff(dim=2)
-    return (torch.remainder(steps + 180, 360) - 180).cumsum(2), known
+    return wrapped(steps).cumsum(2), known

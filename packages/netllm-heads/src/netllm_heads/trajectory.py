@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Generator, Tensor, nn
 
+from netllm_heads.angles import wrapped
 from netllm_heads.follow import Follow, turns_of
 
 _TYPICAL_DEG = 30.0  # a head moves about so far in a few seconds
@@ -145,7 +146,7 @@ class Trajectory(nn.Module):
         """
         last_deg = self._last_deg(hidden, observation)
         roll, pitch, yaw = (last_deg + self.offsets(hidden, observation)).unbind(-1)
-        return torch.stack([_wrapped(roll), pitch.clamp(-90, 90), _wrapped(yaw)], dim=-1)
+        return torch.stack([wrapped(roll), pitch.clamp(-90, 90), wrapped(yaw)], dim=-1)
 
     def loss(
         self,
@@ -174,8 +175,8 @@ class Trajectory(nn.Module):
                 f"`label` must have shape {shape}, got {tuple(label.shape)}: roll, pitch and yaw "
                 "of every step. Was the head built for another horizon?"
             )
-        error_deg = _wrapped(
-            self.offsets(hidden, observation) - _wrapped(label.float() - last_deg)
+        error_deg = wrapped(
+            self.offsets(hidden, observation) - wrapped(label.float() - last_deg)
         ).abs()
         return (error_deg.mean(-1) * self.share).mean(-1)
 
@@ -208,12 +209,6 @@ def _mlp(width: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential
     nn.init.normal_(last.weight, std=_START)
     nn.init.zeros_(last.bias)
     return layers
-
-
-def _wrapped(angle_deg: Tensor) -> Tensor:
-    wrapped = torch.remainder(angle_deg + 180, 360) - 180
-    # In floating point the remainder of a small negative number is 360 itself.
-    return torch.where(wrapped < 180, wrapped, wrapped - 360)
 
 
 def _shares(weights: Sequence[float] | None, horizon: int) -> Float[Tensor, " horizon"]:
