@@ -137,5 +137,5 @@ def test_other_folders_are_neither_read_nor_replaced(tmp_path: Path) -> None:
         to_minari(pool, tmp_path / "thesis")
     with pytest.raises(ValueError, match="thesis: must be a data set of Minari, but"):
         from_minari(tmp_path / "thesis", tmp_path / "new", task="abr")
-    with pytest.raises(ValueError, match="pool is not empty"):
+    with pytest.raises(FileExistsError, match="pool: must be new or empty, got a folder"):
         from_minari(to_minari(pool, tmp_path / "set"), tmp_path / "pool", task="abr")

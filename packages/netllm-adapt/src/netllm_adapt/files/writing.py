@@ -28,7 +28,7 @@ _TRIES, _PAUSE_S = 10, 0.05
 
 def check_replaceable(
     folder: Path,
-    kind: str,
+    kind: str = "",
     *,
     ours: Callable[[Path], bool] = lambda folder: False,
     allowed: Iterable[str] = (),
@@ -37,7 +37,7 @@ def check_replaceable(
 
     Args:
         folder: may be missing.
-        kind: what may be there, for the error.
+        kind: what may be there, for the error; empty if nothing.
         ours: whether a folder that holds anything is of that kind.
         allowed: patterns of names that may be there in any case.
 
@@ -50,8 +50,9 @@ def check_replaceable(
         others = [one.name for one in folder.iterdir() if not any(map(one.match, known))]
         got = f"a folder that holds {min(others)!r}" if others and not ours(folder) else ""
     if got:
+        wanted = f"new, empty or {kind}" if kind else "new or empty"
         raise FileExistsError(
-            f"{folder}: must be new, empty or {kind}, got {got}. It would be lost, or mixed with "
+            f"{folder}: must be {wanted}, got {got}. It would be lost, or mixed with "
             "others: choose another folder."
         )
 

@@ -84,11 +84,11 @@ def from_minari(path: str | Path, out: str | Path, *, task: str, setting: Any = 
     Raises:
         ValueError: naming the folder, if it holds no data set, or one whose spaces a pool cannot
             hold: a pool takes arrays, or a flat dictionary of them.
+        FileExistsError: if the pool's folder holds something.
         BlockingIOError: if somebody else is writing the pool.
     """
     path, out = Path(path), Path(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty. Choose another folder for the pool.")
+    check_replaceable(out)
     try:
         storage: Any = MinariStorage.read(path)
         about = storage.metadata
