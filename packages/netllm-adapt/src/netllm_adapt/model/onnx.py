@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from netllm_adapt.attention import run_backbone
 from netllm_adapt.batches import Batch
 from netllm_adapt.checkpoint.merged_weights import merged_backbone
+from netllm_adapt.files.reading import first_line
 from netllm_adapt.files.writing import new_file
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.model.decider import AdaptedModel
@@ -93,7 +94,7 @@ def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tens
             parts = f"{type(model.encoder).__name__} and {type(model.head).__name__}"
             raise RuntimeError(
                 f"torch cannot write this model, of {parts} over {model.spec.name!r}, as ONNX: "
-                f"{str(error.__cause__ or error).strip().splitlines()[0]}"
+                f"{first_line(error.__cause__ or error)}"
             ) from error
     return target
 
