@@ -6,14 +6,14 @@ import netllm
 import numpy as np
 import pytest
 from netllm import abr
-from netllm.verbs import measure_policies
+from netllm.verbs import pieces
 
 NAMES = ["own_policies:compiled_low", "own_policies:compiled_high"]
 
 
 @pytest.fixture(autouse=True)
 def _new_process(monkeypatch):
-    monkeypatch.setattr(measure_policies, "_warm", set())
+    monkeypatch.setattr(pieces, "_warm", set())
 
 
 def built():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,12 @@ import numpy as np
 from netllm import registry
 from netllm.data import sources
 from netllm.report.result import Result, subsets, summarise
-from netllm.task import Declared, Outcome, Task, validity
+from netllm.task import Declared, Outcome, Task
 from netllm.verbs.checkpoint_names import Lineage
-from netllm.verbs.parallel import derived_seed, noted, results
+from netllm.verbs.parallel import derived_seed, results
+from netllm.verbs.pieces import Line, Piece
 from netllm.verbs.policy_spec import PolicySpec
 from netllm.verbs.train_test_overlaps import shown
-
-# Policies that have run in this process, with the name of the setting.
-_warm: set[tuple[PolicySpec, str]] = set()
 
 
 @dataclass(frozen=True)
@@ -40,58 +38,6 @@ class Episodes:
             seed: task.episodes(setting, self.part, count=self.count, seed=seed)
             for seed in self.seeds or task.seeds(setting)
         }
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One policy on a run of episodes, with one reset."""
-
-    spec: PolicySpec
-    setting: Any
-    episodes: Sequence[Any]
-    seed: int
-    """As the report has it."""
-    stream: int
-    """Seed of the policy's random stream."""
-
-    def run(self) -> Outcome:
-        """Let the policy decide; an error says whose it was."""
-        task = registry.task(self.spec.task)
-        with noted(f"{self.spec.name!r} in setting {self.setting.name!r}"):
-            _warm_up(self.spec, self.setting, self.episodes, seed=self.stream)
-            policy = self.spec.build(self.setting)
-            outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
-        rows = [{"seed": self.seed, **row} for row in outcome.rows]
-        return replace(outcome, rows=rows, validity=validity(policy))
-
-
-def _warm_up(spec: PolicySpec, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:
-    """Let a policy decide in the first episode, once per process, so that none pays for the others.
-
-    It is built anew for that: what a policy carries from episode to episode, and its random stream,
-    are those of the one that is measured.
-    """
-    key = (spec, setting.name)
-    if key in _warm:
-        return
-    policy = spec.build(setting)
-    registry.task(spec.task).rollout(policy, setting, episodes[:1], seed=seed)
-    _warm.add(key)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One policy in one setting: a line of the report."""
-
-    spec: PolicySpec
-    setting: Any
-    declared: Declared
-    pieces: list[Piece]
-
-    @property
-    def episodes(self) -> list[Any]:
-        """All its episodes."""
-        return [episode for piece in self.pieces for episode in piece.episodes]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from netllm.data import sources
 
 if TYPE_CHECKING:
-    from netllm.verbs.measure_policies import Line
+    from netllm.verbs.pieces import Line
 
 
 def shown(digests: Iterable[str], episodes: Iterable[Any]) -> int:
