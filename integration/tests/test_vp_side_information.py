@@ -3,10 +3,10 @@
 import netllm
 import numpy as np
 import pytest
-from netllm.vp.side_information import ALIKE, SideFields, SideRead, nearest
+from netllm.vp.side_information import SideRead
 from netllm.vp.windows import Windows
 from netllm_sims.vp import setting
-from netllm_sims.vp.geometry import mirrored, turned
+from netllm_sims.vp.geometry import turned
 
 
 def looking_at(*yaws, points=30):
@@ -19,32 +19,6 @@ def looking_at(*yaws, points=30):
 def fields_of(*yaws, known=None):
     known = [True] * len(yaws) if known is None else known
     return {"crowd_deg": looking_at(*yaws), "crowd_known": np.array([known])}
-
-
-def test_the_viewers_most_alike_come_first_and_those_not_known_last():
-    history_deg = np.zeros((1, 10, 3))
-    shown = nearest(history_deg, fields_of(90, 1, -170, 20, known=[True, False, True, True]), 4)
-    assert shown["crowd_deg"][0, :3, 0, 2].tolist() == [20, 90, -170]
-    assert shown["crowd_known"].tolist() == [[True, True, True, False]]
-
-
-def test_nearness_goes_around_the_circle_and_looks_at_the_last_second_alone():
-    history_deg = np.zeros((1, 10, 3))
-    history_deg[..., 2] = 179
-    fields = fields_of(150, -179)
-    fields["crowd_deg"][0, 1, : 10 - ALIKE, 2] = 0  # long ago it looked elsewhere
-    shown = nearest(history_deg, fields, 1)
-    assert shown["crowd_deg"][0, 0, -1, 2] == -179
-
-
-@pytest.mark.parametrize("viewers", [3, 6])
-def test_there_are_as_many_viewers_as_a_model_reads(viewers):
-    shown = nearest(np.zeros((1, 10, 3)), fields_of(0, 1, 2, 3), viewers)
-    assert shown["crowd_deg"].shape == (1, viewers, 30, 3)
-    assert shown["crowd_known"].sum() == min(viewers, 4)
-    alone = nearest(np.zeros((2, 10, 3)), {}, viewers)
-    assert alone["crowd_known"].shape == (2, viewers)
-    assert not alone["crowd_known"].any()
 
 
 def test_what_a_setting_does_not_show_is_not_known_and_its_last_points_are_held():
@@ -82,20 +56,6 @@ def test_side_information_is_turned_with_the_world():
 @pytest.fixture(scope="module")
 def config():
     return setting("synthetic", crowd=8, memory=20, train_stride=15)
-
-
-def test_mirrored_windows_have_mirrored_side_information(config):
-    clips = config.clips("train")[:3]
-    side = SideFields(clips, front_deg=20.0, seed=0)
-    windows = sum(len(clip) for clip in clips)
-    rows = np.array([0, 5, windows - 1])
-    plain = side(rows)
-    flipped = SideFields(clips, front_deg=20.0, seed=0)(np.concatenate([rows, rows + windows]))
-    np.testing.assert_array_equal(flipped["memory_known"][3:], plain["memory_known"])
-    known = plain["memory_known"]
-    np.testing.assert_allclose(
-        flipped["memory_deg"][3:][known], mirrored(plain["memory_deg"], 20.0)[known], atol=1e-6
-    )
 
 
 def test_a_window_hides_the_same_viewers_whatever_it_is_read_with(config):

@@ -144,8 +144,7 @@ class VP(SupervisedTask):
         Of a setting with a memory or a crowd also tokens of the past and of viewers most alike.
         """
         from netllm_encoders import Viewport
-
-        from netllm.vp.side_information import VIEWERS
+        from netllm_sims.vp.side_fields import VIEWERS
 
         sight = _sight(setting, recipe)
         return Viewport(
@@ -160,8 +159,7 @@ class VP(SupervisedTask):
     def head(self, setting: Setting, *, width: int) -> nn.Module:
         """All viewports of the horizon at once, each a valid orientation."""
         from netllm_heads import Trajectory
-
-        from netllm.vp.side_information import VIEWERS
+        from netllm_sims.vp.side_fields import VIEWERS
 
         viewers = VIEWERS if setting.crowd else 0
         return Trajectory(width=width, horizon=setting.horizon, dropout=0.1, viewers=viewers)

@@ -13,9 +13,9 @@ import torch
 from netllm_adapt import Examples
 from netllm_adapt.observations import as_tensor
 from netllm_sims.vp.geometry import mirrored
+from netllm_sims.vp.side_fields import SideFields
 
 from netllm.task import state_of
-from netllm.vp.side_information import SideFields
 from netllm.vp.state import HELD, State
 
 if TYPE_CHECKING:
