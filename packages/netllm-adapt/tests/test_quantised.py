@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,11 @@ def test_a_folder_is_quantised_while_it_is_read(kind: str, tmp_path: Path) -> No
     drawn = load_backbone("tiny-random-llama", dtype="float32", quantise=kind, layers=2)
     with torch.no_grad():
         assert torch.equal(read(inputs_embeds=INPUT)[0], drawn(inputs_embeds=INPUT)[0])
+
+
+def test_no_word_of_a_package_that_is_not_needed(caplog: pytest.LogCaptureFixture) -> None:
+    _quantised("nf4")
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "no 'kernels'")
+    log.warning("Register pytorch kernels")
+    assert [record.getMessage() for record in caplog.records] == ["Register pytorch kernels"]

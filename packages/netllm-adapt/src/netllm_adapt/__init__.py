@@ -6,6 +6,7 @@ Names are looked up on first use, so that reading a pool loads no torch.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,3 +71,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"netllm_adapt.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'netllm_adapt' has no attribute {name!r}")
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in str(record.msg)
+
+
+# PEFT imports bitsandbytes where it is installed. On some CPUs that warns of a missing package
+# `kernels`, with a product in 4 bits that `backbone.quantise` leaves out.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_of_use)
