@@ -69,6 +69,23 @@ def test_checkpoints_that_differ_in_the_seed_alone_are_of_one_recipe():
     assert [found[name].seed for name in names] == [1, 2, 3]
 
 
+def improved(seed, **changes):
+    """Of its own episodes, and its own best round."""
+    one = config(seed, steps=800 if seed == 2 else 200)
+    told = {"from": f"seed-{seed}", "kept": seed, "rounds": 3, "teacher": "ppo", **changes}
+    one.about |= {"improved": told, "pool": f"seed {seed}", "collected by": ["round-0"] * seed}
+    one.identity.learned.append(f"episodes of {seed}")
+    return one
+
+
+def test_improved_checkpoints_are_of_one_recipe_whatever_their_rounds_have_led_to():
+    names = ["better-0", "better-1", "better-2", "other", "plain"]
+    configs = [*(improved(seed) for seed in range(3)), improved(3, teacher="mpc"), config(4)]
+    found = lineages(names, configs)
+    assert [found[name].recipe for name in names] == [*["better-*"] * 3, "", ""]
+    assert [found[name].seed for name in names] == [0, 1, 2, 3, 4]
+
+
 def test_unlike_recipes_under_one_pattern_are_named_apart():
     names = [f"runs/seed-{seed}" for seed in (1, 2, 3, 4)]
     configs = [config(1), config(2), config(3, steps=100), config(4, steps=100)]

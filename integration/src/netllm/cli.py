@@ -50,6 +50,7 @@ for group in (_backbone, _pool, _data):
 _COMMANDS = [
     (app, "rl-collect", "verbs:rl_collect", "Let policies decide, and keep it in a pool."),
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
+    (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in ten minutes."),

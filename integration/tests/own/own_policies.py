@@ -93,6 +93,10 @@ def lowest(setting):
     return Level(0)
 
 
+def highest(setting):
+    return Level(5)
+
+
 def second(setting):
     return Level(1)
 

@@ -10,7 +10,9 @@ from cyclopts import App
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 from netllm import registry
+from netllm.task import PoolTask
 from netllm.task.fields import Field, described, fields_of
+from netllm.verbs.improve import steps_of_a_round
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +75,12 @@ def _defaults(command: str, task: Task, words: Sequence[str]) -> Iterator[tuple[
         recipe = task.recipe(_given(words, "--backbone"))
         yield from ((one.name, one.default) for one in described(recipe))
         yield "validation", "all" if task.validation is None else str(task.validation)
+    elif command == "improve" and isinstance(task, PoolTask):
+        recipe = task.recipe(None)
+        own = dict.fromkeys((one.name for one in described(recipe)), "the checkpoint's own")
+        yield from {**own, "steps": str(steps_of_a_round(recipe.steps))}.items()
+        yield "validation", "all" if task.validation is None else str(task.validation)
+        yield "teacher", task.teacher or None
     elif command == "test":
         yield "policy", " ".join(task.rivals)
         yield "seeds", " ".join(map(str, task.seeds(task.setting("synthetic", data=None))))
@@ -89,7 +97,7 @@ def _given(words: Sequence[str], option: str) -> str | None:
 
 def _panels(command: str, task: Task, words: Sequence[str]) -> Iterator[HelpPanel]:
     """What the task has to choose from."""
-    if command not in ("rl-collect", "adapt", "test", "train-baseline"):
+    if command not in ("rl-collect", "adapt", "improve", "test", "train-baseline"):
         return
     settings = [Field(name, text, None) for name, text in task.settings().items()]
     yield _panel(f"Settings of {task.name} (--setting)", settings)
@@ -99,9 +107,10 @@ def _panels(command: str, task: Task, words: Sequence[str]) -> Iterator[HelpPane
         yield _panel(f"Fields of the setting {name} (--set FIELD=VALUE)", fields)
     if command == "train-baseline":
         yield from _trainers(task, words)
-    elif command in ("rl-collect", "test"):
+    elif command in ("rl-collect", "improve", "test"):
         text = ", ".join(registry.policies(task.name))
-        yield _panel(f"Policies of {task.name} (--policy)", [], text)
+        option = "--teacher" if command == "improve" else "--policy"
+        yield _panel(f"Policies of {task.name} ({option})", [], text)
 
 
 def _trainers(task: Task, words: Sequence[str]) -> Iterator[HelpPanel]:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from netllm.commands.options import Assignments, Data, Names, Output, RecipeFile, Seeds, Trust
 from netllm.commands.options import overrides as overrides_of
 from netllm.commands.printed_answer import Answer
-from netllm.commands.recipe_flags import Recipe
+from netllm.commands.recipe_flags import Changes, Recipe
 
 KINDS: Mapping[str, Any] = {
     "str": str,
@@ -33,9 +33,15 @@ KINDS: Mapping[str, Any] = {
     "Recipe | None": Annotated[Recipe, Parameter(name="*", group="Recipe")],
 }
 """What an argument of the API is on the command line, by its annotation."""
+RecipeChanges = Annotated[Changes, Parameter(name="*", group="Recipe")]
+"""Single fields of a recipe that a checkpoint tells."""
 OWN: Mapping[str, Any] = {"data": Data, "trust_backbone": Trust}
 """The same by name, where the option is more than the argument."""
-DEFAULTS: Mapping[Any, Any] = {Assignments: (), KINDS["Recipe | None"]: Recipe()}
+DEFAULTS: Mapping[Any, Any] = {
+    Assignments: (),
+    KINDS["Recipe | None"]: Recipe(),
+    RecipeChanges: Changes(),
+}
 """Where the command's default is another one."""
 OF_COMMAND = frozenset({"recipe_file", "output"})
 """Options that the program reads, and no command."""
@@ -52,7 +58,8 @@ def options_of(
     Args:
         function: with annotations that `KINDS` knows.
         but: arguments that are no options.
-        more: further options of the command by name, with their annotation; None unless given.
+        more: further options of the command by name, with their annotation; None unless given,
+            or in `DEFAULTS`.
     """
     parameters = [
         _option(one)
@@ -61,7 +68,7 @@ def options_of(
     ]
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters += [
-        inspect.Parameter(name, keyword, default=None, annotation=kind)
+        inspect.Parameter(name, keyword, default=DEFAULTS.get(kind), annotation=kind)
         for name, kind in {**more, "recipe_file": RecipeFile}.items()
     ]
     output = inspect.Parameter("output", keyword, default=Output(), annotation=Output)

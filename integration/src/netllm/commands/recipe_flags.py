@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import netllm_adapt.training.recipe
+from cyclopts import Parameter
 
 from netllm import registry
+from netllm.task.fields import texts
 
 
 def _flags() -> Any:
@@ -24,3 +27,18 @@ def _flags() -> Any:
 
 Recipe = _flags()
 """All fields; `recipe_files.recipe_for` refuses those that a task's own recipe lacks."""
+
+
+def _changes() -> Any:
+    """The same fields, each None unless it is given."""
+    kinds, told = get_type_hints(Recipe), texts(Recipe)
+    fields = [
+        (one.name, Annotated[kinds[one.name] | None, Parameter(help=told.get(one.name))], None)
+        for one in dataclasses.fields(Recipe)
+    ]
+    here = {"__module__": __name__}  # else cyclopts takes it for a type of Python's own
+    return dataclasses.make_dataclass("Changes", fields, frozen=True, namespace=here)
+
+
+Changes = _changes()
+"""Fields of a checkpoint's recipe to replace."""

@@ -1,4 +1,4 @@
-"""`netllm rl-collect`, `netllm adapt`, `netllm test`: options and help are those of the API."""
+"""`netllm rl-collect`, `adapt`, `improve` and `test`: options and help are those of the API."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from netllm import registry
-from netllm.commands.options_from_docstrings import options_of
+from netllm.commands.options_from_docstrings import RecipeChanges, options_of
 from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_files import read_recipe, read_task_recipe, recipe_for
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.verbs import adapt as adapting
 from netllm.verbs import collect as collecting
+from netllm.verbs import improve as improving
 from netllm.verbs import test as testing
 
 
@@ -54,6 +55,27 @@ def adapt_command(task: str, *, out: Path, **options: Any) -> Answer:
 
 adapt = App(name="adapt", config=[read_recipe, read_task_recipe])
 adapt.default(adapt_command)
+
+
+@options_of(improving.improve, changes=RecipeChanges)
+def improve(task: str, *, out: Path, **options: Any) -> Answer:
+    """Improve a model, and say which round was kept and how it is tested."""
+    from netllm.verbs.default_setting import test_command
+
+    given = dataclasses.asdict(options.pop("changes")) if "changes" in options else {}
+    changes = {name: value for name, value in given.items() if value is not None}
+    model = improving.improve(task, out=out, **options, **changes)
+    told = model.about["improved"]
+    kept = f"round {told['kept']} of {told['rounds']}"
+    if not told["kept"]:
+        kept = f"what it began with: none of {told['rounds']} rounds validated better"
+    again = test_command(task, out, options.get("set") or {}, options.get("data"))
+    folder = out / "best"
+    return Answer(
+        {"task": task, "kept": told["kept"], "checkpoint": folder, "about": model.about},
+        f"Kept is {kept}, in {folder}. Test it: {again}",
+        recipe=out / "recipe.toml",
+    )
 
 
 ReportFolder = Annotated[Path | None, Parameter(help="Folder for results.json and plots.")]

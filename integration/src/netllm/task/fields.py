@@ -52,11 +52,11 @@ def described(record: Any, *, only: Collection[str] | None = None) -> Iterator[F
     """The fields of a dataclass's instance, or some of them."""
     if not _is_record(record):
         return
-    texts = _texts(type(record))
+    told = texts(type(record))
     for field in dataclasses.fields(record):
         if only is None or field.name in only:
             value = getattr(record, field.name)
-            yield Field(field.name, texts.get(field.name, ""), _shown(value))
+            yield Field(field.name, told.get(field.name, ""), _shown(value))
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -90,7 +90,7 @@ def _shown(value: Any) -> str | None:
     return value.name if isinstance(value, Path) else str(value)
 
 
-def _texts(kind: type) -> dict[str, str]:
+def texts(kind: type) -> dict[str, str]:
     """The docstrings under a class's fields, and under those of the classes it comes from."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -1,1 +1,1 @@
-"""RL_Collect, Adapt and Test, one module each, and what only they need."""
+"""RL_Collect, Adapt, Improve and Test, one module each, and what only they need."""

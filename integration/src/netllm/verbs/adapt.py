@@ -74,7 +74,7 @@ def adapt(
 
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
-    _check_run(Path(out), resume=resume, device=device)
+    check_run(Path(out), resume=resume, device=device)
     check_target(found, target_return)
     origin = read_origin(found, pool, set)
     place = origin.setting(setting, data)
@@ -89,7 +89,7 @@ def adapt(
     return found.fit(model, experience, **how)
 
 
-def _check_run(out: Path, *, resume: bool, device: str) -> None:
+def check_run(out: Path, *, resume: bool, device: str) -> None:
     """Raise unless a run can be begun in a folder, or continued, on that device."""
     from netllm_adapt.device import resolve_device
     from netllm_adapt.training.run_folder import check_out

@@ -114,7 +114,17 @@ def _recipe(config: Config) -> dict[str, Any]:
         settings.pop("seed", None)
     parts = ("backbone", "kind", "encoder", "head", "identity")
     own = {name: about[name] for name in _TOLD if name in about}
-    return {**recipe, **own, **{name: facts[name] for name in parts}}
+    whole = {**recipe, **own, **{name: facts[name] for name in parts}}
+    improved = about.get("improved")
+    return _of_rounds(whole, improved) if isinstance(improved, Mapping) else whole
+
+
+def _of_rounds(recipe: Mapping[str, Any], improved: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of an improved checkpoint, without what its own seed has led to."""
+    led_to = ("steps", "collected by", "pool", "started from")
+    told = {name: value for name, value in improved.items() if name not in ("from", "kept")}
+    kept = {name: value for name, value in recipe.items() if name not in led_to}
+    return {**kept, **told, "identity": recipe["identity"]["sources"]}
 
 
 def _without_places(about: Mapping[str, Any]) -> dict[str, Any]:

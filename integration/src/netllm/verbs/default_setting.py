@@ -52,7 +52,7 @@ def world_of(
     if settings or not checkpoints:
         places = [task.setting(name, data=data, **overrides) for name in settings or ["default"]]
         return World(places, overrides)
-    worlds = [_own(task, one, overrides, data) for one in checkpoints]
+    worlds = [adapted_in(task, one, overrides, data) for one in checkpoints]
     name, own = worlds[0]
     note = ""
     if any(other != worlds[0] for other in worlds):
@@ -73,17 +73,32 @@ def world_of(
     return World([task.setting(name, data=data, **whole)], whole, [note] if note else [])
 
 
-def _own(
-    task: Task, checkpoint: PolicySpec, given: Mapping[str, Any], data: str | Path | None
+def adapted_in(
+    task: Task,
+    checkpoint: PolicySpec,
+    given: Mapping[str, Any],
+    data: str | Path | None,
+    *,
+    trains: bool = False,
 ) -> tuple[str, dict[str, Any]]:
-    """A checkpoint's setting, and its overrides that the command does not give."""
+    """A checkpoint's setting, and its overrides that the command does not give.
+
+    Args:
+        task: makes the settings.
+        checkpoint: says where it was adapted.
+        given: the command's own overrides.
+        data: folder of real data; NETLLM_DATA if None.
+        trains: whether fields that act on training alone are wanted too.
+    """
     name = checkpoint.facts.setting or "default"
     own = {
         key: _found(checkpoint, name, key, value)
         for key, value in checkpoint.facts.overrides.items()
         if key not in given
     }
-    untested = training_fields(task.setting(name, data=data, **{**own, **given})) if own else ()
+    if trains or not own:
+        return name, own
+    untested = training_fields(task.setting(name, data=data, **{**own, **given}))
     return name, {key: value for key, value in own.items() if key not in untested}
 
 
