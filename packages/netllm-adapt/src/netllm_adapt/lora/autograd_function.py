@@ -67,11 +67,13 @@ def _known(name: str) -> str:
 
 def _backend_for(x: Tensor, matrices: Matrices, parts: Sequence[Part]) -> Any:
     """Triton's where it serves every part, else torch's; each new choice is logged once."""
-    names = {
-        chosen_backend(x, matrices.weights[part.layer], a)
-        for part, a in zip(parts, matrices.a, strict=True)
-    }
-    name = "triton" if names == {"triton"} and triton_backend.takes(parts) else "torch"
+    name = "torch"
+    for part, a in zip(parts, matrices.a, strict=True):
+        name = chosen_backend(x, matrices.weights[part.layer], a)
+        if name == "torch":
+            break
+    if name == "triton" and not triton_backend.takes(parts):
+        name = "torch"
     _note(name, x.dtype, x.device.type)
     return _BACKENDS[name]
 
@@ -94,8 +96,8 @@ def compute(
     Part i has the matrices ``a[i]`` and ``b[i]``; a layer without a part is frozen. ``seeds`` are
     those of the parts' dropout, drawn from torch's global CPU stream if None.
     """
-    if seeds is None and (drops := sum(part.dropout > 0 for part in parts)):
-        seeds = torch.randint(2**62, (drops,))
+    if seeds is None and (drops := [part for part in parts if part.dropout]):
+        seeds = torch.randint(2**62, (len(drops),))
     if not torch.is_grad_enabled() and not _is_compiled(parts):
         parts, backend = _seeded(parts, seeds), _backend_for(x, matrices, parts)
         return tuple(backend.forward(x, biases, matrices, parts)[0])
@@ -157,7 +159,7 @@ class _LoraLinear(torch.autograd.Function):
 def _gradients(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
     x, seeds, *saved = ctx.saved_tensors
     flat, smalls, parts = saved[: ctx.tensors], saved[ctx.tensors :], ctx.parts
-    needs = [need for i, need in enumerate(ctx.needs_input_grad) if i not in (1, 2)]
+    needs = ctx.needs_input_grad[:1] + ctx.needs_input_grad[3:]  # without seeds and parts
     if _is_compiled(parts):
         found = lora_linear_backward_op(grads, smalls, needs, x, flat, *_described(parts), seeds)
         dx, *others = [value if need else None for value, need in zip(found, needs, strict=True)]

@@ -59,29 +59,31 @@ def check(
     Raises:
         ValueError: Naming ``layer``, what must hold and what came.
     """
-    shapes = [tuple(matrix.shape) for matrix in (weight, *(pair or ()))]
-    if any(len(shape) != 2 for shape in shapes):
-        raise ValueError(f"{layer}: the weight, A and B must be matrices, got shapes {shapes}.")
+    shapes = [weight.shape] if pair is None else [weight.shape, pair[0].shape, pair[1].shape]
+    if set(map(len, shapes)) != {2}:
+        told = [tuple(shape) for shape in shapes]
+        raise ValueError(f"{layer}: the weight, A and B must be matrices, got shapes {told}.")
     if pair is not None:
         _check_pair(shapes, dropout, layer)
-    outputs, inputs = weight.shape
+    outputs, inputs = shapes[0]
     if x.ndim == 0 or x.shape[-1] != inputs:
         raise ValueError(f"{layer}: `x` must end with width {inputs}, got shape {tuple(x.shape)}.")
     if bias is not None and bias.shape != (outputs,):
         raise ValueError(f"{layer}: `bias` must be of shape {(outputs,)}, got {tuple(bias.shape)}.")
+    dtype, device = weight.dtype, weight.device
     for name, tensor in zip(("x", "bias", "A", "B"), (x, bias, *(pair or ())), strict=False):
         if tensor is None:
             continue
-        fits = tensor.dtype == weight.dtype or name in "AB" or _may_differ(tensor, weight)
-        if not (fits and tensor.is_floating_point() and tensor.device == weight.device):
+        fits = tensor.dtype == dtype or name in "AB" or _may_differ(tensor, weight)
+        if not (fits and tensor.is_floating_point() and tensor.device == device):
             what = "lie" if name in "AB" else "have the dtype and lie"
             raise ValueError(
-                f"{layer}: `{name}` must {what} on the device of `weight`, {weight.dtype} on "
-                f"{weight.device}, and be of floating point, got {tensor.dtype} on {tensor.device}."
+                f"{layer}: `{name}` must {what} on the device of `weight`, {dtype} on {device}, "
+                f"and be of floating point, got {tensor.dtype} on {tensor.device}."
             )
 
 
-def _check_pair(shapes: list[tuple[int, ...]], dropout: float, layer: str) -> None:
+def _check_pair(shapes: Sequence[torch.Size], dropout: float, layer: str) -> None:
     (outputs, inputs), a, b = shapes
     rank, smaller = a[0], min(outputs, inputs)
     if not 0 <= dropout < 1:
@@ -93,7 +95,7 @@ def _check_pair(shapes: list[tuple[int, ...]], dropout: float, layer: str) -> No
     if (a, b) != ((rank, inputs), (outputs, rank)):
         raise ValueError(
             f"{layer}: A and B must be of shapes {(rank, inputs)} and {(outputs, rank)}, got "
-            f"{a} and {b}. Was the adapter made for another model?"
+            f"{tuple(a)} and {tuple(b)}. Was the adapter made for another model?"
         )
 
 
