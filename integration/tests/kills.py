@@ -65,6 +65,15 @@ def learned(out: Path) -> Any:
     return weights, [line["step"] for line in read_log(out)], names(out)
 
 
+def improved(out: Path) -> Any:
+    """Weights of every round, all episodes, the log without its times, names of all files."""
+    from netllm_adapt.training.run_folder import read_log
+
+    kept = [*out.rglob("*.safetensors"), *out.glob("pool/shard-*")]
+    log = [{k: v for k, v in line.items() if not k.endswith("_s")} for line in read_log(out)]
+    return {str(path.relative_to(out)): path.read_bytes() for path in kept}, log, names(out)
+
+
 def exported(out: Path) -> Any:
     """The file, and that nothing lies beside it."""
     return Path(f"{out}.csv").read_bytes(), names(out.parent)
@@ -75,11 +84,14 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def cases(pool: Path, episodes: int) -> list[Case]:
-    """What is killed; adapting and exporting need a pool."""
+def cases(pool: Path, run: Path, episodes: int) -> list[Case]:
+    """What is killed; adapting and exporting need a pool, improving a run too."""
     collect = ["rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--append"]
     adapt = ["adapt", "abr", "--pool", str(pool), "--backbone", "scratch-16x1", "--resume"]
     adapt += ["--steps", "2", "--validate-every", "1", "--log-every", "1", "--validation", "1"]
+    improve = ["improve", "abr", "--checkpoint", str(run), "--pool", str(pool), "--resume"]
+    improve += ["--teacher", "bba", "--rounds", "2", "--episodes", "2", "--share", "0.5"]
+    improve += ["--steps", "1", "--validation", "1"]
     return [
         Case(
             "rl-collect --append",
@@ -91,6 +103,7 @@ def cases(pool: Path, episodes: int) -> list[Case]:
             lambda out: [*adapt, "--batch", "2", "--out", str(out)],
             learned,
         ),
+        Case("improve --resume", lambda out: [*improve, "--out", str(out)], improved),
         Case("pool export", lambda out: ["pool", "export", str(pool), f"{out}.csv"], exported),
     ]
 
@@ -257,12 +270,16 @@ def main() -> int:
     folder.mkdir(parents=True)
     pool = folder / "pool"
     collect = ["rl-collect", "abr", "--policy", "bba", "--setting", "synthetic", "--episodes", "4"]
+    collect += ["--set", "chunks=6", "--relabel", "bba"]  # short ones: a model will play them
     assert quiet([*collect, "--out", str(pool)]) == 0
+    run = folder / "run"
+    adapt = ["adapt", "abr", "--pool", str(pool), "--backbone", "scratch-16x1", "--steps", "1"]
+    assert quiet([*adapt, "--batch", "2", "--validation", "1", "--out", str(run)]) == 0
     rng = random.Random(given.seed)
-    shares = (2, 3, 1)  # of the kills, by how much each command writes
+    shares = (2, 3, 2, 1)  # of the kills, by how much each command writes
     print(f"{'command':<22}{'kills':>6}{'lost':>6}")
     lost = 0
-    for case, share in zip(cases(pool, given.episodes), shares, strict=True):
+    for case, share in zip(cases(pool, run, given.episodes), shares, strict=True):
         place = folder / case.name.replace(" ", "-")
         done = [*faults(case, place, given.kills * share // sum(shares), rng)]
         wrong = [(when, what) for when, what in done if what]

@@ -20,5 +20,6 @@ def test_a_command_that_is_killed_and_repeated_leaves_what_an_undisturbed_one_le
     done = subprocess.run(command, capture_output=True, text=True, timeout=1_800)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()[1:]]
-    assert [name for name, _, _ in rows] == ["rl-collect --append", "adapt --resume", "pool export"]
+    commands = ["rl-collect --append", "adapt --resume", "improve --resume", "pool export"]
+    assert [name for name, _, _ in rows] == commands
     assert all(int(kills) > 0 and lost == "0" for _, kills, lost in rows)
