@@ -48,6 +48,7 @@ def test_testing_policies_loads_no_torch():
     [
         ("rl-collect",),
         ("adapt",),
+        ("improve",),
         ("test",),
         ("quickstart",),
         ("train-baseline",),

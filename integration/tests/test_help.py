@@ -31,7 +31,16 @@ def test_the_help_of_adapt_shows_the_recipe_of_the_task(netllm):
     assert "Keep only the first blocks of the backbone. [default: 12]" in own
 
 
-@pytest.mark.parametrize("command", ["rl-collect", "adapt", "test", "train-baseline"])
+def test_the_help_of_improve_shows_the_steps_of_a_round_and_the_usual_teacher(netllm):
+    shown = flat(netllm("improve", "cjs", "--help")[1])
+    best = registry.task("cjs").recipe("smollm2-135m")
+    assert f"Optimiser steps. [default: {best.steps // 4}]" in shown
+    assert "usual teacher unless given. [default: tuned-share]" in shown
+    assert "[default: the checkpoint's own]" in shown
+    assert "Policies of cjs (--teacher)" in shown
+
+
+@pytest.mark.parametrize("command", ["rl-collect", "adapt", "improve", "test", "train-baseline"])
 @pytest.mark.parametrize("task", ["abr", "cjs", "vp"])
 def test_help_for_a_task_lists_its_settings_and_their_fields(netllm, command, task):
     code, out, _ = netllm(command, task, "--help")
@@ -70,7 +79,7 @@ def test_help_of_a_baseline_lists_what_its_training_takes(netllm):
     assert "hidden Width of the recurrent states. [default: 256]" in shown
 
 
-@pytest.mark.parametrize("command", ["rl-collect", "adapt", "test"])
+@pytest.mark.parametrize("command", ["rl-collect", "adapt", "improve", "test"])
 def test_help_for_a_task_loads_no_torch(command):
     script = (
         "import sys; from netllm.cli import main; "

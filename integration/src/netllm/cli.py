@@ -33,7 +33,7 @@ def _recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
 
 app = App(
     name="netllm",
-    help="Language models for networking: collect experience, adapt, test.",
+    help="Language models for networking: collect experience, adapt, improve, test.",
     help_format="plaintext",
     config=_recipe,
     exit_on_error=False,

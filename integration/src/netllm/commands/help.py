@@ -12,7 +12,6 @@ from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 from netllm import registry
 from netllm.task import PoolTask
 from netllm.task.fields import Field, described, fields_of
-from netllm.verbs.improve import steps_of_a_round
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +75,8 @@ def _defaults(command: str, task: Task, words: Sequence[str]) -> Iterator[tuple[
         yield from ((one.name, one.default) for one in described(recipe))
         yield "validation", "all" if task.validation is None else str(task.validation)
     elif command == "improve" and isinstance(task, PoolTask):
+        from netllm.verbs.improve import steps_of_a_round
+
         recipe = task.recipe(None)
         own = dict.fromkeys((one.name for one in described(recipe)), "the checkpoint's own")
         yield from {**own, "steps": str(steps_of_a_round(recipe.steps))}.items()

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from netllm_adapt import Episode
 
     from netllm.task import PoolTask
@@ -61,6 +60,7 @@ def check_grows(task: PoolTask, pool: Path, setting: Any, teacher: Any, *, soft:
 
 def _fields(task: PoolTask, environment: Any) -> dict[str, Any]:
     """Type and shape of what the model sees of an environment at its first decision."""
+    import numpy as np
     from netllm_adapt.pool.parquet_format import Field
 
     seen = {"reward": np.zeros(1, np.float32), **environment.observation()}
@@ -93,6 +93,8 @@ def agreement(episodes: Iterable[Episode]) -> float | None:
 
     Of labels that weigh several answers it is the one of most weight.
     """
+    import numpy as np
+
     same: list[np.ndarray] = []
     for one in episodes:
         if one.labels is None or (answers := _likeliest(one.labels, one.actions)) is None:
@@ -103,6 +105,8 @@ def agreement(episodes: Iterable[Episode]) -> float | None:
 
 def _likeliest(labels: np.ndarray, actions: np.ndarray) -> np.ndarray | None:
     """The answer that each label favours, shaped as actions; None if it is of no known kind."""
+    import numpy as np
+
     if labels.shape == actions.shape:
         return labels
     if labels.ndim != actions.ndim + 1:
