@@ -66,6 +66,7 @@ class VP(SupervisedTask):
     published = frozenset({"track"})
     trainers: Mapping[str, str] = {
         "gru": "netllm_baselines.vp.gru_training:train_gru",
+        "gru-side": "netllm_baselines.vp.gru_side_training:train_gru_side",
         "track": "netllm_baselines.vp.track_training:train_track",
         "prompt": "netllm.vp.text_task:train_prompt",
         "token": "netllm.vp.text_task:train_token",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_baselines.vp.crowd_median import CrowdMedian
     from netllm_baselines.vp.gru import GRU, GRUDense
+    from netllm_baselines.vp.gru_side import GRUSide
     from netllm_baselines.vp.rules import (
         HoldLast,
         LinearRegression,
@@ -24,6 +25,7 @@ _MODULES = {
     "CrowdMedian": "crowd_median",
     "GRU": "gru",
     "GRUDense": "gru",
+    "GRUSide": "gru_side",
     "HoldLast": "rules",
     "LinearRegression": "rules",
     "LinearRegressionUnwrapped": "rules",
@@ -38,6 +40,7 @@ __all__ = [
     "TRACK",
     "CrowdMedian",
     "GRUDense",
+    "GRUSide",
     "HoldLast",
     "LinearRegression",
     "LinearRegressionUnwrapped",

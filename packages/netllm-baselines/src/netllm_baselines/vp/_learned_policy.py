@@ -1,6 +1,6 @@
 """A learned viewport predictor as a policy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -107,7 +107,9 @@ class Learned:
             count += answers[-1].shape[1]
         return turned(np.concatenate(answers, axis=1)[:, : self.horizon], -self._turn_deg)
 
-    def _content(self, observation: Observation, *, later: int) -> "Tensor | None":
+    def _content(
+        self, observation: Observation, *, later: int
+    ) -> "Tensor | Mapping[str, Tensor] | None":
         """What the network sees of the video, so many points after the observation."""
         return None
 

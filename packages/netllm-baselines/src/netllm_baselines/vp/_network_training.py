@@ -1,7 +1,7 @@
 """A network under training, and its running average."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from netllm_baselines.vp._training_windows import Windows
 from netllm_baselines.vp.training_recipe import Recipe
 
 Make = Callable[[torch.Generator], nn.Module]
-"""Draws a network whose call is `network(history_deg, saliency, generator) -> offset_deg`."""
+"""Draws a network whose call is `network(history_deg, seen, generator) -> offset_deg`."""
 
 
 class Learner:
@@ -87,11 +87,11 @@ def error_deg(
     network: nn.Module,
     history_deg: Float[Tensor, "batch history 3"],
     future_deg: Float[Tensor, "batch horizon 3"],
-    saliency: Float[Tensor, "batch point rows columns"] | None,
+    seen: Tensor | Mapping[str, Tensor] | None,
     *,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, " batch"]:
     """Wrapped error in degrees of each window, the mean over steps and axes."""
     truth = future_deg - history_deg[:, -1:]
-    error = wrap(network(history_deg, saliency, generator) - truth).abs()
+    error = wrap(network(history_deg, seen, generator) - truth).abs()
     return error.mean(dim=(1, 2))

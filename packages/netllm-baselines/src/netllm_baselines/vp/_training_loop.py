@@ -33,6 +33,7 @@ def train(
     threads: int,
     meta: dict[str, Any],
     maps: Maps | None = None,
+    side: bool = False,
 ) -> Path:
     """Write the network of the last epoch, or of the best one, to `out` and return that path.
 
@@ -46,12 +47,13 @@ def train(
         threads: Of torch.
         meta: Goes into the file, with what is known here.
         maps: Saliency to learn from as well.
+        side: Learn from the setting's memory and crowd as well.
     """
     dense = setting
     if recipe.train_stride not in (0, setting.train_stride):
         dense = replace(setting, train_stride=recipe.train_stride)
-    windows = Windows.of(dense, "train", maps=maps, mirror=recipe.mirror)
-    valid = Windows.of(setting, "valid", maps=maps)
+    windows = Windows.of(dense, "train", maps=maps, mirror=recipe.mirror, side=side, hide=seed)
+    valid = Windows.of(setting, "valid", maps=maps, side=side)
     if steps is not None:
         recipe = replace(recipe, epochs=max(1, round(steps / len(windows))))
     meta = meta | _provenance(setting, recipe=recipe, seed=seed)

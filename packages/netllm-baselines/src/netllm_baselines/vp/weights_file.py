@@ -25,6 +25,8 @@ class _Facts(msgspec.Struct):
     rate_hz: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     hidden: _Count
     saliency: bool = False
+    memory: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+    crowd: bool = False
     front_deg: _Finite = 0.0
 
 
