@@ -66,6 +66,17 @@ def test_predictors_of_another_rate_are_left_out_too(netllm):
     assert set(document["provenance"]["left_out"]["default"]) == {"gru", "gru-dense", "track"}
 
 
+def test_rivals_that_read_a_crowd_or_a_memory_are_usual_only_where_one_is_shown():
+    def usual(**shown):
+        report = netllm.test("vp", setting=["synthetic"], set=shown, episodes=1)
+        assert report.provenance["left_out"] == {}
+        return {result.policy for result in report.results} & {"crowd-median", "gru-side"}
+
+    assert usual() == set()
+    assert usual(memory=10) == {"gru-side"}
+    assert usual(crowd=4) == {"crowd-median", "gru-side"}
+
+
 @pytest.mark.parametrize(
     ("command", "says"),
     [

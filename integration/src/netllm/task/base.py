@@ -116,6 +116,10 @@ class Task(ABC):
         folder = Path(data).resolve() if data is not None else None
         return import_module(self.simulator).setting(name, data=folder, **overrides)
 
+    def rivals_of(self, setting: Any) -> Sequence[str]:
+        """Those of `rivals` that a table of this setting shows when none is named."""
+        return self.rivals
+
     def seeds(self, setting: Any) -> Sequence[int]:
         """The seeds that `test` uses unless told otherwise."""
         return (0,)

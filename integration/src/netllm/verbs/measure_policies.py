@@ -69,6 +69,8 @@ def plan(task: Task, specs: Sequence[PolicySpec], setting: Any, episodes: Episod
     members, together = task.subsets(setting, every), task.clusters(setting, every)
     lines, left_out = [], {}
     for spec in specs:
+        if spec.usual and spec.policy not in task.rivals_of(setting):
+            continue
         try:
             declared = spec.declared(setting)
         except registry.Unbuildable as error:

@@ -36,6 +36,8 @@ class PolicySpec:
     """What a checkpoint says of its making."""
     optional: bool = False
     """Whether it is left out, with a note, where it cannot be built; else that is an error."""
+    usual: bool = False
+    """Whether nobody named it: it decides only in settings whose usual rival it is."""
     home: Path = field(default_factory=Path.cwd)
     """Where names of modules and folders begin; another process may work elsewhere."""
     folder: Path | None = None
@@ -86,12 +88,13 @@ def policy_specs(
     **options: Any,
 ) -> list[PolicySpec]:
     """Who is tested: policies, rivals and checkpoints; the task's rivals if nobody is named."""
-    if not (policies or checkpoints or rivals):
+    usual = not (policies or checkpoints or rivals)
+    if usual:
         rivals = task.rivals
     others = [name for name in rivals if name not in policies]
     return [
         *(PolicySpec(task.name, policy=name) for name in policies),
-        *(PolicySpec(task.name, policy=name, optional=True) for name in others),
+        *(PolicySpec(task.name, policy=name, optional=True, usual=usual) for name in others),
         *of_checkpoints(task.name, checkpoints, **options),
     ]
 

@@ -62,7 +62,16 @@ class VP(SupervisedTask):
         Metric("great_circle_deg", "great circle °", higher_is_better=False),
         Metric("tile_hit_rate", "tiles hit"),
     )
-    rivals = ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track")
+    rivals = (
+        "hold-last",
+        "velocity",
+        "linear-regression",
+        "crowd-median",
+        "gru",
+        "gru-dense",
+        "gru-side",
+        "track",
+    )
     published = frozenset({"track"})
     trainers: Mapping[str, str] = {
         "gru": "netllm_baselines.vp.gru_training:train_gru",
@@ -90,6 +99,12 @@ class VP(SupervisedTask):
     def setting(self, name: str, *, data: str | Path | None = None, **overrides: Any) -> Setting:
         """One setting, whose windows to learn from begin at every point unless told otherwise."""
         return super().setting(name, data=data, **({"train_stride": TRAIN_STRIDE} | overrides))
+
+    def rivals_of(self, setting: Setting) -> Sequence[str]:
+        """Rivals that read a crowd or a memory only where the setting shows one."""
+        useless = set() if setting.crowd else {"crowd-median"}
+        useless |= set() if setting.crowd or setting.memory else {"gru-side"}
+        return [name for name in self.rivals if name not in useless]
 
     def episodes(
         self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0
