@@ -67,6 +67,26 @@ class Meddler:
         return np.zeros(len(observation["buffer_s"]), int)
 
 
+class Mindful:
+    """Chooses level 0, and remembers what was done."""
+
+    def reset(self, seed):
+        self.done = []
+
+    def act(self, observation):
+        return np.zeros(len(observation["buffer_s"]), int)
+
+    def took(self, actions):
+        self.done.append(np.array(actions))
+
+
+def test_a_policy_that_remembers_its_actions_is_told_the_random_ones(small):
+    sessions, policy = small.sessions("test", episodes=4), Mindful()
+    done = rollout(policy, small, sessions, epsilon=0.3)
+    assert (done.actions > 0).any()
+    np.testing.assert_array_equal(np.stack(policy.done, axis=1), done.actions)
+
+
 def test_a_policy_cannot_change_what_is_seen_and_scored(constant, buffer_based):
     config = setting("synthetic")
     sessions = config.sessions("test", episodes=3)

@@ -29,6 +29,7 @@ class Policy(Protocol):
     | `sequential` | False | asks to run alone, episode by episode in order, with one reset: its published numbers depend on state carried across episodes |
     | `begin(running)` | nothing | called after `reset` with what runs, for policies that may know more than the observation |
     | `probabilities(observation)` | none | of every answer, for soft labels |
+    | `took(actions)` | nothing | called with what was done where random actions may replace its own |
     """  # noqa: E501
 
     def reset(self, seed: int) -> None:
@@ -292,6 +293,8 @@ def _play(batch: Batch, policy: Policy, options: Options, number: int) -> None:
             batch.labels.append(_labels(environment, asked, observation, episodes, options.soft))
         if options.epsilon:
             actions = _stray(environment, observation, dice, actions, options.epsilon)
+            if hasattr(policy, "took"):
+                policy.took(actions)
         rewards, over = environment.step(actions)
         batch.decisions += len(running)
         batch.asked.append(running)
