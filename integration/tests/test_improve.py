@@ -321,7 +321,8 @@ def test_a_cluster_scheduler_is_improved_too(tmp_path):
     netllm.rl_collect("cjs", out=tmp_path / "pool", **pool, **few)
     tiny = {"backbone": "tiny-random", "layers": 1, "window": 2, "segment": 128}
     netllm.adapt("cjs", pool=tmp_path / "pool", out=tmp_path / "run", **SHORT, **tiny)
-    given = {**ROUNDS, "rounds": 1, "episodes": 2, "share": 0.5, "pool": tmp_path / "pool"}
+    given = {**ROUNDS, "rounds": 1, "episodes": 2, "share": 0.5, "epsilon": 0.1}
+    given["pool"] = tmp_path / "pool"
     out = tmp_path / "better"
     model = netllm.improve("cjs", checkpoint=tmp_path / "run", out=out, **given)
     assert model.about["improved"]["teacher"] == "tuned-share"
@@ -336,7 +337,7 @@ def test_a_third_partys_task_is_improved_too(install, tmp_path):
     netllm.rl_collect("congestion", **pool)
     run = {"pool": tmp_path / "pool", "backbone": "tiny-random", "out": tmp_path / "run"}
     netllm.adapt("congestion", **run, **SHORT)
-    given = {**ROUNDS, "rounds": 1, "teacher": "blend", "share": 1.0}
+    given = {**ROUNDS, "rounds": 1, "teacher": "blend", "share": 1.0, "epsilon": 0.5}
     model = netllm.improve(
         "congestion", checkpoint=tmp_path / "run", out=tmp_path / "better", **given
     )

@@ -64,6 +64,10 @@ class Scheduler:
             self._policy.took(answer)
         return answer
 
+    def took(self, actions: np.ndarray) -> None:
+        """Remember these as the last actions: something else was done than answered."""
+        self._policy.took(actions)
+
 
 def _asked_again(observation: Mapping[str, np.ndarray]) -> np.ndarray:
     """Whether the job that has the free executors will soon ask about them again.
