@@ -298,6 +298,7 @@ def test_the_command_is_repeated_by_the_recipe_that_it_wrote(netllm, begun, tmp_
     code, text, err = netllm("improve", "abr", *words, "--validation", "1", "--out", out)
     assert code == 0, err
     assert f"netllm test abr --checkpoint {out}" in text
+    assert err.count("synthetic has seeded generators") == 1  # each step would say it again
     recipe = tomllib.loads((out / "recipe.toml").read_text())
     assert recipe["command"] == "improve"
     assert recipe["steps"] == 1

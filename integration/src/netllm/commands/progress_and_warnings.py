@@ -75,6 +75,21 @@ class _Style(logging.Formatter):
         return text if level < logging.WARNING else f"netllm: {record.levelname.lower()}: {text}"
 
 
+class _Once(logging.Filter):
+    """Lets each warning through once: a long command's steps would repeat theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is new, or no warning."""
+        text = record.getMessage()
+        new = record.levelno != logging.WARNING or text not in self._said
+        self._said.add(text)
+        return new
+
+
 @contextmanager
 def told(*, quiet: bool, verbose: bool) -> Iterator[None]:
     """For the block, send messages and progress of all packages to standard error.
@@ -85,6 +100,7 @@ def told(*, quiet: bool, verbose: bool) -> Iterator[None]:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Style())
+    handler.addFilter(_Once())
     handler.setLevel(logging.ERROR if quiet else logging.NOTSET)
     levels = dict.fromkeys(PACKAGES, logging.INFO) if verbose else {}
     levels[STEPS] = logging.INFO

@@ -29,7 +29,7 @@ class PoolTask(Task):
     """Whether a policy that relabels what it drives itself is asked once, not as two objects with
     random streams of their own; for policies that take their time."""
     teacher: str = ""
-    """Whom a pool is usually collected from, for the message that asks for one."""
+    """Whom a pool is usually collected from, and who labels in `improve` unless told otherwise."""
     reason: str = ""
     """Why an episode ends, in words, for the pool."""
     quantiles: Sequence[float] = (0.5, 0.9)
