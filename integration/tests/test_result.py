@@ -251,6 +251,16 @@ def test_a_printed_report_has_only_signs_that_a_pipe_of_another_encoding_takes(m
     assert b"hindsight (bound)" in pipe.buffer.getvalue()
 
 
+def test_a_rival_that_is_also_the_teacher_is_told_of_once():
+    run = result("run", 2.5, checkpoint=True, teachers=("ppo",), wobble=0.01)
+    results = [result("ppo", 2.0), result("bba", 1.0), run]
+    both = Report(results=results, comparisons=comparisons(*results), provenance={}, metrics=(QOE,))
+    assert [one.role for one in both.comparisons] == ["best rival", "teacher"]
+    for text in (str(both), both.markdown()):
+        assert text.count("run is ahead of ppo") == 1
+        assert "run is ahead of ppo (best rival and teacher): QoE +" in text
+
+
 def test_a_notebook_shows_a_report_as_markdown():
     assert report()._repr_markdown_() == report().markdown()
 
