@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from netllm.quickstart import quick, quickstart
+from netllm.quickstart import TEACHER, quick, quickstart
 from netllm_adapt import AdaptedModel, Recipe
 
 RECIPE = Recipe(steps=2, batch=2, layers=1, dtype="float32", rank=2, validate_every=2)
@@ -25,9 +25,9 @@ def test_the_quickstart_of_abr_writes_results_plots_card_and_checkpoint(first):
     assert AdaptedModel.from_pretrained(out / "checkpoint").spec.name == "tiny-random"
     document = json.loads((out / "results.json").read_text())
     policies = {result["policy"] for result in document["results"]}
-    assert {"bba", "mpc", "ppo", "hindsight", None} <= policies
+    assert {"bba", "mpc", "ppo", TEACHER, "hindsight", None} <= policies
     teachers = [one.rival for one in report.comparisons if one.role == "teacher"]
-    assert teachers == ["ppo"]
+    assert teachers == [TEACHER]
     card = (out / "README.md").read_text()
     assert "base_model: tiny-random" in card
     assert "| ppo |" in card
@@ -45,5 +45,7 @@ def test_a_quickstart_goes_on_where_it_was_cut_off(first, capsys):
 def test_the_quick_recipe_is_shorter_than_the_best():
     from netllm.abr import ABR
 
-    best = ABR().recipe("smollm2-135m")
-    assert quick("smollm2-135m").steps < best.steps
+    best, short = ABR().recipe("smollm2-135m"), quick("smollm2-135m")
+    assert short.layers < best.layers
+    assert short.steps * short.batch < best.steps * best.batch / 2
+    assert quick("tiny-random").layers is None

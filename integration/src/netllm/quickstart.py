@@ -1,4 +1,4 @@
-"""From traces to an adapted language model, tested against its rivals, in some ten minutes."""
+"""From traces to an adapted language model, tested against its rivals, in minutes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 OUT = Path("runs/quickstart")
 EPISODES = 2_048
-RIVALS = ("bba", "bola", "mpc", "ppo", "random", "hindsight")
+TEACHER = "ppo-wide"
+RIVALS = ("bba", "bola", "mpc", "ppo", TEACHER, "random", "hindsight")
 
 
 def quick(backbone: str) -> Recipe:
-    """Fewer layers and steps than the best recipe, so that two cores take minutes."""
+    """Fewer layers and smaller steps than the best recipe, so that two cores take minutes."""
     best = registry.task("abr").recipe(backbone)
-    return replace(best, layers=best.layers and 6, steps=320, validate_every=160)
+    return replace(best, layers=best.layers and 4, steps=400, batch=4, validate_every=200)
 
 
 def quickstart(
@@ -91,15 +92,15 @@ def _pull(backbone: str) -> None:
 def _collect(pool: Path, episodes: int) -> None:
     from netllm_adapt import Pool
 
-    _say("1/3 collect", f"{episodes} episodes on synthetic traces, labelled by ppo")
+    _say("1/3 collect", f"{episodes} episodes on synthetic traces, labelled by {TEACHER}")
     if pool.exists():
         if len(Pool(pool)) == episodes:
             return
         shutil.rmtree(pool)
     rl_collect(
         "abr",
-        policy=["ppo", "ppo-sampled"],
-        relabel="ppo",
+        policy=[TEACHER, f"{TEACHER}-sampled"],
+        relabel=TEACHER,
         epsilon=0.08,
         setting="synthetic",
         set={"alter": 0.5},
