@@ -53,12 +53,7 @@ _COMMANDS = [
     (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
-    (
-        app,
-        "quickstart",
-        "quickstart:quickstart",
-        "From traces to an adapted model in minutes.",
-    ),
+    (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
     (app, "list", "list_names:show", "Installed tasks, their settings and policies."),
     (app, "doctor", "doctor:doctor", "What there is on this machine, and how to get the rest."),
