@@ -25,7 +25,7 @@ def test_the_quickstart_of_abr_writes_results_plots_card_and_checkpoint(first):
     assert AdaptedModel.from_pretrained(out / "checkpoint").spec.name == "tiny-random"
     document = json.loads((out / "results.json").read_text())
     policies = {result["policy"] for result in document["results"]}
-    assert {"bba", "mpc", "ppo", TEACHER, "hindsight", None} <= policies
+    assert {"bba", "mpc", TEACHER, "hindsight", None} <= policies
     teachers = [one.rival for one in report.comparisons if one.role == "teacher"]
     assert teachers == [TEACHER]
     card = (out / "README.md").read_text()

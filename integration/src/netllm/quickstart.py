@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 OUT = Path("runs/quickstart")
 EPISODES = 2_048
-TEACHER = "ppo-wide"
-RIVALS = ("bba", "bola", "mpc", "ppo", TEACHER, "random", "hindsight")
+TEACHER = "ppo"
+RIVALS = ("bba", "bola", "mpc", TEACHER, "random", "hindsight")
 
 
 def quick(backbone: str) -> Recipe:
     """Fewer layers and smaller steps than the best recipe, so that two cores take minutes."""
     best = registry.task("abr").recipe(backbone)
-    return replace(best, layers=best.layers and 4, steps=400, batch=4, validate_every=200)
+    return replace(best, layers=best.layers and 4, steps=560, batch=4, validate_every=280)
 
 
 def quickstart(
