@@ -1,11 +1,12 @@
-"""A task's shipped model beside every rival on the real settings, and the documents' tables of it.
+"""Shipped models beside every rival on the real settings, and the documents' tables of them.
 
-    python benchmarks/quality.py [TASK] [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
-    python benchmarks/quality.py [TASK] --only NAME ... [--settings NAME ...] --json FILE
-    python benchmarks/quality.py [TASK] --again FILE
-    python benchmarks/quality.py [TASK] --documents FILE
+    python benchmarks/quality.py [CASE] [--quick] [--data DIR] [--checkpoint RUN ...] [--json FILE]
+    python benchmarks/quality.py [CASE] --only NAME ... [--settings NAME ...] --json FILE
+    python benchmarks/quality.py [CASE] --again FILE
+    python benchmarks/quality.py [CASE] --documents FILE
 
-Needs the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
+A case is a task, or `vp-side`: viewport prediction where more than two seconds are known. It needs
+the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
 or NETLLM_DATA); without it `--quick` runs on generated data, rivals that need its weights are left
 out, and the output says so. With `--only` FILE keeps what it holds of others, and all are compared
 anew; so slow ones, such as `rollout`, get in. `--again` runs nothing: it makes intervals, clusters
@@ -36,8 +37,9 @@ from netllm.verbs.policy_spec import PolicySpec
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared in one task."""
+    """What is compared."""
 
+    task: str
     rivals: tuple[str, ...]
     settings: tuple[str, ...]
     telling: tuple[str, ...]
@@ -46,11 +48,13 @@ class Case:
 
 CASES = {
     "abr": Case(
+        "abr",
         ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo", "hindsight"),
         ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
         ("hindsight", "pretrained", "random-smollm2-135m", "ppo", "mpc", "genet"),
     ),
     "cjs": Case(
+        "cjs",
         (
             *("random", "fifo", "fair", "true-fifo", "srw", "critical-path", "weighted-fair"),
             *("tuned-share", "decima", "decima-greedy", "decima-ours"),
@@ -59,9 +63,16 @@ CASES = {
         ("rollout", "pretrained", "tuned-share", "decima", "fair"),
     ),
     "vp": Case(
+        "vp",
         ("hold-last", "velocity", "linear-regression", "gru", "gru-dense", "track"),
         ("default", "unseen-horizon", "unseen-dataset", "unseen-both"),
         ("pretrained", "random-smollm2-135m", "scratch", "gru", "track", "hold-last"),
+    ),
+    "vp-side": Case(
+        "vp",
+        ("hold-last", "gru", "gru-side", "crowd-median"),
+        ("memory", "crowd", "crowd-memory"),
+        ("pretrained", "random-smollm2-135m", "gru-side", "crowd-median", "hold-last"),
     ),
 }
 
@@ -75,9 +86,9 @@ def only(report: Report, setting: str) -> Report:
     )
 
 
-def again(task: str, file: Path, data: Path | None) -> Report:
+def again(case: Case, file: Path, data: Path | None) -> Report:
     """The report of a file with intervals, clusters and comparisons made anew of its episodes."""
-    found = registry.task(task)
+    found = registry.task(case.task)
     results, members = [], {}
     for name, some in by_setting(saved_results(file)).items():
         place = found.setting(name, data=data)
@@ -86,7 +97,8 @@ def again(task: str, file: Path, data: Path | None) -> Report:
         together = found.clusters(place, episodes)
         for one in some:
             rows = [{**row, "cluster": together[row["id"]]} for row in one.episodes]
-            declared = PolicySpec(task, policy=one.policy).declared(place) if one.policy else None
+            spec = PolicySpec(case.task, policy=one.policy)
+            declared = spec.declared(place) if one.policy else None
             results.append(
                 replace(
                     one,
@@ -105,9 +117,9 @@ def again(task: str, file: Path, data: Path | None) -> Report:
     )
 
 
-def joined(task: str, report: Report, file: Path, data: Path | None) -> Report:
+def joined(case: Case, report: Report, file: Path, data: Path | None) -> Report:
     """The report, and what a file holds of other contenders and settings."""
-    found, settings = registry.task(task), CASES[task].settings
+    found, settings = registry.task(case.task), case.settings
     ran = {(one.setting, one.label) for one in report.results}
     old = [one for one in saved_results(file) if (one.setting, one.label) not in ran]
     results = sorted([*report.results, *old], key=lambda one: settings.index(one.setting))
@@ -146,9 +158,9 @@ def numbers(result: Result) -> Result:
     return replace(result, episodes=rows)
 
 
-def table(task: str, document: dict[str, Any], only: tuple[str, ...] = ()) -> str:
+def table(case: Case, document: dict[str, Any], only: tuple[str, ...] = ()) -> str:
     """The deciding metric of every policy, or of `only` some, in every setting."""
-    metric = registry.task(task).metrics[0]
+    metric = registry.task(case.task).metrics[0]
     cells: dict[str, dict[str, str]] = {}
     counts: dict[str, str] = {}
     for one in document["results"]:
@@ -157,7 +169,7 @@ def table(task: str, document: dict[str, Any], only: tuple[str, ...] = ()) -> st
         counts[one["setting"]] = _count(one["episodes"])
         if not only or name in only:
             cells.setdefault(name, {})[one["setting"]] = digits(_estimate(value))
-    settings = [setting for setting in CASES[task].settings if setting in counts]
+    settings = [setting for setting in case.settings if setting in counts]
     ranked = sorted(
         cells,
         key=lambda name: float(cells[name][settings[0]].split()[0]),
@@ -194,19 +206,19 @@ def _comparisons(document: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def tables(task: str, results: Path) -> dict[tuple[str, str], str]:
+def tables(name: str, results: Path) -> dict[tuple[str, str], str]:
     """What stands in which document, between which marks, by the JSON of a run."""
-    document = json.loads(results.read_text(encoding="utf-8"))
-    whole = "\n".join([table(task, document), "", *_comparisons(document)])
+    case, document = CASES[name], json.loads(results.read_text(encoding="utf-8"))
+    whole = "\n".join([table(case, document), "", *_comparisons(document)])
     return {
-        ("docs/results.md", f"quality {task}"): whole,
-        ("README.md", f"quality {task}"): table(task, document, CASES[task].telling),
+        ("docs/results.md", f"quality {name}"): whole,
+        ("README.md", f"quality {name}"): table(case, document, case.telling),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", nargs="?", default="abr", choices=list(CASES))
+    parser.add_argument("case", nargs="?", default="abr", choices=list(CASES))
     parser.add_argument("--quick", action="store_true", help="ten episodes of `default`")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoint", nargs="*", default=[], help="further runs to compare")
@@ -219,25 +231,25 @@ def main() -> None:
     parser.add_argument("--documents", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
     if args.documents:
-        for (document, mark), text in tables(args.task, args.documents).items():
+        for (document, mark), text in tables(args.case, args.documents).items():
             put(document, mark, text)
             print(f"{document} now holds the table of {args.documents}")
         return
+    case = CASES[args.case]
     if args.again:
-        report = again(args.task, args.again, args.data)
+        report = again(case, args.again, args.data)
         if args.plots:
             save(
-                only(report, CASES[args.task].settings[0]),
-                registry.task(args.task).draws,
+                only(report, case.settings[0]),
+                registry.task(case.task).draws,
                 args.plots,
             )
         report.show()
         report.save(args.again)
         return
-    case = CASES[args.task]
     named = args.only or ["pretrained"]
     report = test(
-        args.task,
+        case.task,
         policy=[name for name in named if name != "pretrained"],
         checkpoint=[*(["pretrained"] if "pretrained" in named else []), *args.checkpoint],
         rivals=() if args.only else case.rivals,
@@ -247,14 +259,14 @@ def main() -> None:
         jobs=args.jobs,
     )
     if args.plots:
-        save(only(report, case.settings[0]), registry.task(args.task).draws, args.plots)
+        save(only(report, case.settings[0]), registry.task(case.task).draws, args.plots)
     report = replace(report, results=[numbers(one) for one in report.results])
     if args.only and args.json and args.json.is_file():
-        report = joined(args.task, report, args.json, args.data)
+        report = joined(case, report, args.json, args.data)
     report.show()
     if args.json:
         report.save(args.json)
-    metric = registry.task(args.task).metrics[0]
+    metric = registry.task(case.task).metrics[0]
     for one in report.results:
         if one.label in ("pretrained", *(args.only or [])):
             print(

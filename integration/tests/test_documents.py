@@ -179,8 +179,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/performance.md", "performance"): performance.table(results),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
     }
-    for task, file in (("abr", ""), ("cjs", "-cjs"), ("vp", "-vp")):
-        expected |= quality.tables(task, results / f"quality{file}.json")
+    for case, file in (("abr", ""), ("cjs", "-cjs"), ("vp", "-vp"), ("vp-side", "-vp-side")):
+        expected |= quality.tables(case, results / f"quality{file}.json")
     for (document, mark), text in expected.items():
         assert documents.get(document, mark) == text, f"{document}: --documents writes it anew"
 

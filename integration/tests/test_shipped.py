@@ -8,7 +8,8 @@ import netllm
 import numpy as np
 import pytest
 from netllm.registry import task, tasks
-from netllm.verbs.checkpoint_folder import SHIPPED, checkpoint_folder
+from netllm.verbs.checkpoint_folder import SHIPPED
+from netllm.verbs.policy_spec import of_checkpoints
 from netllm_adapt import backbones
 from netllm_adapt.checkpoint.config import Part, read_config
 from netllm_adapt.checkpoint.encoder_and_head import build_part
@@ -30,9 +31,12 @@ def mean_of_each(name, rivals, **options):
     return ours, dict(zip(rivals, others, strict=True))
 
 
-@pytest.mark.parametrize("name", ["abr", "cjs", "vp"])
+NAMES = ["abr", "cjs", "vp", "vp-side"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_checkpoint_is_small_and_says_how_it_was_made(name):
-    folder = checkpoint_folder(name, "pretrained", home=SHIPPED)
+    folder, name = SHIPPED / name, name.partition("-")[0]
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 10_000_000
     facts = read_config(folder).about
     assert facts["data"] == "real"
@@ -43,7 +47,16 @@ def test_a_shipped_checkpoint_is_small_and_says_how_it_was_made(name):
 
 
 def test_every_task_of_ours_ships_one():
-    assert {folder.name for folder in SHIPPED.iterdir()} == {"abr", "cjs", "vp"} & set(tasks())
+    assert {folder.name for folder in SHIPPED.iterdir()} == set(NAMES)
+    assert {name.partition("-")[0] for name in NAMES} <= set(tasks())
+
+
+def test_pretrained_is_the_one_that_reads_what_a_setting_shows():
+    (spec,) = of_checkpoints("vp", ["pretrained"])
+    shown = {"default": {}, "memory": {}, "crowd": {}, "synthetic": {"crowd": 2}}
+    found = [spec.in_setting(task("vp").setting(name, **more)) for name, more in shown.items()]
+    assert [one.found().name for one in found] == ["vp", "vp-side", "vp-side", "vp-side"]
+    assert {one.name for one in found} == {"pretrained"}
 
 
 @pytest.mark.usefixtures("backbone")
@@ -99,7 +112,7 @@ def sizes(config, path=()):
             yield (*path, key)
 
 
-@pytest.mark.parametrize("task", ["abr", "cjs", "vp"])
+@pytest.mark.parametrize("task", NAMES)
 @pytest.mark.parametrize("part", ["encoder", "head"])
 def test_no_size_of_a_part_takes_more_memory_than_its_weights(task, part):
     """Those that are no sizes, such as scales, may be anything."""

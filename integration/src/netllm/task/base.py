@@ -120,6 +120,10 @@ class Task(ABC):
         """Those of `rivals` that a table of this setting shows when none is named."""
         return self.rivals
 
+    def shipped(self, setting: Any) -> str:
+        """Name of the shipped checkpoint, if there is one, that `pretrained` is in a setting."""
+        return self.name
+
     def seeds(self, setting: Any) -> Sequence[int]:
         """The seeds that `test` uses unless told otherwise."""
         return (0,)

@@ -16,6 +16,8 @@ from netllm import registry
 T = TypeVar("T")
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
+PRETRAINED = "pretrained"
+"""What a shipped checkpoint is called."""
 
 
 def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
@@ -26,8 +28,8 @@ def checkpoint_folder(task: str, name: str, *, home: Path) -> Path:
     Raises:
         ValueError: if there is none, or it is for another task.
     """
-    folder = SHIPPED / task if name == "pretrained" else home / name
-    if name == "pretrained" and not folder.is_dir():
+    folder = SHIPPED / task if name == PRETRAINED else home / name
+    if name == PRETRAINED and not folder.is_dir():
         raise ValueError(f"This version of netllm ships no checkpoint for {task}.")
     if not folder_of_run(folder) and (fetched := fetched_folder(task, name, home=home)):
         return fetched

@@ -68,7 +68,7 @@ def plan(task: Task, specs: Sequence[PolicySpec], setting: Any, episodes: Episod
     every = [episode for some in drawn.values() for episode in some]
     members, together = task.subsets(setting, every), task.clusters(setting, every)
     lines, left_out = [], {}
-    for spec in specs:
+    for spec in (one.in_setting(setting) for one in specs):
         if spec.usual and spec.policy not in task.rivals_of(setting):
             continue
         try:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.registry import WEIGHTS, policy, task
 from netllm.task import Declared, Policy, Task, declared
-from netllm.verbs.checkpoint_folder import Facts, checkpoint_folder, read_facts, weight_files
+from netllm.verbs.checkpoint_folder import (
+    PRETRAINED,
+    SHIPPED,
+    Facts,
+    checkpoint_folder,
+    read_facts,
+    weight_files,
+)
 from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ class PolicySpec:
     home: Path = field(default_factory=Path.cwd)
     """Where names of modules and folders begin; another process may work elsewhere."""
     folder: Path | None = None
-    """Where a checkpoint of the hub was fetched to."""
+    """Where a checkpoint of the hub was fetched to, or the shipped one of a setting lies."""
 
     @property
     def name(self) -> str:
@@ -49,6 +56,12 @@ class PolicySpec:
         if self.lineage is not None:
             return self.lineage.nickname
         return self.policy or Path(str(self.checkpoint)).name
+
+    def in_setting(self, setting: Any) -> PolicySpec:
+        """The same, or of the shipped checkpoints the one that fits the setting."""
+        if self.checkpoint != PRETRAINED:
+            return self
+        return replace(self, folder=SHIPPED / task(self.task).shipped(setting))
 
     def build(self, setting: Any) -> Policy:
         """The policy itself."""

@@ -106,6 +106,10 @@ class VP(SupervisedTask):
         useless |= set() if setting.crowd or setting.memory else {"gru-side"}
         return [name for name in self.rivals if name not in useless]
 
+    def shipped(self, setting: Setting) -> str:
+        """Another checkpoint where a crowd or a memory is shown."""
+        return "vp-side" if setting.crowd or setting.memory else "vp"
+
     def episodes(
         self, setting: Setting, part: str, *, count: int | None = None, seed: int = 0
     ) -> Sequence[Clip]:
