@@ -170,9 +170,10 @@ def table(case: Case, document: dict[str, Any], only: tuple[str, ...] = ()) -> s
         if not only or name in only:
             cells.setdefault(name, {})[one["setting"]] = digits(_estimate(value))
     settings = [setting for setting in case.settings if setting in counts]
+    shared = next(one for one in settings if all(one in row for row in cells.values()))
     ranked = sorted(
         cells,
-        key=lambda name: float(cells[name][settings[0]].split()[0]),
+        key=lambda name: float(cells[name][shared].split()[0]),
         reverse=metric.higher_is_better,
     )
     rows = [
