@@ -49,9 +49,12 @@ class Case:
 CASES = {
     "abr": Case(
         "abr",
-        ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo", "hindsight"),
+        (
+            *("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "ppo"),
+            *("ppo-wide", "hindsight"),
+        ),
         ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
-        ("hindsight", "pretrained", "random-smollm2-135m", "ppo", "mpc", "genet"),
+        ("hindsight", "pretrained", "random-smollm2-135m", "ppo-wide", "ppo", "mpc", "genet"),
     ),
     "cjs": Case(
         "cjs",
