@@ -61,6 +61,16 @@ def test_the_target_return_is_the_one_that_validates_best(
     assert model.about == {"setting": "default", "validation qoe": -abs(chosen - 3)}
 
 
+def test_a_model_is_told_of_no_returns_if_its_recipe_says_so(tmp_path):
+    pool = tmp_path / "pool"
+    netllm.rl_collect("abr", policy="bba", relabel="ppo", setting="synthetic", episodes=2, out=pool)
+    few: Any = {"backbone": "tiny-random", "steps": 2, "validation": 2, "pool": pool}
+    model: Any = netllm.adapt("abr", out=tmp_path / "run", returns=False, **few)
+    assert model.target_return is None
+    with pytest.raises(ValueError, match="told of no returns cannot be asked for one"):
+        netllm.adapt("abr", out=tmp_path / "other", returns=False, target_return=9.0, **few)
+
+
 def collected(path, setting="default", **facts):
     """A pool of one episode."""
     netllm.rl_collect("abr", policy="bba", setting=setting, episodes=1, out=path, **facts)

@@ -46,6 +46,11 @@ def test_a_saved_model_answers_as_before(model: AdaptedModel, tmp_path: Path) ->
     assert "netllm adapt abr" in (folder / "README.md").read_text()
 
 
+def test_a_model_that_is_told_of_no_returns_stays_so(registered_parts, tmp_path: Path) -> None:
+    folder = linear_model(target_return=None).save_pretrained(tmp_path / "checkpoint")
+    assert AdaptedModel.from_pretrained(folder).target_return is None
+
+
 def test_saving_again_replaces_the_checkpoint_whole(model: AdaptedModel, tmp_path: Path) -> None:
     folder = model.save_pretrained(tmp_path / "checkpoint")
     (folder / "stale").touch()

@@ -69,6 +69,18 @@ def test_scores_of_every_step_are_those_of_torch(architecture: str, tmp_path: Pa
         np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4, rtol=1e-4)
 
 
+def test_returns_have_no_effect_on_a_model_that_is_told_of_none(tmp_path: Path) -> None:
+    model = make("llama", LinearEncoder, ScoringHead)
+    model.target_return = None
+    file = export_onnx(model, tmp_path / "model.onnx", {"x": torch.zeros(2, 3, 2)})
+    batch = collate([make_episode(5, 0)], [Segment(0, 0, 0, 5)])
+    with torch.no_grad():
+        wanted = model.head.logits(model.hidden(batch))
+    given = {"x": batch.observations["x"], "return_to_go": batch.returns + 5}
+    inputs = {n: v.numpy() for n, v in (given | {"action": batch.actions}).items()}
+    np.testing.assert_allclose(run(file, inputs), wanted.numpy(), atol=1e-4, rtol=1e-4)
+
+
 def test_a_predictor_gives_its_answer(tmp_path: Path) -> None:
     model = make("llama", SumEncoder, SumHead, Predictor)
     file = export_onnx(model, tmp_path / "model.onnx", {"numbers": torch.zeros(2, 3)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,23 @@ def full_logits(model: AdaptedModel, seeds: list[int]) -> Tensor:
             parts.append(model.head.logits(model.hidden(batch))[0, s.start - s.context :])
         rows.append(torch.cat(parts))
     return torch.stack(rows)
+
+
+@torch.no_grad()
+def test_a_model_that_is_told_of_no_returns_decides_whatever_was_earned() -> None:
+    model = make_model("llama")
+    batch = collate([make_episode(STEPS, 0)], [Segment(0, 0, 0, STEPS)])
+    other = dataclasses.replace(batch, returns=batch.returns + 5)
+    told = stream_logits(model, batch)
+    assert not torch.allclose(stream_logits(model, other), told)
+    model.target_return = None
+    untold = stream_logits(model, batch)
+    assert torch.equal(stream_logits(model, other), untold)
+    torch.testing.assert_close(full_logits(model, [0]), untold, rtol=0, atol=1e-5)
+    policies = [Policy(model, target_return=asked) for asked in (None, 40.0)]
+    seen = {name: value[:, 0].numpy() for name, value in batch.observations.items()}
+    first, second = (policy.act({**seen, "reward": np.zeros(1)}) for policy in policies)
+    assert first == second
 
 
 @pytest.mark.parametrize("lean", [None, False], ids=["lean-if-covered", "library"])

@@ -111,7 +111,10 @@ class PoolTask(Task):
         """A model that decides step after step."""
         from netllm_adapt import AdaptedModel
 
-        return AdaptedModel(**parts, window=recipe.window, segment=recipe.segment)
+        asked = 0.0 if recipe.returns else None
+        return AdaptedModel(
+            **parts, window=recipe.window, segment=recipe.segment, target_return=asked
+        )
 
     def policy(self, model: AdaptedModel, setting: Any) -> Policy:
         """The model with its rolling cache of keys and values."""

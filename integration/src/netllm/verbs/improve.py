@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OF_MODEL = (
     *("rank", "alpha", "lora_dropout", "targets", "layers", "dtype", "quantise"),
-    *("window", "segment"),
+    *("window", "segment", "returns"),
 )
 """Fields of a recipe that a checkpoint has settled."""
 

@@ -54,7 +54,13 @@ def validated(
     from netllm.task import PoolTask
 
     targets: Sequence[float] = () if target_return is None else [target_return]
-    if target_return is None and isinstance(task, PoolTask):
+    if isinstance(task, PoolTask) and model.target_return is None:
+        if targets:
+            raise ValueError(
+                "A model that is told of no returns cannot be asked for one. Leave "
+                "--target-return or --no-returns out."
+            )
+    elif isinstance(task, PoolTask) and not targets:
         targets = task.target_returns(experience)
     if targets:
         model.target_return = targets[0]

@@ -77,6 +77,7 @@ class Config(msgspec.Struct, kw_only=True):
     window: Count | None = None
     segment: Count | None = None
     target_return: float | None = None
+    """Of a model that decides; None if it is told of no returns."""
     attached: Annotated[list[FileName], Meta(max_length=16)] = []
 
 
@@ -96,7 +97,7 @@ def read_config(folder: Path) -> Config:
         content = _of_format_1(content, path)
     config: Config = decode_json(content, Config, name=str(path))
     if config.kind == "decisions":
-        for name in ("window", "segment", "target_return"):
+        for name in ("window", "segment"):
             if getattr(config, name) is None:
                 raise ValueError(f"{path}: lacks `{name}`. Was it written by `netllm adapt`?")
     if taken := OWN_FILES.intersection(config.attached):

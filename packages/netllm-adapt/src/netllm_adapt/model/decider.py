@@ -31,7 +31,9 @@ class AdaptedModel(Adapted):
         spec: where the backbone came from; goes into the checkpoint.
         window: how many steps a token may look back, its own included.
         segment: tokens after which a stream of decisions starts afresh, and longest learned row.
-        target_return: return asked for at the first decision of an episode.
+        target_return: return asked for at the first decision of an episode; None for a model that
+            is never told of returns, as one that imitates a teacher's labels need not be: what an
+            episode went on to earn tells of its future, which nobody knows when deciding.
         facts: the base's own: `state`, `about` and `identity`.
 
     Raises:
@@ -51,7 +53,7 @@ class AdaptedModel(Adapted):
         spec: BackboneSpec,
         window: int = 20,
         segment: int = 384,
-        target_return: float = 0.0,
+        target_return: float | None = 0.0,
         **facts: Any,
     ) -> None:
         super().__init__(backbone=backbone, encoder=encoder, head=head, spec=spec, **facts)
@@ -72,6 +74,10 @@ class AdaptedModel(Adapted):
                 f"got segment={self.segment}. Raise `segment`."
             )
         check_positions(self.backbone, (self.segment // per_step + self.window) * per_step)
+
+    def told(self, returns: Float[Tensor, "batch step"]) -> Float[Tensor, "batch step"]:
+        """The returns that the encoder is given: zeros if the model is told of none."""
+        return torch.zeros_like(returns) if self.target_return is None else returns
 
     def rows(self, experience: Iterable[Episode]) -> SegmentedEpisodes:
         """What is learned of a pool, or of any episodes."""
@@ -94,7 +100,7 @@ class AdaptedModel(Adapted):
         The head reads the observation tokens of every step, as the encoder gave them: (batch,
         step, token, width), or a `Ragged` pair.
         """
-        observed = self.encoder.observe(batch.observations, batch.returns)
+        observed = self.encoder.observe(batch.observations, self.told(batch.returns))
         acted = self.encoder.act(batch.actions, batch.observations)
         if not isinstance(observed, Tensor):
             values, ptr = observed

@@ -51,10 +51,11 @@ def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tens
     """Write a model as one ONNX graph, in float32, for any number of rows and steps.
 
     Inputs are the fields of `observation`; of a model that decides step after step also
-    `return_to_go` (row, step) and `action` (row, step, …), what was done at each step, of which
-    the last has no effect. The output `scores` holds the log-odds of every answer at every step;
-    a head without scores gives its `answer`. A row is the last steps of one episode, at most as
-    many as its window and segment hold: feed the last `window` of them, and read the last step.
+    `return_to_go` (row, step), without effect if it is told of none, and `action` (row, step, …),
+    what was done at each step, of which the last has no effect. The output `scores` holds the
+    log-odds of every answer at every step; a head without scores gives its `answer`. A row is the
+    last steps of one episode, at most as many as its window and segment hold: feed the last
+    `window` of them, and read the last step.
 
     Args:
         model: in eval mode; it is left as it is.

@@ -173,7 +173,7 @@ class DecisionStream:
         }
         model = self._model
         acted: list[Tensor | None] = [None] * len(self._sessions)
-        observed = model.encoder.observe(steps, return_to_go[:, None])
+        observed = model.encoder.observe(steps, model.told(return_to_go[:, None]))
         if previous_action is not None:
             acted = [*model.encoder.act(previous_action[:, None], self._seen)[:, 0].to(self._dtype)]
         parts = zip(self._sessions, _each(observed, self._dtype), acted, strict=True)

@@ -25,7 +25,8 @@ class Policy:
 
     Args:
         model: the adapted model; it is put into eval mode.
-        target_return: return asked for; the model's own if None.
+        target_return: return asked for; the model's own if None. Without effect on a model that is
+            told of no returns.
         greedy: the most likely answer, else one sampled with the seed of `reset`.
     """
 
@@ -33,7 +34,7 @@ class Policy:
         self, model: AdaptedModel, *, target_return: float | None = None, greedy: bool = True
     ) -> None:
         self._model = model.eval()
-        self._target = model.target_return if target_return is None else target_return
+        self._target = (model.target_return or 0.0) if target_return is None else target_return
         self._greedy = greedy
         self.reset(0)
 

@@ -90,6 +90,8 @@ class Recipe:
     """Steps that a token may look back, its own included."""
     segment: int = 384
     """Tokens of the longest row; a stream of decisions starts afresh after as many."""
+    returns: bool = True
+    """Tell a model that decides what is still to be earned; without, it imitates labels alone."""
     validate_every: int = 100
     """Steps between validations, at which the run can also be resumed."""
     log_every: int = 10
