@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from netllm_sims.vp.geometry import turned
-from netllm_sims.vp.side_fields import Fields, fitted, nearest
+from netllm_sims.vp.side_fields import Fields, fitted, shown
 
 if TYPE_CHECKING:
     from netllm_adapt import Predictor
@@ -35,13 +34,8 @@ class SideRead:
         self, observation: Fields, history_deg: np.ndarray, turn_deg: float
     ) -> dict[str, np.ndarray]:
         """The side information of an observation that the model reads, the world turned."""
-        names = ("memory",) * bool(self.memory) + ("crowd",) * bool(self.viewers)
-        fields = {
-            name: turned(values, turn_deg) if name.endswith("_deg") else values
-            for name, values in observation.items()
-            if name.partition("_")[0] in names
-        }
-        return nearest(history_deg, fields, self.viewers) if self.viewers else fields
+        reads = {"memory": self.memory, "viewers": self.viewers}
+        return shown(observation, history_deg, turn_deg, **reads)
 
     def fitted(self, fields: Fields, seen_deg: np.ndarray) -> dict[str, np.ndarray]:
         """The fields in the shape that the model reads after points were predicted."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm_sims.vp.geometry import turned
-from netllm_sims.vp.side_fields import VIEWERS, fitted, nearest
+from netllm_sims.vp.side_fields import VIEWERS, fitted, shown
 
 from netllm_baselines.vp._learned_policy import Learned, load_into
 from netllm_baselines.vp._observed_angles import Observation
@@ -73,15 +73,10 @@ class GRUSide(Learned):
 
         meta = self.weights.meta
         history = turned(observation["viewport_deg"], self._turn_deg)
-        fields = {
-            name: turned(values, self._turn_deg) if name.endswith("_deg") else values
-            for name, values in observation.items()
-            if name.startswith(("memory_", "crowd_"))
-        }
-        crowd, first = 0, history.shape[1] + later - self._points
-        if meta["crowd"]:
-            fields = nearest(history, fields, VIEWERS)
-            crowd = first + self._points + meta["horizon"]
+        viewers = VIEWERS if meta["crowd"] else 0
+        fields = shown(observation, history, self._turn_deg, memory=meta["memory"], viewers=viewers)
+        first = history.shape[1] + later - self._points
+        crowd = first + self._points + meta["horizon"] if viewers else 0
         fields = fitted(fields, batch=len(history), memory=meta["memory"], crowd=crowd)
         if crowd:
             fields["crowd_deg"] = fields["crowd_deg"][:, :, first:]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from netllm_sims.vp.clips import Clip, gathered, numbered
-from netllm_sims.vp.geometry import mirrored
+from netllm_sims.vp.geometry import mirrored, turned
 from netllm_sims.vp.side_information import apart_rad
 
 VIEWERS = 16
@@ -50,6 +50,32 @@ def nearest(
         "crowd_deg": np.take_along_axis(crowd_deg, order[:, :, None, None], axis=1),
         "crowd_known": np.take_along_axis(known, order, axis=1),
     }
+
+
+def shown(
+    observation: Fields,
+    history_deg: Float[ndarray, "batch history 3"],
+    turn_deg: float,
+    *,
+    memory: int,
+    viewers: int,
+) -> dict[str, ndarray]:
+    """The side information of an observation that a predictor reads, the world turned.
+
+    Args:
+        observation: What a setting shows; its other fields are left out.
+        history_deg: The viewer's own points, turned already.
+        turn_deg: How far, in yaw.
+        memory: Points of the past that it reads; 0 for none.
+        viewers: Other viewers that it reads; 0 for none.
+    """
+    names = ("memory",) * bool(memory) + ("crowd",) * bool(viewers)
+    fields = {
+        name: turned(values, turn_deg) if name.endswith("_deg") else values
+        for name, values in observation.items()
+        if name.partition("_")[0] in names
+    }
+    return nearest(history_deg, fields, viewers) if viewers else fields
 
 
 def fitted(fields: Fields, *, batch: int, memory: int = 0, crowd: int = 0) -> dict[str, ndarray]:
