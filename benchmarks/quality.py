@@ -200,14 +200,15 @@ def _estimate(value: dict[str, Any]) -> Estimate:
 
 
 def _comparisons(document: dict[str, Any]) -> Iterator[str]:
+    roles: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in document["comparisons"]:
         if one["checkpoint"] == "pretrained" and one["subset"] == "all":
-            verdict = "no verdict" if one["verdict"] == "none" else one["verdict"]
-            difference = digits(_estimate(one["difference"]), "+")
-            yield (
-                f"- {one['setting']}: `pretrained` minus `{Path(one['rival']).name}` "
-                f"({one['role']}) {difference}: {verdict}"
-            )
+            roles.setdefault((one["setting"], Path(one["rival"]).name), []).append(one)
+    for (setting, rival), found in roles.items():
+        verdict = "no verdict" if found[0]["verdict"] == "none" else found[0]["verdict"]
+        difference = digits(_estimate(found[0]["difference"]), "+")
+        role = " and ".join(one["role"] for one in found)
+        yield f"- {setting}: `pretrained` minus `{rival}` ({role}) {difference}: {verdict}"
 
 
 def tables(name: str, results: Path) -> dict[tuple[str, str], str]:
