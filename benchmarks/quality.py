@@ -24,14 +24,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from _documents import put
 from netllm import registry, test
 from netllm.report.compare import compare
 from netllm.report.intervals import Estimate, cluster_counts, counted
 from netllm.report.plots import save
 from netllm.report.report import Report
-from netllm.report.result import Result, by_setting, saved_results, subsets, summarise
-from netllm.report.table import digits
+from netllm.report.result import Comparison, Result, by_setting, saved_results, subsets, summarise
+from netllm.report.table import digits, told_once
 from netllm.verbs.policy_spec import PolicySpec
 
 
@@ -200,15 +201,13 @@ def _estimate(value: dict[str, Any]) -> Estimate:
 
 
 def _comparisons(document: dict[str, Any]) -> Iterator[str]:
-    roles: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for one in document["comparisons"]:
-        if one["checkpoint"] == "pretrained" and one["subset"] == "all":
-            roles.setdefault((one["setting"], Path(one["rival"]).name), []).append(one)
-    for (setting, rival), found in roles.items():
-        verdict = "no verdict" if found[0]["verdict"] == "none" else found[0]["verdict"]
-        difference = digits(_estimate(found[0]["difference"]), "+")
-        role = " and ".join(one["role"] for one in found)
-        yield f"- {setting}: `pretrained` minus `{rival}` ({role}) {difference}: {verdict}"
+    for one in told_once(msgspec.convert(document["comparisons"], list[Comparison])):
+        if one.checkpoint == "pretrained" and one.subset == "all":
+            verdict = "no verdict" if one.verdict == "none" else one.verdict
+            yield (
+                f"- {one.setting}: `pretrained` minus `{Path(one.rival).name}` "
+                f"({one.role}) {digits(one.difference, '+')}: {verdict}"
+            )
 
 
 def tables(name: str, results: Path) -> dict[tuple[str, str], str]:

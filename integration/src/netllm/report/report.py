@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ from rich.console import Console
 from netllm.report.intervals import extent
 from netllm.report.metric import Metric
 from netllm.report.result import Comparison, Result, Trained, by_setting
-from netllm.report.table import grid, over_seeds, sentence, setting_table, wide_console
+from netllm.report.table import (
+    grid,
+    over_seeds,
+    sentence,
+    setting_table,
+    told_once,
+    wide_console,
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Report:
             console.print(setting_table(setting, results, self.metrics, self.bounds))
             for line in self._over_seeds(setting):
                 console.print(line, markup=False, highlight=False)
-        for comparison in self._verdicts():
+        for comparison in told_once(self.comparisons):
             console.print(sentence(comparison, self.metrics))
         for note in self.notes:
             console.print(f"Note: {note}", style="dim", markup=False, highlight=False)
@@ -102,21 +109,12 @@ class Report:
                 "",
                 *(f"- {line}" for line in self._over_seeds(setting)),
             ]
-        lines += [f"- {sentence(one, self.metrics).plain}" for one in self._verdicts()]
+        lines += [f"- {sentence(one, self.metrics).plain}" for one in told_once(self.comparisons)]
         lines += [f"- Note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     _repr_markdown_ = markdown
     """A notebook shows a cell's last value so."""
-
-    def _verdicts(self) -> list[Comparison]:
-        """The comparisons; a rival that stands for two reasons is told of once, with both."""
-        told: dict[tuple[str, ...], Comparison] = {}
-        for one in self.comparisons:
-            key = one.setting, one.subset, one.checkpoint, one.rival
-            role = f"{told[key].role} and {one.role}" if key in told else one.role
-            told[key] = replace(one, role=role)
-        return [*told.values()]
 
     def _over_seeds(self, setting: str) -> list[str]:
         """The setting's recipes over their training seeds, in words."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -88,6 +89,16 @@ def digits(value: Estimate, sign: str = "") -> str:
     """A mean with its interval, to three places; with `+` as the sign of what is above zero."""
     limits = [f"{one:{sign}.3f}" for one in (value.mean, *(value.ci95 or ()))]
     return limits[0] + (f" [{limits[1]}, {limits[2]}]" if value.ci95 else "")
+
+
+def told_once(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """The comparisons; a rival that stands for two reasons is told of once, with both."""
+    told: dict[tuple[str, ...], Comparison] = {}
+    for one in comparisons:
+        key = one.setting, one.subset, one.checkpoint, one.rival
+        role = f"{told[key].role} and {one.role}" if key in told else one.role
+        told[key] = replace(one, role=role)
+    return [*told.values()]
 
 
 def sentence(one: Comparison, metrics: Sequence[Metric]) -> Text:
