@@ -233,6 +233,19 @@ def _select(field: Tensor | Ragged, rows: Int[Tensor, "row"]) -> Tensor | Ragged
     return Ragged(torch.cat(parts), torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
 
 
+def joined(observations: Sequence[Mapping[str, Tensor | Ragged]]) -> dict[str, Tensor | Ragged]:
+    """The rows of several batches that hold one step per row, one batch after the other."""
+    return {name: _joined([one[name] for one in observations]) for name in observations[0]}
+
+
+def _joined(fields: Sequence[Any]) -> Tensor | Ragged:
+    if not isinstance(fields[0], Ragged):
+        return torch.cat([*fields])
+    counts = torch.cat([field.ptr[1:] - field.ptr[:-1] for field in fields])
+    values = torch.cat([field.values for field in fields])
+    return Ragged(values, torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
+
+
 class Layout:
     """Where the tokens of ragged steps lie in rows of one length.
 

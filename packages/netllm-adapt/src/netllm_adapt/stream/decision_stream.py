@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from netllm_adapt.attention import check_positions
-from netllm_adapt.batches import select
+from netllm_adapt.batches import joined, select
 from netllm_adapt.episodes import Ragged
 from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
@@ -29,15 +29,18 @@ class _Session:
     def __init__(self, window: int) -> None:
         self.past: deque[Piece] = deque(maxlen=window)
         self.observed: Tensor | None = None
+        self.seen: Mapping[str, Tensor | Ragged] = {}
+        """Its last observation, where that is not among the stream's newest ones."""
+        self.steps = 0
+        """Decisions so far."""
         self.used = 0
         """Tokens of the steps that began in this segment."""
         self.position = 0
         """Tokens that passed in this segment, its window of context included."""
 
-    def feed(
-        self, step: int, observed: Tensor, acted: Tensor | None, *, segment: int
-    ) -> list[Piece]:
+    def feed(self, observed: Tensor, acted: Tensor | None, *, segment: int) -> list[Piece]:
         """What passes at a step: the last action, or at a restart its window; the observation."""
+        step = self.steps
         pieces: list[Piece] = []
         if acted is not None and self.observed is not None:
             self.past.append((step - 1, torch.cat([self.observed, acted])))
@@ -47,6 +50,7 @@ class _Session:
             self.used = self.position = 0
             pieces = list(self.past)
         self.used += size
+        self.steps += 1
         self.observed = observed
         return [*pieces, (step, observed)]
 
@@ -57,7 +61,8 @@ class DecisionStream:
     Only the new step's tokens pass through the backbone: the action before, the return-to-go and
     the observation. When `model.segment` tokens are full, an episode starts afresh by encoding its
     last window of steps again, exactly as training rows are cut, so that both see the same
-    contexts. Steps may differ in their number of tokens, and episodes may end one by one.
+    contexts. Steps may differ in their number of tokens, and episodes may end one by one; others
+    may `open`, and some of them alone be asked about (`rows`), each at a step of its own.
 
     Args:
         model: the adapted model, in eval mode.
@@ -80,7 +85,9 @@ class DecisionStream:
         self._ring = Ring(batch=batch, device=self._device)
         self._sessions = [_Session(model.window) for _ in range(batch)]
         self._seen: Mapping[str, Tensor | Ragged] = {}
-        self._step = 0
+        """The newest observations, of the episodes in the rows `_asked`."""
+        self._asked: list[int] = []
+        self._free: list[int] = []
         self._asked_lean = lean
         with model.own_adapter(batch):
             self._lean = lean_pass(model.backbone, lean)
@@ -99,9 +106,28 @@ class DecisionStream:
                 f"`rows` must be numbers from 0 to {count - 1} of the episodes that go on, each "
                 f"once and at least one, got {numbers}."
             )
+        self._hand_out()
         self._sessions = [self._sessions[row] for row in numbers]
-        self._seen = select(self._seen, rows)
+        self._free = []
         self._ring.keep(rows)
+
+    def open(self, count: int) -> list[int]:
+        """The rows of so many new episodes, which are at their first step."""
+        new = count - len(self._free)
+        if new > 0:
+            first = len(self._sessions)
+            self._sessions += [_Session(self._model.window) for _ in range(new)]
+            self._free += range(first, first + new)
+            self._ring.add(new)
+        opened, self._free = self._free[:count], self._free[count:]
+        return opened
+
+    def close(self, rows: Sequence[int]) -> None:
+        """Forget the episodes in these rows, which others may take."""
+        self._hand_out()
+        for row in rows:
+            self._sessions[row] = _Session(self._model.window)
+        self._free = sorted([*self._free, *rows])
 
     @torch.inference_mode()
     def decide(
@@ -109,23 +135,26 @@ class DecisionStream:
         observation: Mapping[str, Tensor | Ragged],
         return_to_go: Float[Tensor, "batch"],
         previous_action: Int[Tensor, "batch ..."] | None,
+        rows: Sequence[int] | None = None,
         *,
         greedy: bool = True,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The next answer of every episode.
+        """The next answer of every episode, or of those in some rows.
 
         Args:
             observation: fields with a leading batch axis, or with one entry of `ptr` per episode.
             return_to_go: what is still to be earned, per episode.
-            previous_action: what was done at the step before; None at the first step only.
+            previous_action: what was done at the step before, anything where that step is an
+                episode's first; None if it is the first of all.
+            rows: the episodes that are asked about, in the observation's order; all if None.
             greedy: the most likely answer, else a sampled one.
             generator: randomness of sampled answers.
 
         Raises:
             ValueError: if a row comes to be longer than the backbone's learned positions.
         """
-        hidden = self.hidden(observation, return_to_go, previous_action)
+        hidden = self.hidden(observation, return_to_go, previous_action, rows)
         return self.answer(hidden, greedy=greedy, generator=generator)
 
     @torch.inference_mode()
@@ -134,12 +163,13 @@ class DecisionStream:
         observation: Mapping[str, Tensor | Ragged],
         return_to_go: Float[Tensor, "batch"],
         previous_action: Int[Tensor, "batch ..."] | None,
+        rows: Sequence[int] | None = None,
     ) -> Any:
         """Hidden states of the new observation's tokens, as `AdaptedModel.hidden` gives them."""
         lean, backbone = self._lean, self._model.backbone
         if lean is not None and mixes(backbone):
             lean = lean_pass(backbone, self._asked_lean)
-        given = self.backbone_input(observation, return_to_go, previous_action)
+        given = self.backbone_input(observation, return_to_go, previous_action, rows)
         return self._model.pass_through(given, lean)
 
     def answer(
@@ -156,54 +186,86 @@ class DecisionStream:
         observation: Mapping[str, Tensor | Ragged],
         return_to_go: Float[Tensor, "batch"],
         previous_action: Int[Tensor, "batch ..."] | None,
+        rows: Sequence[int] | None = None,
     ) -> BackboneInput:
         """The new step's tokens; their slots of the cache are taken from now on."""
+        asked = [*range(len(self._sessions))] if rows is None else [*rows]
+        sessions = [self._sessions[row] for row in asked]
         given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
         for name, value in given.items():
-            if value is not None and (count := _episodes(value)) != len(self._sessions):
+            if value is not None and (count := _episodes(value)) != len(asked):
                 raise ValueError(
-                    f"The stream was made for {len(self._sessions)} episodes, got an observation "
+                    f"The stream was made for {len(asked)} episodes, got an observation "
                     f"of {count}: `{name}`."
                 )
-        if (previous_action is None) != (self._step == 0):
+        later = [number for number, session in enumerate(sessions) if session.steps]
+        if (previous_action is None) != (not later):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
         steps = {
             name: value if isinstance(value, Ragged) else value[:, None]
             for name, value in observation.items()
         }
         model = self._model
-        acted: list[Tensor | None] = [None] * len(self._sessions)
+        acted: dict[int, Tensor] = {}
         observed = model.encoder.observe(steps, model.told(return_to_go[:, None]))
         if previous_action is not None:
-            acted = [*model.encoder.act(previous_action[:, None], self._seen)[:, 0].to(self._dtype)]
-        parts = zip(self._sessions, _each(observed, self._dtype), acted, strict=True)
+            before = self._seen_by([asked[number] for number in later])
+            own = previous_action if len(later) == len(asked) else previous_action[later]
+            tokens = model.encoder.act(own[:, None], before)[:, 0].to(self._dtype)
+            acted = dict(zip(later, tokens, strict=True))
         pieces = [
-            session.feed(self._step, own, action, segment=model.segment)
-            for session, own, action in parts
+            session.feed(own, acted.get(number), segment=model.segment)
+            for number, (session, own) in enumerate(
+                zip(sessions, _each(observed, self._dtype), strict=True)
+            )
         ]
-        self._seen = steps
-        self._step += 1
-        return self._input_of(pieces, None if isinstance(observed, Tensor) else observed[1])
+        if asked != self._asked:
+            self._hand_out()
+        self._seen, self._asked = steps, asked
+        return self._input_of(
+            asked, pieces, None if isinstance(observed, Tensor) else observed[1], whole=rows is None
+        )
+
+    def _seen_by(self, rows: list[int]) -> Mapping[str, Tensor | Ragged]:
+        """What the episodes in these rows saw at their last step."""
+        if rows == self._asked:
+            return self._seen
+        self._hand_out()
+        return joined([self._sessions[row].seen for row in rows])
+
+    def _hand_out(self) -> None:
+        """Give each session its own of the newest observations."""
+        for number, row in enumerate(self._asked):
+            here = torch.tensor([number], device=self._device)
+            self._sessions[row].seen = select(self._seen, here)
+        self._seen, self._asked = {}, []
 
     def _input_of(
-        self, pieces: list[list[Piece]], ptr: Int[Tensor, "offset"] | None
+        self,
+        asked: list[int],
+        pieces: list[list[Piece]],
+        ptr: Int[Tensor, "offset"] | None,
+        *,
+        whole: bool,
     ) -> BackboneInput:
         """The pieces in padded rows; what is read are the observations, which come last."""
         rows = [torch.cat([tokens for _, tokens in row]) for row in pieces]
         longest = max(map(len, rows))
         steps, positions, newest = [], [], []
-        for number, (session, parts) in enumerate(zip(self._sessions, pieces, strict=True)):
+        sessions = [self._sessions[row] for row in asked]
+        for number, (session, parts) in enumerate(zip(sessions, pieces, strict=True)):
             if session.position == 0:
-                self._ring.clear(number)
+                self._ring.clear(asked[number])
             count, own = len(rows[number]), len(parts[-1][1])
             padding = [-1] * (longest - count)
             steps.append([step for step, piece in parts for _ in range(len(piece))] + padding)
             positions.append([*range(session.position, session.position + count), *padding])
             newest.append(slice(count - own, count))
             session.position += count
-        check_positions(self._model.backbone, max(s.position for s in self._sessions))
+        check_positions(self._model.backbone, max(s.position for s in sessions))
         step, position = torch.tensor([steps, positions], device=self._device)
-        mask = self._ring.admit(step, position, window=self._model.window)
+        chosen = None if whole else asked
+        mask = self._ring.admit(step, position, window=self._model.window, rows=chosen)
 
         def read(hidden: Float[Tensor, "batch token width"]) -> Any:
             observed = [own[part] for own, part in zip(hidden, newest, strict=True)]

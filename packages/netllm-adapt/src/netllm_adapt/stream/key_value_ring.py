@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ class Ring:
         """Keys and values of each layer, (row, head, slot, dim)."""
         self._target: Int[Tensor, "row token"] | slice = slice(0, 0)
         """The slots that the coming pass writes."""
+        self._rows: Int[Tensor, "row"] | slice = slice(None)
+        """The rows that take part in the coming pass."""
 
     @property
     def slots(self) -> int:
@@ -50,17 +53,34 @@ class Ring:
         self.step, self.position = self.step[rows], self.position[rows]
         self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
 
+    def add(self, rows: int) -> None:
+        """So many more rows, with nothing in them."""
+        self.step = F.pad(self.step, (0, 0, 0, rows))
+        self.position = F.pad(self.position, (0, 0, 0, rows), value=-1)
+
     def admit(
-        self, step: Int[Tensor, "row token"], position: Int[Tensor, "row token"], *, window: int
+        self,
+        step: Int[Tensor, "row token"],
+        position: Int[Tensor, "row token"],
+        *,
+        window: int,
+        rows: Sequence[int] | None = None,
     ) -> Bool[Tensor, "row 1 token slot"]:
         """Choose the slots that the tokens of the coming pass go to; which slots each may see.
 
         Padding has position -1 and stands behind the tokens of its row. It sees slot 0, for
         attention to nothing at all is undefined.
+
+        Args:
+            step: of each token.
+            position: of each token.
+            window: how many steps a token sees.
+            rows: those that take part in the coming pass, in the tokens' order; all if None.
         """
+        chosen = self._rows = _as_run(rows, self.step.device)
         real = position >= 0
         oldest = step.masked_fill(~real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
-        taken = (self.position >= 0) & (oldest - self.step < window)
+        taken = (self.position[chosen] >= 0) & (oldest - self.step[chosen] < window)
         taken[:, 0] = True
         missing = int((taken.sum(1) + real.sum(1)).amax()) - self.slots
         if missing > 0:
@@ -69,11 +89,13 @@ class Ring:
             self.position = F.pad(self.position, (0, more), value=-1)
         free = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : step.shape[1]]
         target = free * real
-        self.step.scatter_(1, target, step)
-        self.position.scatter_(1, target, position)
-        self.position[:, 0] = -1
+        steps = self.step[chosen].scatter_(1, target, step)
+        positions = self.position[chosen].scatter_(1, target, position)
+        positions[:, 0] = -1
+        if isinstance(chosen, Tensor):  # a run of rows is written where it lies
+            self.step[chosen], self.position[chosen] = steps, positions
         self._target = _as_slice(target)
-        mask = band(step, position, self.step, self.position, window=window)
+        mask = band(step, position, steps, positions, window=window)
         mask[..., 0] |= ~real[:, None]
         return mask
 
@@ -85,14 +107,19 @@ class Ring:
         The backbone's attention layers call it, with whatever else a cache of the library is given.
         """
         if layer_idx == len(self._layers):
-            self._layers.append((keys[:, :, :0], values[:, :, :0]))
-        seen = self._layers[layer_idx]
-        if seen[0].shape[2] < self.slots:
-            seen = self._layers[layer_idx] = (
-                _grown(seen[0], self.slots),
-                _grown(seen[1], self.slots),
-            )
-        target = self._target
+            self._layers.append((keys[:0, :, :0], values[:0, :, :0]))
+        held = self._layers[layer_idx]
+        if held[0].shape[::2] != self.step.shape:
+            held = self._layers[layer_idx] = (self._grown(held[0]), self._grown(held[1]))
+        rows, target = self._rows, self._target
+        if isinstance(rows, Tensor):
+            row, slots = rows[:, None], target
+            if isinstance(slots, slice):
+                slots = torch.arange(slots.start, slots.stop, device=keys.device)[None]
+            held[0].transpose(1, 2)[row, slots] = keys.transpose(1, 2)
+            held[1].transpose(1, 2)[row, slots] = values.transpose(1, 2)
+            return held[0][rows], held[1][rows]
+        seen = held[0][rows], held[1][rows]
         if isinstance(target, slice):
             seen[0].narrow(2, target.start, keys.shape[2]).copy_(keys)
             seen[1].narrow(2, target.start, keys.shape[2]).copy_(values)
@@ -101,6 +128,12 @@ class Ring:
             seen[0].transpose(1, 2)[row, target] = keys.transpose(1, 2)
             seen[1].transpose(1, 2)[row, target] = values.transpose(1, 2)
         return seen
+
+    def _grown(self, held: Tensor) -> Tensor:
+        """The same with zeros in further rows and slots."""
+        rows, slots = self.step.shape
+        more = (0, 0, 0, slots - held.shape[2], 0, 0, 0, rows - len(held))
+        return F.pad(held, more)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """How many tokens are held; part of the interface that backbones expect of a cache."""
@@ -114,7 +147,10 @@ def _as_slice(target: Int[Tensor, "row token"]) -> Int[Tensor, "row token"] | sl
     return slice(start, start + count) if bool((target == run).all()) else target
 
 
-def _grown(seen: Tensor, slots: int) -> Tensor:
-    """The same with zeros in the further slots."""
-    rows, heads, held, dim = seen.shape
-    return torch.cat([seen, seen.new_zeros(rows, heads, slots - held, dim)], dim=2)
+def _as_run(rows: Sequence[int] | None, device: torch.device) -> Int[Tensor, "row"] | slice:
+    """Rows that follow one another as a slice, which needs no copy of them."""
+    if rows is None:
+        return slice(None)
+    if [*rows] == [*range(rows[0], rows[0] + len(rows))]:
+        return slice(rows[0], rows[0] + len(rows))
+    return torch.tensor(rows, device=device)

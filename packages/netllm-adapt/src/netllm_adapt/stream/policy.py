@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from netllm_adapt.stream.decision_stream import DecisionStream
 
 
 class Policy:
-    """Decides for a batch of episodes that start together.
+    """Decides for a batch of episodes that start together, or for episodes that come and go.
 
     The return-to-go begins at `target_return` and is lowered by the `reward` that each further
     observation reports. Where episodes end one by one, a field `episode` numbers those that are
-    left.
+    left. Where they come and go, as in a server, `open` and `close` say so: then `episode` numbers
+    those that are asked about, any of the open ones, and the others stay as they are.
 
     Args:
         model: the adapted model; it is put into eval mode.
@@ -46,6 +47,58 @@ class Policy:
         self._return = torch.zeros(0, device=self._device)
         self._action: Int[Tensor, "batch ..."] | None = None
         self._episodes: list[int] = []
+        self._rows: dict[int, int] | None = None
+        """Of episodes that come and go, by number, their rows of the stream."""
+        self._asked: list[int] | slice = slice(None)
+        """The rows that were asked about last."""
+        self._fresh: set[int] = set()
+        """Rows of episodes that are at their first step."""
+
+    def open(self, episodes: Sequence[int]) -> None:
+        """Begin these episodes beside those that are open; none sees another.
+
+        Args:
+            episodes: their numbers, which observations name in a field `episode`.
+
+        Raises:
+            ValueError: if one is open, or `act` began with episodes that start together.
+        """
+        if self._rows is None and self._stream is not None:
+            raise ValueError("`open` must come before the first `act`. Begin anew with `reset`.")
+        known = self._rows or {}
+        if (twice := {*episodes} & {*known}) or len({*episodes}) < len(episodes):
+            raise ValueError(f"`episodes` must not be open, each once, got {sorted(twice)} again.")
+        self._rows = known
+        if not episodes:
+            return
+        if self._stream is None:
+            self._stream = DecisionStream(self._model, batch=len(episodes))
+            rows = [*range(len(episodes))]
+        else:
+            rows = self._stream.open(len(episodes))
+        more = max(rows) + 1 - len(self._return)
+        if more > 0:
+            self._return = torch.cat([self._return, self._return.new_zeros(more)])
+            if self._action is not None:
+                unknown = self._action.new_zeros(more, *self._action.shape[1:])
+                self._action = torch.cat([self._action, unknown])
+        self._return[rows] = self._target
+        self._rows.update(zip(episodes, rows, strict=True))
+        self._fresh.update(rows)
+
+    def close(self, episodes: Sequence[int]) -> None:
+        """Forget these episodes, which were opened.
+
+        Raises:
+            ValueError: if one is not open.
+        """
+        rows = self._rows_of(episodes)
+        if self._stream is not None and rows:
+            self._stream.close(rows)
+        for episode in episodes:
+            (self._rows or {}).pop(episode)
+        self._fresh.difference_update(rows)
+        self._asked = []
 
     def act(self, observation: Mapping[str, np.ndarray | Ragged]) -> Int[np.ndarray, "batch ..."]:
         """The next action of every episode.
@@ -53,17 +106,22 @@ class Policy:
         Raises:
             SessionError: if a number is not finite, naming session and field; nothing has changed
                 then, so that the other sessions can be asked about again.
-            ValueError: if the observation has no `reward`, or is of other episodes than before.
+            ValueError: if the observation has no `reward`, or is of other episodes than before, or
+                than were opened.
         """
         if "reward" not in observation:
             raise ValueError(
                 "The observation must have a field `reward`, what each episode's last action "
                 f"earned (anything at its first step), got {[*observation]}."
             )
+        if self._rows is not None and "episode" not in observation:
+            raise ValueError("The observation must number open episodes in a field `episode`.")
         check_finite(observation, unread=() if self._stream is not None else ("reward",))
         fields: dict[str, Any] = {
             name: tensors(value).to(self._device) for name, value in observation.items()
         }
+        if self._rows is not None:
+            return self._act_of(self._rows_of(fields["episode"].tolist()), fields)
         self._follow(fields)
         self._return = self._next_return(fields["reward"])
         if self._stream is None:
@@ -74,18 +132,52 @@ class Policy:
         actions: Int[np.ndarray, "batch ..."] = self._action.cpu().numpy()
         return actions
 
+    def _act_of(self, rows: list[int], fields: Mapping[str, Any]) -> Int[np.ndarray, "batch ..."]:
+        """The next actions of the episodes in these rows of the stream."""
+        assert self._stream is not None
+        first = torch.tensor([row in self._fresh for row in rows], device=self._device)
+        returns = self._return[rows] - torch.where(first, 0.0, fields["reward"])
+        before = None if self._action is None or bool(first.all()) else self._action[rows]
+        answer = self._stream.decide(
+            fields, returns, before, rows, greedy=self._greedy, generator=self._generator
+        )
+        if self._action is None:
+            self._action = answer.new_zeros(len(self._return), *answer.shape[1:])
+        self._return[rows], self._action[rows] = returns, answer
+        self._fresh.difference_update(rows)
+        self._asked = rows
+        actions: Int[np.ndarray, "batch ..."] = answer.cpu().numpy()
+        return actions
+
+    def _rows_of(self, episodes: Sequence[int]) -> list[int]:
+        """The rows of episodes that come and go."""
+        known = self._rows or {}
+        if len({*episodes} & {*known}) < len(episodes):
+            closed = [episode for episode in episodes if episode not in known]
+            raise ValueError(
+                f"`episode` must number open episodes, each once, got {closed or episodes}. "
+                "Open them with `open`."
+            )
+        return [known[episode] for episode in episodes]
+
     def took(self, actions: Int[np.ndarray, "batch ..."]) -> None:
         """Remember these as the last actions: something else was done than answered.
 
         Raises:
             ValueError: if there is no last answer, or it has another shape.
         """
-        if self._action is None or actions.shape != tuple(self._action.shape):
-            asked = None if self._action is None else tuple(self._action.shape)
+        before = None if self._action is None else self._action[self._asked]
+        if before is None or actions.shape != tuple(before.shape):
+            asked = None if before is None else tuple(before.shape)
             raise ValueError(
                 f"`actions` must have the last answer's shape, {asked}, got {actions.shape}."
             )
-        self._action = torch.from_numpy(np.asarray(actions)).to(self._action)
+        taken = torch.from_numpy(np.asarray(actions)).to(before)
+        if self._rows is None:
+            self._action = taken
+        else:
+            assert self._action is not None
+            self._action[self._asked] = taken
 
     def _follow(self, fields: Mapping[str, Any]) -> None:
         """Drop the episodes that have ended."""

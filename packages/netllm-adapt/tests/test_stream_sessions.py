@@ -1,0 +1,167 @@
+"""Episodes that come and go: each decides as it does alone, whoever is asked beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from adapt_parts import (
+    LinearEncoder,
+    LinearHead,
+    ListEncoder,
+    PickHead,
+    make_episode,
+    make_list_episode,
+)
+from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Ragged, add_lora, load_backbone
+from netllm_adapt.backbone import embedding_width
+
+WINDOW, STEPS, SESSIONS = 3, 20, 5
+KINDS = {
+    "fixed": (LinearEncoder, LinearHead, make_episode),
+    "ragged": (ListEncoder, PickHead, make_list_episode),
+}
+
+
+def make_model(kind: str, architecture: str = "llama") -> AdaptedModel:
+    encoder, head, _ = KINDS[kind]
+    spec = BackboneSpec(f"tiny-random-{architecture}", dtype="float32", seed=1)
+    plain = load_backbone(spec.name, dtype=spec.dtype, seed=spec.seed)
+    width = embedding_width(plain)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = add_lora(plain, rank=4)
+        for name, parameter in backbone.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        parts: dict[str, Any] = {"encoder": encoder(width), "head": head(width)}
+        for parameter in [*parts["encoder"].parameters(), *parts["head"].parameters()]:
+            torch.nn.init.normal_(parameter, std=1.0)
+    return AdaptedModel(
+        backbone=backbone, spec=spec, window=WINDOW, segment=40, target_return=9.0, **parts
+    ).eval()
+
+
+def question(kind: str, asked: list[tuple[int, int]]) -> dict[str, Any]:
+    """What some sessions see, each at a step of its own: (session, step)."""
+    seen = []
+    for session, step in asked:
+        episode = KINDS[kind][2](STEPS, session)
+        fields = {
+            name: field.steps(step, step + 1) if isinstance(field, Ragged) else field[step][None]
+            for name, field in episode.observations.items()
+        }
+        earned = episode.rewards[step - 1] if step else 0.0
+        seen.append(fields | {"reward": np.array([earned], np.float32)})
+    joined: dict[str, Any] = {"episode": np.array([session for session, _ in asked])}
+    for name, first in seen[0].items():
+        parts = [one[name] for one in seen]
+        if isinstance(first, Ragged):
+            ptr = np.append(0, np.cumsum([part.ptr[-1] for part in parts]))
+            joined[name] = Ragged(np.concatenate([part.values for part in parts]), ptr)
+        else:
+            joined[name] = np.concatenate(parts)
+    return joined
+
+
+def alone(model: AdaptedModel, kind: str, session: int, steps: int, took: Any = None) -> list[Any]:
+    """A session's answers where nobody else is asked."""
+    policy, answers = Policy(model), []
+    for step in range(steps):
+        answers.append(policy.act(question(kind, [(session, step)]))[0])
+        if took and (session, step) in took:
+            policy.took(np.array([took[session, step]]))
+    return answers
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sessions_that_come_and_go_answer_as_each_does_alone(kind: str, architecture: str) -> None:
+    model = make_model(kind, architecture)
+    dice = np.random.default_rng(0)
+    policy = Policy(model)
+    steps = dict.fromkeys(range(SESSIONS), 0)
+    answers: dict[int, list[Any]] = {session: [] for session in steps}
+    took: dict[tuple[int, int], int] = {}
+    waiting, opened = list(steps), []
+    while any(step < STEPS for step in steps.values()):
+        if waiting and dice.random() < 0.4:
+            policy.open([waiting[0]])
+            opened.append(waiting.pop(0))
+        going = [session for session in opened if dice.random() < 0.6]
+        dice.shuffle(going)
+        if not going:
+            continue
+        asked = [(session, steps[session]) for session in going]
+        given = policy.act(question(kind, asked))
+        done = np.array(given)
+        for row, (session, step) in enumerate(asked):
+            answers[session].append(given[row])
+            if dice.random() < 0.2:
+                took[session, step] = done[row] = 0
+            steps[session] += 1
+            if steps[session] == STEPS:
+                opened.remove(session)
+        policy.took(done)
+        policy.close([session for session in going if steps[session] == STEPS])
+    assert took
+    varied = set()
+    for session, own in answers.items():
+        wanted = alone(model, kind, session, STEPS, took)
+        assert [int(one) for one in own] == [int(one) for one in wanted], session
+        varied |= {int(one) for one in own}
+    assert len(varied) > 1  # a model with one answer would agree with anything
+
+
+def test_a_row_that_is_used_again_remembers_nothing() -> None:
+    model = make_model("fixed")
+    policy = Policy(model)
+    policy.open([0, 1])
+    for step in range(WINDOW + 2):
+        policy.act(question("fixed", [(0, step), (1, step)]))
+    policy.close([0])
+    policy.open([2])
+    rows = [int(policy.act(question("fixed", [(2, step)]))[0]) for step in range(STEPS)]
+    assert rows == [int(one) for one in alone(model, "fixed", 2, STEPS)]
+    held = policy._stream
+    assert held is not None
+    assert len(held._sessions) == 2  # the closed one's row, not a third
+
+
+def test_episodes_that_start_together_are_decided_as_opened_ones() -> None:
+    model = make_model("fixed")
+    together, opened = Policy(model), Policy(model)
+    opened.open([3, 1, 4])
+    for step in range(WINDOW + 3):
+        asked = question("fixed", [(3, step), (1, step), (4, step)])
+        assert np.array_equal(together.act(asked), opened.act(asked))
+
+
+def test_episodes_are_opened_once_before_they_are_asked_about() -> None:
+    policy = Policy(make_model("fixed"))
+    policy.open([7])
+    with pytest.raises(ValueError, match=r"must not be open, each once, got \[7\] again"):
+        policy.open([8, 7])
+    with pytest.raises(ValueError, match=r"must number open episodes, each once, got \[8\]"):
+        policy.act(question("fixed", [(7, 0), (8, 0)]) | {"episode": np.array([7, 8])})
+    with pytest.raises(ValueError, match=r"each once, got \[7, 7\]"):
+        policy.act(question("fixed", [(7, 0), (7, 0)]))
+    with pytest.raises(ValueError, match="in a field `episode`"):
+        policy.act({"reward": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"got \[9\]"):
+        policy.close([9])
+    policy.act(question("fixed", [(7, 0)]))
+    begun = Policy(make_model("fixed"))
+    begun.act(question("fixed", [(0, 0)]))
+    with pytest.raises(ValueError, match="`open` must come before the first `act`"):
+        begun.open([1])
+
+
+def test_what_was_done_is_told_of_those_that_were_asked_last() -> None:
+    policy = Policy(make_model("fixed"))
+    policy.open([0, 1])
+    policy.act(question("fixed", [(1, 0)]))
+    with pytest.raises(ValueError, match=r"last answer's shape, \(1,\), got \(2,\)"):
+        policy.took(np.zeros(2, np.int64))
