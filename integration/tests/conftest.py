@@ -1,4 +1,7 @@
 import os
+import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import jaxtyping
@@ -58,3 +61,33 @@ def install(tmp_path, monkeypatch):
         return os.pathsep.join(folders)
 
     return run
+
+
+@pytest.fixture
+def served():
+    """Serve some seats in a thread, on a free port: gives an HTTP client of it, and the service."""
+    import httpx
+    from netllm.serve.limits import Limits
+    from netllm.serve.run import address, listening, server_of
+    from netllm.serve.service import Service
+
+    def run(*seats, token=None, allow_origins=(), **limits):
+        service = Service({seat.name: seat for seat in seats}, Limits(**limits))
+        server = server_of(service, token=token, allow_origins=allow_origins)
+        listener = ends.enter_context(listening("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+
+        def stop():
+            server.should_exit = True
+            thread.join()
+
+        ends.callback(stop)
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        client = httpx.Client(base_url=address(listener), timeout=120, trust_env=False)
+        return ends.enter_context(client), service
+
+    with ExitStack() as ends:
+        yield run

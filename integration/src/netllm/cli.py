@@ -52,6 +52,7 @@ _COMMANDS = [
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
     (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
+    (app, "serve", "serve:serve", "Answer over HTTP with adapted models."),
     (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),

@@ -3,7 +3,8 @@
 Both are entry points, looked up when they are asked for, so a third party adds one without
 touching this repository: group `netllm.tasks` holds `abr = "netllm.abr:ABR"`, group
 `netllm.policies` holds `"abr.bba" = "netllm_baselines.abr:BBA"`, a callable that takes the setting
-and returns the policy.
+and returns the policy. A name `"*.client"` is that of a policy of every task, called with the
+task's name and the setting.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _registration(point: EntryPoint) -> str:
 
 
 def policies(task: str) -> list[str]:
-    """The names of all installed policies of a task."""
+    """The names of all installed policies of a task; without those of every task."""
     prefix = f"{task}."
     names = (point.name for point in entry_points(group="netllm.policies"))
     return sorted({name.removeprefix(prefix) for name in names if name.startswith(prefix)})
@@ -162,6 +163,8 @@ def _registered(task: str, name: str) -> Callable[..., Any]:
     for point in entry_points(group="netllm.policies", name=f"{task}.{name}"):
         build: Callable[..., Any] = _loaded(point)
         return build
+    for point in entry_points(group="netllm.policies", name=f"*.{name}"):
+        return partial(_loaded(point), task)
     raise unknown(f"{task} policy", name, policies(task))
 
 

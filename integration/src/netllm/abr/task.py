@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.task import Metric, Policy, PoolTask
+from netllm.task import Metric, ObservationField, Policy, PoolTask
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Pool, Recipe
@@ -109,6 +109,12 @@ class ABR(PoolTask):
 
         dtype = "float32" if record else "float64"
         return Players(setting, episodes, seed=seed, dtype=dtype)
+
+    def observation_fields(self, setting: Setting) -> Mapping[str, ObservationField]:
+        """What `netllm_sims.abr.Simulator` shows."""
+        from netllm.abr.observation_fields import observation_fields
+
+        return observation_fields(len(setting.video.rates_kbps))
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:
         """The pool, whose ladder must be the setting's."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netllm.cjs.environment import Advice
+from netllm.cjs.environment import Advice, Running
 from netllm.cjs.observation import COLUMN, seen
 from netllm.cjs.state import State
 from netllm.task import state_of
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel
-    from netllm_sims.cjs import Setting, Simulator
+    from netllm_sims.cjs import Setting
 
 
 class Scheduler:
@@ -37,23 +37,35 @@ class Scheduler:
         self._num_jobs = setting.num_jobs
         self._advice = Advice(setting)
         self._spent_ms: dict[int, float] = {}
+        self._come_and_go = False
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
         self._policy.reset(seed)
-        self._spent_ms = {}
+        self._spent_ms, self._come_and_go = {}, False
 
-    def begin(self, simulators: Sequence[Simulator]) -> None:
-        """Take the simulators whose episodes it will be asked about."""
+    def open(self, episodes: Sequence[int]) -> None:
+        """Begin these episodes beside those that are open; see `netllm_adapt.Policy`."""
+        self._policy.open(episodes)
+        self._come_and_go = True
+
+    def close(self, episodes: Sequence[int]) -> None:
+        """Forget these episodes, which were opened."""
+        self._policy.close(episodes)
+        for episode in episodes:
+            self._spent_ms.pop(episode, None)
+
+    def begin(self, simulators: Running) -> None:
+        """Take the simulators whose episodes it will be asked about, or what is seen of them."""
         self._advice.begin(simulators)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Choice among the schedulable stages (-1 none) and executors, per episode."""
         episodes = observation["episode"].tolist()
         spent_ms = dict(zip(episodes, observation["job_ms"].tolist(), strict=True))
-        before = self._spent_ms or spent_ms
+        before = spent_ms | self._spent_ms
         reward_s = [(before[k] - spent_ms[k]) * 1e-3 / self._num_jobs for k in episodes]
-        self._spent_ms = spent_ms
+        self._spent_ms = (self._spent_ms if self._come_and_go else {}) | spent_ms
         advice = self._advice(observation)
         fields = seen(observation, advice) | {"reward": np.array(reward_s, np.float32)}
         answer = self._policy.act(fields | {"episode": observation["episode"]})

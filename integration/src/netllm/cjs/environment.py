@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from netllm_sims.cjs.rollout import Clusters
 from netllm_sims.rollout import batch_seed
 
 if TYPE_CHECKING:
-    from netllm_sims.cjs import Episode, Setting, Simulator
+    from netllm_sims.cjs import Episode, Setting
+    from netllm_sims.cjs.compiled_policies import Askable
 
+Running: TypeAlias = "Sequence[Askable] | Mapping[int, Askable]"
+"""The clusters of some episodes, by their numbers."""
 GANTT_S = 300.0
 """Of the first episode, for the plot of who works on what."""
 
@@ -23,10 +26,10 @@ class Advice:
         from netllm_baselines.cjs import TunedShare
 
         self._rule = TunedShare(setting)
-        self._simulators: Sequence[Simulator] = ()
+        self._simulators: Running = ()
 
-    def begin(self, simulators: Sequence[Simulator]) -> None:
-        """Take the simulators whose episodes it will be asked about."""
+    def begin(self, simulators: Running) -> None:
+        """Take the simulators whose episodes it will be asked about, or what is seen of them."""
         self._simulators = simulators
 
     def __call__(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from netllm_adapt.training.recipe import Recipe
 
 from netllm.cjs.state import State
-from netllm.task import Metric, Policy, PoolTask
+from netllm.task import Metric, ObservationField, Policy, PoolTask
 
 if TYPE_CHECKING:
     from netllm_adapt import AdaptedModel, Pool
@@ -109,6 +109,18 @@ class CJS(PoolTask):
         from netllm.cjs.observation import seen
 
         return seen(observation, observation["advice"]) | {"reward": observation["reward"]}
+
+    def observation_fields(self, setting: Setting) -> Mapping[str, ObservationField]:
+        """What `netllm_sims.cjs.observe` shows, without what only tells rows apart."""
+        from netllm.cjs.observation_fields import OBSERVATION_FIELDS
+
+        return OBSERVATION_FIELDS
+
+    def running(self, observation: Mapping[str, Any]) -> Mapping[int, Any]:
+        """The clusters as far as they are seen: rules need no more."""
+        from netllm_sims.cjs.observed import observed
+
+        return observed(observation)
 
     def about(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Mean JCT and job sequence of an episode."""

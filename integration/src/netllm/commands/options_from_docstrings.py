@@ -35,7 +35,12 @@ KINDS: Mapping[str, Any] = {
 """What an argument of the API is on the command line, by its annotation."""
 RecipeChanges = Annotated[Changes, Parameter(name="*", group="Recipe")]
 """Single fields of a recipe that a checkpoint tells."""
-OWN: Mapping[str, Any] = {"data": Data, "trust_backbone": Trust}
+OWN: Mapping[str, Any] = {
+    "data": Data,
+    "trust_backbone": Trust,
+    "idle_s": Annotated[float, Parameter(name=["--idle-s", "--idle"])],
+    "deadline_s": Annotated[float, Parameter(name=["--deadline-s", "--deadline"])],
+}
 """The same by name, where the option is more than the argument."""
 DEFAULTS: Mapping[Any, Any] = {
     Assignments: (),

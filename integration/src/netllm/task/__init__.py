@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm.report.metric import Metric
 from netllm.task.base import DEFAULT_BACKBONE, Draw, Outcome, Task, state_of
+from netllm.task.observation_fields import ObservationField
 from netllm.task.policy import Declared, Policy, declared, validity
 from netllm.task.pool import PoolTask
 from netllm.task.setting import Setting, training_fields
@@ -26,6 +27,7 @@ __all__ = [
     "Draw",
     "Environment",
     "Metric",
+    "ObservationField",
     "Outcome",
     "Policy",
     "PoolTask",

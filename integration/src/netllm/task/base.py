@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from netllm.report.metric import Metric
+from netllm.task.observation_fields import ObservationField
 from netllm.task.policy import Policy
 from netllm.task.setting import described, named
 
@@ -189,6 +190,27 @@ class Task(ABC):
     @abstractmethod
     def policy(self, model: Any, setting: Any) -> Policy:
         """An adapted model as a policy."""
+
+    def observation_fields(self, setting: Any) -> Mapping[str, ObservationField]:
+        """What an observation of one episode holds, for requests to a server.
+
+        Raises:
+            ValueError: if the task does not say it, so that it cannot be served.
+        """
+        raise ValueError(
+            f"{self.name} cannot be served: its class must say what an observation holds, in "
+            "`observation_fields`."
+        )
+
+    def running(self, observation: Mapping[str, Any]) -> Mapping[int, Any] | None:
+        """By `episode`, what stands in for an environment in a policy's `begin`.
+
+        None where no policy of the task looks at more than the observation.
+
+        Raises:
+            ValueError: if the observation contradicts itself.
+        """
+        return None
 
     def recipe(self, backbone: str | None = None) -> Recipe:
         """How a backbone is adapted to it unless told otherwise: the best recipe found.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.task.base import Outcome, Task
+from netllm.task.observation_fields import ObservationField, fields_shown
 from netllm.task.policy import Policy
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class PoolTask(Task):
             seed: of the environment's own noise.
             record: whether it is for a pool; else to measure a policy.
         """
+
+    def observation_fields(self, setting: Any) -> Mapping[str, ObservationField]:
+        """Those that the environment of one test episode shows, unless the task says more."""
+        episodes = self.episodes(setting, "test", count=1)
+        environment = self.environment(setting, episodes, seed=0, record=False)
+        return fields_shown(environment.observation())
 
     def seen(self, observation: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the model sees of an observation, and a pool keeps; all fields by default."""

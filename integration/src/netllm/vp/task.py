@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm_adapt.training.recipe import Recipe
 
-from netllm.task import Metric, Outcome, Policy, SupervisedTask
+from netllm.task import Metric, ObservationField, Outcome, Policy, SupervisedTask
 from netllm.vp.state import State
 
 if TYPE_CHECKING:
@@ -145,6 +145,12 @@ class VP(SupervisedTask):
         rows = [row(clip, predicted, setting) for clip, predicted in pairs]
         rows[0]["example"] = example(episodes[0], done.predicted_deg[0])
         return Outcome(rows, done.decisions, done.seconds)
+
+    def observation_fields(self, setting: Setting) -> Mapping[str, ObservationField]:
+        """What `netllm_sims.vp.rollout` shows: the viewer's own points, and side information."""
+        from netllm.vp.observation_fields import observation_fields
+
+        return observation_fields(setting)
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Windows:
         """All training windows, with features of the frames if the recipe is multimodal."""

@@ -190,7 +190,6 @@ class DecisionStream:
     ) -> BackboneInput:
         """The new step's tokens; their slots of the cache are taken from now on."""
         asked = [*range(len(self._sessions))] if rows is None else [*rows]
-        sessions = [self._sessions[row] for row in asked]
         given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
         for name, value in given.items():
             if value is not None and (count := _episodes(value)) != len(asked):
@@ -198,33 +197,40 @@ class DecisionStream:
                     f"The stream was made for {len(asked)} episodes, got an observation "
                     f"of {count}: `{name}`."
                 )
-        later = [number for number, session in enumerate(sessions) if session.steps]
-        if (previous_action is None) != (not later):
-            raise ValueError("`previous_action` must be None at the first step, and only there.")
         steps = {
             name: value if isinstance(value, Ragged) else value[:, None]
             for name, value in observation.items()
         }
         model = self._model
-        acted: dict[int, Tensor] = {}
+        acted = self._acted(asked, previous_action)
         observed = model.encoder.observe(steps, model.told(return_to_go[:, None]))
-        if previous_action is not None:
-            before = self._seen_by([asked[number] for number in later])
-            own = previous_action if len(later) == len(asked) else previous_action[later]
-            tokens = model.encoder.act(own[:, None], before)[:, 0].to(self._dtype)
-            acted = dict(zip(later, tokens, strict=True))
+        parts = zip(asked, _each(observed, self._dtype), acted, strict=True)
         pieces = [
-            session.feed(own, acted.get(number), segment=model.segment)
-            for number, (session, own) in enumerate(
-                zip(sessions, _each(observed, self._dtype), strict=True)
-            )
+            self._sessions[row].feed(own, action, segment=model.segment)
+            for row, own, action in parts
         ]
         if asked != self._asked:
             self._hand_out()
         self._seen, self._asked = steps, asked
-        return self._input_of(
-            asked, pieces, None if isinstance(observed, Tensor) else observed[1], whole=rows is None
-        )
+        ptr = None if isinstance(observed, Tensor) else observed[1]
+        return self._input_of(asked, pieces, ptr, whole=rows is None)
+
+    def _acted(
+        self, asked: list[int], previous_action: Int[Tensor, "batch ..."] | None
+    ) -> list[Float[Tensor, "1 width"] | None]:
+        """The token of each episode's last action; None at its first step."""
+        later = [number for number, row in enumerate(asked) if self._sessions[row].steps]
+        if (previous_action is None) != (not later):
+            raise ValueError("`previous_action` must be None at the first step, and only there.")
+        acted: list[Tensor | None] = [None] * len(asked)
+        if previous_action is None:
+            return acted
+        before = self._seen_by([asked[number] for number in later])
+        own = previous_action if len(later) == len(asked) else previous_action[later]
+        tokens = self._model.encoder.act(own[:, None], before)[:, 0].to(self._dtype)
+        for number, token in zip(later, tokens, strict=True):
+            acted[number] = token
+        return acted
 
     def _seen_by(self, rows: list[int]) -> Mapping[str, Tensor | Ragged]:
         """What the episodes in these rows saw at their last step."""

@@ -1,0 +1,1 @@
+"""Adapted models behind HTTP: sessions, micro-batches, deadlines with a fallback, and a client."""

@@ -1,0 +1,109 @@
+"""What a server is told on the command line, made into the tasks' seats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netllm import registry
+from netllm.serve.seat import Seat
+from netllm.task import Task
+from netllm.verbs.default_setting import adapted_in
+from netllm.verbs.policy_spec import PolicySpec
+
+FALLBACKS: Mapping[str, str] = {"abr": "bba", "vp": "hold-last", "cjs": "fair"}
+"""Who answers where the model is late, unless told otherwise: rules that need no time."""
+
+
+def by_task(option: str, words: Sequence[str], *, known: Sequence[str]) -> dict[str, str]:
+    """The values of `TASK=VALUE` words.
+
+    Args:
+        option: where they were given, for errors.
+        words: the words.
+        known: the tasks that they may name.
+
+    Raises:
+        ValueError: for a word without `=`, a task given twice, or one that is not known.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        task, equals, value = word.partition("=")
+        if not (equals and task and value):
+            raise ValueError(f"{option} needs TASK=VALUE, such as abr=…, got {word!r}.")
+        if task not in known:
+            raise registry.unknown(f"task of {option}", task, known)
+        if task in found:
+            raise ValueError(f"{option} names {task} twice.")
+        found[task] = value
+    return found
+
+
+def seats_of(
+    checkpoints: Sequence[str], settings: Sequence[str], fallbacks: Sequence[str], **options: Any
+) -> dict[str, Seat]:
+    """The seats that `TASK=VALUE` words name; `options` are those of `build_seats`.
+
+    Raises:
+        ValueError: as `by_task` and `build_seats` do, and if there is no checkpoint.
+    """
+    served = by_task("--checkpoint", checkpoints, known=registry.tasks())
+    if not served:
+        raise ValueError("serve needs a checkpoint, such as --checkpoint abr=pretrained.")
+    more: dict[str, Any] = {
+        "settings": by_task("--setting", settings, known=[*served]),
+        "fallbacks": by_task("--fallback", fallbacks, known=[*served]),
+    }
+    return build_seats(served, **more, **options)
+
+
+def build_seats(
+    checkpoints: Mapping[str, str],
+    *,
+    settings: Mapping[str, str],
+    fallbacks: Mapping[str, str],
+    data: str | Path | None,
+    **options: Any,
+) -> dict[str, Seat]:
+    """The seat of every task that has a checkpoint.
+
+    Args:
+        checkpoints: by task a folder, `owner/name` on the hub, or `pretrained`.
+        settings: by task the name of its setting; where the checkpoint was adapted if not given.
+        fallbacks: by task the name of its fallback; see `FALLBACKS` for others.
+        data: folder of real data; NETLLM_DATA if None.
+        options: of a checkpoint's `PolicySpec`: `device`, `trust_backbone`.
+
+    Raises:
+        ValueError: for a task that cannot be served, a checkpoint of another task, an unknown
+            fallback or none, or a setting that the checkpoint cannot serve.
+    """
+    seats = {}
+    for name, checkpoint in checkpoints.items():
+        task = registry.task(name)
+        spec = PolicySpec(name, checkpoint=checkpoint, **options)
+        place = _place(task, spec, settings.get(name), data)
+        fallback = fallbacks.get(name, FALLBACKS.get(name))
+        if fallback is None:
+            raise ValueError(
+                f"{name} has no usual fallback. Name one of its policies, which must need no time: "
+                f"--fallback {name}=NAME, of {', '.join(registry.policies(name))}."
+            )
+        seats[name] = Seat(
+            task=task,
+            setting=place,
+            policy=spec.in_setting(place).build(place),
+            fallback=registry.policy(name, fallback, place),
+            fallback_name=fallback,
+            about={"checkpoint": checkpoint},
+        )
+    return seats
+
+
+def _place(task: Task, spec: PolicySpec, name: str | None, data: str | Path | None) -> Any:
+    """The named setting, or else the one that the checkpoint was adapted in."""
+    if name is not None:
+        return task.setting(name, data=data)
+    name, own = adapted_in(task, spec, {}, data)
+    return task.setting(name, data=data, **own)

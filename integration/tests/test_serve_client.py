@@ -1,0 +1,216 @@
+"""A server's models as policies: a simulator asks them and gets what it would get in-process."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import netllm
+import numpy as np
+import pytest
+from netllm import registry
+from netllm.serve.build_seats import build_seats, by_task
+from netllm.serve.client import Client, Connection
+
+CJS = {"num_jobs": 8, "num_executors": 6}
+TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """An adapted model of every task."""
+    place = tmp_path_factory.mktemp("runs")
+    for task, policy, more in (("abr", "bba", {}), ("cjs", "tuned-share", {"set": CJS})):
+        pool = netllm.rl_collect(
+            task,
+            policy=[policy, "random"],
+            relabel=policy,
+            setting="synthetic",
+            episodes=4,
+            out=place / f"{task}-pool",
+            **more,
+        )
+        run = {"backbone": "tiny-random", "out": place / task, "validation": 1, **TINY}
+        netllm.adapt(task, pool=pool.path, **run)
+    run = {"backbone": "tiny-random", "out": place / "vp", "validation": 1, **TINY}
+    netllm.adapt("vp", setting="synthetic", **run)
+    return {task: str(place / task) for task in ("abr", "vp", "cjs")}
+
+
+@pytest.fixture
+def seats(runs):
+    return build_seats(runs, settings={}, fallbacks={}, data=None)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Let clients ask a server."""
+
+    def run(client, token=None):
+        monkeypatch.setenv("NETLLM_SERVER", str(client.base_url))
+        if token:
+            monkeypatch.setenv("NETLLM_TOKEN", token)
+
+    return run
+
+
+@pytest.mark.parametrize("task", ["abr", "vp", "cjs"])
+def test_a_test_against_the_server_gives_the_in_process_result(task, runs, seats, served, asked):
+    client, service = served(*seats.values(), token="secret")
+    asked(client, token="secret")
+    more = {"set": CJS} if task == "cjs" else {}
+    report = netllm.test(
+        task, policy="client", checkpoint=runs[task], setting="synthetic", episodes=3, **more
+    )
+    theirs, ours = report.results
+    assert theirs.policy == "client"
+    assert theirs.episodes == ours.episodes
+    assert theirs.validity == 1.0
+    assert not [*service.sessions]
+
+
+def test_seats_are_where_their_checkpoints_were_adapted(seats):
+    assert {name: seat.setting.name for name, seat in seats.items()} == dict.fromkeys(
+        seats, "synthetic"
+    )
+    assert seats["cjs"].setting.num_executors == 6
+    names = {name: seat.fallback_name for name, seat in seats.items()}
+    assert names == {"abr": "bba", "vp": "hold-last", "cjs": "fair"}
+
+
+def test_a_client_of_another_setting_is_told_the_field(seats, served, asked):
+    client, _ = served(seats["vp"])
+    asked(client)
+    place = registry.task("vp").setting("synthetic", history=12)
+    with pytest.raises(ValueError, match=r"agree in the field 'viewport_deg' of vp: the server re"):
+        Client("vp", place)
+    with pytest.raises(ValueError, match="must serve abr, but it serves vp"):
+        Client("abr", registry.task("abr").setting("synthetic"))
+
+
+def test_a_client_counts_the_answers_that_the_model_did_not_give(seats, served, asked):
+    client, service = served(seats["abr"])
+    asked(client)
+    task, place = seats["abr"].task, seats["abr"].setting
+    environment = task.environment(
+        place, task.episodes(place, "test", count=2), seed=0, record=False
+    )
+    policy = registry.policy("abr", "client", place)
+    policy.reset(0)
+    assert policy.validity is None
+    policy.act(environment.observation())
+    assert policy.validity == 1.0
+
+    def broken(sessions, rows, running):
+        raise RuntimeError("out of order")
+
+    decide, seats["abr"].decide = seats["abr"].decide, broken
+    policy.act(environment.observation())
+    seats["abr"].decide = decide
+    assert policy.validity == 0.5
+    assert len([*service.sessions]) == 2
+    policy.reset(0)
+    assert not [*service.sessions]
+
+
+def test_a_client_closes_the_sessions_of_episodes_that_end(seats, served, asked):
+    client, service = served(seats["abr"])
+    asked(client)
+    task, place = seats["abr"].task, seats["abr"].setting
+    environment = task.environment(
+        place, task.episodes(place, "test", count=3), seed=0, record=False
+    )
+    policy = Client("abr", place)
+    seen = environment.observation()
+    policy.act({**seen, "episode": np.array([4, 5, 6])})
+    assert len([*service.sessions]) == 3
+    left = {name: values[[0, 2]] for name, values in seen.items()}
+    policy.act({**left, "episode": np.array([4, 6])})
+    assert len([*service.sessions]) == 2
+    del policy
+    assert not [*service.sessions]
+
+
+def test_who_cannot_be_asked_is_told_what_to_do(seats, served, monkeypatch):
+    place = seats["abr"].setting
+    monkeypatch.delenv("NETLLM_SERVER", raising=False)
+    with pytest.raises(ValueError, match="set NETLLM_SERVER=http"):
+        registry.policy("abr", "client", place)
+    with (
+        Connection("http://127.0.0.1:9") as nobody,
+        pytest.raises(ConnectionError, match="Does `netllm serve` run there"),
+    ):
+        nobody.tasks()
+    client, _ = served(seats["abr"], token="secret", sessions=1)
+    where = str(client.base_url)
+    with (
+        Connection(where, token="other") as stranger,
+        pytest.raises(PermissionError, match="Set NETLLM_TOKEN"),
+    ):
+        stranger.tasks()
+    with Connection(where, token="secret", patience_s=0) as impatient:
+        impatient.open("abr", 1)
+        with pytest.raises(ConnectionError, match="At most 1 sessions may be open"):
+            impatient.open("abr", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["abr"], "needs TASK=VALUE, such as abr=…, got 'abr'"),
+        (["arb=x"], "Unknown task of --checkpoint 'arb'. Did you mean abr"),
+        (["abr=x", "abr=y"], "names abr twice"),
+    ],
+)
+def test_what_is_no_task_and_value_is_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        by_task("--checkpoint", words, known=["abr", "cjs", "vp"])
+
+
+def test_wrong_arguments_end_the_program_before_any_model_is_read(netllm, runs):
+    wrong = {
+        ("--checkpoint", "vp=nowhere"): "holds no checkpoint",
+        ("--checkpoint", f"abr={runs['vp']}"): "was adapted to vp, not to abr",
+        ("--checkpoint", f"abr={runs['abr']}", "--fallback", "cjs=fair"): "Unknown task of --fall",
+        ("--checkpoint", f"abr={runs['abr']}", "--fallback", "abr=bbb"): "Did you mean bba",
+        ("--checkpoint", f"abr={runs['abr']}", "--sessions", "0"): "`sessions` must be at least 1",
+        ("--checkpoint", f"abr={runs['abr']}", "--deadline", "-1"): "`deadline_s` must lie between",
+    }
+    for words, message in wrong.items():
+        code, _, err = netllm("serve", *words, "--port", "0")
+        assert code == 2, words
+        assert message in err
+
+
+def test_a_port_that_is_taken_is_named(netllm, runs, served, seats):
+    client, _ = served(seats["vp"])
+    port = client.base_url.port
+    code, _, err = netllm("serve", "--checkpoint", f"vp={runs['vp']}", "--port", port)
+    assert code == 1
+    assert f"Cannot listen on 127.0.0.1, port {port}" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_program_serves_until_it_is_told_to_end(runs, number):
+    words = ["serve", "--checkpoint", f"vp={runs['vp']}", "--port", "0"]
+    environment = {**os.environ, "NETLLM_TOKEN": "secret"}
+    environment.pop("NETLLM_DATA", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "netllm", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as program:
+        try:
+            told = next(line for line in program.stderr if line.startswith("Serving vp on http"))
+            place = registry.task("vp").setting("synthetic")
+            with Connection(told.split()[3].rstrip(";"), token="secret") as connection:
+                policy = Client("vp", place, connection=connection)
+                answer = policy.act({"viewport_deg": np.zeros((2, place.history, 3))})
+            assert answer.shape == (2, place.horizon, 3)
+            program.send_signal(number)
+            out, err = program.communicate(timeout=60)
+        finally:
+            program.kill()
+    assert (program.returncode, out) == (0, "The server has ended.\n"), err
