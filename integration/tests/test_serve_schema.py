@@ -10,7 +10,7 @@ from netllm.serve.schema import arrays, decisions_type, joined, split
 from netllm_sims import cjs
 
 
-def crossed(task, setting, batch):
+def through(task, setting, batch):
     """A batch after it was split, written, read, checked and joined."""
     fields = registry.task(task).observation_fields(setting)
     kind = decisions_type(task, fields, remembers=False)
@@ -20,9 +20,9 @@ def crossed(task, setting, batch):
     return joined(fields, rows, [*range(len(rows))])
 
 
-def assert_same(crossed, batch, but=()):
-    assert {*crossed} - {"episode"} == {*batch} - {*but} - {"episode"}
-    for name, values in crossed.items():
+def assert_same(given, batch, but=()):
+    assert {*given} - {"episode"} == {*batch} - {*but} - {"episode"}
+    for name, values in given.items():
         if name != "episode":
             assert np.array_equal(values, batch[name]), name
             assert values.dtype.kind == batch[name].dtype.kind, name
@@ -36,7 +36,7 @@ def test_what_players_see_crosses_json_unchanged():
     )
     environment.step(np.array([0, 3, 5]))
     seen = environment.observation()
-    assert_same(crossed("abr", setting, seen), seen)
+    assert_same(through("abr", setting, seen), seen)
 
 
 def test_what_is_seen_of_clusters_crosses_json_with_rows_counted_anew():
@@ -48,7 +48,7 @@ def test_what_is_seen_of_clusters_crosses_json_with_rows_counted_anew():
     seen = cjs.observe(running, range(3))
     assert len(np.unique(seen["stage_job"])) > 3
     assert (np.diff(seen["edge_ptr"]) > 0).any()
-    assert_same(crossed("cjs", setting, seen), seen, but={"stage_id", "job_id"})
+    assert_same(through("cjs", setting, seen), seen, but={"stage_id", "job_id"})
 
 
 @pytest.mark.parametrize("beside", [{}, {"memory": 8, "crowd": 4}], ids=["plain", "side"])
@@ -56,7 +56,7 @@ def test_windows_cross_json_unchanged(beside):
     setting = registry.task("vp").setting("synthetic", **beside)
     clip = setting.clips("test", episodes=1)[0]
     seen = {**clip.fields(slice(0, 4)), "video": np.array([clip.video] * 4)}
-    assert_same(crossed("vp", setting, seen), seen)
+    assert_same(through("vp", setting, seen), seen)
 
 
 def test_a_task_that_says_nothing_is_asked_what_its_environment_shows(install):

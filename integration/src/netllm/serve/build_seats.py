@@ -66,7 +66,7 @@ def build_seats(
     data: str | Path | None,
     **options: Any,
 ) -> dict[str, Seat]:
-    """The seat of every task that has a checkpoint.
+    """The seat of every task that has a checkpoint, ready to decide.
 
     Args:
         checkpoints: by task a folder, `owner/name` on the hub, or `pretrained`.
@@ -98,6 +98,7 @@ def build_seats(
             fallback_name=fallback,
             about={"checkpoint": checkpoint},
         )
+        seats[name].warm_up()
     return seats
 
 

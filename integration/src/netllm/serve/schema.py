@@ -164,6 +164,20 @@ def _of_row(
     return own
 
 
+def crossed(task: str, fields: Fields, batch: Mapping[str, np.ndarray]) -> list[Arrays]:
+    """The observations of a batch one by one, as they are after a request."""
+    kind = observation_type(task, fields)
+    return [arrays(fields, msgspec.convert(one, kind)) for one in split(fields, batch)]
+
+
+def zeros(fields: Fields) -> Arrays:
+    """An observation of nothing but zeros, without rows of axes of any length."""
+    return {
+        name: np.zeros([0 if isinstance(n, str) else n for n in field.shape], _DTYPES[field.kind])
+        for name, field in fields.items()
+    }
+
+
 def described(fields: Fields) -> dict[str, Any]:
     """What a client is told of the fields."""
     return {

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from netllm.serve.schema import Arrays, joined
-from netllm.task import ObservationField, Policy, Task
+from netllm.serve.schema import Arrays, crossed, joined, zeros
+from netllm.task import ObservationField, Policy, PoolTask, Task
 
 
 @dataclass(eq=False)
@@ -57,6 +57,22 @@ class Seat:
             ValueError: if the observation contradicts itself.
         """
         return self.task.running(joined(self.fields, [observation], [0]))
+
+    def warm_up(self) -> None:
+        """Decide once, and forget it: what is packed and compiled at the first call is then ready.
+
+        A task of decisions is asked about the beginning of a test episode, another about zeros.
+        """
+        rows = [zeros(self.fields)]
+        if isinstance(self.task, PoolTask):
+            some = self.task.episodes(self.setting, "test", count=1)
+            begun = self.task.environment(self.setting, some, seed=0, record=False)
+            rows = crossed(self.task.name, self.fields, begun.observation())
+        found = self.check(rows[0])
+        running = [None if found is None else found[0]]
+        self.decide([0], rows, running)
+        self.close([0])
+        self.fall_back(rows, running)
 
     def decide(
         self, sessions: Sequence[int], rows: Sequence[Arrays], running: Sequence[Any]
