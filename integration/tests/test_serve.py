@@ -254,6 +254,8 @@ def test_more_sessions_than_allowed_are_refused_until_one_is_closed(served, seat
     answer = client.post("/v1/abr/sessions", json={"count": 2})
     assert "At most 3 sessions may be open" in refused(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1
+    never = client.post("/v1/abr/sessions", json={"count": 4})
+    assert "`count` must be at most 3, got 4" in refused(never, 422)
     assert client.delete(f"/v1/abr/sessions/{first[0]}").status_code == 204
     assert metric(client, 'netllm_sessions{task="abr"}') == 1
     opened(client, 2)

@@ -229,13 +229,15 @@ async def _decide(
 
 async def _open(service: Service, task: str, request: Request) -> Response:
     asked = _decoded(msgspec.json.Decoder(NewSessions), await body(request, service.limits))
+    most = service.limits.sessions
+    if asked.count > most:
+        raise Refused(422, f"`count` must be at most {most}, got {asked.count}.")
     try:
         opened = service.sessions.open(task, asked.count)
     except SessionsFull as full:
         raise Refused(
             503,
-            f"At most {service.limits.sessions} sessions may be open. Close some, or try again "
-            "later.",
+            f"At most {most} sessions may be open. Close some, or try again later.",
             retry_s=full.retry_s,
         ) from None
     return _json({"sessions": [session.id for session in opened]})
