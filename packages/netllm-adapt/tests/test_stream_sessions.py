@@ -15,7 +15,15 @@ from adapt_parts import (
     make_episode,
     make_list_episode,
 )
-from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Ragged, add_lora, load_backbone
+from netllm_adapt import (
+    AdaptedModel,
+    BackboneSpec,
+    DecisionStream,
+    Policy,
+    Ragged,
+    add_lora,
+    load_backbone,
+)
 from netllm_adapt.backbone import embedding_width
 
 WINDOW, STEPS, SESSIONS = 3, 20, 5
@@ -128,6 +136,37 @@ def test_a_row_that_is_used_again_remembers_nothing() -> None:
     held = policy._stream
     assert held is not None
     assert len(held._sessions) == 2  # the closed one's row, not a third
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_hidden_states_in_a_row_that_is_used_again_are_those_of_the_new_session(
+    architecture: str,
+) -> None:
+    model = make_model("fixed", architecture)
+
+    def hidden(stream: DecisionStream, asked: list[tuple[int, int]], rows: list[int]) -> Any:
+        seen = {name: torch.from_numpy(v) for name, v in question("fixed", asked).items()}
+        del seen["episode"]
+        returns = -seen.pop("reward")
+        before = torch.zeros(len(asked), dtype=torch.long)
+        first = not any(step for _, step in asked)
+        return stream.hidden(seen, returns, None if first else before, rows)
+
+    alone: dict[int, DecisionStream] = {}
+    stream = DecisionStream(model, batch=2)
+    schedule = [[(0, step), (1, step)] for step in range(WINDOW + 2)]
+    schedule += [[(1, WINDOW + 2 + step), (2, step)] for step in range(2 * WINDOW)]
+    rows = {0: 0, 1: 1}
+    for asked in schedule:
+        if asked[-1] == (2, 0):
+            stream.close([rows.pop(0)])
+            (rows[2],) = stream.open(1)
+            assert rows == {1: 1, 2: 0}
+        got = hidden(stream, asked, [rows[session] for session, _ in asked])
+        for own, (session, step) in zip(got, asked, strict=True):
+            one = alone.setdefault(session, DecisionStream(model, batch=1))
+            wanted = hidden(one, [(session, step)], [0])[0]
+            torch.testing.assert_close(own, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_episodes_that_start_together_are_decided_as_opened_ones() -> None:
