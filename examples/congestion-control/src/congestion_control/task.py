@@ -24,6 +24,7 @@ class Congestion(PoolTask):
         Metric("lost", "share lost", higher_is_better=False),
     )
     rivals = ("delay", "aimd")
+    fallback = "aimd"
     published = frozenset({"aimd"})
     presets: Mapping[str, Setting] = {
         "default": Setting("default"),

@@ -53,6 +53,7 @@ class CJS(PoolTask):
         Metric("utilisation", "utilisation"),
     )
     rivals = ("fifo", "fair", "weighted-fair", "tuned-share", "decima", "decima-ours")
+    fallback = "fair"
     published = frozenset({"decima"})
     trainers: Mapping[str, str] = {
         "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"

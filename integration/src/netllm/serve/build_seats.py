@@ -12,9 +12,6 @@ from netllm.task import Task
 from netllm.verbs.default_setting import adapted_in
 from netllm.verbs.policy_spec import PolicySpec
 
-FALLBACKS: Mapping[str, str] = {"abr": "bba", "vp": "hold-last", "cjs": "fair"}
-"""Who answers where the model is late, unless told otherwise: rules that need no time."""
-
 
 def by_task(option: str, words: Sequence[str], *, known: Sequence[str]) -> dict[str, str]:
     """The values of `TASK=VALUE` words.
@@ -71,7 +68,7 @@ def build_seats(
     Args:
         checkpoints: by task a folder, `owner/name` on the hub, or `pretrained`.
         settings: by task the name of its setting; where the checkpoint was adapted if not given.
-        fallbacks: by task the name of its fallback; see `FALLBACKS` for others.
+        fallbacks: by task the name of its fallback; `Task.fallback` if not given.
         data: folder of real data; NETLLM_DATA if None.
         options: of a checkpoint's `PolicySpec`: `device`, `trust_backbone`.
 
@@ -82,14 +79,14 @@ def build_seats(
     seats = {}
     for name, checkpoint in checkpoints.items():
         task = registry.task(name)
-        spec = PolicySpec(name, checkpoint=checkpoint, **options)
-        place = _place(task, spec, settings.get(name), data)
-        fallback = fallbacks.get(name, FALLBACKS.get(name))
-        if fallback is None:
+        fallback = fallbacks.get(name) or task.fallback
+        if not fallback:
             raise ValueError(
                 f"{name} has no usual fallback. Name one of its policies, which must need no time: "
                 f"--fallback {name}=NAME, of {', '.join(registry.policies(name))}."
             )
+        spec = PolicySpec(name, checkpoint=checkpoint, **options)
+        place = _place(task, spec, settings.get(name), data)
         seats[name] = Seat(
             task=task,
             setting=place,

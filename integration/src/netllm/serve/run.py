@@ -62,8 +62,8 @@ def serve(
         allow_origin: Web pages of these origins may ask, such as https://player.example.
         setting: TASK=NAME: the setting of a task; the one its checkpoint was adapted in if not
             given.
-        fallback: TASK=POLICY: who answers where the model is late; abr=bba vp=hold-last cjs=fair
-            unless told otherwise.
+        fallback: TASK=POLICY: who answers where the model is late, a rule that needs no time; the
+            task's own unless told otherwise, such as bba for abr.
         sessions: Sessions open at once; more are refused with 503.
         queue: Decisions that wait at once; more are refused with 503.
         idle_s: A session that is not asked about for so long is closed.

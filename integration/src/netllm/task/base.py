@@ -68,6 +68,8 @@ class Task(ABC):
     """Policies that a table shows beside a checkpoint when none is named."""
     bounds: frozenset[str] = frozenset()
     """Policies that know the future: upper bounds, no rivals."""
+    fallback: str = ""
+    """The policy that answers where a server's model is late: a rule that needs no time."""
     published: frozenset[str] = frozenset()
     """The paper's strongest rivals: checkpoints are compared with them as well."""
     trainers: Mapping[str, str] = {}

@@ -72,6 +72,7 @@ class VP(SupervisedTask):
         "gru-side",
         "track",
     )
+    fallback = "hold-last"
     published = frozenset({"track"})
     trainers: Mapping[str, str] = {
         "gru": "netllm_baselines.vp.gru_training:train_gru",
