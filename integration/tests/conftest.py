@@ -2,6 +2,8 @@ import os
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import jaxtyping
@@ -59,6 +61,37 @@ def install(tmp_path, monkeypatch):
         for folder in folders:
             monkeypatch.syspath_prepend(folder)
         return os.pathsep.join(folders)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def varied():
+    """A model of a task whose answers vary, untrained, on a tiny backbone: (task, setting, model).
+
+    Made when it is asked for first; nobody may change it.
+    """
+    changes = {"cjs": {"num_jobs": 4, "num_executors": 6}}
+
+    @cache
+    def run(name, **more):
+        import torch
+        from netllm import registry
+        from netllm.task.build_model import build_model
+
+        task = registry.task(name)
+        overrides = {**changes.get(name, {}), **more}
+        setting = task.setting("synthetic", **overrides)
+        # In bfloat16 an answer that is a near tie depends on who is answered beside it.
+        recipe = replace(task.recipe("tiny-random"), dtype="float32")
+        model = build_model(task, setting, "tiny-random", recipe).eval()
+        model.about |= {"task": name, "setting": "synthetic", "overrides": overrides}
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter) * 0.3)
+        return task, setting, model
 
     return run
 

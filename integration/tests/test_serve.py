@@ -5,43 +5,17 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from netllm import registry
 from netllm.serve.schema import split
 from netllm.serve.seat import Seat
-from netllm.task.build_model import build_model
 from netllm_sims import cjs
 from netllm_sims.abr.rollout import rollout
 
 PATIENCE_S = 60
 PATIENT = {"deadline_ms": PATIENCE_S * 1e3}
-FALLBACKS = {"abr": "bba", "vp": "hold-last", "cjs": "fair"}
-SETTINGS = {"cjs": {"num_jobs": 8, "num_executors": 6}}
-
-
-def model_of(name):
-    """A model of a task whose answers vary, on a tiny backbone, and its setting."""
-    import torch
-
-    task = registry.task(name)
-    setting = task.setting("synthetic", **SETTINGS.get(name, {}))
-    # In bfloat16 an answer that is a near tie depends on who is answered beside it.
-    recipe = replace(task.recipe("tiny-random"), dtype="float32")
-    model = build_model(task, setting, "tiny-random", recipe).eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    return task, setting, model
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {name: model_of(name) for name in FALLBACKS}
 
 
 class Held:
@@ -62,24 +36,24 @@ class Held:
 
 
 @pytest.fixture
-def seat(models):
+def seat(varied):
     def run(name="abr", wrap=lambda policy: policy):
-        task, setting, model = models[name]
+        task, setting, model = varied(name)
         return Seat(
             task=task,
             setting=setting,
             policy=wrap(task.policy(model, setting)),
-            fallback=registry.policy(name, FALLBACKS[name], setting),
-            fallback_name=FALLBACKS[name],
+            fallback=registry.policy(name, task.fallback, setting),
+            fallback_name=task.fallback,
         )
 
     return run
 
 
 @pytest.fixture(scope="module")
-def played(models):
+def played(varied):
     """What players see in four sessions of random choices: by session and step, as JSON."""
-    task, setting, _ = models["abr"]
+    task, setting, _ = varied("abr")
     sessions = task.episodes(setting, "test", count=4)
     done = rollout(registry.policy("abr", "random", setting), setting, sessions, record=True)
     fields = task.observation_fields(setting)
@@ -109,9 +83,9 @@ def refused(response, status):
     return response.json()["error"]
 
 
-def alone(models, seen, took=None):
+def alone(varied, seen, took=None):
     """The answers of one session where nobody else is served; `took` by step, -1 for never seen."""
-    task, setting, model = models["abr"]
+    task, setting, model = varied("abr")
     policy, answers, missed = task.policy(model, setting), [], 0.0
     for step, one in enumerate(seen):
         done = (took or {}).get(step)
@@ -140,8 +114,8 @@ def until(true):
         time.sleep(0.01)
 
 
-def test_sessions_that_are_served_together_answer_as_each_does_alone(served, seat, models, played):
-    wanted = [alone(models, seen[:20]) for seen in played]
+def test_sessions_that_are_served_together_answer_as_each_does_alone(served, seat, varied, played):
+    wanted = [alone(varied, seen[:20]) for seen in played]
     assert len({answer for one in wanted for answer in one}) > 2
     held = []
     client, service = served(seat(wrap=lambda policy: held.append(Held(policy)) or held[0]))
@@ -167,8 +141,8 @@ def test_sessions_that_are_served_together_answer_as_each_does_alone(served, sea
     )
 
 
-def test_clusters_are_scheduled_over_http_as_beside_their_simulator(served, seat, models):
-    task, setting, model = models["cjs"]
+def test_clusters_are_scheduled_over_http_as_beside_their_simulator(served, seat, varied):
+    task, setting, model = varied("cjs")
     client, _ = served(seat("cjs"))
     fields = task.observation_fields(setting)
     simulator = cjs.Simulator(setting, setting.episodes("test", episodes=1)[0])
@@ -183,8 +157,8 @@ def test_clusters_are_scheduled_over_http_as_beside_their_simulator(served, seat
         simulator.step(*wanted)
 
 
-def test_viewports_need_no_session(served, seat, models):
-    task, setting, model = models["vp"]
+def test_viewports_need_no_session(served, seat, varied):
+    task, setting, model = varied("vp")
     client, _ = served(seat("vp"))
     clip = setting.clips("test", episodes=1)[0]
     seen = {**clip.fields(slice(0, 3)), "video": np.array([clip.video] * 3)}
@@ -198,13 +172,13 @@ def test_viewports_need_no_session(served, seat, models):
 
 
 def test_after_the_deadline_the_fallback_answers_and_the_session_goes_on_from_that(
-    served, seat, models, played
+    served, seat, varied, played
 ):
     held = []
     client, _ = served(seat(wrap=lambda policy: held.append(Held(policy)) or held[0]))
     (session,) = opened(client)
     (begun,) = opened(client)
-    rule = registry.policy("abr", "bba", models["abr"][1])
+    rule = registry.policy("abr", "bba", varied("abr")[1])
     by_rule = [int(rule.act({"buffer_s": np.array([one["buffer_s"]])})[0]) for one in played[0]]
     given = [decide(client, (session, one))[0] for one in played[0][:3]]
     # The worker is busy with another session, so that step 3 is given up before its turn.
@@ -222,11 +196,11 @@ def test_after_the_deadline_the_fallback_answers_and_the_session_goes_on_from_th
     assert [one["by"] for one in given] == ["model"] * 3 + ["bba"] + ["model"] * 5
     assert [one["step"] for one in given] == [*range(9)]
     assert given[3]["answer"] == by_rule[3]
-    wanted = alone(models, played[0][:9], took={3: -1})
+    wanted = alone(varied, played[0][:9], took={3: -1})
     assert [one["answer"] for one in given[:3] + given[4:]] == wanted[:3] + wanted[4:]
 
 
-def test_a_late_answer_of_the_model_is_not_what_the_session_remembers(served, seat, models, played):
+def test_a_late_answer_of_the_model_is_not_what_the_session_remembers(served, seat, varied, played):
     held = []
     client, service = served(seat(wrap=lambda policy: held.append(Held(policy)) or held[0]))
     (session,) = opened(client)
@@ -243,7 +217,7 @@ def test_a_late_answer_of_the_model_is_not_what_the_session_remembers(served, se
     held[0].gate.set()
     given += [decide(client, (session, one))[0] for one in played[0][5:10]]
     took = {3: given[3]["answer"] if began else -1, 4: -1}
-    wanted = alone(models, played[0][:10], took)
+    wanted = alone(varied, played[0][:10], took)
     assert [one["answer"] for one in given[5:]] == wanted[5:]
     assert service.worker.alive
 
@@ -328,7 +302,7 @@ def test_a_step_that_was_answered_is_answered_the_same_again(served, seat, playe
     )
 
 
-def test_a_client_that_vanishes_takes_nobody_with_it(served, seat, models, played):
+def test_a_client_that_vanishes_takes_nobody_with_it(served, seat, varied, played):
     client, service = served(seat())
     mine, theirs = opened(client, 2)
     asked = {"session": theirs, "observation": played[1][0], "step": 0}
@@ -346,10 +320,10 @@ def test_a_client_that_vanishes_takes_nobody_with_it(served, seat, models, playe
             connection.sendall(sent)
     until(lambda: service.session("abr", theirs).step == 1)
     assert [decide(client, (mine, one))[0]["answer"] for one in played[0][:4]] == alone(
-        models, played[0][:4]
+        varied, played[0][:4]
     )
     again = client.post("/v1/abr/decisions", json={"decisions": [asked], **PATIENT})
-    assert again.json()["decisions"][0]["answer"] == alone(models, played[1][:1])[0]
+    assert again.json()["decisions"][0]["answer"] == alone(varied, played[1][:1])[0]
 
 
 def test_bodies_that_are_wrong_are_refused_with_what_must_hold(served, seat, played):
@@ -388,8 +362,8 @@ def test_bodies_that_are_wrong_are_refused_with_what_must_hold(served, seat, pla
     assert decide(client, (session, played[0][0]))[0]["step"] == 0
 
 
-def test_a_cluster_that_contradicts_itself_is_refused(served, seat, models):
-    task, setting, _ = models["cjs"]
+def test_a_cluster_that_contradicts_itself_is_refused(served, seat, varied):
+    task, setting, _ = varied("cjs")
     client, _ = served(seat("cjs"))
     simulator = cjs.Simulator(setting, setting.episodes("test", episodes=1)[0])
     seen = split(task.observation_fields(setting), simulator.observe())[0]

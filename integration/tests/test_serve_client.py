@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 
 import netllm
 import numpy as np
@@ -12,34 +14,24 @@ from netllm import registry
 from netllm.serve.build_seats import build_seats, by_task
 from netllm.serve.client import Client, Connection
 
-CJS = {"num_jobs": 8, "num_executors": 6}
-TINY = {"steps": 4, "batch": 2, "layers": 1, "dtype": "float32", "validate_every": 2, "rank": 2}
-
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """An adapted model of every task."""
-    place = tmp_path_factory.mktemp("runs")
-    for task, policy, more in (("abr", "bba", {}), ("cjs", "tuned-share", {"set": CJS})):
-        pool = netllm.rl_collect(
-            task,
-            policy=[policy, "random"],
-            relabel=policy,
-            setting="synthetic",
-            episodes=4,
-            out=place / f"{task}-pool",
-            **more,
-        )
-        run = {"backbone": "tiny-random", "out": place / task, "validation": 1, **TINY}
-        netllm.adapt(task, pool=pool.path, **run)
-    run = {"backbone": "tiny-random", "out": place / "vp", "validation": 1, **TINY}
-    netllm.adapt("vp", setting="synthetic", **run)
-    return {task: str(place / task) for task in ("abr", "vp", "cjs")}
+def run(varied, tmp_path_factory):
+    """The folder of a model of a task."""
+
+    @cache
+    def save(name):
+        return str(varied(name)[2].save_pretrained(tmp_path_factory.mktemp("runs") / name))
+
+    return save
 
 
 @pytest.fixture
-def seats(runs):
-    return build_seats(runs, settings={}, fallbacks={}, data=None)
+def seat(run):
+    def build(name):
+        return build_seats({name: run(name)}, settings={}, fallbacks={}, data=None)[name]
+
+    return build
 
 
 @pytest.fixture
@@ -55,13 +47,10 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["abr", "vp", "cjs"])
-def test_a_test_against_the_server_gives_the_in_process_result(task, runs, seats, served, asked):
-    client, service = served(*seats.values(), token="secret")
+def test_a_test_against_the_server_gives_the_in_process_result(task, run, seat, served, asked):
+    client, service = served(seat(task), token="secret")
     asked(client, token="secret")
-    more = {"set": CJS} if task == "cjs" else {}
-    report = netllm.test(
-        task, policy="client", checkpoint=runs[task], setting="synthetic", episodes=3, **more
-    )
+    report = netllm.test(task, policy="client", checkpoint=run(task), episodes=2)
     theirs, ours = report.results
     assert theirs.policy == "client"
     assert theirs.episodes == ours.episodes
@@ -69,17 +58,22 @@ def test_a_test_against_the_server_gives_the_in_process_result(task, runs, seats
     assert not [*service.sessions]
 
 
-def test_seats_are_where_their_checkpoints_were_adapted(seats):
-    assert {name: seat.setting.name for name, seat in seats.items()} == dict.fromkeys(
-        seats, "synthetic"
-    )
-    assert seats["cjs"].setting.num_executors == 6
-    names = {name: seat.fallback_name for name, seat in seats.items()}
-    assert names == {"abr": "bba", "vp": "hold-last", "cjs": "fair"}
+@pytest.mark.parametrize(("task", "rule"), [("abr", "bba"), ("vp", "hold-last"), ("cjs", "fair")])
+def test_a_seat_is_where_its_checkpoint_was_adapted_beside_the_tasks_fallback(task, rule, seat):
+    built = seat(task)
+    assert (built.setting.name, built.fallback_name) == ("synthetic", rule)
+    assert task != "cjs" or built.setting.num_executors == 6
 
 
-def test_a_client_of_another_setting_is_told_the_field(seats, served, asked):
-    client, _ = served(seats["vp"])
+def test_a_task_without_a_fallback_asks_for_one_before_anything_is_read(install):
+    points = {"netllm.tasks": {"smallest": "smallest_task:Smallest"}}
+    install("smallest-task", "0.1.0", points, Path(__file__).parent / "own")
+    with pytest.raises(ValueError, match=r"no usual fallback.*--fallback smallest=NAME"):
+        build_seats({"smallest": "nowhere"}, settings={}, fallbacks={}, data=None)
+
+
+def test_a_client_of_another_setting_is_told_the_field(seat, served, asked):
+    client, _ = served(seat("vp"))
     asked(client)
     place = registry.task("vp").setting("synthetic", history=12)
     with pytest.raises(ValueError, match=r"agree in the field 'viewport_deg' of vp: the server re"):
@@ -88,10 +82,11 @@ def test_a_client_of_another_setting_is_told_the_field(seats, served, asked):
         Client("abr", registry.task("abr").setting("synthetic"))
 
 
-def test_a_client_counts_the_answers_that_the_model_did_not_give(seats, served, asked):
-    client, service = served(seats["abr"])
+def test_a_client_counts_the_answers_that_the_model_did_not_give(seat, served, asked):
+    abr = seat("abr")
+    client, service = served(abr)
     asked(client)
-    task, place = seats["abr"].task, seats["abr"].setting
+    task, place = abr.task, abr.setting
     environment = task.environment(
         place, task.episodes(place, "test", count=2), seed=0, record=False
     )
@@ -104,19 +99,20 @@ def test_a_client_counts_the_answers_that_the_model_did_not_give(seats, served, 
     def broken(sessions, rows, running):
         raise RuntimeError("out of order")
 
-    decide, seats["abr"].decide = seats["abr"].decide, broken
+    decide, abr.decide = abr.decide, broken
     policy.act(environment.observation())
-    seats["abr"].decide = decide
+    abr.decide = decide
     assert policy.validity == 0.5
     assert len([*service.sessions]) == 2
     policy.reset(0)
     assert not [*service.sessions]
 
 
-def test_a_client_closes_the_sessions_of_episodes_that_end(seats, served, asked):
-    client, service = served(seats["abr"])
+def test_a_client_closes_the_sessions_of_episodes_that_end(seat, served, asked):
+    abr = seat("abr")
+    client, service = served(abr)
     asked(client)
-    task, place = seats["abr"].task, seats["abr"].setting
+    task, place = abr.task, abr.setting
     environment = task.environment(
         place, task.episodes(place, "test", count=3), seed=0, record=False
     )
@@ -131,8 +127,9 @@ def test_a_client_closes_the_sessions_of_episodes_that_end(seats, served, asked)
     assert not [*service.sessions]
 
 
-def test_who_cannot_be_asked_is_told_what_to_do(seats, served, monkeypatch):
-    place = seats["abr"].setting
+def test_who_cannot_be_asked_is_told_what_to_do(seat, served, monkeypatch):
+    abr = seat("abr")
+    place = abr.setting
     monkeypatch.delenv("NETLLM_SERVER", raising=False)
     with pytest.raises(ValueError, match="set NETLLM_SERVER=http"):
         registry.policy("abr", "client", place)
@@ -141,7 +138,7 @@ def test_who_cannot_be_asked_is_told_what_to_do(seats, served, monkeypatch):
         pytest.raises(ConnectionError, match="Does `netllm serve` run there"),
     ):
         nobody.tasks()
-    client, _ = served(seats["abr"], token="secret", sessions=1)
+    client, _ = served(abr, token="secret", sessions=1)
     where = str(client.base_url)
     with (
         Connection(where, token="other") as stranger,
@@ -167,32 +164,33 @@ def test_what_is_no_task_and_value_is_refused(words, message):
         by_task("--checkpoint", words, known=["abr", "cjs", "vp"])
 
 
-def test_wrong_arguments_end_the_program_before_any_model_is_read(netllm, runs):
+def test_wrong_arguments_end_the_program_before_any_model_is_read(netllm, run):
+    abr, vp = run("abr"), run("vp")
     wrong = {
-        ("--checkpoint", "vp=nowhere"): "holds no checkpoint",
-        ("--checkpoint", f"abr={runs['vp']}"): "was adapted to vp, not to abr",
-        ("--checkpoint", f"abr={runs['abr']}", "--fallback", "cjs=fair"): "Unknown task of --fall",
-        ("--checkpoint", f"abr={runs['abr']}", "--fallback", "abr=bbb"): "Did you mean bba",
-        ("--checkpoint", f"abr={runs['abr']}", "--sessions", "0"): "`sessions` must be at least 1",
-        ("--checkpoint", f"abr={runs['abr']}", "--deadline", "-1"): "`deadline_s` must lie between",
+        ("vp=nowhere",): "holds no checkpoint",
+        (f"abr={vp}",): "was adapted to vp, not to abr",
+        (f"abr={abr}", "--fallback", "cjs=fair"): "Unknown task of --fall",
+        (f"abr={abr}", "--fallback", "abr=bbb"): "Did you mean bba",
+        (f"abr={abr}", "--sessions", "0"): "`sessions` must be at least 1",
+        (f"abr={abr}", "--deadline", "-1"): "`deadline_s` must lie between",
     }
     for words, message in wrong.items():
-        code, _, err = netllm("serve", *words, "--port", "0")
+        code, _, err = netllm("serve", "--port", "0", "--checkpoint", *words)
         assert code == 2, words
         assert message in err
 
 
-def test_a_port_that_is_taken_is_named(netllm, runs, served, seats):
-    client, _ = served(seats["vp"])
+def test_a_port_that_is_taken_is_named(netllm, run, served, seat):
+    client, _ = served(seat("vp"))
     port = client.base_url.port
-    code, _, err = netllm("serve", "--checkpoint", f"vp={runs['vp']}", "--port", port)
+    code, _, err = netllm("serve", "--checkpoint", f"vp={run('vp')}", "--port", port)
     assert code == 1
     assert f"Cannot listen on 127.0.0.1, port {port}" in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_program_serves_until_it_is_told_to_end(runs, number):
-    words = ["serve", "--checkpoint", f"vp={runs['vp']}", "--port", "0"]
+def test_the_program_serves_until_it_is_told_to_end(run, number):
+    words = ["serve", "--checkpoint", f"vp={run('vp')}", "--port", "0"]
     environment = {**os.environ, "NETLLM_TOKEN": "secret"}
     environment.pop("NETLLM_DATA", None)
     with subprocess.Popen(
