@@ -97,6 +97,45 @@ def varied():
 
 
 @pytest.fixture
+def seat(varied):
+    """A varied model of a task at its place in a server; `wrap` may put a policy around it."""
+    from netllm import registry
+    from netllm.serve.seat import Seat
+
+    def run(name="abr", wrap=lambda policy: policy):
+        task, setting, model = varied(name)
+        return Seat(
+            task=task,
+            setting=setting,
+            policy=wrap(task.policy(model, setting)),
+            fallback=registry.policy(name, task.fallback, setting),
+            fallback_name=task.fallback,
+        )
+
+    return run
+
+
+class Watched:
+    """A policy that keeps what it is asked about; the rest is another's."""
+
+    def __init__(self, policy):
+        self._policy, self.seen = policy, []
+        for name in ("reset", "open", "close", "took"):
+            setattr(self, name, getattr(policy, name))
+
+    def act(self, observation):
+        self.seen.append({name: values.copy() for name, values in observation.items()})
+        return self._policy.act(observation)
+
+
+@pytest.fixture
+def watched(seat):
+    """A seat for abr, and the list of what its model is asked about."""
+    built = seat(wrap=Watched)
+    return built, built.policy.seen
+
+
+@pytest.fixture
 def served():
     """Serve some seats in a thread, on a free port: gives an HTTP client of it, and the service."""
     import httpx

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from netllm import registry
 from netllm.serve.schema import split
-from netllm.serve.seat import Seat
 from netllm_sims import cjs
 from netllm_sims.abr.rollout import rollout
 
@@ -33,21 +32,6 @@ class Held:
         self.entered.release()
         assert self.gate.wait(PATIENCE_S)
         return self._policy.act(observation)
-
-
-@pytest.fixture
-def seat(varied):
-    def run(name="abr", wrap=lambda policy: policy):
-        task, setting, model = varied(name)
-        return Seat(
-            task=task,
-            setting=setting,
-            policy=wrap(task.policy(model, setting)),
-            fallback=registry.policy(name, task.fallback, setting),
-            fallback_name=task.fallback,
-        )
-
-    return run
 
 
 @pytest.fixture(scope="module")

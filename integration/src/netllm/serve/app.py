@@ -15,11 +15,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from msgspec import Meta
 
-from netllm.serve.guard import TokenRequired, body
+from netllm.serve import pensieve
+from netllm.serve.guard import TokenRequired, body, decoded
 from netllm.serve.schema import decisions_type, described
 from netllm.serve.seat import Seat
 from netllm.serve.service import Refused, Service
-from netllm.serve.sessions import SessionsFull
 
 JSON = "application/json"
 _SCHEMAS = "#/components/schemas/{name}"
@@ -87,6 +87,10 @@ def application(
         route("POST", f"/v1/{name}/sessions", opened, "Open sessions.", Sessions, asks=NewSessions)
         closed = partial(_close, service, name)
         route("DELETE", f"/v1/{name}/sessions/{{session}}", closed, "Close a session.", bytes)
+    if pensieve.TASK in service.seats:
+        level = pensieve.Pensieve(service, allow_origins).answer
+        for path in pensieve.PATHS:
+            route("POST", path, level, "What Pensieve's players ask.", str, asks=pensieve.Told)
     _describe(app, schemas)
     if token is not None:
         refuse = partial(_refused, service, Refused(401, "A token is required, or another one."))
@@ -150,7 +154,7 @@ def _route(
 
 def _operation(path: str, asks: Any, gives: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     """What the description says of a route; the schemas that it refers to go to `schemas`."""
-    kinds = [Error, *(kind for kind in (asks, gives) if kind not in (None, bytes))]
+    kinds = [Error, *(kind for kind in (asks, gives) if kind not in (None, bytes, str))]
     found, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS)
     schemas.update(components)
     of = dict(zip(kinds, found, strict=True))
@@ -158,12 +162,15 @@ def _operation(path: str, asks: Any, gives: Any, schemas: dict[str, Any]) -> dic
     told: dict[str, Any] = {"responses": {"4XX": failed, "503": failed}}
     if asks is not None:
         told["requestBody"] = {"required": True, "content": {JSON: {"schema": of[asks]}}}
-    if gives is not bytes:
+    if gives is str:
+        text = {"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        told["responses"]["200"] = text
+    elif gives is not bytes:
         done = {"description": "Done.", "content": {JSON: {"schema": of[gives]}}}
         told["responses"]["200"] = done
-    if "{session}" in path:
-        name = {"name": "session", "in": "path", "required": True, "schema": {"type": "string"}}
-        told["parameters"] = [name]
+    for name in re.findall(r"{(\w+)}", path):
+        named = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        told["parameters"] = [named]
     return told
 
 
@@ -223,40 +230,15 @@ def _told(service: Service, seat: Seat) -> dict[str, Any]:
 async def _decide(
     service: Service, task: str, decoder: msgspec.json.Decoder[Any], request: Request
 ) -> Response:
-    asked = _decoded(decoder, await body(request, service.limits))
+    asked = decoded(decoder, await body(request, service.limits))
     return _json({"decisions": await service.decide(task, asked)})
 
 
 async def _open(service: Service, task: str, request: Request) -> Response:
-    asked = _decoded(msgspec.json.Decoder(NewSessions), await body(request, service.limits))
-    most = service.limits.sessions
-    if asked.count > most:
-        raise Refused(422, f"`count` must be at most {most}, got {asked.count}.")
-    try:
-        opened = service.sessions.open(task, asked.count)
-    except SessionsFull as full:
-        raise Refused(
-            503,
-            f"At most {most} sessions may be open. Close some, or try again later.",
-            retry_s=full.retry_s,
-        ) from None
-    return _json({"sessions": [session.id for session in opened]})
+    asked = decoded(msgspec.json.Decoder(NewSessions), await body(request, service.limits))
+    return _json({"sessions": [session.id for session in service.open(task, asked.count)]})
 
 
 async def _close(service: Service, task: str, request: Request) -> Response:
     service.sessions.close(service.session(task, request.path_params["session"]))
     return Response(status_code=204)
-
-
-def _decoded(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
-    """The body of a request.
-
-    Raises:
-        Refused: if it is no JSON, or a field is not what it must be.
-    """
-    try:
-        return decoder.decode(content)
-    except msgspec.ValidationError as error:
-        raise Refused(422, str(error).replace("`$.", "`")) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused(400, f"The body must be JSON: {error}.") from error

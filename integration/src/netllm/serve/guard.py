@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from netllm.serve.limits import Limits
@@ -44,14 +46,36 @@ class TokenRequired:
         await self._app(scope, receive, send)
 
 
-async def body(request: Request, limits: Limits) -> bytes:
+def check_origin(request: Request, allowed: Sequence[str]) -> None:
+    """Raise unless a page may send this request.
+
+    Browsers ask beforehand whether a page may send JSON, but not whether it may send text.
+
+    Raises:
+        Refused: if the page is of another origin than this server's and those allowed.
+    """
+    origin = request.headers.get("origin")
+    own = urlsplit(origin or "").netloc == request.headers.get("host")
+    if origin is None or own or origin in allowed or "*" in allowed:
+        return
+    raise Refused(
+        403, f"Pages of {origin:.200} may not ask. Serve with --allow-origin to let some."
+    )
+
+
+async def body(request: Request, limits: Limits, *, any_type: bool = False) -> bytes:
     """The body of a request of JSON.
+
+    Args:
+        request: what came.
+        limits: how large it may be, and how long it may take.
+        any_type: whether it need not be called JSON.
 
     Raises:
         Refused: if it is not called JSON, is too large, takes too long or ends before its end.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if not any_type and kind != "application/json":
         raise Refused(415, f"The content type must be application/json, got {kind!r:.100}.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.body_bytes:
@@ -79,3 +103,17 @@ def _too_large(limits: Limits) -> Refused:
     return Refused(
         413, f"A body may have {limits.body_bytes:,} bytes at most. Ask for less at once."
     )
+
+
+def decoded(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
+    """The body of a request.
+
+    Raises:
+        Refused: if it is no JSON, or a field is not what it must be.
+    """
+    try:
+        return decoder.decode(content)
+    except msgspec.ValidationError as error:
+        raise Refused(422, str(error).replace("`$.", "`")) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused(400, f"The body must be JSON: {error}.") from error

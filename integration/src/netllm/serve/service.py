@@ -13,7 +13,7 @@ from netllm.serve.limits import Limits
 from netllm.serve.metrics import Metrics
 from netllm.serve.schema import Arrays, arrays
 from netllm.serve.seat import Seat
-from netllm.serve.sessions import OpenSession, Sessions
+from netllm.serve.sessions import OpenSession, Sessions, SessionsFull
 from netllm.serve.worker import Question, QueueFull, Worker
 
 
@@ -81,6 +81,24 @@ class Service:
                 f"was not used for {self.limits.idle_s:g} s. Open a new one.",
             )
         return session
+
+    def open(self, task: str, count: int) -> list[OpenSession]:
+        """New sessions.
+
+        Raises:
+            Refused: if they would be too many.
+        """
+        most = self.limits.sessions
+        if count > most:
+            raise Refused(422, f"`count` must be at most {most}, got {count}.")
+        try:
+            return self.sessions.open(task, count)
+        except SessionsFull as full:
+            raise Refused(
+                503,
+                f"At most {most} sessions may be open. Close some, or try again later.",
+                retry_s=full.retry_s,
+            ) from None
 
     async def decide(self, task: str, request: Any) -> list[dict[str, Any]]:
         """The answers to a request of the type that `decisions_type` made, in time.
