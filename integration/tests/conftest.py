@@ -102,8 +102,8 @@ def seat(varied):
     from netllm import registry
     from netllm.serve.seat import Seat
 
-    def run(name="abr", wrap=lambda policy: policy):
-        task, setting, model = varied(name)
+    def run(name="abr", wrap=lambda policy: policy, **overrides):
+        task, setting, model = varied(name, **overrides)
         return Seat(
             task=task,
             setting=setting,
@@ -143,9 +143,9 @@ def served():
     from netllm.serve.run import address, listening, server_of
     from netllm.serve.service import Service
 
-    def run(*seats, token=None, allow_origins=(), **limits):
+    def run(*seats, token=None, allow_origins=(), puffer=None, **limits):
         service = Service({seat.name: seat for seat in seats}, Limits(**limits))
-        server = server_of(service, token=token, allow_origins=allow_origins)
+        server = server_of(service, token=token, allow_origins=allow_origins, puffer=puffer)
         listener = ends.enter_context(listening("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

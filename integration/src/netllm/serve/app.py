@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from socket import socket
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +18,7 @@ from msgspec import Meta
 
 from netllm.serve import pensieve
 from netllm.serve.guard import TokenRequired, body, decoded
+from netllm.serve.puffer import Puffer
 from netllm.serve.schema import decisions_type, described
 from netllm.serve.seat import Seat
 from netllm.serve.service import Refused, Service
@@ -61,7 +63,11 @@ class Error(msgspec.Struct):
 
 
 def application(
-    service: Service, *, token: str | None = None, allow_origins: Sequence[str] = ()
+    service: Service,
+    *,
+    token: str | None = None,
+    allow_origins: Sequence[str] = (),
+    puffer: socket | None = None,
 ) -> FastAPI:
     """The server of some tasks as an ASGI application.
 
@@ -69,8 +75,10 @@ def application(
         service: what it does.
         token: what requests must carry, but for `/health` and `/ready`; None: nothing.
         allow_origins: pages of these origins may ask.
+        puffer: where Puffer's viewers are answered.
     """
-    app = FastAPI(title="netllm serve", version=version("netllm"), lifespan=partial(_life, service))
+    life = partial(_life, service, puffer)
+    app = FastAPI(title="netllm serve", version=version("netllm"), lifespan=life)
     schemas: dict[str, Any] = {}
     route = partial(_route, app, service, schemas)
     route("GET", "/health", partial(_health, service), "Whether the server lives.", bytes)
@@ -87,10 +95,8 @@ def application(
         route("POST", f"/v1/{name}/sessions", opened, "Open sessions.", Sessions, asks=NewSessions)
         closed = partial(_close, service, name)
         route("DELETE", f"/v1/{name}/sessions/{{session}}", closed, "Close a session.", bytes)
-    if pensieve.TASK in service.seats:
-        level = pensieve.Pensieve(service, allow_origins).answer
-        for path in pensieve.PATHS:
-            route("POST", path, level, "What Pensieve's players ask.", str, asks=pensieve.Told)
+    for path, level in pensieve.routes(service, allow_origins).items():
+        route("POST", path, level, "What Pensieve's players ask.", str, asks=pensieve.Told)
     _describe(app, schemas)
     if token is not None:
         refuse = partial(_refused, service, Refused(401, "A token is required, or another one."))
@@ -106,18 +112,20 @@ def application(
 
 
 @asynccontextmanager
-async def _life(service: Service, app: FastAPI) -> AsyncIterator[None]:
+async def _life(service: Service, puffer: socket | None, app: FastAPI) -> AsyncIterator[None]:
     """From the first request to the last one, after which the worker ends."""
     service.worker.start()
-    eviction = asyncio.create_task(service.run_eviction())
+    beside = [asyncio.create_task(service.run_eviction())]
+    if puffer is not None:
+        beside.append(asyncio.create_task(Puffer(service).run(puffer)))
     service.ready = True
     try:
         yield
     finally:
         service.ready = False
-        eviction.cancel()
-        with suppress(asyncio.CancelledError):
-            await eviction
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await asyncio.to_thread(service.worker.stop)
 
 

@@ -9,7 +9,7 @@ et al., SIGCOMM 2017).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -189,6 +189,20 @@ class Pensieve:
         player = self._players.pop(name, None)
         if player is not None:
             self._service.sessions.close(player.session)
+
+
+def routes(
+    service: Service, allow_origins: Sequence[str]
+) -> dict[str, Callable[[Request], Awaitable[Response]]]:
+    """Who answers at which path; nobody where the service does not stream.
+
+    Args:
+        service: what is served.
+        allow_origins: pages of these origins may ask.
+    """
+    if TASK not in service.seats:
+        return {}
+    return dict.fromkeys(PATHS, Pensieve(service, allow_origins).answer)
 
 
 _TOLD = msgspec.json.Decoder(Told)

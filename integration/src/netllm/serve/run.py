@@ -9,9 +9,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netllm.serve.build_seats import seats_of
 from netllm.serve.limits import Limits
@@ -46,6 +46,7 @@ def serve(
     idle_s: float = Limits.idle_s,
     deadline_s: float = Limits.deadline_s,
     body_mb: float = Limits.body_bytes / (1 << 20),
+    puffer_socket: str | Path | None = None,
     data: str | Path | None = None,
     device: str = "cpu",
     trust_backbone: bool = False,
@@ -69,6 +70,7 @@ def serve(
         idle_s: A session that is not asked about for so long is closed.
         deadline_s: After so long the fallback answers.
         body_mb: Largest body of a request, in MiB.
+        puffer_socket: Path of a UNIX socket on which Puffer's protocol is answered too, for abr.
         data: Folder of real data; NETLLM_DATA if not given.
         device: Where models decide: auto, cpu, cuda or mps.
         trust_backbone: Use backbones that lie in folders or on the hub, which are fetched.
@@ -80,27 +82,35 @@ def serve(
         ModuleNotFoundError: if the extra `netllm[serve]` is missing.
     """
     check_installed()
+    from netllm.serve import puffer
     from netllm.serve.service import Service
 
-    size = int(body_mb * (1 << 20))
-    limits = Limits(
-        sessions=sessions, queue=queue, idle_s=idle_s, deadline_s=deadline_s, body_bytes=size
-    )
-    with listening(host, port) as listener:
+    times: Any = {"idle_s": idle_s, "deadline_s": deadline_s}
+    limits = Limits(sessions=sessions, queue=queue, body_bytes=int(body_mb * (1 << 20)), **times)
+    with ExitStack() as ends:
+        listener = ends.enter_context(listening(host, port))
+        viewers = ends.enter_context(puffer.listening(puffer_socket)) if puffer_socket else None
         words = names(checkpoint), names(setting), names(fallback)
         seats = seats_of(*words, data=data, device=device, trust_backbone=trust_backbone)
+        if viewers and puffer.TASK not in seats:
+            raise ValueError(f"--puffer-socket needs a checkpoint of {puffer.TASK}.")
         where, token = address(listener), token or os.environ.get(TOKEN) or None
         if token is None and not _is_loopback(host):
             logger.warning("Anybody who reaches %s may ask: no token is required.", where)
-        started(f"Serving {', '.join(seats)} on {where}; {where}/docs describes it.")
-        _run(Service(seats, limits), listener, token, names(allow_origin))
+        on = f"{where}, and on {puffer_socket}" if viewers else where
+        started(f"Serving {', '.join(seats)} on {on}; {where}/docs describes it.")
+        _run(Service(seats, limits), listener, viewers, token, names(allow_origin))
 
 
 def _run(
-    service: Service, listener: socket.socket, token: str | None, allow_origins: Sequence[str]
+    service: Service,
+    listener: socket.socket,
+    viewers: socket.socket | None,
+    token: str | None,
+    allow_origins: Sequence[str],
 ) -> None:
     """Serve until a signal tells the process to end."""
-    server = server_of(service, token=token, allow_origins=allow_origins)
+    server = server_of(service, token=token, allow_origins=allow_origins, puffer=viewers)
     with _ended_by_signals():
         server.run(sockets=[listener])
 
@@ -160,7 +170,11 @@ def address(listener: socket.socket) -> str:
 
 
 def server_of(
-    service: Service, *, token: str | None = None, allow_origins: Sequence[str] = ()
+    service: Service,
+    *,
+    token: str | None = None,
+    allow_origins: Sequence[str] = (),
+    puffer: socket.socket | None = None,
 ) -> uvicorn.Server:
     """The server of a service, to be run on sockets that listen."""
     import uvicorn
@@ -168,7 +182,7 @@ def server_of(
     from netllm.serve.app import application
 
     config = uvicorn.Config(
-        application(service, token=token, allow_origins=allow_origins),
+        application(service, token=token, allow_origins=allow_origins, puffer=puffer),
         access_log=False,
         log_config=None,
         lifespan="on",

@@ -137,6 +137,24 @@ class Service:
             session.last, session.step = told, session.step + 1
         return [dict(session.last or {}) for session in sessions]
 
+    def without_model(
+        self, task: str, request: Any, sessions: Sequence[OpenSession] = ()
+    ) -> list[Any]:
+        """The fallback's answers to a request, where there is no room for the model's.
+
+        Args:
+            task: whose they are.
+            request: as `decide` is given it.
+            sessions: those that are open of it, which hear of the reward later.
+        """
+        seat = self.seats[task]
+        rows, running = self._read(seat, request.decisions)
+        for session, row in zip(sessions, rows, strict=False):
+            session.unseen_reward += float(row.get("reward", 0.0))
+        self.metrics.fell_back(task, "full", len(rows))
+        answers: list[Any] = seat.fall_back(rows, running).tolist()
+        return answers
+
     def _deadline_s(self, asked_ms: float | None) -> float:
         if asked_ms is None:
             return self.limits.deadline_s
