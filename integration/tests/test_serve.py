@@ -393,8 +393,11 @@ def test_the_server_describes_itself_for_each_task(served, seat):
     client, _ = served(seat(), seat("vp"), seat("cjs"))
     told = client.get("/openapi.json").json()
     assert {"/v1/abr/decisions", "/v1/abr/sessions", "/v1/vp/decisions"} <= told["paths"].keys()
+    named = told["paths"]["/pensieve/{player}"]["post"]["parameters"]
+    assert [one["name"] for one in named] == ["player"]
     schemas = told["components"]["schemas"]
     assert schemas["AbrObservation"]["properties"]["sizes_mb"]["minItems"] == 6
+    assert "lastRequest" in schemas["PensieveMessage"]["required"]
     assert schemas["CjsObservation"]["properties"]["stages"]["description"].startswith("Unfinished")
 
     def references(node):

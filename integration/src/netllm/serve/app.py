@@ -86,17 +86,10 @@ def application(
     route("GET", "/metrics", partial(_metrics, service), "Counters for Prometheus.", bytes)
     route("GET", "/v1/tasks", partial(_tasks, service), "What is served, and what it reads.", bytes)
     for name, seat in service.seats.items():
-        asked = decisions_type(name, seat.fields, remembers=seat.remembers)
-        decide = partial(_decide, service, name, msgspec.json.Decoder(asked))
-        route("POST", f"/v1/{name}/decisions", decide, "Decide.", Answers, asks=asked)
-        if not seat.remembers:
-            continue
-        opened = partial(_open, service, name)
-        route("POST", f"/v1/{name}/sessions", opened, "Open sessions.", Sessions, asks=NewSessions)
-        closed = partial(_close, service, name)
-        route("DELETE", f"/v1/{name}/sessions/{{session}}", closed, "Close a session.", bytes)
+        _route_task(route, service, name, seat)
+    asked = pensieve.PensieveMessage
     for path, level in pensieve.routes(service, allow_origins).items():
-        route("POST", path, level, "What Pensieve's players ask.", str, asks=pensieve.Told)
+        route("POST", path, level, "What Pensieve's players ask.", str, asks=asked)
     _describe(app, schemas)
     if token is not None:
         refuse = partial(_refused, service, Refused(401, "A token is required, or another one."))
@@ -109,6 +102,19 @@ def application(
             allow_headers=["authorization", "content-type"],
         )
     return app
+
+
+def _route_task(route: Callable[..., None], service: Service, name: str, seat: Seat) -> None:
+    """Add the routes of one task."""
+    asked = decisions_type(name, seat.fields, remembers=seat.remembers)
+    decide = partial(_decide, service, name, msgspec.json.Decoder(asked))
+    route("POST", f"/v1/{name}/decisions", decide, "Decide.", Answers, asks=asked)
+    if not seat.remembers:
+        return
+    opened = partial(_open, service, name)
+    route("POST", f"/v1/{name}/sessions", opened, "Open sessions.", Sessions, asks=NewSessions)
+    closed = partial(_close, service, name)
+    route("DELETE", f"/v1/{name}/sessions/{{session}}", closed, "Close a session.", bytes)
 
 
 @asynccontextmanager

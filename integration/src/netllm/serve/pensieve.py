@@ -33,7 +33,7 @@ OVER = "REFRESH"
 Milliseconds = Annotated[float, Meta(ge=0, le=1e15)]
 
 
-class Told(msgspec.Struct, frozen=True):
+class PensieveMessage(msgspec.Struct, frozen=True):
     """What a player tells after a chunk; its other fields are not read."""
 
     level: Annotated[int, Meta(ge=0, description="Level of the last chunk.")] = msgspec.field(
@@ -71,14 +71,14 @@ class _Summary(msgspec.Struct):
 class _Player:
     session: OpenSession
     playback: Playback
-    told: Told | None = None
+    told: PensieveMessage | None = None
     """Its last message."""
     stall_s: float = 0.0
     """Time without playback since the message before."""
     answer: str | None = None
     """To its last message."""
 
-    def take(self, told: Told) -> None:
+    def take(self, told: PensieveMessage) -> None:
         """Take a message, which may be the last one again.
 
         Raises:
@@ -126,7 +126,7 @@ class Pensieve:
         name = f"at {host}" if own is None else f"named {own}"
         return Response(await self._level(name, decoded(_TOLD, content)), media_type="text/plain")
 
-    async def _level(self, name: str, told: Told) -> str:
+    async def _level(self, name: str, told: PensieveMessage) -> str:
         self._check(told)
         player = self._players.get(name)
         if player is not None and player.session.busy:
@@ -143,7 +143,7 @@ class Pensieve:
             player.answer = str(given["answer"])
         return player.answer
 
-    def _check(self, told: Told) -> None:
+    def _check(self, told: PensieveMessage) -> None:
         """Raise unless level and times can be.
 
         Raises:
@@ -159,7 +159,7 @@ class Pensieve:
                 f"{told.finish_ms:.15g} and {told.start_ms:.15g} ms.",
             )
 
-    def _followed(self, name: str, told: Told) -> _Player:
+    def _followed(self, name: str, told: PensieveMessage) -> _Player:
         """The player that goes on, or one that begins: its page was loaded anew, or it idled."""
         player = self._players.get(name)
         if player is not None and self._is_open(player):
@@ -205,5 +205,5 @@ def routes(
     return dict.fromkeys(PATHS, Pensieve(service, allow_origins).answer)
 
 
-_TOLD = msgspec.json.Decoder(Told)
+_TOLD = msgspec.json.Decoder(PensieveMessage)
 _SUMMARY = msgspec.json.Decoder(_Summary)

@@ -48,7 +48,7 @@ class PastChunk(msgspec.Struct, frozen=True):
     size: Megabytes
 
 
-class Told(msgspec.Struct):
+class PufferMessage(msgspec.Struct):
     """What Puffer tells before each chunk; its other fields are not read."""
 
     past_chunk: PastChunk
@@ -122,7 +122,7 @@ class Puffer:
             writer.close()
             self._connections.discard(task)
 
-    async def _level(self, viewer: _Viewer, told: Told) -> int:
+    async def _level(self, viewer: _Viewer, told: PufferMessage) -> int:
         """The level of the next chunk; the lowest while nothing was measured."""
         levels = len(self._setting.video.rates_kbps)
         for row, sizes in enumerate(told.sizes):
@@ -137,7 +137,7 @@ class Puffer:
         viewer.playback.played(level)
         return level
 
-    def _seen(self, viewer: _Viewer, told: Told) -> dict[str, Any]:
+    def _seen(self, viewer: _Viewer, told: PufferMessage) -> dict[str, Any]:
         if told.channel_name != viewer.channel:
             self._forget(viewer)
             viewer.channel = told.channel_name
@@ -179,7 +179,7 @@ class Puffer:
             viewer.session = None
 
 
-_TOLD = msgspec.json.Decoder(Told)
+_TOLD = msgspec.json.Decoder(PufferMessage)
 
 
 async def _message(reader: asyncio.StreamReader, limits: Limits) -> bytes:
