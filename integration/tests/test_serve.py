@@ -244,6 +244,39 @@ def test_more_decisions_than_may_wait_are_refused(served, seat, played):
     assert decide(client, (sessions[2], played[2][0]))[0]["step"] == 0
 
 
+def test_a_player_is_answered_by_the_fallback_where_the_queue_is_full(served, seat, played):
+    held = []
+    client, service = served(
+        seat(wrap=lambda policy: held.append(Held(policy)) or held[0]), queue=1, deadline_s=60
+    )
+    told = {"lastquality": 3, "buffer": 60, "RebufferTime": 0, "lastChunkSize": 9e5}
+    told |= {"lastChunkStartTime": 0, "lastChunkFinishTime": 1e3}
+
+    def ask(chunk):
+        answer = client.post("/", json=told | {"lastRequest": chunk})
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    ask(0)
+    (player,) = service.sessions
+    others = opened(client, 2)
+    while held[0].entered.acquire(blocking=False):
+        pass
+    held[0].gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(decide, client, (others[0], played[0][0]))
+        assert held[0].entered.acquire(timeout=PATIENCE_S)
+        second = pool.submit(decide, client, (others[1], played[1][0]))
+        until(lambda: service.worker.waiting == 1)
+        assert ask(1) == ask(1) == "5"  # BBA's, whose buffer is full
+        assert metric(client, 'netllm_fallback_decisions_total{reason="full",task="abr"}') == 1
+        assert player.unseen_reward == pytest.approx(1.85)
+        held[0].gate.set()
+        assert first.result()[0]["by"] == second.result()[0]["by"] == "model"
+    ask(2)
+    assert (player.step, player.unseen_reward) == (2, 0.0)
+
+
 def test_a_session_that_idles_is_closed_and_its_client_told(served, seat, played):
     client, _ = served(seat(), idle_s=0.05)
     (session,) = opened(client)

@@ -19,7 +19,7 @@ from msgspec import Meta
 from netllm.serve import pensieve
 from netllm.serve.guard import TokenRequired, body, decoded
 from netllm.serve.puffer import Puffer
-from netllm.serve.schema import decisions_type, described
+from netllm.serve.schema import described
 from netllm.serve.seat import Seat
 from netllm.serve.service import Refused, Service
 
@@ -106,7 +106,7 @@ def application(
 
 def _route_task(route: Callable[..., None], service: Service, name: str, seat: Seat) -> None:
     """Add the routes of one task."""
-    asked = decisions_type(name, seat.fields, remembers=seat.remembers)
+    asked = service.requests[name]
     decide = partial(_decide, service, name, msgspec.json.Decoder(asked))
     route("POST", f"/v1/{name}/decisions", decide, "Decide.", Answers, asks=asked)
     if not seat.remembers:

@@ -20,7 +20,6 @@ from starlette.responses import Response
 
 from netllm.abr.playback import Playback
 from netllm.serve.guard import body, check_origin, decoded
-from netllm.serve.schema import decisions_type
 from netllm.serve.service import Refused, Service
 from netllm.serve.sessions import OpenSession
 
@@ -109,10 +108,8 @@ class Pensieve:
 
     def __init__(self, service: Service, allow_origins: Sequence[str] = ()) -> None:
         self._service, self._allow_origins = service, allow_origins
-        seat = service.seats[TASK]
-        self._setting = seat.setting
-        self._sizes_mb = (seat.setting.video.sizes_bytes * 1e-6).tolist()
-        self._asked = decisions_type(TASK, seat.fields, remembers=True)
+        self._setting = service.seats[TASK].setting
+        self._sizes_mb = (self._setting.video.sizes_bytes * 1e-6).tolist()
         self._players: dict[str, _Player] = {}
 
     async def answer(self, request: Request) -> Response:
@@ -137,10 +134,8 @@ class Pensieve:
         player = self._followed(name, told)
         player.take(told)
         if player.answer is None:
-            decision = {"session": player.session.id, "observation": self._seen(player)}
-            asked = msgspec.convert({"decisions": [decision]}, self._asked)
-            (given,) = await self._service.decide(TASK, asked)
-            player.answer = str(given["answer"])
+            level = await self._service.answer(TASK, player.session, self._seen(player))
+            player.answer = str(level)
         return player.answer
 
     def _check(self, told: PensieveMessage) -> None:

@@ -26,7 +26,6 @@ from netllm.abr.observation_fields import HISTORY
 from netllm.abr.playback import Playback
 from netllm.serve.guard import decoded
 from netllm.serve.limits import Limits
-from netllm.serve.schema import decisions_type
 from netllm.serve.service import Refused, Service
 from netllm.serve.sessions import OpenSession
 
@@ -83,9 +82,7 @@ class Puffer:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        seat = service.seats[TASK]
-        self._setting = seat.setting
-        self._asked = decisions_type(TASK, seat.fields, remembers=True)
+        self._setting = service.seats[TASK].setting
         self._connections: set[asyncio.Task[None]] = set()
 
     async def run(self, listener: socket.socket) -> None:
@@ -132,8 +129,12 @@ class Puffer:
                     f"`sizes[{row}]` must hold {levels} sizes, one for each rate of the setting "
                     f"{self._setting.name!r}, got {len(sizes)}.",
                 )
-        seen = self._seen(viewer, told)
-        level = await self._decided(viewer, seen) if viewer.playback.measured else 0
+        seen, level = self._seen(viewer, told), 0
+        if viewer.playback.measured:
+            if viewer.session is None:
+                with suppress(Refused):  # there is no room
+                    (viewer.session,) = self._service.open(TASK, 1)
+            level = int(await self._service.answer(TASK, viewer.session, seen))
         viewer.playback.played(level)
         return level
 
@@ -153,25 +154,6 @@ class Puffer:
             chunks_left=self._setting.video.chunks - 1,
             sizes_mb=told.sizes + [last] * (HISTORY - len(told.sizes)),
         )
-
-    async def _decided(self, viewer: _Viewer, seen: dict[str, Any]) -> int:
-        """The model's level, or the fallback's where there is no time or no room for the model."""
-        try:
-            if viewer.session is None:
-                (viewer.session,) = self._service.open(TASK, 1)
-            asked = self._question(viewer.session.id, seen)
-            (given,) = await self._service.decide(TASK, asked)
-            return int(given["answer"])
-        except Refused as refused:
-            if refused.status != 503:
-                raise
-        own = [viewer.session] if viewer.session else []
-        (answer,) = self._service.without_model(TASK, self._question("", seen), own)
-        return int(answer)
-
-    def _question(self, session: str, seen: dict[str, Any]) -> Any:
-        decision = {"session": session, "observation": seen}
-        return msgspec.convert({"decisions": [decision]}, self._asked)
 
     def _forget(self, viewer: _Viewer) -> None:
         if viewer.session is not None:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from netllm.serve.limits import Limits
 from netllm.serve.metrics import Metrics
-from netllm.serve.schema import Arrays, arrays
+from netllm.serve.schema import Arrays, arrays, decisions_type
 from netllm.serve.seat import Seat
 from netllm.serve.sessions import OpenSession, Sessions, SessionsFull
 from netllm.serve.worker import Question, QueueFull, Worker
@@ -42,6 +43,11 @@ class Service:
 
     def __init__(self, seats: Mapping[str, Seat], limits: Limits) -> None:
         self.seats, self.limits = seats, limits
+        self.requests = {
+            name: decisions_type(name, seat.fields, remembers=seat.remembers)
+            for name, seat in seats.items()
+        }
+        """What `decide` is given, by task."""
         self.sessions = Sessions(
             most=limits.sessions, idle_s=limits.idle_s, closed=self._let_forget
         )
@@ -137,23 +143,34 @@ class Service:
             session.last, session.step = told, session.step + 1
         return [dict(session.last or {}) for session in sessions]
 
-    def without_model(
-        self, task: str, request: Any, sessions: Sequence[OpenSession] = ()
-    ) -> list[Any]:
-        """The fallback's answers to a request, where there is no room for the model's.
+    async def answer(
+        self, task: str, session: OpenSession | None, observation: Mapping[str, Any]
+    ) -> Any:
+        """One answer in any case, for players that do not ask again.
+
+        The fallback gives it where there is no time or no room for the model.
 
         Args:
-            task: whose they are.
-            request: as `decide` is given it.
-            sessions: those that are open of it, which hear of the reward later.
+            task: whose it is.
+            session: the player's; None where there was no room for one.
+            observation: as JSON holds it.
+
+        Raises:
+            Refused: if the session is closed or busy.
         """
-        seat = self.seats[task]
-        rows, running = self._read(seat, request.decisions)
-        for session, row in zip(sessions, rows, strict=False):
-            session.unseen_reward += float(row.get("reward", 0.0))
-        self.metrics.fell_back(task, "full", len(rows))
-        answers: list[Any] = seat.fall_back(rows, running).tolist()
-        return answers
+        question = {"session": session.id if session else "", "observation": observation}
+        request: Any = msgspec.convert({"decisions": [question]}, self.requests[task])
+        if session is not None:
+            try:
+                return (await self.decide(task, request))[0]["answer"]
+            except Refused as refused:
+                if refused.status != 503:
+                    raise
+        rows, running = self._read(self.seats[task], request.decisions)
+        if session is not None:  # the model hears of it at the next step
+            session.unseen_reward += float(rows[0].get("reward", 0.0))
+        self.metrics.fell_back(task, "full", 1)
+        return self.seats[task].fall_back(rows, running).tolist()[0]
 
     def _deadline_s(self, asked_ms: float | None) -> float:
         if asked_ms is None:
