@@ -104,20 +104,25 @@ class Puffer:
         self._connections.add(task)
         viewer = _Viewer(Playback(self._setting))
         try:
+            with suppress(OSError):  # the client may vanish at any time
+                await self._answer(viewer, reader, writer)
+        finally:
+            self._forget(viewer)
+            writer.close()
+            self._connections.discard(task)
+
+    async def _answer(
+        self, viewer: _Viewer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer message after message; the last one may be why no more are answered."""
+        try:
             while message := await _message(reader, self._service.limits):
                 answer = {"action": await self._level(viewer, decoded(_TOLD, message))}
                 await _send(writer, answer)
         except Refused as refused:
             logger.warning("A viewer on Puffer's socket is refused: %s", refused)
             self._service.metrics.refused(refused.status)
-            with suppress(OSError):
-                await _send(writer, {"error": str(refused)})
-        except OSError:  # the client has gone
-            pass
-        finally:
-            self._forget(viewer)
-            writer.close()
-            self._connections.discard(task)
+            await _send(writer, {"error": str(refused)})
 
     async def _level(self, viewer: _Viewer, told: PufferMessage) -> int:
         """The level of the next chunk; the lowest while nothing was measured."""
