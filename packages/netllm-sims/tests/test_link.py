@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netllm_sims.abr import Trace, capacity_bytes, curve, curves
+from netllm_sims.abr import Trace, capacity_bytes, curve, curves, delivery_s
 
 STEP = Trace("step", np.array([0.0, 2, 3, 5]), np.array([9.0, 8, 0, 4]))
 
@@ -20,6 +20,19 @@ def test_capacity_counts_whole_periods():
     rows = curve(STEP, packet_share=1.0)
     time_s = np.array([0.0, 1, 2.5, 4, 5, 11])
     assert capacity_bytes(rows, time_s) == pytest.approx([0, 1e6, 2e6, 2.5e6, 3e6, 7e6])
+
+
+def test_bytes_are_delivered_when_the_capacity_reaches_them():
+    # by hand, 1e6 bytes/s for 2 s, an outage of 1 s, 0.5e6 bytes/s for 2 s, and again
+    rows = curve(STEP, packet_share=1.0)
+    count = np.array([0.0, 1e6, 2e6, 2.5e6, 4e6])
+    assert delivery_s(rows, count) == pytest.approx([0, 1, 2, 4, 6])
+
+
+@given(st.floats(0, 1e8))
+def test_delivery_is_the_inverse_of_capacity(count):
+    rows = curve(STEP)
+    assert capacity_bytes(rows, delivery_s(rows, np.array(count))) == pytest.approx(count, abs=1e-3)
 
 
 def test_curves_lie_under_one_another():

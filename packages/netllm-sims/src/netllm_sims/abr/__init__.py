@@ -1,7 +1,7 @@
 """Adaptive bitrate streaming: traces, videos, the simulator, its settings and environments."""
 
 from netllm_sims.abr.env import Env
-from netllm_sims.abr.link import capacity_bytes, curve, curves
+from netllm_sims.abr.link import capacity_bytes, curve, curves, delivery_s
 from netllm_sims.abr.qoe import QoE
 from netllm_sims.abr.rollout import Policy, Rollout, rollout
 from netllm_sims.abr.sessions import Session
@@ -34,6 +34,7 @@ __all__ = [
     "capacity_bytes",
     "curve",
     "curves",
+    "delivery_s",
     "genet_trace",
     "load_trace",
     "load_traces",

@@ -47,5 +47,17 @@ def capacity_bytes(
 ) -> Float[ndarray, "*time"]:
     """Bytes that a curve has delivered from 0 to each time, counting whole periods too."""
     laps, rest_s = np.divmod(time_s, rows[-1, 0])
-    total: ndarray = laps * rows[-1, 1] + np.interp(rest_s, rows[:, 0], rows[:, 1])
-    return total
+    return np.asarray(laps * rows[-1, 1] + np.interp(rest_s, rows[:, 0], rows[:, 1]))
+
+
+def delivery_s(
+    rows: Float[ndarray, "row 4"], count_bytes: Float[ndarray, "*count"]
+) -> Float[ndarray, "*count"]:
+    """When a curve has delivered so many bytes from 0 on, counting whole periods too.
+
+    The inverse of `capacity_bytes`: the first such time, so an outage is waited for only by what
+    comes after it.
+    """
+    laps, rest = np.divmod(count_bytes, rows[-1, 1])
+    row = np.maximum(np.searchsorted(rows[:, 1], rest, side="left") - 1, 0)
+    return np.asarray(laps * rows[-1, 0] + rows[row, 0] + (rest - rows[row, 1]) * rows[row, 3])

@@ -1,0 +1,1 @@
+"""Adapted models in real players, over a connection whose speed follows a trace."""
