@@ -1,0 +1,186 @@
+// Lets a server of `netllm serve` choose the bitrates of dash.js 5, Shaka or hls.js.
+//
+//   <script src="http://127.0.0.1:8035/players/netllm.js"></script>
+//   netllm.dashjs(player, options)        before player.initialize(…)
+//   netllm.shaka(player, options)         before player.load(…)
+//   new Hls(netllm.hlsjs(Hls, options))   whose answer `attach(hls)` you call; see below
+//
+// A segment that has arrived is held back until the server has said at which level the next one is
+// to be loaded, for `deadlineMs` at most; then a rule by the buffer (BBA) decides instead, here in
+// the page. So a player never waits for a server that is gone.
+//
+// options: sizesMb    sizes of all segments, MB, [segment][level]; required
+//          ratesKbps  the ladder, kbit/s, rising; required
+//          chunkS     length of a segment, s; required
+//          server     where `netllm serve` listens; this script's own origin if left out
+//          deadlineMs 150 if left out
+//          token      what the server requires, if it does
+//          decided    called with what was seen and answered, after every decision
+"use strict";
+
+const netllm = (() => {
+  const HISTORY = 6;
+  const REBUFFERING = 4.3; // Mbit/s that a second without playback costs
+  const RESERVOIR_S = 5, CUSHION_S = 10; // of BBA, as netllm-baselines has them
+  const SPARE_MS = 50; // for the way to the server and back: it falls back by itself before
+  const own = document.currentScript ? new URL(document.currentScript.src).origin : "";
+
+  /** One session: what was downloaded and played, and which level comes next. */
+  class Decider {
+    constructor(video, options) {
+      for (const name of ["sizesMb", "ratesKbps", "chunkS"])
+        if (options[name] === undefined) throw new Error(`netllm needs the option ${name}.`);
+      this.video = video;
+      this.options = { server: own, deadlineMs: 150, decided: () => {}, ...options };
+      this.throughputMbps = new Array(HISTORY).fill(0);
+      this.delayS = new Array(HISTORY).fill(0);
+      this.level = 0; // what the next segment is to be loaded at
+      this.before = 0;
+      this.stalledS = 0;
+      this.clock = null; // when playback began, and where
+      this.session = null;
+      video.addEventListener("timeupdate", () => this.stallS());
+    }
+
+    /** Seconds in which nothing was played since it began, pauses and all. */
+    stallS() {
+      const nowS = performance.now() / 1e3;
+      if (this.clock === null) {
+        if (!(this.video.currentTime > 0)) return 0;
+        this.clock = nowS - this.video.currentTime;
+      }
+      return Math.max(0, nowS - this.clock - this.video.currentTime);
+    }
+
+    /** Level of the segment that follows segment `number` (from 0), which has just arrived. */
+    async next({ number, level, bytes, tookS }) {
+      const { sizesMb, ratesKbps, chunkS } = this.options;
+      const left = sizesMb.length - 1 - number;
+      this.throughputMbps = [...this.throughputMbps.slice(1), (bytes * 8e-6) / tookS];
+      this.delayS = [...this.delayS.slice(1), tookS];
+      const stalledS = this.stallS(), stallS = Math.max(0, stalledS - this.stalledS);
+      this.stalledS = stalledS;
+      const rate = ratesKbps[level], change = Math.abs(rate - ratesKbps[this.before]);
+      this.before = level;
+      const none = new Array(ratesKbps.length).fill(0);
+      const observation = {
+        throughput_mbps: this.throughputMbps,
+        delay_s: this.delayS,
+        sizes_mb: Array.from({ length: HISTORY }, (_, i) => sizesMb[number + 1 + i] ?? none),
+        rate_kbps: rate,
+        level,
+        buffer_s: this.bufferS() + chunkS,
+        stall_s: stallS,
+        chunks_left: left,
+        reward: rate / 1e3 - REBUFFERING * stallS - change / 1e3,
+      };
+      if (left <= 0) {
+        this.end();
+        return this.level;
+      }
+      const startMs = performance.now();
+      const told = await this.ask(observation);
+      this.level = told.answer;
+      this.options.decided({ number, observation, ...told, tookMs: performance.now() - startMs });
+      return this.level;
+    }
+
+    /** Seconds that can be played without another segment. */
+    bufferS() {
+      const { buffered, currentTime } = this.video;
+      for (let i = 0; i < buffered.length; i++)
+        if (buffered.start(i) <= currentTime + 0.5 && currentTime <= buffered.end(i))
+          return buffered.end(i) - currentTime;
+      return 0;
+    }
+
+    async ask(observation) {
+      const { deadlineMs } = this.options;
+      const gone = AbortSignal.timeout(deadlineMs + SPARE_MS);
+      try {
+        if (this.session === null)
+          this.session = (await this.post("/v1/abr/sessions", { count: 1 }, gone)).sessions[0];
+        const decisions = [{ session: this.session, observation }];
+        const body = { decisions, deadline_ms: deadlineMs };
+        const { answer, by } = (await this.post("/v1/abr/decisions", body, gone)).decisions[0];
+        return { answer, by };
+      } catch (error) {
+        if (error.status === 404) this.session = null; // the server has begun anew
+        return { answer: this.fallback(observation.buffer_s), by: "page", why: String(error) };
+      }
+    }
+
+    async post(path, body, signal) {
+      const headers = { "Content-Type": "application/json" };
+      if (this.options.token) headers.Authorization = `Bearer ${this.options.token}`;
+      const request = { method: "POST", headers, body: JSON.stringify(body), signal };
+      const response = await fetch(this.options.server + path, request);
+      if (response.ok) return response.json();
+      const error = new Error(`${response.status} ${await response.text()}`);
+      error.status = response.status;
+      throw error;
+    }
+
+    fallback(bufferS) {
+      const top = this.options.ratesKbps.length - 1;
+      return Math.max(0, Math.min(top, Math.floor((top * (bufferS - RESERVOIR_S)) / CUSHION_S)));
+    }
+
+    /** Close the session; the server would do so by itself after some minutes. */
+    end() {
+      if (this.session === null) return;
+      const headers = this.options.token ? { Authorization: `Bearer ${this.options.token}` } : {};
+      const path = `${this.options.server}/v1/abr/sessions/${this.session}`;
+      fetch(path, { method: "DELETE", headers, keepalive: true }).catch(() => {});
+      this.session = null;
+    }
+  }
+
+  /** dash.js 5. Its own rules are switched off; segments are held by a response interceptor. */
+  function dashjs(player, options) {
+    let decider = null;
+    const levels = (some) => [...some].sort((a, b) => a.bitsPerSecond - b.bitsPerSecond);
+    const rules = ["throughput", "bola", "insufficientBuffer", "switchHistory", "droppedFrames"];
+    const off = [...rules, "abandonRequests"].map((name) => [`${name}Rule`, { active: false }]);
+    player.updateSettings({
+      streaming: {
+        buffer: { fastSwitchEnabled: false },
+        abr: { rules: Object.fromEntries(off), initialBitrate: { video: 1 } },
+      },
+    });
+    const factory = window.dashjs.FactoryMaker;
+    function Rule() {
+      const context = this.context;
+      return {
+        getSwitchRequest(rulesContext) {
+          const request = factory.getClassFactoryByName("SwitchRequest")(context).create();
+          const info = rulesContext.getMediaInfo();
+          if (info.type !== "video") return request;
+          const some = rulesContext.getAbrController().getPossibleVoRepresentations(info, true);
+          request.representation = levels(some)[decider ? decider.level : 0];
+          request.reason = { name: "netllm" };
+          return request;
+        },
+      };
+    }
+    Rule.__dashjs_factory_name = "NetllmRule";
+    player.addABRCustomRule("qualitySwitchRules", "NetllmRule", factory.getClassFactory(Rule));
+    player.addResponseInterceptor(async (response) => {
+      const { request } = response.request.customData;
+      if (request.type !== "MediaSegment" || request.mediaType !== "video" || !response.data)
+        return response;
+      decider ??= new Decider(player.getVideoElement(), options);
+      const all = levels(player.getRepresentationsByType("video"));
+      await decider.next({
+        number: request.index,
+        level: all.findIndex((one) => one.id === request.representation.id),
+        bytes: response.data.byteLength,
+        tookS: response.resourceTiming.duration / 1e3,
+      });
+      return response;
+    });
+    return { get decider() { return decider; } };
+  }
+
+  return { dashjs, Decider };
+})();
