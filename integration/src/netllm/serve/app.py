@@ -15,9 +15,10 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from msgspec import Meta
+from starlette.staticfiles import StaticFiles
 
 from netllm.serve import pensieve
-from netllm.serve.guard import TokenRequired, body, decoded
+from netllm.serve.guard import PLAYERS, TokenRequired, body, decoded
 from netllm.serve.puffer import Puffer
 from netllm.serve.schema import described
 from netllm.serve.seat import Seat
@@ -90,6 +91,7 @@ def application(
     asked = pensieve.PensieveMessage
     for path, level in pensieve.routes(service, allow_origins).items():
         route("POST", path, level, "What Pensieve's players ask.", str, asks=asked)
+    app.mount(PLAYERS, StaticFiles(packages=[("netllm.serve", "players")]))
     _describe(app, schemas)
     if token is not None:
         refuse = partial(_refused, service, Refused(401, "A token is required, or another one."))

@@ -16,6 +16,8 @@ from netllm.serve.service import Refused
 
 OPEN = frozenset({"/health", "/ready"})
 """What is told to anybody: orchestrators that probe have no token."""
+PLAYERS = "/players/"
+"""Scripts for web players, which are open too: a page cannot name a token where it includes one."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,12 +40,16 @@ class TokenRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._wanted):
                 await self._refuse()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(PLAYERS)
 
 
 def check_origin(request: Request, allowed: Sequence[str]) -> None:

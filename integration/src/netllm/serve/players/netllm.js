@@ -15,7 +15,7 @@
 //          server     where `netllm serve` listens; this script's own origin if left out
 //          deadlineMs 150 if left out
 //          token      what the server requires, if it does
-//          decided    called with what was seen and answered, after every decision
+//          decided    called after every segment with what was seen, and what was answered
 "use strict";
 
 const netllm = (() => {
@@ -74,14 +74,16 @@ const netllm = (() => {
         chunks_left: left,
         reward: rate / 1e3 - REBUFFERING * stallS - change / 1e3,
       };
+      const seen = { number, bytes, observation };
       if (left <= 0) {
         this.end();
+        this.options.decided(seen);
         return this.level;
       }
       const startMs = performance.now();
       const told = await this.ask(observation);
       this.level = told.answer;
-      this.options.decided({ number, observation, ...told, tookMs: performance.now() - startMs });
+      this.options.decided({ ...seen, ...told, tookMs: performance.now() - startMs });
       return this.level;
     }
 

@@ -1,0 +1,59 @@
+"""A headless Chromium that plays pages side by side."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_OPTIONS = ("--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--mute-audio")
+_NEVER_SLOWER = ("--disable-background-timer-throttling", "--disable-renderer-backgrounding")
+
+
+def program() -> str:
+    """Where Chromium is.
+
+    Raises:
+        FileNotFoundError: if it is not installed.
+    """
+    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        raise FileNotFoundError(
+            "Real players need Chromium, which is not installed: apt-get install chromium (or "
+            "your system's way)."
+        )
+    return found
+
+
+@asynccontextmanager
+async def browser(*, headless: bool = True) -> AsyncIterator[Browser]:
+    """A running browser.
+
+    Raises:
+        FileNotFoundError: if Chromium is not installed.
+        ModuleNotFoundError: if playwright is not.
+    """
+    where = program()
+    try:
+        from playwright.async_api import async_playwright
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Real players need playwright: pip install 'netllm[real]'.", name="playwright"
+        ) from error
+    options = [*_OPTIONS, *_NEVER_SLOWER]
+    if os.geteuid() == 0:  # its sandbox does not work for root
+        options.append("--no-sandbox")
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(
+            executable_path=where, args=options, headless=headless
+        )
+        try:
+            yield opened
+        finally:
+            await opened.close()

@@ -1,0 +1,84 @@
+"""What a player tells of a session that it played, and the session's QoE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from netllm_sims.abr import Setting
+
+Count = Annotated[int, Meta(ge=0)]
+Number = Annotated[float, Meta(ge=0)]
+
+
+class Chunk(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A chunk that has arrived in a player."""
+
+    number: Count
+    """Its place in the video, from 0."""
+    level: Count
+    size_bytes: Count
+    took_s: Number
+    """From request to last byte."""
+    stall_s: Number
+    """Time without playback since the chunk before had arrived."""
+    buffer_s: Number
+    """Playback time in the buffer, this chunk included."""
+    by: str = ""
+    """Who decided about the next chunk: `model`, the server's fallback, or `page`; empty if none
+    follows."""
+    decided_ms: Number = 0.0
+    """How long that took, way to the server and back included."""
+    why: str = ""
+    """What kept the server from deciding."""
+
+
+class Log(msgspec.Struct, forbid_unknown_fields=True):
+    """What a player tells when its last chunk has arrived, or when it has failed."""
+
+    chunks: list[Chunk]
+    error: str = ""
+
+
+def check(log: Log, setting: Setting) -> None:
+    """Refuse a log that does not tell of every chunk of the video, in order.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    if log.error:
+        raise ValueError(f"The player has failed: {log.error}")
+    video = setting.video
+    numbers = [chunk.number for chunk in log.chunks]
+    if numbers != [*range(video.chunks)]:
+        raise ValueError(
+            f"The player must load chunks 0 to {video.chunks - 1} in order, but it loaded {numbers}."
+        )
+    for chunk in log.chunks:
+        size = round(video.sizes_bytes[chunk.number, chunk.level])
+        if chunk.size_bytes != size:
+            raise ValueError(
+                f"Chunk {chunk.number} at level {chunk.level} must have {size} bytes, but "
+                f"{chunk.size_bytes} arrived."
+            )
+
+
+def figures(log: Log, setting: Setting) -> dict[str, float]:
+    """QoE and its parts, means over the chunks that were decided about, as the simulator's."""
+    rates = np.array([setting.video.rates_kbps[chunk.level] for chunk in log.chunks]) * 1e-3
+    change = np.abs(np.diff(rates))
+    stall_s = np.array([chunk.stall_s for chunk in log.chunks[1:]])
+    quality = rates[1:] - setting.rebuffering * stall_s - setting.smoothness * change
+    parts = {"bitrate_mbps": rates[1:], "rebuffer_s": stall_s, "smoothness_mbps": change}
+    return {name: float(x.mean()) for name, x in {"qoe": quality, **parts}.items()}
+
+
+def decision_ms(logs: Sequence[Log]) -> Mapping[str, float]:
+    """How long decisions took, by quantile."""
+    took = [chunk.decided_ms for log in logs for chunk in log.chunks if chunk.by]
+    return {name: float(np.quantile(took, q)) for name, q in (("p50", 0.5), ("p99", 0.99))}
