@@ -53,6 +53,7 @@ _COMMANDS = [
     (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "serve", "serve:serve", "Answer over HTTP with adapted models."),
+    (app, "real", "real:real", "Let policies decide for real players, in real time."),
     (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),

@@ -57,7 +57,7 @@ def check(log: Log, setting: Setting) -> None:
     numbers = [chunk.number for chunk in log.chunks]
     if numbers != [*range(video.chunks)]:
         raise ValueError(
-            f"The player must load chunks 0 to {video.chunks - 1} in order, but it loaded {numbers}."
+            f"A player must load chunks 0 to {video.chunks - 1} in order, but it loaded {numbers}."
         )
     for chunk in log.chunks:
         size = round(video.sizes_bytes[chunk.number, chunk.level])

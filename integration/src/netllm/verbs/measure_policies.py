@@ -114,13 +114,14 @@ def run(task: Task, plans: Sequence[Plan], *, jobs: int) -> list[Result]:
     bar = tqdm(done, total=len(pieces), desc="test", unit="piece", disable=None)
     outcomes = iter(list(bar))
     return [
-        _result(task, one, line, [next(outcomes) for _ in line.pieces])
+        result(task, one, line, [next(outcomes) for _ in line.pieces])
         for one in plans
         for line in one.lines
     ]
 
 
-def _result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Result:
+def result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Result:
+    """What a line's outcomes amount to."""
     rows = [dict(row) for outcome in outcomes for row in outcome.rows]
     for row in rows:
         if row["id"] in one.clusters:

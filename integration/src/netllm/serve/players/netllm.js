@@ -27,10 +27,11 @@ const netllm = (() => {
 
   /** One session: what was downloaded and played, and which level comes next. */
   class Decider {
-    constructor(video, options) {
+    /** @param element gives the player's video element, once it has one. */
+    constructor(element, options) {
       for (const name of ["sizesMb", "ratesKbps", "chunkS"])
         if (options[name] === undefined) throw new Error(`netllm needs the option ${name}.`);
-      this.video = video;
+      this.element = element;
       this.options = { server: own, deadlineMs: 150, decided: () => {}, ...options };
       this.throughputMbps = new Array(HISTORY).fill(0);
       this.delayS = new Array(HISTORY).fill(0);
@@ -38,23 +39,35 @@ const netllm = (() => {
       this.before = 0;
       this.stalledS = 0;
       this.clock = null; // when playback began, and where
-      this.session = null;
-      video.addEventListener("timeupdate", () => this.stallS());
+      this.session = null; // a promise of its id; opened before there is anything to decide
+      this.open().catch(() => {});
     }
 
     /** Seconds in which nothing was played since it began, pauses and all. */
     stallS() {
-      const nowS = performance.now() / 1e3;
+      const nowS = performance.now() / 1e3, { currentTime } = this.element();
       if (this.clock === null) {
-        if (!(this.video.currentTime > 0)) return 0;
-        this.clock = nowS - this.video.currentTime;
+        if (!(currentTime > 0)) return 0;
+        this.clock = nowS - currentTime;
       }
-      return Math.max(0, nowS - this.clock - this.video.currentTime);
+      return Math.max(0, nowS - this.clock - currentTime);
+    }
+
+    open() {
+      const { deadlineMs } = this.options;
+      const gone = AbortSignal.timeout(10 * deadlineMs);
+      const opened = this.post("/v1/abr/sessions", { count: 1 }, gone);
+      this.session = opened.then(({ sessions }) => sessions[0]);
+      this.session.catch(() => { this.session = null; });
+      return this.session;
     }
 
     /** Level of the segment that follows segment `number` (from 0), which has just arrived. */
     async next({ number, level, bytes, tookS }) {
       const { sizesMb, ratesKbps, chunkS } = this.options;
+      if (number === 0) // nothing is played yet: from now on it is seen when playback begins
+        for (const event of ["playing", "timeupdate"])
+          this.element().addEventListener(event, () => this.stallS());
       const left = sizesMb.length - 1 - number;
       this.throughputMbps = [...this.throughputMbps.slice(1), (bytes * 8e-6) / tookS];
       this.delayS = [...this.delayS.slice(1), tookS];
@@ -89,7 +102,7 @@ const netllm = (() => {
 
     /** Seconds that can be played without another segment. */
     bufferS() {
-      const { buffered, currentTime } = this.video;
+      const { buffered, currentTime } = this.element();
       for (let i = 0; i < buffered.length; i++)
         if (buffered.start(i) <= currentTime + 0.5 && currentTime <= buffered.end(i))
           return buffered.end(i) - currentTime;
@@ -100,9 +113,8 @@ const netllm = (() => {
       const { deadlineMs } = this.options;
       const gone = AbortSignal.timeout(deadlineMs + SPARE_MS);
       try {
-        if (this.session === null)
-          this.session = (await this.post("/v1/abr/sessions", { count: 1 }, gone)).sessions[0];
-        const decisions = [{ session: this.session, observation }];
+        const session = await Promise.race([this.session ?? this.open(), late(gone)]);
+        const decisions = [{ session, observation }];
         const body = { decisions, deadline_ms: deadlineMs };
         const { answer, by } = (await this.post("/v1/abr/decisions", body, gone)).decisions[0];
         return { answer, by };
@@ -130,17 +142,24 @@ const netllm = (() => {
 
     /** Close the session; the server would do so by itself after some minutes. */
     end() {
-      if (this.session === null) return;
-      const headers = this.options.token ? { Authorization: `Bearer ${this.options.token}` } : {};
-      const path = `${this.options.server}/v1/abr/sessions/${this.session}`;
-      fetch(path, { method: "DELETE", headers, keepalive: true }).catch(() => {});
+      const { token, server } = this.options, opened = this.session;
       this.session = null;
+      const headers = token ? { Authorization: `Bearer ${token}` } : {};
+      const close = { method: "DELETE", headers, keepalive: true };
+      opened?.then((id) => fetch(`${server}/v1/abr/sessions/${id}`, close)).catch(() => {});
     }
+  }
+
+  /** A promise that fails when the signal says that it is too late. */
+  function late(signal) {
+    return new Promise((_, fail) => {
+      signal.addEventListener("abort", () => fail(new Error("The server is late.")));
+    });
   }
 
   /** dash.js 5. Its own rules are switched off; segments are held by a response interceptor. */
   function dashjs(player, options) {
-    let decider = null;
+    const decider = new Decider(() => player.getVideoElement(), options);
     const levels = (some) => [...some].sort((a, b) => a.bitsPerSecond - b.bitsPerSecond);
     const rules = ["throughput", "bola", "insufficientBuffer", "switchHistory", "droppedFrames"];
     const off = [...rules, "abandonRequests"].map((name) => [`${name}Rule`, { active: false }]);
@@ -159,7 +178,7 @@ const netllm = (() => {
           const info = rulesContext.getMediaInfo();
           if (info.type !== "video") return request;
           const some = rulesContext.getAbrController().getPossibleVoRepresentations(info, true);
-          request.representation = levels(some)[decider ? decider.level : 0];
+          request.representation = levels(some)[decider.level];
           request.reason = { name: "netllm" };
           return request;
         },
@@ -171,7 +190,6 @@ const netllm = (() => {
       const { request } = response.request.customData;
       if (request.type !== "MediaSegment" || request.mediaType !== "video" || !response.data)
         return response;
-      decider ??= new Decider(player.getVideoElement(), options);
       const all = levels(player.getRepresentationsByType("video"));
       await decider.next({
         number: request.index,
@@ -181,7 +199,7 @@ const netllm = (() => {
       });
       return response;
     });
-    return { get decider() { return decider; } };
+    return decider;
   }
 
   return { dashjs, Decider };
