@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from netllm.real.browser import browser
 from netllm.real.play_log import Log, check
+from netllm.real.player_library import library
 from netllm.real.player_routes import Play, PlayerRoutes
 from netllm.real.presentation import presentation
 from netllm.serve.app import application
@@ -32,7 +32,7 @@ async def play_sessions(
     seat: Seat,
     sessions: Sequence[Session],
     *,
-    library: Path,
+    player: str,
     players: int,
     limits: Limits,
     played: Callable[[Session, Log], None],
@@ -42,7 +42,7 @@ async def play_sessions(
     Args:
         seat: who decides, in the setting that is played.
         sessions: traces and starts.
-        library: file of dash.js.
+        player: which one, by its name in `LIBRARIES`.
         players: how many play at once.
         limits: of the server; its deadline is the players' too.
         played: called with every session that was played to its end.
@@ -51,20 +51,25 @@ async def play_sessions(
         RuntimeError: if a player fails, or does not come to its end.
         FileNotFoundError: if Chromium or ffmpeg is missing.
     """
-    routes = PlayerRoutes(library)
+    routes = PlayerRoutes()
+    library(player)
     shown = presentation(seat.setting.video)
     free = asyncio.Semaphore(players)
 
     async def one(session: Session, opened: Browser, where: str) -> None:
         async with free:
             log = asyncio.get_running_loop().create_future()
-            play = Play(session, seat.setting, shown, log, deadline_s=limits.deadline_s)
+            play = Play(session, seat.setting, shown, log, limits.deadline_s, player)
             played(session, await _played(play, routes, opened, where))
 
     service = Service({seat.name: seat}, limits)
-    async with _serving(service, routes) as where, browser() as opened, asyncio.TaskGroup() as all_:
-        for session in sessions:
-            all_.create_task(one(session, opened, where))
+    async with _serving(service, routes) as where, browser() as opened:
+        try:
+            async with asyncio.TaskGroup() as all_:
+                for session in sessions:
+                    all_.create_task(one(session, opened, where))
+        except* RuntimeError as failed:
+            raise failed.exceptions[0] from None
 
 
 async def _played(play: Play, routes: PlayerRoutes, opened: Browser, where: str) -> Log:

@@ -1,4 +1,4 @@
-"""The library of the player, fetched once from npm and kept."""
+"""The libraries of web players, fetched once from npm and kept."""
 
 from __future__ import annotations
 
@@ -7,15 +7,47 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-VERSION = "5.2.1"
-DIGEST = "d4ee2d6fd00a3944f448964787d4603ca1e4ae5ce2956d0a755b78e0d3566b57"
-_FILE = "dash.mediaplayer.min.js"
+
+@dataclass(frozen=True)
+class Library:
+    """A player's library, as a package of npm has it."""
+
+    package: str
+    version: str
+    file: str
+    """Within the package."""
+    sha256: str
 
 
-def dashjs() -> Path:
-    """The file of dash.js; fetched with npm at the first call.
+LIBRARIES: Mapping[str, Library] = {
+    "dashjs": Library(
+        "dashjs",
+        "5.2.1",
+        "dist/modern/umd/dash.mediaplayer.min.js",
+        "d4ee2d6fd00a3944f448964787d4603ca1e4ae5ce2956d0a755b78e0d3566b57",
+    ),
+    "shaka": Library(
+        "shaka-player",
+        "5.2.12",
+        "dist/shaka-player.compiled.js",
+        "b22dfdba631104c48a654cb623b08b0f79e2d52c83c0e9b4b7cff54730b55894",
+    ),
+    "hlsjs": Library(
+        "hls.js",
+        "1.7.4",
+        "dist/hls.min.js",
+        "cfc70cc9e9fc63d071919e087670abc760c8fd1bc889b88588026e4d22193bbe",
+    ),
+}
+"""By the player's name."""
+
+
+def library(player: str) -> Path:
+    """The file of a player's library; fetched with npm at the first call.
 
     Raises:
         FileNotFoundError: if it is to be fetched and npm is not installed.
@@ -23,35 +55,37 @@ def dashjs() -> Path:
     """
     from netllm_adapt.backbone import cache_folder
 
-    file = cache_folder() / "real" / f"dashjs-{VERSION}" / _FILE
+    own = LIBRARIES[player]
+    file = cache_folder() / "real" / f"{own.package}-{own.version}" / Path(own.file).name
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-            fetched = Path(scratch) / _FILE
-            fetched.write_bytes(_fetched(Path(scratch)))
+            fetched = Path(scratch) / file.name
+            fetched.write_bytes(_fetched(own, Path(scratch)))
             fetched.replace(file)
-    if (got := hashlib.sha256(file.read_bytes()).hexdigest()) != DIGEST:
+    if (got := hashlib.sha256(file.read_bytes()).hexdigest()) != own.sha256:
         raise RuntimeError(
-            f"{file} must be dash.js {VERSION} (sha256 {DIGEST[:8]}…), got {got[:8]}…. Delete it, "
-            "and it is fetched again."
+            f"{file} must be {own.file} of {own.package} {own.version} (sha256 {own.sha256[:8]}…), "
+            f"got {got[:8]}…. Delete it, and it is fetched again."
         )
     return file
 
 
-def _fetched(folder: Path) -> bytes:
+def _fetched(own: Library, folder: Path) -> bytes:
     """The library, out of npm's package."""
     program = shutil.which("npm")
     if program is None:
         raise FileNotFoundError(
-            "dash.js is fetched with npm, which is not installed: apt-get install npm (or your "
-            "system's way)."
+            f"{own.package} is fetched with npm, which is not installed: apt-get install npm (or "
+            "your system's way)."
         )
-    command = [program, "pack", "--silent", f"dashjs@{VERSION}"]
+    what = f"{own.package}@{own.version}"
+    command = [program, "pack", "--silent", what]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"npm could not fetch dash.js {VERSION}: {done.stderr.strip()[-500:]}")
+        raise RuntimeError(f"npm could not fetch {what}: {done.stderr.strip()[-500:]}")
     with tarfile.open(folder / done.stdout.split()[-1]) as package:
-        member = package.extractfile(f"package/dist/modern/umd/{_FILE}")
+        member = package.extractfile(f"package/{own.file}")
         if member is None:
-            raise RuntimeError(f"npm's package dashjs {VERSION} must hold {_FILE}.")
+            raise RuntimeError(f"npm's package {what} must hold {own.file}.")
         return member.read()

@@ -7,7 +7,6 @@ import secrets
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +15,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from netllm.real.play_log import Log
+from netllm.real.player_library import LIBRARIES, library
 from netllm.real.shaped_link import ShapedLink
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from netllm.real.presentation import Presentation
 
-_SEGMENT = "video/mp4"
+_SEGMENT, _PLAYLIST = "video/mp4", "application/vnd.apple.mpegurl"
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -36,6 +36,8 @@ class Play:
     shown: Presentation
     log: asyncio.Future[Log]
     deadline_s: float
+    player: str
+    """Whose library its page loads: a name of `LIBRARIES`."""
     id: str = field(default_factory=partial(secrets.token_urlsafe, 9))
     link: ShapedLink | None = None
     """Begins with the first segment that is asked for."""
@@ -58,14 +60,9 @@ class Play:
 
 
 class PlayerRoutes:
-    """The plays that are under way, and what their players ask for.
+    """The plays that are under way, and what their players ask for."""
 
-    Args:
-        library: file of dash.js.
-    """
-
-    def __init__(self, library: Path) -> None:
-        self._library = library
+    def __init__(self) -> None:
         self._plays: dict[str, Play] = {}
 
     def add(self, play: Play) -> None:
@@ -79,16 +76,15 @@ class PlayerRoutes:
     def routes(self) -> list[Route]:
         """Those of all plays."""
         return [
-            Route("/real/dash.js", self._dashjs),
+            Route("/real/library/{player}.js", _library),
             Route("/real/{play}/page.html", self._page),
             Route("/real/{play}/log", self._log, methods=["POST"]),
             Route("/real/{play}/manifest.mpd", self._manifest),
+            Route("/real/{play}/master.m3u8", self._master),
+            Route("/real/{play}/{level:int}/list.m3u8", self._list),
             Route("/real/{play}/{level:int}/init.mp4", self._init),
             Route("/real/{play}/{level:int}/{number:int}.m4s", self._segment),
         ]
-
-    async def _dashjs(self, request: Request) -> Response:
-        return Response(self._library.read_bytes(), media_type="text/javascript")
 
     async def _page(self, request: Request) -> Response:
         play = self._play(request)
@@ -96,7 +92,8 @@ class PlayerRoutes:
             return _missing()
         page = files("netllm.real").joinpath("page.html").read_text(encoding="utf-8")
         options = msgspec.json.encode(play.options()).decode()
-        return HTMLResponse(page.replace("{options}", options), headers=_NO_STORE)
+        page = page.replace("{options}", options).replace("{player}", play.player)
+        return HTMLResponse(page, headers=_NO_STORE)
 
     async def _log(self, request: Request) -> Response:
         play = self._play(request)
@@ -115,6 +112,18 @@ class PlayerRoutes:
         if play is None:
             return _missing()
         return Response(play.shown.mpd(), media_type="application/dash+xml", headers=_NO_STORE)
+
+    async def _master(self, request: Request) -> Response:
+        play = self._play(request)
+        if play is None:
+            return _missing()
+        return Response(play.shown.m3u8(), media_type=_PLAYLIST, headers=_NO_STORE)
+
+    async def _list(self, request: Request) -> Response:
+        play, level = self._play(request), request.path_params["level"]
+        if play is None or level >= play.setting.video.levels:
+            return _missing()
+        return Response(play.shown.m3u8(level), media_type=_PLAYLIST, headers=_NO_STORE)
 
     async def _init(self, request: Request) -> Response:
         play = self._play(request)
@@ -140,6 +149,13 @@ class PlayerRoutes:
 
     def _play(self, request: Request) -> Play | None:
         return self._plays.get(request.path_params["play"])
+
+
+async def _library(request: Request) -> Response:
+    player = request.path_params["player"]
+    if player not in LIBRARIES:
+        return _missing()
+    return Response(library(player).read_bytes(), media_type="text/javascript")
 
 
 def _missing() -> Response:

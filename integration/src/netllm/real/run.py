@@ -33,6 +33,7 @@ def real(
     setting: str = "",
     part: str = "test",
     episodes: int | None = 10,
+    player: str = "dashjs",
     players: int = 2,
     deadline_s: float = 0.15,
     data: str | Path | None = None,
@@ -40,7 +41,7 @@ def real(
     device: str = "cpu",
     trust_backbone: bool = False,
 ) -> RealReport:
-    """Let policies and checkpoints decide for real dash.js players, and in the simulator.
+    """Let policies and checkpoints decide for real web players, and in the simulator.
 
     Every session is played in a headless Chromium, in real time, over a connection whose speed
     follows its trace; the server of `netllm serve` decides. What was played is kept one by one, so
@@ -56,6 +57,7 @@ def real(
             default.
         part: Part of the setting: train, valid or test.
         episodes: Only the first so many sessions.
+        player: dashjs, shaka or hlsjs.
         players: How many play at once.
         deadline_s: After so long the fallback of the server decides, and if the server is gone the
             page.
@@ -69,6 +71,7 @@ def real(
         FileNotFoundError: if Chromium, ffmpeg or npm is missing.
         RuntimeError: if a player fails.
     """
+    from netllm.real.player_library import LIBRARIES
     from netllm.real.sim_and_real import RealReport
     from netllm.verbs import measure_policies
     from netllm.verbs.default_setting import world_of
@@ -88,7 +91,9 @@ def real(
     world = world_of(found, specs, [setting] if setting else [], set or {}, data)
     asked = measure_policies.Episodes(part, episodes, ())
     plan = measure_policies.plan(found, specs, world.places[0], asked)
-    plays = Plays(out, plan, deadline_s)
+    if player not in LIBRARIES:
+        raise registry.unknown("player", player, [*LIBRARIES])
+    plays = Plays(out, plan, player, deadline_s)
     simulated = measure_policies.run(found, [plan], jobs=1)
     results, logs = [], {}
     for line in plan.lines:
@@ -102,16 +107,17 @@ class Plays:
     """The logs of what was played, file by file in a folder.
 
     Raises:
-        ValueError: if the folder holds plays of another setting or deadline.
+        ValueError: if the folder holds plays of another setting, player or deadline.
     """
 
-    def __init__(self, folder: Path, plan: Plan, deadline_s: float) -> None:
+    def __init__(self, folder: Path, plan: Plan, player: str, deadline_s: float) -> None:
         from netllm.data import sources
         from netllm.verbs.check_writable import check_folder
 
         check_folder(folder)
-        self._folder, self.deadline_s = folder / "plays", deadline_s
-        told = {"setting": sources.described(plan.setting), "deadline_s": deadline_s}
+        self._folder, self.player, self.deadline_s = folder / "plays", player, deadline_s
+        world = sources.described(plan.setting)
+        told = {"setting": world, "player": player, "deadline_s": deadline_s}
         file = folder / "plays.json"
         if file.exists():
             before = msgspec.json.decode(file.read_bytes())
@@ -186,14 +192,13 @@ def _play(
 ) -> None:
     """Play sessions, now."""
     from netllm.real.play_sessions import play_sessions
-    from netllm.real.player_library import dashjs
     from netllm.serve.limits import Limits
 
     asyncio.run(
         play_sessions(
             _seat(task, line),
             sessions,
-            library=dashjs(),
+            player=plays.player,
             players=players,
             limits=Limits(deadline_s=plays.deadline_s),
             played=played,

@@ -3,7 +3,7 @@
 //   <script src="http://127.0.0.1:8035/players/netllm.js"></script>
 //   netllm.dashjs(player, options)        before player.initialize(…)
 //   netllm.shaka(player, options)         before player.load(…)
-//   new Hls(netllm.hlsjs(Hls, options))   whose answer `attach(hls)` you call; see below
+//   netllm.hlsjs(Hls, options)            in place of new Hls(…); `config` of options goes to it
 //
 // A segment that has arrived is held back until the server has said at which level the next one is
 // to be loaded, for `deadlineMs` at most; then a rule by the buffer (BBA) decides instead, here in
@@ -15,6 +15,7 @@
 //          server     where `netllm serve` listens; this script's own origin if left out
 //          deadlineMs 150 if left out
 //          token      what the server requires, if it does
+//          config     of hls.js alone: its own configuration
 //          decided    called after every segment with what was seen, and what was answered
 "use strict";
 
@@ -202,5 +203,59 @@ const netllm = (() => {
     return decider;
   }
 
-  return { dashjs, Decider };
+  /** Shaka. Its own choice is switched off; segments are held by a response filter. */
+  function shaka(player, options) {
+    const decider = new Decider(() => player.getMediaElement(), options);
+    const { RequestType, AdvancedRequestType } = window.shaka.net.NetworkingEngine;
+    const levels = () => player.getVariantTracks().sort((a, b) => a.bandwidth - b.bandwidth);
+    const lowest = { useNetworkInformation: false, defaultBandwidthEstimate: 1 };
+    player.configure({ abr: { enabled: false, ...lowest } });
+    player.getNetworkingEngine().registerResponseFilter(async (type, response, context) => {
+      const { segment, stream } = context ?? {};
+      const media = context?.type === AdvancedRequestType.MEDIA_SEGMENT;
+      if (type !== RequestType.SEGMENT || !media || stream.type !== "video") return;
+      const next = await decider.next({
+        number: Math.round(segment.getStartTime() / options.chunkS),
+        level: levels().findIndex((track) => track.videoId === stream.id),
+        bytes: response.data.byteLength,
+        tookS: response.timeMs / 1e3,
+      });
+      // Not before the segment is let go: a switch would throw it away and load another.
+      setTimeout(() => player.selectVariantTrack(levels()[next], false), 0);
+    });
+    return decider;
+  }
+
+  /** hls.js. Its rule is replaced by what was decided; segments are held by their loader. */
+  function hlsjs(Hls, options) {
+    let hls = null;
+    const decider = new Decider(() => hls.media, options);
+    const { loader: Loader, abrController: Abr } = Hls.DefaultConfig;
+    class Held extends Loader {
+      load(context, config, callbacks) {
+        const { frag } = context;
+        const onSuccess = async (response, stats, ...more) => {
+          if (frag.type === "main" && frag.sn !== "initSegment")
+            await decider.next({
+              number: frag.sn,
+              level: frag.level,
+              bytes: stats.loaded,
+              tookS: (stats.loading.end - stats.loading.start) / 1e3,
+            });
+          callbacks.onSuccess(response, stats, ...more);
+        };
+        super.load(context, config, { ...callbacks, onSuccess });
+      }
+    }
+    class Decided extends Abr {
+      get firstAutoLevel() { return 0; }
+      get nextAutoLevel() { return decider.level; }
+      set nextAutoLevel(level) {}
+    }
+    const own = { fLoader: Held, abrController: Decided, startLevel: 0, testBandwidth: false };
+    hls = new Hls({ ...options.config, ...own });
+    return hls;
+  }
+
+  return { dashjs, shaka, hlsjs, Decider };
 })();
