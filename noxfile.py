@@ -34,6 +34,8 @@ TASKS = ("abr", "cjs", "vp")
 BACKBONE = "smollm2-135m"
 SIBLINGS = ("workspace", "tagged")
 LIBRARIES = ("lowest", "newest")
+FLOORED = {"netllm-encoders": ("vision", "graph"), "netllm": ("serve", "real")}
+"""Extras whose lowest releases `minimums` tests too."""
 CELL_TAGS = {
     ("workspace", "lowest"): "ci",
     ("workspace", "newest"): "newest",  # as `tests-netllm`, which `ci` has, runs it
@@ -187,10 +189,10 @@ def integration(session: nox.Session, task: str, origin: str, libraries: str) ->
 def minimums(session: nox.Session, package: str) -> None:
     """Test one package with the lowest release of everything that it declares but torch.
 
-    Of timm too, whose earlier releases would run what a file of weights holds, and torch-geometric.
+    Of some extras too: of timm, whose earlier releases would run what a file of weights holds, of
+    torch-geometric, and of what serves models and drives players.
     """
-    extras = ("vision", "graph") if package == "netllm-encoders" else ()
-    test_alone(session, package, *floors(package, extras=extras))
+    test_alone(session, package, *floors(package, extras=FLOORED.get(package, ())))
 
 
 @nox.session(tags=["ci"])
