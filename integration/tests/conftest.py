@@ -115,6 +115,29 @@ def seat(varied):
     return run
 
 
+@pytest.fixture
+def real_player():
+    """Name a real player: skips unless there is all that it needs."""
+    import importlib.util
+    import shutil
+
+    from netllm.real.player_library import library
+
+    def run(name):
+        missing = [one for one in ("chromium", "ffmpeg", "npm") if shutil.which(one) is None]
+        if importlib.util.find_spec("playwright") is None:
+            missing.append("playwright")
+        if missing:
+            pytest.skip(f"not installed: {', '.join(missing)}")
+        try:
+            library(name)
+        except ConnectionError as error:
+            pytest.skip(str(error))
+        return name
+
+    return run
+
+
 class Watched:
     """A policy that keeps what it is asked about; the rest is another's."""
 

@@ -1,25 +1,41 @@
 """Real players in a headless Chromium, behind the server, over a shaped connection."""
 
 import asyncio
-import shutil
+import threading
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from netllm import registry
+from netllm.real.browser import browser
+from netllm.real.play import Play
 from netllm.real.play_log import figures
-from netllm.real.play_sessions import play_sessions
+from netllm.real.play_sessions import play_one, play_sessions, serving
 from netllm.real.player_library import LIBRARIES
+from netllm.real.player_routes import PlayerRoutes
+from netllm.real.presentation import Presentation, presentation
 from netllm.serve.limits import Limits
 from netllm.serve.one_each import OneEach
+from netllm.serve.run import address, listening, server_of
 from netllm.serve.seat import Seat
+from netllm.serve.service import Service
 from netllm_sims import abr
 
-MISSING = [name for name in ("chromium", "ffmpeg", "npm") if shutil.which(name) is None]
-pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+# of playwright's pipes, when its event loop has ended
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 CHUNKS = 5
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(params=LIBRARIES)
+def player(request, real_player):
+    return real_player(request.param)
+
+
+@pytest.fixture
+def dashjs(real_player):
+    return real_player("dashjs")
 
 
 class Cycle:
@@ -36,15 +52,28 @@ class Cycle:
         return np.array([(2 * self.asked) % (self.top + 1)])
 
 
+class Late(Cycle):
+    """The same, later than anybody waits for."""
+
+    def act(self, observation):
+        time.sleep(1.5)
+        return super().act(observation)
+
+
 @pytest.fixture(scope="module")
 def setting():
     return registry.task("abr").setting("synthetic", chunks=CHUNKS)
 
 
-def seat(setting, build):
-    task = registry.task("abr")
+def seat(setting, policy=Cycle):
     fallback = registry.policy("abr", "bba", setting)
-    return Seat(task, setting, OneEach(build), fallback, "bba")
+    return Seat(
+        registry.task("abr"),
+        setting,
+        OneEach(lambda: policy(setting)),
+        fallback,
+        fallback_name="bba",
+    )
 
 
 def session(name, mbps):
@@ -52,29 +81,46 @@ def session(name, mbps):
     return abr.Session(name, trace)
 
 
-def play(own, sessions, player, **limits):
+def levels(log):
+    return [chunk.level for chunk in log.chunks]
+
+
+def who(log):
+    return [chunk.by for chunk in log.chunks]
+
+
+def played(own, sessions, player, **limits):
+    """Logs of sessions, two at a time."""
     logs = {}
-    asyncio.run(
-        play_sessions(
-            own,
-            sessions,
-            player=player,
-            players=2,
-            limits=Limits(**limits),
-            played=lambda session, log: logs.__setitem__(session.id, log),
-        )
-    )
+
+    def ended(session, log):
+        logs[session.id] = log
+
+    limits = Limits(**{"deadline_s": PATIENCE_S, **limits})
+    options = {"player": player, "players": 2, "limits": limits, "ended": ended}
+    asyncio.run(play_sessions(own, sessions, **options))
     return logs
 
 
-@pytest.mark.parametrize("player", LIBRARIES)
+def played_side_by_side(*plays, service):
+    """Logs of plays, by session."""
+
+    async def run():
+        routes = PlayerRoutes()
+        async with serving(service, routes) as where, browser() as opened:
+            logs = await asyncio.gather(*(play_one(play, routes, opened, where) for play in plays))
+        return {play.session.id: log for play, log in zip(plays, logs, strict=True)}
+
+    return asyncio.run(run())
+
+
 def test_a_player_loads_what_was_decided_and_tells_what_it_saw(setting, player):
-    own = seat(setting, lambda: Cycle(setting))
-    logs = play(own, [session("a", 8.0), session("b", 12.0)], player, deadline_s=20.0)
+    logs = played(seat(setting), [session("a", 8.0), session("b", 12.0)], player)
     assert sorted(logs) == ["a", "b"]
     for log in logs.values():
-        assert [chunk.level for chunk in log.chunks] == [0, 2, 4, 0, 2]
-        assert [chunk.by for chunk in log.chunks] == ["model"] * (CHUNKS - 1) + [""]
+        assert log.over
+        assert levels(log) == [0, 2, 4, 0, 2]
+        assert who(log) == ["model"] * (CHUNKS - 1) + [""]
     for name, mbps in (("a", 8.0), ("b", 12.0)):
         chunk = logs[name].chunks[2]
         least_s = chunk.size_bytes * 8e-6 / (0.95 * mbps)
@@ -85,15 +131,102 @@ def test_a_player_loads_what_was_decided_and_tells_what_it_saw(setting, player):
     assert found["qoe"] <= found["bitrate_mbps"] - found["smoothness_mbps"] + 1e-9
 
 
-def test_a_model_that_is_late_is_replaced_by_the_fallback_and_the_player_goes_on(setting):
-    class Slow(Cycle):
-        def act(self, observation):
-            import time
-
-            time.sleep(1.5)
-            return super().act(observation)
-
-    own = seat(setting, lambda: Slow(setting))
-    (log,) = play(own, [session("a", 8.0)], "dashjs", deadline_s=0.3).values()
-    assert {chunk.by for chunk in log.chunks[:-1]} <= {"bba", "page"}
+def test_a_model_that_is_late_is_replaced_by_the_fallback_and_the_player_goes_on(setting, dashjs):
+    (log,) = played(seat(setting, Late), [session("a", 8.0)], dashjs, deadline_s=0.3).values()
+    assert {*who(log)[:-1]} <= {"bba", "page"}
     assert len(log.chunks) == CHUNKS
+
+
+def test_a_session_may_have_a_video_of_its_own(setting, dashjs):
+    video = setting.video
+    own = replace(video, sizes_bytes=video.sizes_bytes + 1_000, chunks=3)
+    (log,) = played(seat(setting), [replace(session("a", 8.0), video=own)], dashjs).values()
+    assert log.error == ""
+    sizes = [round(own.sizes_bytes[n, level]) for n, level in enumerate([0, 2, 4])]
+    assert [chunk.size_bytes for chunk in log.chunks] == sizes
+
+
+class Unreadable(Presentation):
+    """Its manifests are none."""
+
+    def mpd(self):
+        return "<MPD>"
+
+    def m3u8(self, level=None):
+        return "none"
+
+
+def test_a_player_that_fails_ends_at_once_and_others_go_on(setting, player):
+    video = setting.video
+    good = presentation(video)
+    usual = {"setting": setting, "player": player, "deadline_s": PATIENCE_S}
+    bad = Play(session=session("bad", 8.0), shown=Unreadable(video, good.media), **usual)
+    fine = Play(session=session("fine", 8.0), shown=good, **usual)
+    logs = played_side_by_side(bad, fine, service=Service({"abr": seat(setting)}, Limits()))
+    assert logs["bad"].error
+    assert "times the length" not in logs["bad"].error
+    assert not logs["bad"].chunks
+    assert levels(logs["fine"]) == [0, 2, 4, 0, 2]
+    assert not logs["fine"].error
+
+
+class Decides:
+    """A server that decides, on a port of its own, until it is stopped; it may start again."""
+
+    def __init__(self, setting):
+        self._setting, self._port = setting, 0
+
+    def start(self):
+        service = Service({"abr": seat(self._setting)}, Limits(deadline_s=PATIENCE_S))
+        self._server = server_of(service, allow_origins=["*"])
+        self._listener = listening("127.0.0.1", self._port)
+        self.address = address(self._listener)
+        self._port = self._listener.getsockname()[1]
+        sockets = {"sockets": [self._listener]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=sockets)
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+
+    def stop(self):
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+
+@dataclass(frozen=True, eq=False)
+class Happening(Presentation):
+    """Something happens before a segment is given, by its number."""
+
+    events: dict
+
+    def segment(self, level, number):
+        self.events.pop(number, lambda: None)()
+        return super().segment(level, number)
+
+
+def test_a_player_goes_on_without_its_server_and_uses_it_again_when_it_is_back(dashjs):
+    setting = registry.task("abr").setting("synthetic", chunks=9)
+    decides = Decides(setting)
+    decides.start()
+    events = {3: decides.stop, 6: decides.start}
+    shown = Happening(setting.video, presentation(setting.video).media, events)
+    try:
+        play = Play(
+            session=session("a", 20.0),
+            setting=setting,
+            shown=shown,
+            player=dashjs,
+            deadline_s=PATIENCE_S,
+            server=decides.address,
+        )
+        (log,) = played_side_by_side(play, service=Service({}, Limits())).values()
+    finally:
+        decides.stop()
+    assert log.error == ""
+    # Of the first two segments the server heard; the one that is back knows no session first.
+    assert who(log) == ["model"] * 2 + ["page"] * 4 + ["model"] * 2 + [""]
+    assert levels(log)[:3] == [0, 2, 4]
+    assert levels(log)[-2:] == [2, 4]
+    assert all(chunk.why for chunk in log.chunks if chunk.by == "page")

@@ -44,9 +44,11 @@ def test_segments_have_the_sizes_of_the_chunks_and_end_with_a_box_that_is_skippe
             assert len(content) == sizes[number - 1][level]
             names = [name for name, _ in boxes(content)]
             assert names[-2:] == ["mdat", "free"]
-    with pytest.raises(KeyError, match="2/1"):
+    with pytest.raises(KeyError, match="level 2"):
         shown.segment(2, 1)
-    assert [name for name, _ in boxes(shown.init)] == ["ftyp", "moov"]
+    with pytest.raises(KeyError, match="segment 4"):
+        shown.segment(1, 4)
+    assert [name for name, _ in boxes(shown.init(1))] == ["ftyp", "moov"]
 
 
 @needs_ffmpeg

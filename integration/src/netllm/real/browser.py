@@ -37,15 +37,10 @@ async def browser(*, headless: bool = True) -> AsyncIterator[Browser]:
 
     Raises:
         FileNotFoundError: if Chromium is not installed.
-        ModuleNotFoundError: if playwright is not.
     """
+    from playwright.async_api import async_playwright
+
     where = program()
-    try:
-        from playwright.async_api import async_playwright
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Real players need playwright: pip install 'netllm[real]'.", name="playwright"
-        ) from error
     options = [*_OPTIONS, *_NEVER_SLOWER]
     if os.geteuid() == 0:  # its sandbox does not work for root
         options.append("--no-sandbox")

@@ -1,4 +1,4 @@
-"""What a player tells of a session that it played, and the session's QoE."""
+"""What a player tells of a session that it plays, and the session's QoE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Meta
 
 if TYPE_CHECKING:
-    from netllm_sims.abr import Setting
+    from netllm_sims.abr import Setting, Video
 
 Count = Annotated[int, Meta(ge=0)]
 Number = Annotated[float, Meta(ge=0)]
@@ -37,29 +37,41 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     why: str = ""
     """What kept the server from deciding."""
 
+    @property
+    def throughput_mbps(self) -> float:
+        """What its download reached."""
+        return self.size_bytes * 8e-6 / self.took_s if self.took_s else 0.0
 
-class Log(msgspec.Struct, forbid_unknown_fields=True):
-    """What a player tells when its last chunk has arrived, or when it has failed."""
 
-    chunks: list[Chunk]
+class Log(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What a player tells after every chunk, and when it has failed."""
+
+    chunks: list[Chunk] = []
+    over: bool = False
+    """Whether the last chunk has arrived."""
     error: str = ""
+    """Why it does not go on."""
 
 
-def check(log: Log, setting: Setting) -> None:
-    """Refuse a log that does not tell of every chunk of the video, in order.
+def check(log: Log, video: Video) -> None:
+    """Raise unless a log tells of every chunk of the video, in order.
 
     Raises:
         ValueError: with what is wrong.
     """
     if log.error:
-        raise ValueError(f"The player has failed: {log.error}")
-    video = setting.video
+        raise ValueError(log.error)
     numbers = [chunk.number for chunk in log.chunks]
     if numbers != [*range(video.chunks)]:
         raise ValueError(
             f"A player must load chunks 0 to {video.chunks - 1} in order, but it loaded {numbers}."
         )
     for chunk in log.chunks:
+        if chunk.level >= video.levels:
+            raise ValueError(
+                f"Chunk {chunk.number} must be of a level up to {video.levels - 1}, "
+                f"got {chunk.level}."
+            )
         size = round(video.sizes_bytes[chunk.number, chunk.level])
         if chunk.size_bytes != size:
             raise ValueError(

@@ -7,22 +7,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from netllm.real.browser import browser
+from netllm.real.play import Play
 from netllm.real.play_log import Log, check
 from netllm.real.player_library import library
-from netllm.real.player_routes import Play, PlayerRoutes
+from netllm.real.player_routes import PlayerRoutes
 from netllm.real.presentation import presentation
-from netllm.serve.app import application
-from netllm.serve.limits import Limits
-from netllm.serve.run import address, listening
-from netllm.serve.seat import Seat
+from netllm.serve.run import address, listening, server_of
 from netllm.serve.service import Service
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Session
     from playwright.async_api import Browser
+
+    from netllm.serve.limits import Limits
+    from netllm.serve.seat import Seat
 
 _LONGEST = 20
 """A session may take so many times as long as its video, stalls and all."""
@@ -35,9 +34,9 @@ async def play_sessions(
     player: str,
     players: int,
     limits: Limits,
-    played: Callable[[Session, Log], None],
+    ended: Callable[[Session, Log], None],
 ) -> None:
-    """Play sessions in real time.
+    """Play sessions in real time; once one has failed, none begins any more.
 
     Args:
         seat: who decides, in the setting that is played.
@@ -45,60 +44,86 @@ async def play_sessions(
         player: which one, by its name in `LIBRARIES`.
         players: how many play at once.
         limits: of the server; its deadline is the players' too.
-        played: called with every session that was played to its end.
+        ended: called with every session that was played, and what its player told; where it has
+            failed the log has an error.
 
     Raises:
-        RuntimeError: if a player fails, or does not come to its end.
-        FileNotFoundError: if Chromium or ffmpeg is missing.
+        FileNotFoundError: if Chromium, ffmpeg or npm is missing.
+        ConnectionError: if the player's library cannot be fetched.
+        ValueError: if a video cannot be played.
     """
-    routes = PlayerRoutes()
     library(player)
-    shown = presentation(seat.setting.video)
-    free = asyncio.Semaphore(players)
+    usual = seat.setting.video
+    shown = {video: presentation(video) for video in {one.video or usual for one in sessions}}
+    routes = PlayerRoutes()
+    waiting = iter(sessions)
+    failed = False
 
-    async def one(session: Session, opened: Browser, where: str) -> None:
-        async with free:
-            log = asyncio.get_running_loop().create_future()
-            play = Play(session, seat.setting, shown, log, limits.deadline_s, player)
-            played(session, await _played(play, routes, opened, where))
+    async def one_after_the_other(opened: Browser, where: str) -> None:
+        nonlocal failed
+        for session in waiting:
+            play = Play(
+                session=session,
+                setting=seat.setting,
+                shown=shown[session.video or usual],
+                player=player,
+                deadline_s=limits.deadline_s,
+            )
+            log = await play_one(play, routes, opened, where)
+            ended(session, log)
+            failed = failed or bool(log.error)
+            if failed:
+                return
 
     service = Service({seat.name: seat}, limits)
-    async with _serving(service, routes) as where, browser() as opened:
+    async with serving(service, routes) as where, browser() as opened:
         try:
             async with asyncio.TaskGroup() as all_:
-                for session in sessions:
-                    all_.create_task(one(session, opened, where))
-        except* RuntimeError as failed:
-            raise failed.exceptions[0] from None
+                for _ in range(players):
+                    all_.create_task(one_after_the_other(opened, where))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
 
 
-async def _played(play: Play, routes: PlayerRoutes, opened: Browser, where: str) -> Log:
-    """The log of one play."""
-    video = play.setting.video
+async def play_one(play: Play, routes: PlayerRoutes, opened: Browser, where: str) -> Log:
+    """What a player tells of a play, to its end; with an error if it has failed.
+
+    Args:
+        play: which session, in which player.
+        routes: of the server that shows it.
+        opened: the browser to play in.
+        where: the server's address.
+    """
+    from playwright.async_api import Error
+
+    video = play.shown.video
     context = await opened.new_context()
     routes.add(play)
     try:
         page = await context.new_page()
+        page.on("crash", lambda _: play.fail("The page has crashed."))
+        page.on("close", lambda _: play.fail("The page was closed."))
         await page.goto(where + play.page)
         async with asyncio.timeout(_LONGEST * video.chunk_s * video.chunks):
-            log = await play.log
-        check(log, play.setting)
-    except (TimeoutError, ValueError) as error:
-        told = str(error) or "it did not come to the end of the video in time."
-        raise RuntimeError(f"Session {play.session.id!r} in a real player: {told}") from error
+            await play.ended.wait()
+        if not play.log.error:
+            check(play.log, video)
+    except TimeoutError:
+        play.fail(f"It has not ended after {_LONGEST} times the length of its video.")
+    except Error as error:
+        play.fail(f"Its page cannot be opened: {error.message}")
+    except ValueError as error:
+        return Log(play.log.chunks, error=str(error))
     finally:
         routes.remove(play)
         await context.close()
-    return log
+    return play.log
 
 
 @asynccontextmanager
-async def _serving(service: Service, routes: PlayerRoutes) -> AsyncIterator[str]:
+async def serving(service: Service, routes: PlayerRoutes) -> AsyncIterator[str]:
     """The address of a server that answers and shows videos, in this event loop."""
-    app = application(service)
-    app.router.routes.extend(routes.routes())
-    config = uvicorn.Config(app, access_log=False, log_config=None, lifespan="on", ws="none")
-    server = uvicorn.Server(config)
+    server = server_of(service, routes=routes.routes())
     with listening("127.0.0.1", 0) as listener:
         running = asyncio.create_task(server.serve([listener]))
         try:

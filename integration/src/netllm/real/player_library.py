@@ -51,7 +51,8 @@ def library(player: str) -> Path:
 
     Raises:
         FileNotFoundError: if it is to be fetched and npm is not installed.
-        RuntimeError: if npm cannot fetch it, or what came is something else.
+        ConnectionError: if npm cannot fetch it.
+        RuntimeError: if what came is something else.
     """
     from netllm_adapt.backbone import cache_folder
 
@@ -80,10 +81,11 @@ def _fetched(own: Library, folder: Path) -> bytes:
             "your system's way)."
         )
     what = f"{own.package}@{own.version}"
-    command = [program, "pack", "--silent", what]
+    command = [program, "pack", "--silent", "--fetch-retries=1", what]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"npm could not fetch {what}: {done.stderr.strip()[-500:]}")
+        told = (done.stderr or done.stdout).strip()[-500:]
+        raise ConnectionError(f"npm could not fetch {what}: {told}")
     with tarfile.open(folder / done.stdout.split()[-1]) as package:
         member = package.extractfile(f"package/{own.file}")
         if member is None:

@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from netllm.real.play import Play
 from netllm.real.play_log import Log
 from netllm.real.player_library import LIBRARIES, library
-from netllm.real.shaped_link import ShapedLink
+from netllm.serve.guard import body, decoded
+from netllm.serve.limits import Limits
+from netllm.serve.service import Refused
 
-if TYPE_CHECKING:
-    from netllm_sims.abr import Session, Setting
-
-    from netllm.real.presentation import Presentation
-
+Answer = Callable[[Play, Request], Awaitable[Response]]
 _SEGMENT, _PLAYLIST = "video/mp4", "application/vnd.apple.mpegurl"
 _NO_STORE = {"Cache-Control": "no-store"}
-
-
-@dataclass(eq=False)
-class Play:
-    """One session, as one player plays it."""
-
-    session: Session
-    setting: Setting
-    shown: Presentation
-    log: asyncio.Future[Log]
-    deadline_s: float
-    player: str
-    """Whose library its page loads: a name of `LIBRARIES`."""
-    id: str = field(default_factory=partial(secrets.token_urlsafe, 9))
-    link: ShapedLink | None = None
-    """Begins with the first segment that is asked for."""
-
-    @property
-    def page(self) -> str:
-        """Path of its page."""
-        return f"/real/{self.id}/page.html"
-
-    def options(self) -> dict[str, Any]:
-        """What the page tells the player's adapter."""
-        video = self.setting.video
-        return {
-            "sizesMb": (video.sizes_bytes[: video.chunks] * 1e-6).tolist(),
-            "ratesKbps": list(video.rates_kbps),
-            "chunkS": video.chunk_s,
-            "bufferS": self.setting.buffer_cap_s,
-            "deadlineMs": self.deadline_s * 1e3,
-        }
+_LIMITS = Limits(body_bytes=1 << 20)
+_LOG = msgspec.json.Decoder(Log)
 
 
 class PlayerRoutes:
@@ -75,80 +40,71 @@ class PlayerRoutes:
 
     def routes(self) -> list[Route]:
         """Those of all plays."""
+        of_play = {
+            "page.html": _page,
+            "manifest.mpd": _manifest,
+            "master.m3u8": _master,
+            "{level:int}/list.m3u8": _list,
+            "{level:int}/init.mp4": _init,
+            "{level:int}/{number:int}.m4s": _segment,
+        }
         return [
             Route("/real/library/{player}.js", _library),
-            Route("/real/{play}/page.html", self._page),
-            Route("/real/{play}/log", self._log, methods=["POST"]),
-            Route("/real/{play}/manifest.mpd", self._manifest),
-            Route("/real/{play}/master.m3u8", self._master),
-            Route("/real/{play}/{level:int}/list.m3u8", self._list),
-            Route("/real/{play}/{level:int}/init.mp4", self._init),
-            Route("/real/{play}/{level:int}/{number:int}.m4s", self._segment),
+            Route("/real/{play}/log", self._endpoint(_log), methods=["POST"]),
+            *(Route(f"/real/{{play}}/{path}", self._endpoint(of_play[path])) for path in of_play),
         ]
 
-    async def _page(self, request: Request) -> Response:
-        play = self._play(request)
-        if play is None:
-            return _missing()
-        page = files("netllm.real").joinpath("page.html").read_text(encoding="utf-8")
-        options = msgspec.json.encode(play.options()).decode()
-        page = page.replace("{options}", options).replace("{player}", play.player)
-        return HTMLResponse(page, headers=_NO_STORE)
+    def _endpoint(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        """A route that answers for a play; 404 where there is none, or not what is asked for."""
 
-    async def _log(self, request: Request) -> Response:
-        play = self._play(request)
-        if play is None:
-            return _missing()
-        try:
-            log = msgspec.json.decode(await request.body(), type=Log)
-        except msgspec.DecodeError as error:
-            return Response(str(error), 422)
-        if not play.log.done():
-            play.log.set_result(log)
-        return Response(status_code=204)
+        async def endpoint(request: Request) -> Response:
+            play = self._plays.get(request.path_params["play"])
+            try:
+                return _missing() if play is None else await answer(play, request)
+            except KeyError:
+                return _missing()
+            except Refused as refused:
+                return Response(str(refused), refused.status)
 
-    async def _manifest(self, request: Request) -> Response:
-        play = self._play(request)
-        if play is None:
-            return _missing()
-        return Response(play.shown.mpd(), media_type="application/dash+xml", headers=_NO_STORE)
+        return endpoint
 
-    async def _master(self, request: Request) -> Response:
-        play = self._play(request)
-        if play is None:
-            return _missing()
-        return Response(play.shown.m3u8(), media_type=_PLAYLIST, headers=_NO_STORE)
 
-    async def _list(self, request: Request) -> Response:
-        play, level = self._play(request), request.path_params["level"]
-        if play is None or level >= play.setting.video.levels:
-            return _missing()
-        return Response(play.shown.m3u8(level), media_type=_PLAYLIST, headers=_NO_STORE)
+async def _page(play: Play, request: Request) -> Response:
+    page = files("netllm.real").joinpath("page.html").read_text(encoding="utf-8")
+    options = msgspec.json.encode(play.options()).decode()
+    page = page.replace("{options}", options).replace("{player}", play.player)
+    return HTMLResponse(page, headers=_NO_STORE)
 
-    async def _init(self, request: Request) -> Response:
-        play = self._play(request)
-        if play is None:
-            return _missing()
-        return Response(play.shown.init, media_type=_SEGMENT, headers=_NO_STORE)
 
-    async def _segment(self, request: Request) -> Response:
-        """A segment, a round trip after it was asked for, at the speed of the trace."""
-        play = self._play(request)
-        level, number = request.path_params["level"], request.path_params["number"]
-        if play is None:
-            return _missing()
-        try:
-            content = play.shown.segment(level, number)
-        except KeyError:
-            return _missing()
-        await asyncio.sleep(play.setting.rtt_s)
-        if play.link is None:
-            play.link = ShapedLink(play.session, packet_share=play.setting.packet_share)
-        headers = {**_NO_STORE, "Content-Length": str(len(content))}
-        return StreamingResponse(play.link.pieces(content), media_type=_SEGMENT, headers=headers)
+async def _log(play: Play, request: Request) -> Response:
+    play.told(decoded(_LOG, await body(request, _LIMITS)))
+    return Response(status_code=204)
 
-    def _play(self, request: Request) -> Play | None:
-        return self._plays.get(request.path_params["play"])
+
+async def _manifest(play: Play, request: Request) -> Response:
+    return Response(play.shown.mpd(), media_type="application/dash+xml", headers=_NO_STORE)
+
+
+async def _master(play: Play, request: Request) -> Response:
+    return Response(play.shown.m3u8(), media_type=_PLAYLIST, headers=_NO_STORE)
+
+
+async def _list(play: Play, request: Request) -> Response:
+    content = play.shown.m3u8(request.path_params["level"])
+    return Response(content, media_type=_PLAYLIST, headers=_NO_STORE)
+
+
+async def _init(play: Play, request: Request) -> Response:
+    content = play.shown.init(request.path_params["level"])
+    return Response(content, media_type=_SEGMENT, headers=_NO_STORE)
+
+
+async def _segment(play: Play, request: Request) -> Response:
+    """A segment, a round trip after it was asked for, at the speed of the trace."""
+    content = play.shown.segment(request.path_params["level"], request.path_params["number"])
+    link = await play.connection()
+    headers = {**_NO_STORE, "Content-Length": str(len(content))}
+    return StreamingResponse(link.pieces(content), media_type=_SEGMENT, headers=headers)
 
 
 async def _library(request: Request) -> Response:
@@ -159,4 +115,4 @@ async def _library(request: Request) -> Response:
 
 
 def _missing() -> Response:
-    return Response("There is no such play, level or segment.", 404)
+    return Response("There is no such play, player, level or segment.", 404)

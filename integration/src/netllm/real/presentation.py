@@ -71,9 +71,13 @@ class Presentation:
         names = ("init.mp4", *(f"{n}.m4s" for n in range(1, self.video.chunks + 1)))
         return [(self.media / name).read_bytes() for name in names]
 
-    @property
-    def init(self) -> bytes:
-        """What a player reads before the first segment."""
+    def init(self, level: int) -> bytes:
+        """What a player reads before the first segment of a level; the same for all.
+
+        Raises:
+            KeyError: if there is no such level.
+        """
+        self._check_level(level)
         return self._media[0]
 
     def segment(self, level: int, number: int) -> bytes:
@@ -82,8 +86,9 @@ class Presentation:
         Raises:
             KeyError: if there is none.
         """
-        if not (0 <= level < self.video.levels and 1 <= number <= self.video.chunks):
-            raise KeyError(f"{level}/{number}")
+        self._check_level(level)
+        if not 1 <= number <= self.video.chunks:
+            raise KeyError(f"segment {number}")
         media, size = self._media[number], round(self.video.sizes_bytes[number - 1, level])
         rest = size - len(media)
         return media + struct.pack(">I4s", rest, b"free") + bytes(rest - _BOX_BYTES)
@@ -104,19 +109,28 @@ class Presentation:
         )
 
     def m3u8(self, level: int | None = None) -> str:
-        """The playlist for HLS: of all levels, or of the segments of one."""
+        """The playlist for HLS: of all levels, or of the segments of one.
+
+        Raises:
+            KeyError: if there is no such level.
+        """
         if level is None:
             lines = ["#EXTM3U", "#EXT-X-VERSION:7"]
             for number, rate in enumerate(self.video.rates_kbps):
                 told = f"BANDWIDTH={round(rate * 1e3)},RESOLUTION={SIZE[0]}x{SIZE[1]}"
                 lines += [f'#EXT-X-STREAM-INF:{told},CODECS="{CODEC}"', f"{number}/list.m3u8"]
             return "\n".join(lines) + "\n"
+        self._check_level(level)
         chunk_s = self.video.chunk_s
         lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{-(-chunk_s // 1):.0f}"]
         lines += ["#EXT-X-PLAYLIST-TYPE:VOD", '#EXT-X-MAP:URI="init.mp4"']
         for number in range(1, self.video.chunks + 1):
             lines += [f"#EXTINF:{chunk_s:g},", f"{number}.m4s"]
         return "\n".join([*lines, "#EXT-X-ENDLIST"]) + "\n"
+
+    def _check_level(self, level: int) -> None:
+        if not 0 <= level < self.video.levels:
+            raise KeyError(f"level {level}")
 
 
 def presentation(video: Video) -> Presentation:

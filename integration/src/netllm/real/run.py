@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from netllm import registry
+from netllm.serve.limits import Limits
 from netllm.verbs import check_arguments
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Session
 
+    from netllm.real.kept_plays import KeptPlays
     from netllm.real.play_log import Log
     from netllm.real.sim_and_real import RealReport
+    from netllm.report.result import Result
     from netllm.serve.seat import Seat
-    from netllm.task import Outcome, Task
+    from netllm.task import Task
     from netllm.verbs.measure_policies import Plan
     from netllm.verbs.pieces import Line
 
@@ -69,141 +70,152 @@ def real(
     Raises:
         ValueError: for unknown names, another task, or a folder with other plays.
         FileNotFoundError: if Chromium, ffmpeg or npm is missing.
-        RuntimeError: if a player fails.
+        ConnectionError: if the player's library cannot be fetched.
+        RuntimeError: if a player fails; what was played is kept.
+        ModuleNotFoundError: if the extra `netllm[real]` is missing.
     """
-    from netllm.real.player_library import LIBRARIES
+    from netllm.real.kept_plays import KeptPlays
     from netllm.real.sim_and_real import RealReport
     from netllm.verbs import measure_policies
     from netllm.verbs.default_setting import world_of
     from netllm.verbs.make_report import make_report
     from netllm.verbs.policy_spec import policy_specs
 
-    found = registry.task(task)
-    if found.simulator != "netllm_sims.abr":
-        raise ValueError(f"Real players play videos: the task must be abr, got {task!r}.")
     policies, checkpoints = check_arguments.names(policy), check_arguments.names(checkpoint)
-    if not (policies or checkpoints):
-        raise ValueError("Somebody must decide: name a --policy or a --checkpoint.")
-    check_arguments.check_count("episodes", episodes)
-    check_arguments.check_count("players", players)
+    found = _checked(task, [*policies, *checkpoints], player, episodes=episodes, players=players)
     options: dict[str, Any] = {"device": device, "trust_backbone": trust_backbone}
     specs = policy_specs(found, policies, checkpoints, (), **options)
     world = world_of(found, specs, [setting] if setting else [], set or {}, data)
     asked = measure_policies.Episodes(part, episodes, ())
     plan = measure_policies.plan(found, specs, world.places[0], asked)
-    if player not in LIBRARIES:
-        raise registry.unknown("player", player, [*LIBRARIES])
-    plays = Plays(out, plan, player, deadline_s)
+    _check_plays(plan)
+    limits = Limits(deadline_s=deadline_s)
+    kept = KeptPlays(out, {**_world(plan), "player": player, "deadline_s": deadline_s})
+    playing = partial(_play, player=player, players=players, limits=limits)
     simulated = measure_policies.run(found, [plan], jobs=1)
-    results, logs = [], {}
-    for line in plan.lines:
-        outcome, logs[line.spec.name] = _played(found, line, plays, players)
-        results.append(measure_policies.result(found, plan, line, [outcome]))
+    logs = {line.spec.name: _played(found, line, kept, playing) for line in plan.lines}
+    results = [_result(found, plan, line, logs[line.spec.name]) for line in plan.lines]
     report = make_report(found, [plan], results, world, specs, device=device)
     return RealReport(report, simulated, logs)
 
 
-class Plays:
-    """The logs of what was played, file by file in a folder.
+def _checked(task: str, names: Sequence[str], player: str, **counts: int | None) -> Task:
+    """The task, whose videos a known player can play for somebody who decides.
 
     Raises:
-        ValueError: if the folder holds plays of another setting, player or deadline.
+        ValueError: if something else was asked for.
+        ModuleNotFoundError: if the extra is missing.
     """
+    from netllm.real.player_library import LIBRARIES
+    from netllm.serve.run import check_installed
 
-    def __init__(self, folder: Path, plan: Plan, player: str, deadline_s: float) -> None:
-        from netllm.data import sources
-        from netllm.verbs.check_writable import check_folder
-
-        check_folder(folder)
-        self._folder, self.player, self.deadline_s = folder / "plays", player, deadline_s
-        world = sources.described(plan.setting)
-        told = {"setting": world, "player": player, "deadline_s": deadline_s}
-        file = folder / "plays.json"
-        if file.exists():
-            before = msgspec.json.decode(file.read_bytes())
-            if before != told:
-                raise ValueError(
-                    f"{folder} holds plays of {before}, these are of {told}. Choose another --out."
-                )
-            return
-        self._write(file, told)
-
-    def read(self, who: str, session: Session) -> Log | None:
-        """What was played already."""
-        from netllm.real.play_log import Log
-
-        file = self._file(who, session)
-        return msgspec.json.decode(file.read_bytes(), type=Log) if file.exists() else None
-
-    def write(self, who: str, session: Session, log: Log) -> None:
-        """Keep what was played."""
-        self._write(self._file(who, session), log)
-
-    def _file(self, who: str, session: Session) -> Path:
-        return self._folder / _word(who) / f"{_word(session.id)}.json"
-
-    @staticmethod
-    def _write(file: Path, content: Any) -> None:
-        from netllm_adapt.files.writing import new_file
-
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(file) as work:
-            work.write_bytes(msgspec.json.encode(content))
+    check_installed("real", "playwright")
+    found = registry.task(task)
+    if found.simulator != "netllm_sims.abr":
+        raise ValueError(f"Real players play videos: the task must be abr, got {task!r}.")
+    if not names:
+        raise ValueError("Somebody must decide: name a --policy or a --checkpoint.")
+    if player not in LIBRARIES:
+        raise registry.unknown("player", player, [*LIBRARIES])
+    for name, count in counts.items():
+        check_arguments.check_count(name, count)
+    return found
 
 
-def _word(name: str) -> str:
-    """A name that a file can have."""
-    return re.sub(r"[^\w.-]+", "_", name)
+def _check_plays(plan: Plan) -> None:
+    """Raise unless everybody decides by what a player sees in one session.
+
+    Raises:
+        ValueError: if somebody knows more, or goes from session to session.
+    """
+    for line in plan.lines:
+        knows = line.declared.knows
+        if knows or line.declared.sequential:
+            why = f"knows {knows}" if knows else "carries state from one to the next"
+            raise ValueError(
+                "Who decides for real players must go by what they see of one session, but "
+                f"{line.spec.name} {why}. Name another --policy."
+            )
+
+
+def _world(plan: Plan) -> dict[str, Any]:
+    """What plays must have in common to be of one setting."""
+    from netllm.data import sources
+    from netllm.task.fields import fields_of
+
+    return {
+        "setting": plan.setting.name,
+        "part": plan.part,
+        "data": sources.kept(sources.sources(plan.setting)),
+        **{one.name: one.default for one in fields_of(plan.setting)},
+    }
 
 
 def _played(
-    task: Task, line: Line, plays: Plays, players: int
-) -> tuple[Outcome, Mapping[str, Log]]:
-    """A policy's rows and logs, of what was played now and before."""
+    task: Task, line: Line, kept: KeptPlays, playing: Callable[..., None]
+) -> dict[str, Log]:
+    """The logs of a line's sessions, played now or before.
+
+    Raises:
+        RuntimeError: if a player has failed; what others played is kept.
+    """
     from tqdm import tqdm
 
-    from netllm.real.play_log import figures
-    from netllm.task import Outcome
-
-    who = line.spec.name
-    logs = {one.id: log for one in line.episodes if (log := plays.read(who, one)) is not None}
+    who = _who(line)
+    logs = {one.id: log for one in line.episodes if (log := kept.read(who, one)) is not None}
     left = [one for one in line.episodes if one.id not in logs]
-    bar = tqdm(total=len(line.episodes), initial=len(logs), desc=f"real {who}", disable=None)
+    bar = tqdm(
+        total=len(line.episodes), initial=len(logs), desc=f"real {line.spec.name}", disable=None
+    )
+    failed: list[str] = []
 
-    def played(session: Session, log: Log) -> None:
-        plays.write(who, session, log)
-        logs[session.id] = log
-        bar.update()
+    def ended(session: Session, log: Log) -> None:
+        file = kept.write(who, session, log)
+        if log.error:
+            failed.append(f"session {session.id!r}: {log.error} ({file})")
+        else:
+            logs[session.id] = log
+            bar.update()
 
     with bar:
         if left:
-            _play(task, line, left, played, plays, players)
-    seed = line.pieces[0].seed
+            playing(task, line, left, ended=ended)
+    if failed:
+        raise RuntimeError(
+            f"A player has failed with {line.spec.name} in {'; '.join(failed)}. What was played is "
+            "kept: the same command goes on."
+        )
+    return {one.id: logs[one.id] for one in line.episodes}
+
+
+def _who(line: Line) -> str:
+    """Who decides, told apart from others of the same name by the digest of their weights."""
+    from netllm.verbs.policy_spec import weight_sources
+
+    digests = [one.sha256[:8] for one in weight_sources([line.spec]) if one.sha256]
+    return "-".join([line.spec.name, *digests])
+
+
+def _result(task: Task, plan: Plan, line: Line, logs: Mapping[str, Log]) -> Result:
+    """What a line's plays amount to."""
+    from netllm.real.play_log import figures
+    from netllm.task import Outcome
+    from netllm.verbs import measure_policies
+
     rows = [
-        {"id": one.id, "seed": seed, **figures(logs[one.id], line.setting)} for one in line.episodes
+        {"id": one.id, "seed": line.pieces[0].seed, **figures(logs[one.id], line.setting)}
+        for one in line.episodes
     ]
-    took_s = sum(chunk.took_s for log in logs.values() for chunk in log.chunks)
-    asked = sum(bool(chunk.by) for log in logs.values() for chunk in log.chunks)
-    return Outcome(rows, asked, took_s), {one.id: logs[one.id] for one in line.episodes}
+    chunks = [chunk for log in logs.values() for chunk in log.chunks]
+    asked, took_s = sum(bool(one.by) for one in chunks), sum(one.took_s for one in chunks)
+    return measure_policies.result(task, plan, line, [Outcome(rows, asked, took_s)])
 
 
-def _play(
-    task: Task, line: Line, sessions: Sequence[Session], played: Any, plays: Plays, players: int
-) -> None:
+def _play(task: Task, line: Line, sessions: Sequence[Session], **how: Any) -> None:
     """Play sessions, now."""
     from netllm.real.play_sessions import play_sessions
-    from netllm.serve.limits import Limits
 
-    asyncio.run(
-        play_sessions(
-            _seat(task, line),
-            sessions,
-            player=plays.player,
-            players=players,
-            limits=Limits(deadline_s=plays.deadline_s),
-            played=played,
-        )
-    )
+    asyncio.run(play_sessions(_seat(task, line), sessions, **how))
 
 
 def _seat(task: Task, line: Line) -> Seat:

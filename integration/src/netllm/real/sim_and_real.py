@@ -11,15 +11,16 @@ import numpy as np
 from rich.table import Table
 
 from netllm.real.play_log import decision_ms
+from netllm.report.report import Report, save_document
 from netllm.report.result import Result
 from netllm.report.table import wide_console
 
 if TYPE_CHECKING:
     from netllm.real.play_log import Log
-    from netllm.report.report import Report
-
 
 _WHO = {"model": "itself"}
+_LEAST = 1e-9
+"""What is divided by at least, where a session earned nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,15 @@ class RealReport:
 
     def save(self, path: Path) -> Path:
         """Write the document to a file."""
-        import json
-
-        from netllm_adapt.files.writing import new_file
-
-        with new_file(path) as work:
-            text = json.dumps(self.document(), indent=1, allow_nan=False)
-            work.write_text(text + "\n", encoding="utf-8")
-        return path
+        return save_document(self.document(), path)
 
 
 def _gap(real: Result, simulated: Result, logs: Sequence[Log], key: str) -> Gap:
     theirs = {row["id"]: row[key] for row in simulated.episodes}
-    apart = [abs(row[key] - theirs[row["id"]]) / abs(theirs[row["id"]]) for row in real.episodes]
+    apart = [
+        abs(row[key] - theirs[row["id"]]) / max(abs(theirs[row["id"]]), _LEAST)
+        for row in real.episodes
+    ]
     by = [_WHO.get(chunk.by, chunk.by) for log in logs for chunk in log.chunks if chunk.by]
     return Gap(
         real.label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,7 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the document to a file."""
-        from netllm_adapt.files.writing import new_file
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.document(), indent=1, allow_nan=False)
-        with new_file(path) as work:
-            work.write_text(text + "\n", encoding="utf-8")
-        return path
+        return save_document(self.document(), Path(path))
 
     def show(self, console: Console | None = None) -> None:
         """Print every setting's table, the comparisons and the notes, in colours on a terminal."""
@@ -119,3 +113,14 @@ class Report:
     def _over_seeds(self, setting: str) -> list[str]:
         """The setting's recipes over their training seeds, in words."""
         return [over_seeds(one, self.metrics[0]) for one in self.recipes if one.setting == setting]
+
+
+def save_document(document: Mapping[str, Any], path: Path) -> Path:
+    """Write a JSON-able document to a file, which is there when it is complete."""
+    from netllm_adapt.files.writing import new_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document, indent=1, allow_nan=False)
+    with new_file(path) as work:
+        work.write_text(text + "\n", encoding="utf-8")
+    return path

@@ -15,6 +15,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from msgspec import Meta
+from starlette.routing import BaseRoute
 from starlette.staticfiles import StaticFiles
 
 from netllm.serve import pensieve
@@ -69,14 +70,16 @@ def application(
     token: str | None = None,
     allow_origins: Sequence[str] = (),
     puffer: socket | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> FastAPI:
     """The server of some tasks as an ASGI application.
 
     Args:
         service: what it does.
-        token: what requests must carry, but for `/health` and `/ready`; None: nothing.
+        token: what requests must carry, but for health, readiness and scripts; None: nothing.
         allow_origins: pages of these origins may ask.
         puffer: where Puffer's viewers are answered.
+        routes: others beside them.
     """
     life = partial(_life, service, puffer)
     app = FastAPI(title="netllm serve", version=version("netllm"), lifespan=life)
@@ -92,6 +95,7 @@ def application(
     for path, level in pensieve.routes(service, allow_origins).items():
         route("POST", path, level, "What Pensieve's players ask.", str, asks=asked)
     app.mount(PLAYERS, StaticFiles(packages=[("netllm.serve", "players")]))
+    app.router.routes.extend(routes)
     _describe(app, schemas)
     if token is not None:
         refuse = partial(_refused, service, Refused(401, "A token is required, or another one."))

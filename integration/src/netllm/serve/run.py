@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from netllm.verbs.check_arguments import names
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.routing import BaseRoute
 
     from netllm.serve.service import Service
 
@@ -129,20 +131,20 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def check_installed() -> None:
-    """Raise unless the libraries of the extra are here.
+def check_installed(command: str = "serve", *more: str) -> None:
+    """Raise unless the libraries of the extra of a command are here: those of the server, and more.
 
     Raises:
-        ModuleNotFoundError: with the command that installs them.
+        ModuleNotFoundError: with what installs them.
     """
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"netllm serve needs {error.name}: pip install 'netllm[serve]'.", name=error.name
-        ) from error
+    for name in ("fastapi", "prometheus_client", "uvicorn", *more):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"netllm {command} needs {error.name}: pip install 'netllm[{command}]'.",
+                name=error.name,
+            ) from error
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -175,14 +177,17 @@ def server_of(
     token: str | None = None,
     allow_origins: Sequence[str] = (),
     puffer: socket.socket | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> uvicorn.Server:
-    """The server of a service, to be run on sockets that listen."""
+    """The server of a service, to be run on sockets that listen; arguments as of `application`."""
     import uvicorn
 
     from netllm.serve.app import application
 
     config = uvicorn.Config(
-        application(service, token=token, allow_origins=allow_origins, puffer=puffer),
+        application(
+            service, token=token, allow_origins=allow_origins, puffer=puffer, routes=routes
+        ),
         access_log=False,
         log_config=None,
         lifespan="on",

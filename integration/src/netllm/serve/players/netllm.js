@@ -12,6 +12,8 @@
 // options: sizesMb    sizes of all segments, MB, [segment][level]; required
 //          ratesKbps  the ladder, kbit/s, rising; required
 //          chunkS     length of a segment, s; required
+//          rebuffering, smoothness  what a second without playback and a change of a Mbit/s cost, of
+//                     the QoE that a model was adapted for; 4.3 and 1 if left out
 //          server     where `netllm serve` listens; this script's own origin if left out
 //          deadlineMs 150 if left out
 //          token      what the server requires, if it does
@@ -21,10 +23,12 @@
 
 const netllm = (() => {
   const HISTORY = 6;
-  const REBUFFERING = 4.3; // Mbit/s that a second without playback costs
   const RESERVOIR_S = 5, CUSHION_S = 10; // of BBA, as netllm-baselines has them
   const SPARE_MS = 50; // for the way to the server and back: it falls back by itself before
   const own = document.currentScript ? new URL(document.currentScript.src).origin : "";
+  const USUAL = {
+    rebuffering: 4.3, smoothness: 1, server: own, deadlineMs: 150, decided: () => {},
+  };
 
   /** One session: what was downloaded and played, and which level comes next. */
   class Decider {
@@ -33,7 +37,7 @@ const netllm = (() => {
       for (const name of ["sizesMb", "ratesKbps", "chunkS"])
         if (options[name] === undefined) throw new Error(`netllm needs the option ${name}.`);
       this.element = element;
-      this.options = { server: own, deadlineMs: 150, decided: () => {}, ...options };
+      this.options = { ...USUAL, ...options };
       this.throughputMbps = new Array(HISTORY).fill(0);
       this.delayS = new Array(HISTORY).fill(0);
       this.level = 0; // what the next segment is to be loaded at
@@ -65,7 +69,7 @@ const netllm = (() => {
 
     /** Level of the segment that follows segment `number` (from 0), which has just arrived. */
     async next({ number, level, bytes, tookS }) {
-      const { sizesMb, ratesKbps, chunkS } = this.options;
+      const { sizesMb, ratesKbps, chunkS, rebuffering, smoothness } = this.options;
       if (number === 0) // nothing is played yet: from now on it is seen when playback begins
         for (const event of ["playing", "timeupdate"])
           this.element().addEventListener(event, () => this.stallS());
@@ -86,7 +90,7 @@ const netllm = (() => {
         buffer_s: this.bufferS() + chunkS,
         stall_s: stallS,
         chunks_left: left,
-        reward: rate / 1e3 - REBUFFERING * stallS - change / 1e3,
+        reward: rate / 1e3 - rebuffering * stallS - (smoothness * change) / 1e3,
       };
       const seen = { number, bytes, observation };
       if (left <= 0) {

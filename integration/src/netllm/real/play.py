@@ -1,0 +1,77 @@
+"""One session as one real player plays it: what its page is told, and what it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from netllm.real.play_log import Log
+from netllm.real.shaped_link import ShapedLink
+
+if TYPE_CHECKING:
+    from netllm_sims.abr import Session, Setting
+
+    from netllm.real.presentation import Presentation
+
+
+@dataclass(eq=False, kw_only=True)
+class Play:
+    """One session, as one player plays it."""
+
+    session: Session
+    setting: Setting
+    shown: Presentation
+    """Of the session's video."""
+    player: str
+    """Whose library its page loads: a name of `LIBRARIES`."""
+    deadline_s: float
+    server: str = ""
+    """Address of who decides; the one that its page comes from if empty."""
+    id: str = field(default_factory=partial(secrets.token_urlsafe, 9))
+    log: Log = field(default_factory=Log)
+    """The latest that its player has told."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last chunk has arrived, or the player has failed."""
+    link: ShapedLink | None = None
+    """Begins with the first segment that is asked for."""
+
+    @property
+    def page(self) -> str:
+        """Path of its page."""
+        return f"/real/{self.id}/page.html"
+
+    def options(self) -> dict[str, Any]:
+        """What the page tells the player's adapter."""
+        video = self.shown.video
+        options = {
+            "sizesMb": (video.sizes_bytes[: video.chunks] * 1e-6).tolist(),
+            "ratesKbps": list(video.rates_kbps),
+            "chunkS": video.chunk_s,
+            "bufferS": self.setting.buffer_cap_s,
+            "rebuffering": self.setting.rebuffering,
+            "smoothness": self.setting.smoothness,
+            "deadlineMs": self.deadline_s * 1e3,
+        }
+        return options | ({"server": self.server} if self.server else {})
+
+    def told(self, log: Log) -> None:
+        """Take what its player tells; messages may overtake each other."""
+        if self.ended.is_set() or len(log.chunks) < len(self.log.chunks):
+            return
+        self.log = log
+        if log.over or log.error:
+            self.ended.set()
+
+    def fail(self, why: str) -> None:
+        """End it, if it has not ended."""
+        self.told(Log(self.log.chunks, error=why))
+
+    async def connection(self) -> ShapedLink:
+        """The connection, a round trip after something was asked for."""
+        await asyncio.sleep(self.setting.rtt_s)
+        if self.link is None:
+            self.link = ShapedLink(self.session, packet_share=self.setting.packet_share)
+        return self.link
