@@ -405,6 +405,15 @@ def test_a_token_is_required_of_all_but_probes(served, seat):
     assert client.get("/ready").json() == {"ready": True}
 
 
+def test_scripts_for_players_are_given_to_anybody(served, seat):
+    client, _ = served(seat(), token="secret")
+    script = client.get("/players/netllm.js")
+    assert "javascript" in script.headers["content-type"]
+    assert "function dashjs(player, options)" in script.text
+    assert client.get("/players/other.js").status_code == 404
+    assert client.get("/players/..%2fapp.py").status_code == 404
+
+
 def test_pages_of_named_origins_alone_may_ask(served, seat):
     page = "https://player.example"
     client, _ = served(seat(), token="secret", allow_origins=[page])
