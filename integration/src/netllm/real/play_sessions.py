@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from netllm.real.browser import browser
@@ -116,7 +116,8 @@ async def play_one(play: Play, routes: PlayerRoutes, opened: Browser, where: str
         return Log(play.log.chunks, error=str(error))
     finally:
         routes.remove(play)
-        await context.close()
+        with suppress(Error):  # the browser may be gone
+            await context.close()
     return play.log
 
 
