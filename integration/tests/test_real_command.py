@@ -55,6 +55,9 @@ def test_what_was_played_is_compared_with_the_simulator_and_not_played_again(
     (play,) = tmp_path.glob("plays/bba/*.json")
     log = json.loads(play.read_text())
     assert [chunk["number"] for chunk in log["chunks"]] == [0, 1, 2]
+    (plot,) = (tmp_path / "plots").iterdir()
+    assert plot.stem == play.stem
+    assert plot.read_bytes().startswith(b"\x89PNG")
     before = play.stat().st_mtime_ns
     _, out, _ = netllm(*asked)
     assert json.loads(out)["gaps"] == document["gaps"]

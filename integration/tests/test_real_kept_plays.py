@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from netllm.real.kept_plays import KeptPlays
+from netllm.real.kept_plays import KeptPlays, file_name
 from netllm.real.play_log import Chunk, Log, check, figures
 from netllm_sims import abr
 
@@ -23,11 +23,18 @@ def chunk(number, level=0, size_bytes=1_000, **more):
 def test_what_was_played_is_read_again_by_a_later_run(tmp_path):
     log = Log([chunk(0, by="model", decided_ms=3.0), chunk(1, stall_s=0.25)], over=True)
     file = KeptPlays(tmp_path, HOW).write("a policy", session("one/first"), log)
-    assert file.relative_to(tmp_path).as_posix() == "plays/a_policy/one_first.json"
+    assert file.relative_to(tmp_path).as_posix() == "plays/a policy/one%2Ffirst.json"
     again = KeptPlays(tmp_path, HOW)
     assert again.read("a policy", session("one/first")) == log
     assert again.read("a policy", session("two")) is None
     assert again.read("another", session("one/first")) is None
+
+
+def test_no_two_names_share_a_file():
+    names = ["a/b", "a_b", "a%2Fb", "..", "%2E.", ".", "a b"]
+    files = {file_name(name) for name in names}
+    assert len(files) == len(names)
+    assert not any("/" in name or name.startswith(".") for name in files)
 
 
 def test_a_folder_with_plays_of_another_setting_is_refused_with_what_differs(tmp_path):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -59,12 +59,13 @@ class KeptPlays:
         return _write(failed if log.error else self._file("plays", who, session), log)
 
     def _file(self, kind: str, who: str, session: Session) -> Path:
-        return self.folder / kind / _word(who) / f"{_word(session.id)}.json"
+        return self.folder / kind / file_name(who) / f"{file_name(session.id)}.json"
 
 
-def _word(name: str) -> str:
-    """A name that a file can have."""
-    return re.sub(r"[^\w.-]+", "_", name)
+def file_name(name: str) -> str:
+    """A name that a file can have, and no other name has."""
+    safe = quote(name, safe=" ")
+    return f"%2E{safe[1:]}" if safe.startswith(".") else safe
 
 
 def _read(file: Path, kind: type[Any]) -> Any:

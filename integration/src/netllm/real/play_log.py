@@ -26,7 +26,7 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     took_s: Number
     """From request to last byte."""
     stall_s: Number
-    """Time without playback since the chunk before had arrived."""
+    """Time without playback since the chunk before had arrived; of the first, until it arrived."""
     buffer_s: Number
     """Playback time in the buffer, this chunk included."""
     by: str = ""

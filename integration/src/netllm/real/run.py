@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from netllm.real.kept_plays import KeptPlays
     from netllm.real.play_log import Log
+    from netllm.real.session_plots import Sessions
     from netllm.real.sim_and_real import RealReport
     from netllm.report.result import Result
     from netllm.serve.seat import Seat
@@ -96,7 +97,7 @@ def real(
     logs = {line.spec.name: _played(found, line, kept, playing) for line in plan.lines}
     results = [_result(found, plan, line, logs[line.spec.name]) for line in plan.lines]
     report = make_report(found, [plan], results, world, specs, device=device)
-    return RealReport(report, simulated, logs)
+    return RealReport(report, simulated, logs, _simulated_sessions(plan))
 
 
 def _checked(task: str, names: Sequence[str], player: str, **counts: int | None) -> Task:
@@ -194,6 +195,13 @@ def _who(line: Line) -> str:
 
     digests = [one.sha256[:8] for one in weight_sources([line.spec]) if one.sha256]
     return "-".join([line.spec.name, *digests])
+
+
+def _simulated_sessions(plan: Plan) -> dict[str, Sessions]:
+    """What happens in the simulator, by policy and session."""
+    from netllm.real.session_plots import simulated_sessions
+
+    return {line.spec.name: simulated_sessions(line) for line in plan.lines}
 
 
 def _result(task: Task, plan: Plan, line: Line, logs: Mapping[str, Log]) -> Result:

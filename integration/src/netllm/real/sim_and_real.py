@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from netllm.real.play_log import decision_ms
+from netllm.real.session_plots import Sessions, real_sessions, save
 from netllm.report.report import Report, save_document
 from netllm.report.result import Result
 from netllm.report.table import wide_console
@@ -50,6 +51,8 @@ class RealReport:
     """The same contenders in the simulator."""
     logs: Mapping[str, Mapping[str, Log]]
     """What every contender's players told, by session."""
+    simulated_sessions: Mapping[str, Sessions]
+    """What happened in every contender's sessions in the simulator."""
 
     def gaps(self) -> list[Gap]:
         """The gap between simulation and reality, for every contender."""
@@ -82,6 +85,12 @@ class RealReport:
             numbers = [f"{gap.simulated:.3f}", f"{gap.real:.3f}", f"{gap.relative:.1%}"]
             table.add_row(gap.label, *numbers, took, who)
         console.print(table)
+
+    def plot(self, folder: Path) -> list[Path]:
+        """Draw every session, simulated and real, into PNG files of a folder."""
+        setting = self.report.results[0].place
+        real = {who: real_sessions(logs, setting) for who, logs in self.logs.items()}
+        return save(self.simulated_sessions, real, setting, folder)
 
     def save(self, path: Path) -> Path:
         """Write the document to a file."""

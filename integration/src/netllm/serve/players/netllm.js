@@ -76,7 +76,8 @@ const netllm = (() => {
       const left = sizesMb.length - 1 - number;
       this.throughputMbps = [...this.throughputMbps.slice(1), (bytes * 8e-6) / tookS];
       this.delayS = [...this.delayS.slice(1), tookS];
-      const stalledS = this.stallS(), stallS = Math.max(0, stalledS - this.stalledS);
+      const stalledS = this.stallS();
+      const stallS = number === 0 ? tookS : Math.max(0, stalledS - this.stalledS);
       this.stalledS = stalledS;
       const rate = ratesKbps[level], change = Math.abs(rate - ratesKbps[this.before]);
       this.before = level;

@@ -109,19 +109,10 @@ class Env(SettingEnv):
         seen = columns(self._simulator.observation)
         observed = {name: value[0].copy() for name, value in seen.items()}
         if self.render_mode is not None:
-            self._chunks.append(_drawn(observed))
+            self._chunks.append(session_picture.last_chunk(observed))
             self._refresh()
         return observed
 
     def _draw(self, figure: Any) -> None:
         setting = self.setting
         session_picture.draw(self._chunks, figure, total=setting.chunks, cap_s=setting.buffer_cap_s)
-
-
-def _drawn(observed: Observation) -> session_picture.Chunk:
-    return session_picture.Chunk(
-        rate_mbps=observed["rate_kbps"].item() * 1e-3,
-        throughput_mbps=float(observed["throughput_mbps"][-1]),
-        buffer_s=observed["buffer_s"].item(),
-        stall_s=observed["stall_s"].item(),
-    )

@@ -1,9 +1,10 @@
 """A streaming session as a picture: bandwidth and chosen rates above, the buffer below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 
 class Chunk(NamedTuple):
@@ -17,6 +18,16 @@ class Chunk(NamedTuple):
     """Playback in the buffer after it."""
     stall_s: float
     """Time without playback that it caused."""
+
+
+def last_chunk(observation: Mapping[str, ndarray]) -> Chunk:
+    """The chunk that arrived last, by what one session then shows."""
+    return Chunk(
+        rate_mbps=observation["rate_kbps"].item() * 1e-3,
+        throughput_mbps=float(observation["throughput_mbps"][-1]),
+        buffer_s=observation["buffer_s"].item(),
+        stall_s=observation["stall_s"].item(),
+    )
 
 
 def draw(chunks: Sequence[Chunk], figure: Any, *, total: int, cap_s: float) -> None:
