@@ -56,6 +56,13 @@ def test_help_for_a_task_lists_its_settings_and_their_fields(netllm, command, ta
         assert f" {field.name} {field.text}" in shown
 
 
+def test_help_of_real_players_lists_settings_and_policies(netllm):
+    shown = flat(netllm("real", "abr", "--help")[1])
+    assert "Policies of abr (--policy)" in shown
+    assert "Settings of abr (--setting)" in shown
+    assert " chunks " in shown
+
+
 @pytest.mark.parametrize("task", ["abr", "cjs", "vp"])
 def test_help_lists_exactly_the_fields_that_can_be_set(task):
     found = registry.task(task)

@@ -21,6 +21,8 @@ PACKAGES = (
 OPTIONAL = {
     "timm": ("images of the video (vp)", "netllm-encoders[vision]"),
     "bitsandbytes": ("backbones in 4 or 8 bits", "netllm-adapt[quantised]"),
+    "fastapi": ("netllm serve", "netllm[serve]"),
+    "playwright": ("netllm real", "netllm[real]"),
     "onnxscript": ("netllm export", "netllm-adapt[onnx]"),
     "triton": ("the fused operations on a GPU", "netllm-adapt[triton]"),
 }

@@ -98,7 +98,7 @@ def _given(words: Sequence[str], option: str) -> str | None:
 
 def _panels(command: str, task: Task, words: Sequence[str]) -> Iterator[HelpPanel]:
     """What the task has to choose from."""
-    if command not in ("rl-collect", "adapt", "improve", "test", "train-baseline"):
+    if command not in ("rl-collect", "adapt", "improve", "test", "real", "train-baseline"):
         return
     settings = [Field(name, text, None) for name, text in task.settings().items()]
     yield _panel(f"Settings of {task.name} (--setting)", settings)
@@ -108,7 +108,7 @@ def _panels(command: str, task: Task, words: Sequence[str]) -> Iterator[HelpPane
         yield _panel(f"Fields of the setting {name} (--set FIELD=VALUE)", fields)
     if command == "train-baseline":
         yield from _trainers(task, words)
-    elif command in ("rl-collect", "improve", "test"):
+    elif command in ("rl-collect", "improve", "test", "real"):
         text = ", ".join(registry.policies(task.name))
         option = "--teacher" if command == "improve" else "--policy"
         yield _panel(f"Policies of {task.name} ({option})", [], text)
