@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from netllm.real.kept_plays import KeptPlays, file_name
-from netllm.real.play_log import Chunk, Log, check, figures
+from netllm.real.play_log import Chunk, Log, check, figures, pictured
 from netllm_sims import abr
 
 HOW = {"setting": "default", "chunks": "48", "deadline_s": 0.15}
@@ -80,7 +80,7 @@ def test_the_qoe_of_a_log_is_the_simulators(setting):
     # by hand, over the two chunks that were decided about
     by_hand = (rates[2] - 2.0 * 0.5 - 0.5 * (rates[2] - rates[0])) / 2
     by_hand += (rates[1] - 0.5 * (rates[2] - rates[1])) / 2
-    found = figures(Log(chunks, over=True), setting)
+    found = figures(pictured(Log(chunks, over=True), setting), setting)
     assert found["qoe"] == pytest.approx(by_hand)
     assert found["rebuffer_s"] == pytest.approx(0.25)
 

@@ -9,7 +9,9 @@ from netllm.real.play import Play
 from netllm.real.play_log import Chunk, Log
 from netllm.real.player_routes import PlayerRoutes
 from netllm.real.presentation import Presentation
+from netllm.real.watch import Watch
 from netllm_sims import abr
+from netllm_sims.abr.session_picture import Chunk as PicturedChunk
 
 SIZES = np.array([[2_000, 9_000]] * 3)
 
@@ -31,14 +33,22 @@ def play(tmp_path):
 
 
 @pytest.fixture
-def ask(play):
+def watch():
+    """Who watches `us` beside a rival that had 8 s of stalls at the third chunk."""
+    rival = [PicturedChunk(1.2, 3.0, 4.0, stall_s) for stall_s in (0.0, 0.0, 8.0)]
+    return Watch({"rival": {"s": rival}, "elsewhere": {"another": rival}}, who="us")
+
+
+@pytest.fixture
+def ask(play, watch):
     """Ask for a path of the play: the response."""
     import httpx
     from starlette.applications import Starlette
 
     routes = PlayerRoutes()
     routes.add(play)
-    transport = httpx.ASGITransport(Starlette(routes=routes.routes()))
+    every = [*routes.routes(), *watch.routes(routes.plays)]
+    transport = httpx.ASGITransport(Starlette(routes=every))
 
     def run(path, method="GET", **request):
         async def answer():
@@ -113,6 +123,21 @@ def test_a_malformed_log_is_refused(play, ask, sent, status, told):
     assert answer.status_code == status
     assert told in answer.text
     assert play.log == Log()
+
+
+def test_plays_under_way_are_watched_beside_what_others_did_after_as_many_chunks(play, ask, watch):
+    assert "/real/plays.json" in ask("/real/watch").text
+    (told,) = ask("/real/plays.json").json()
+    assert told["qoe"] == {"us (here)": None, "rival": None}
+    chunks = [Chunk(0, 0, 2_000, 0.5, 0.5, 4.0, "model"), Chunk(1, 1, 9_000, 0.5, 0.0, 7.5)]
+    play.told(Log(chunks))
+    (told,) = ask("/real/plays.json").json()
+    assert [one["throughput_mbps"] for one in told["chunks"]] == pytest.approx([0.032, 0.144])
+    rates = play.setting.video.rates_kbps
+    # by hand: one chunk was decided about, whose rate is the rise above the first one's
+    ours = (rates[1] - (rates[1] - rates[0])) * 1e-3
+    assert told["qoe"] == pytest.approx({"us (here)": ours, "rival": 1.2})
+    assert (told["session"], told["total"]) == ("s", 3)
 
 
 def test_a_missing_npm_is_told_with_what_installs_it(tmp_path, monkeypatch):

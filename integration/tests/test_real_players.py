@@ -10,7 +10,7 @@ import pytest
 from netllm import registry
 from netllm.real.browser import browser
 from netllm.real.play import Play
-from netllm.real.play_log import figures
+from netllm.real.play_log import figures, pictured
 from netllm.real.play_sessions import play_one, play_sessions, serving
 from netllm.real.player_library import LIBRARIES
 from netllm.real.player_routes import PlayerRoutes
@@ -107,7 +107,7 @@ def played_side_by_side(*plays, service):
 
     async def run():
         routes = PlayerRoutes()
-        async with serving(service, routes) as where, browser() as opened:
+        async with serving(service, routes.routes()) as where, browser() as opened:
             logs = await asyncio.gather(*(play_one(play, routes, opened, where) for play in plays))
         return {play.session.id: log for play, log in zip(plays, logs, strict=True)}
 
@@ -125,7 +125,7 @@ def test_a_player_loads_what_was_decided_and_tells_what_it_saw(setting, player):
         chunk = logs[name].chunks[2]
         least_s = chunk.size_bytes * 8e-6 / (0.95 * mbps)
         assert chunk.took_s >= least_s
-    found = figures(logs["a"], setting)
+    found = figures(pictured(logs["a"], setting), setting)
     rates = np.array(setting.video.rates_kbps)[[2, 4, 0, 2]] * 1e-3
     assert found["bitrate_mbps"] == pytest.approx(rates.mean())
     assert found["qoe"] <= found["bitrate_mbps"] - found["smoothness_mbps"] + 1e-9

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import numpy as np
 from msgspec import Meta
+from netllm_sims.abr.session_picture import Chunk as PicturedChunk
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting, Video
@@ -80,14 +81,23 @@ def check(log: Log, video: Video) -> None:
             )
 
 
-def figures(log: Log, setting: Setting) -> dict[str, float]:
+def pictured(log: Log, setting: Setting) -> list[PicturedChunk]:
+    """The chunks as pictures of sessions show them, simulated ones too."""
+    rates_mbps = [rate * 1e-3 for rate in setting.video.rates_kbps]
+    return [
+        PicturedChunk(rates_mbps[one.level], one.throughput_mbps, one.buffer_s, one.stall_s)
+        for one in log.chunks
+    ]
+
+
+def figures(chunks: Sequence[PicturedChunk], setting: Setting) -> dict[str, float]:
     """QoE and its parts, means over the chunks that were decided about, as the simulator's."""
-    rates = np.array([setting.video.rates_kbps[chunk.level] for chunk in log.chunks]) * 1e-3
-    change = np.abs(np.diff(rates))
-    stall_s = np.array([chunk.stall_s for chunk in log.chunks[1:]])
-    quality = rates[1:] - setting.rebuffering * stall_s - setting.smoothness * change
-    parts = {"bitrate_mbps": rates[1:], "rebuffer_s": stall_s, "smoothness_mbps": change}
-    return {name: float(x.mean()) for name, x in {"qoe": quality, **parts}.items()}
+    rates_mbps = np.array([chunk.rate_mbps for chunk in chunks])
+    change_mbps = np.abs(np.diff(rates_mbps))
+    stall_s = np.array([chunk.stall_s for chunk in chunks[1:]])
+    parts = {"bitrate_mbps": rates_mbps[1:], "rebuffer_s": stall_s, "smoothness_mbps": change_mbps}
+    found = {"qoe": setting.qoe(*parts.values()), **parts}
+    return {name: float(values.mean()) for name, values in found.items()}
 
 
 def decision_ms(logs: Sequence[Log]) -> Mapping[str, float]:

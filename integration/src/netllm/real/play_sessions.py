@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ from netllm.serve.service import Service
 if TYPE_CHECKING:
     from netllm_sims.abr import Session
     from playwright.async_api import Browser
+    from starlette.routing import BaseRoute
 
+    from netllm.real.watch import Watch
     from netllm.serve.limits import Limits
     from netllm.serve.seat import Seat
 
@@ -35,6 +38,7 @@ async def play_sessions(
     players: int,
     limits: Limits,
     ended: Callable[[Session, Log], None],
+    watch: Watch | None = None,
 ) -> None:
     """Play sessions in real time; once one has failed, none begins any more.
 
@@ -46,6 +50,7 @@ async def play_sessions(
         limits: of the server; its deadline is the players' too.
         ended: called with every session that was played, and what its player told; where it has
             failed the log has an error.
+        watch: shows the plays on a page.
 
     Raises:
         FileNotFoundError: if Chromium, ffmpeg or npm is missing.
@@ -56,12 +61,11 @@ async def play_sessions(
     usual = seat.setting.video
     shown = {video: presentation(video) for video in {one.video or usual for one in sessions}}
     routes = PlayerRoutes()
-    waiting = iter(sessions)
-    failed = False
+    waiting = deque(sessions)
 
     async def one_after_the_other(opened: Browser, where: str) -> None:
-        nonlocal failed
-        for session in waiting:
+        while waiting:
+            session = waiting.popleft()
             play = Play(
                 session=session,
                 setting=seat.setting,
@@ -71,18 +75,35 @@ async def play_sessions(
             )
             log = await play_one(play, routes, opened, where)
             ended(session, log)
-            failed = failed or bool(log.error)
-            if failed:
-                return
+            if log.error:
+                waiting.clear()
 
     service = Service({seat.name: seat}, limits)
-    async with serving(service, routes) as where, browser() as opened:
+    async with _stage(service, routes, watch) as (opened, where):
         try:
             async with asyncio.TaskGroup() as all_:
                 for _ in range(players):
                     all_.create_task(one_after_the_other(opened, where))
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
+
+
+@asynccontextmanager
+async def _stage(
+    service: Service, routes: PlayerRoutes, watch: Watch | None
+) -> AsyncIterator[tuple[Browser, str]]:
+    """A browser, and the address of the server of its plays; watched on a page, if on any."""
+    if watch is None:
+        async with serving(service, routes.routes()) as where, browser() as opened:
+            yield opened, where
+        return
+    shown = [*routes.routes(), *watch.routes(routes.plays)]
+    async with (
+        serving(service, shown, port=watch.port) as where,
+        browser(headless=not watch.headed) as opened,
+    ):
+        await watch.show(opened, where)
+        yield opened, where
 
 
 async def play_one(play: Play, routes: PlayerRoutes, opened: Browser, where: str) -> Log:
@@ -122,10 +143,18 @@ async def play_one(play: Play, routes: PlayerRoutes, opened: Browser, where: str
 
 
 @asynccontextmanager
-async def serving(service: Service, routes: PlayerRoutes) -> AsyncIterator[str]:
-    """The address of a server that answers and shows videos, in this event loop."""
-    server = server_of(service, routes=routes.routes())
-    with listening("127.0.0.1", 0) as listener:
+async def serving(
+    service: Service, routes: Sequence[BaseRoute], *, port: int = 0
+) -> AsyncIterator[str]:
+    """The address of a server that answers and shows videos, in this event loop.
+
+    Args:
+        service: who decides.
+        routes: what is shown.
+        port: where; a free one if 0.
+    """
+    server = server_of(service, routes=routes)
+    with listening("127.0.0.1", port) as listener:
         running = asyncio.create_task(server.serve([listener]))
         try:
             while not server.started:

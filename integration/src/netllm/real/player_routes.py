@@ -38,6 +38,10 @@ class PlayerRoutes:
         """It has been played."""
         del self._plays[play.id]
 
+    def plays(self) -> list[Play]:
+        """Those that are under way."""
+        return [*self._plays.values()]
+
     def routes(self) -> list[Route]:
         """Those of all plays."""
         of_play = {

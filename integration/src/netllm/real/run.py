@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from netllm.report.result import Result
     from netllm.serve.seat import Seat
     from netllm.task import Task
+    from netllm.verbs.default_setting import World
     from netllm.verbs.measure_policies import Plan
     from netllm.verbs.pieces import Line
+    from netllm.verbs.policy_spec import PolicySpec
 
 
 def real(
@@ -42,6 +44,7 @@ def real(
     set: Mapping[str, Any] | None = None,
     device: str = "cpu",
     trust_backbone: bool = False,
+    watch: bool = False,
 ) -> RealReport:
     """Let policies and checkpoints decide for real web players, and in the simulator.
 
@@ -67,6 +70,8 @@ def real(
         set: Fields of the setting to override.
         device: Where models compute: cpu, cuda or mps.
         trust_backbone: Load a checkpoint's backbone from wherever the checkpoint says.
+        watch: Show the players while they play: in a window if there is a display, else on a page
+            whose address is told.
 
     Raises:
         ValueError: for unknown names, another task, or a folder with other plays.
@@ -87,17 +92,16 @@ def real(
     options: dict[str, Any] = {"device": device, "trust_backbone": trust_backbone}
     specs = policy_specs(found, policies, checkpoints, (), **options)
     world = world_of(found, specs, [setting] if setting else [], set or {}, data)
-    asked = measure_policies.Episodes(part, episodes, ())
-    plan = measure_policies.plan(found, specs, world.places[0], asked)
-    _check_plays(plan)
+    plan = _planned(found, specs, world, part, episodes)
     limits = Limits(deadline_s=deadline_s)
     kept = KeptPlays(out, {**_world(plan), "player": player, "deadline_s": deadline_s})
     playing = partial(_play, player=player, players=players, limits=limits)
     simulated = measure_policies.run(found, [plan], jobs=1)
-    logs = {line.spec.name: _played(found, line, kept, playing) for line in plan.lines}
+    sessions = _simulated_sessions(plan)
+    logs = _all_played(found, plan, kept, playing, sessions if watch else None)
     results = [_result(found, plan, line, logs[line.spec.name]) for line in plan.lines]
     report = make_report(found, [plan], results, world, specs, device=device)
-    return RealReport(report, simulated, logs, _simulated_sessions(plan))
+    return RealReport(report, simulated, logs, sessions)
 
 
 def _checked(task: str, names: Sequence[str], player: str, **counts: int | None) -> Task:
@@ -123,12 +127,18 @@ def _checked(task: str, names: Sequence[str], player: str, **counts: int | None)
     return found
 
 
-def _check_plays(plan: Plan) -> None:
-    """Raise unless everybody decides by what a player sees in one session.
+def _planned(
+    task: Task, specs: Sequence[PolicySpec], world: World, part: str, episodes: int | None
+) -> Plan:
+    """Who decides in which sessions, all of them by what a player sees in one session.
 
     Raises:
         ValueError: if somebody knows more, or goes from session to session.
     """
+    from netllm.verbs import measure_policies
+
+    asked = measure_policies.Episodes(part, episodes, ())
+    plan = measure_policies.plan(task, specs, world.places[0], asked)
     for line in plan.lines:
         knows = line.declared.knows
         if knows or line.declared.sequential:
@@ -137,6 +147,7 @@ def _check_plays(plan: Plan) -> None:
                 "Who decides for real players must go by what they see of one session, but "
                 f"{line.spec.name} {why}. Name another --policy."
             )
+    return plan
 
 
 def _world(plan: Plan) -> dict[str, Any]:
@@ -150,6 +161,34 @@ def _world(plan: Plan) -> dict[str, Any]:
         "data": sources.kept(sources.sources(plan.setting)),
         **{one.name: one.default for one in fields_of(plan.setting)},
     }
+
+
+def _all_played(
+    task: Task,
+    plan: Plan,
+    kept: KeptPlays,
+    playing: Callable[..., None],
+    simulated: Mapping[str, Sessions] | None,
+) -> dict[str, dict[str, Log]]:
+    """The logs of everybody's sessions; watched, beside those of the simulator, if these are given.
+
+    Raises:
+        RuntimeError: as `_played` does.
+    """
+    from netllm.real.session_plots import real_sessions
+    from netllm.real.watch import Watch
+
+    watch = None
+    if simulated is not None:
+        watch = Watch({f"{who} (simulated)": some for who, some in simulated.items()})
+    logs = {}
+    for line in plan.lines:
+        if watch:
+            watch.who = line.spec.name
+        logs[line.spec.name] = _played(task, line, kept, partial(playing, watch=watch))
+        if watch:
+            watch.rivals[line.spec.name] = real_sessions(logs[line.spec.name], plan.setting)
+    return logs
 
 
 def _played(
@@ -206,16 +245,17 @@ def _simulated_sessions(plan: Plan) -> dict[str, Sessions]:
 
 def _result(task: Task, plan: Plan, line: Line, logs: Mapping[str, Log]) -> Result:
     """What a line's plays amount to."""
-    from netllm.real.play_log import figures
+    from netllm.real.play_log import figures, pictured
     from netllm.task import Outcome
     from netllm.verbs import measure_policies
 
+    chunks = {name: pictured(log, line.setting) for name, log in logs.items()}
     rows = [
-        {"id": one.id, "seed": line.pieces[0].seed, **figures(logs[one.id], line.setting)}
+        {"id": one.id, "seed": line.pieces[0].seed, **figures(chunks[one.id], line.setting)}
         for one in line.episodes
     ]
-    chunks = [chunk for log in logs.values() for chunk in log.chunks]
-    asked, took_s = sum(bool(one.by) for one in chunks), sum(one.took_s for one in chunks)
+    told = [chunk for log in logs.values() for chunk in log.chunks]
+    asked, took_s = sum(bool(one.by) for one in told), sum(one.took_s for one in told)
     return measure_policies.result(task, plan, line, [Outcome(rows, asked, took_s)])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from netllm_sims.abr.session_picture import Chunk, draw, last_chunk
 
 from netllm.real.kept_plays import file_name
+from netllm.real.play_log import pictured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,14 +26,7 @@ Sessions = Mapping[str, Sequence[Chunk]]
 
 def real_sessions(logs: Mapping[str, Log], setting: Setting) -> Sessions:
     """What players told of sessions."""
-    rates_mbps = [rate * 1e-3 for rate in setting.video.rates_kbps]
-    return {
-        name: [
-            Chunk(rates_mbps[one.level], one.throughput_mbps, one.buffer_s, one.stall_s)
-            for one in log.chunks
-        ]
-        for name, log in logs.items()
-    }
+    return {name: pictured(log, setting) for name, log in logs.items()}
 
 
 def simulated_sessions(line: Line) -> Sessions:
