@@ -115,7 +115,7 @@ def seat(varied):
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_player():
     """Name a real player: skips unless there is all that it needs."""
     import importlib.util
@@ -123,16 +123,22 @@ def real_player():
 
     from netllm.real.player_library import library
 
-    def run(name):
+    @cache
+    def lacking(name):
         missing = [one for one in ("chromium", "ffmpeg", "npm") if shutil.which(one) is None]
         if importlib.util.find_spec("playwright") is None:
             missing.append("playwright")
         if missing:
-            pytest.skip(f"not installed: {', '.join(missing)}")
+            return f"not installed: {', '.join(missing)}"
         try:
             library(name)
         except ConnectionError as error:
-            pytest.skip(str(error))
+            return str(error)
+        return ""
+
+    def run(name):
+        if reason := lacking(name):
+            pytest.skip(reason)
         return name
 
     return run

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _OPTIONS = ("--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--mute-audio")
+_SMALL_SHM = "--disable-dev-shm-usage"
+"""Containers often have little shared memory."""
+PATIENCE_MS = 120_000
+"""How long a browser may take to start, or to open a page, on a busy machine."""
 _NEVER_SLOWER = ("--disable-background-timer-throttling", "--disable-renderer-backgrounding")
 
 
@@ -41,12 +45,12 @@ async def browser(*, headless: bool = True) -> AsyncIterator[Browser]:
     from playwright.async_api import async_playwright
 
     where = program()
-    options = [*_OPTIONS, *_NEVER_SLOWER]
+    options = [*_OPTIONS, *_NEVER_SLOWER, _SMALL_SHM]
     if os.geteuid() == 0:  # its sandbox does not work for root
         options.append("--no-sandbox")
     async with async_playwright() as playwright:
         opened = await playwright.chromium.launch(
-            executable_path=where, args=options, headless=headless
+            executable_path=where, args=options, headless=headless, timeout=PATIENCE_MS
         )
         try:
             yield opened

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from netllm.real.browser import browser
+from netllm.real.browser import PATIENCE_MS, browser
 from netllm.real.play import Play
 from netllm.real.play_log import Log, check
 from netllm.real.player_library import library
@@ -124,7 +124,7 @@ async def play_one(play: Play, routes: PlayerRoutes, opened: Browser, where: str
         page = await context.new_page()
         page.on("crash", lambda _: play.fail("The page has crashed."))
         page.on("close", lambda _: play.fail("The page was closed."))
-        await page.goto(where + play.page)
+        await page.goto(where + play.page, timeout=PATIENCE_MS)
         async with asyncio.timeout(_LONGEST * video.chunk_s * video.chunks):
             await play.ended.wait()
         if not play.log.error:

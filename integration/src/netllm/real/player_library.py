@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+_PATIENCE_MS = 60_000
+"""How long npm waits for its registry."""
+
 
 @dataclass(frozen=True)
 class Library:
@@ -81,7 +84,8 @@ def _fetched(own: Library, folder: Path) -> bytes:
             "your system's way)."
         )
     what = f"{own.package}@{own.version}"
-    command = [program, "pack", "--silent", "--fetch-retries=1", what]
+    patience = ("--fetch-retries=1", f"--fetch-timeout={_PATIENCE_MS}")
+    command = [program, "pack", "--silent", *patience, what]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         told = (done.stderr or done.stdout).strip()[-500:]

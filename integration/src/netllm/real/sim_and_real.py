@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from rich.table import Table
 
 from netllm.real.play_log import decision_ms
 from netllm.real.session_plots import Sessions, real_sessions, save
+from netllm.report.intervals import Estimate
 from netllm.report.report import Report, save_document
 from netllm.report.result import Result
-from netllm.report.table import wide_console
+from netllm.report.table import digits, wide_console
+from netllm.report.training_seeds import difference_over_seeds
 
 if TYPE_CHECKING:
     from netllm.real.play_log import Log
@@ -42,6 +45,18 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two contenders: how much the first is above the second, in the simulator and in reality."""
+
+    first: str
+    second: str
+    simulated: Estimate
+    real: Estimate
+    same_sign: bool | None
+    """Whether reality agrees; None where the simulator does not tell them apart."""
+
+
+@dataclass(frozen=True)
 class RealReport:
     """What came of real players, and of the simulator on the same sessions."""
 
@@ -62,29 +77,28 @@ class RealReport:
             for real, simulated in zip(self.report.results, self.simulated, strict=True)
         ]
 
+    def pairs(self) -> list[Pair]:
+        """Every two contenders: whether reality agrees with the simulator on who is ahead."""
+        key = self.report.metrics[0].key
+        both = list(zip(self.simulated, self.report.results, strict=True))
+        return [_pair(one, other, key) for one, other in combinations(both, 2)]
+
     def document(self) -> dict[str, Any]:
         """The report of the real players, with what the simulator says."""
         return {
             **self.report.document(),
             "simulated": [one.document() for one in self.simulated],
             "gaps": [asdict(gap) for gap in self.gaps()],
+            "pairs": [asdict(pair) for pair in self.pairs()],
         }
 
     def show(self) -> None:
-        """Print the report and the gaps."""
+        """Print the report, the gaps, and whether reality agrees on who is ahead."""
         self.report.show()
-        console, metric = wide_console(), self.report.metrics[0]
-        table = Table(title="simulation and reality", title_justify="left")
-        for heading in ("policy", f"{metric.label} simulated", "real", "apart, median"):
-            table.add_column(heading, justify="left" if heading == "policy" else "right")
-        table.add_column("decision ms p50 / p99", justify="right")
-        table.add_column("decided by")
-        for gap in self.gaps():
-            who = ", ".join(f"{name} {share:.1%}" for name, share in gap.decided_by.items())
-            took = f"{gap.decision_ms['p50']:.0f} / {gap.decision_ms['p99']:.0f}"
-            numbers = [f"{gap.simulated:.3f}", f"{gap.real:.3f}", f"{gap.relative:.1%}"]
-            table.add_row(gap.label, *numbers, took, who)
-        console.print(table)
+        console = wide_console()
+        console.print(_gap_table(self.gaps(), self.report.metrics[0].label))
+        if pairs := self.pairs():
+            console.print(_pair_table(pairs, self.report.metrics[0].label))
 
     def plot(self, folder: Path) -> list[Path]:
         """Draw every session, simulated and real, into PNG files of a folder."""
@@ -112,3 +126,40 @@ def _gap(real: Result, simulated: Result, logs: Sequence[Log], key: str) -> Gap:
         decision_ms(logs),
         {name: by.count(name) / len(by) for name in sorted({*by})},
     )
+
+
+def _pair(one: tuple[Result, Result], other: tuple[Result, Result], key: str) -> Pair:
+    simulated, real = (
+        difference_over_seeds({"": first.episodes}, {"": second.episodes}, key).estimate()
+        for first, second in zip(one, other, strict=True)
+    )
+    apart = simulated.ci95 is not None and not simulated.ci95[0] <= 0 <= simulated.ci95[1]
+    agrees = (simulated.mean > 0) == (real.mean > 0) if apart else None
+    return Pair(one[0].label, other[0].label, simulated, real, agrees)
+
+
+def _gap_table(gaps: Sequence[Gap], metric: str) -> Table:
+    table = Table(title="simulation and reality", title_justify="left")
+    for heading in ("policy", f"{metric} simulated", "real", "apart, median"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    table.add_column("decision ms p50 / p99", justify="right")
+    table.add_column("decided by")
+    for gap in gaps:
+        who = ", ".join(f"{name} {share:.1%}" for name, share in gap.decided_by.items())
+        took = f"{gap.decision_ms['p50']:.0f} / {gap.decision_ms['p99']:.0f}"
+        numbers = [f"{gap.simulated:.3f}", f"{gap.real:.3f}", f"{gap.relative:.1%}"]
+        table.add_row(gap.label, *numbers, took, who)
+    return table
+
+
+def _pair_table(pairs: Sequence[Pair], metric: str) -> Table:
+    table = Table(title="who is ahead, paired by session", title_justify="left")
+    table.add_column("pair")
+    for heading in (f"{metric} apart, simulated", "real"):
+        table.add_column(heading, justify="right")
+    table.add_column("same sign")
+    for pair in pairs:
+        told = {True: "yes", False: "no", None: "not told apart in simulation"}[pair.same_sign]
+        numbers = digits(pair.simulated, "+"), digits(pair.real, "+")
+        table.add_row(f"{pair.first} − {pair.second}", *numbers, told)
+    return table
