@@ -149,6 +149,17 @@ def test_a_missing_npm_is_told_with_what_installs_it(tmp_path, monkeypatch):
         library("shaka")
 
 
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_a_registry_that_cannot_be_reached_is_told(tmp_path, monkeypatch):
+    from netllm.real.player_library import library
+
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path))
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    with pytest.raises(ConnectionError, match="npm could not fetch shaka-player@"):
+        library("shaka")
+    assert [*(tmp_path / "real").rglob("*.js")] == []
+
+
 def test_a_library_that_is_not_the_one_that_was_tested_is_refused(tmp_path, monkeypatch):
     from netllm.real.player_library import library
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_PATIENCE_MS = 60_000
-"""How long npm waits for its registry."""
+_PATIENCE = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000")
+"""Of npm with its registry; times in ms."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,10 @@ def _fetched(own: Library, folder: Path) -> bytes:
             "your system's way)."
         )
     what = f"{own.package}@{own.version}"
-    patience = ("--fetch-retries=1", f"--fetch-timeout={_PATIENCE_MS}")
-    command = [program, "pack", "--silent", *patience, what]
+    command = [program, "pack", "--loglevel=error", *_PATIENCE, what]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        told = (done.stderr or done.stdout).strip()[-500:]
+        told = (done.stderr or done.stdout).strip()[:300]
         raise ConnectionError(f"npm could not fetch {what}: {told}")
     with tarfile.open(folder / done.stdout.split()[-1]) as package:
         member = package.extractfile(f"package/{own.file}")
