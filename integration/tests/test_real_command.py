@@ -29,6 +29,23 @@ def test_what_cannot_be_played_is_refused(netllm, tmp_path, asked, told):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_has_one_writer(netllm, tmp_path):
+    import threading
+
+    from netllm_adapt.files.locks import locked
+
+    codes = []
+    with locked(tmp_path):  # a thread that has it would get it again
+        asked = ("real", *SHORT, "--policy", "bba", "--out", tmp_path)
+        other = threading.Thread(target=lambda: codes.append(netllm(*asked)))
+        other.start()
+        other.join()
+    ((code, _, err),) = codes
+    assert code == 1
+    assert "must have one writer at a time" in err
+    assert not (tmp_path / "plays.json").exists()
+
+
 def test_a_folder_of_another_setting_is_refused(netllm, tmp_path):
     (tmp_path / "plays.json").write_text('{"setting": "synthetic", "chunks": "48"}')
     code, _, err = netllm("real", *SHORT, "--policy", "bba", "--out", tmp_path)
@@ -58,6 +75,7 @@ def test_what_was_played_is_compared_with_the_simulator_and_not_played_again(
     (plot,) = (tmp_path / "plots").iterdir()
     assert plot.stem == play.stem
     assert plot.read_bytes().startswith(b"\x89PNG")
+    assert 'command = "real"' in (tmp_path / "recipe.toml").read_text()
     before = play.stat().st_mtime_ns
     _, out, _ = netllm(*asked)
     assert json.loads(out)["gaps"] == document["gaps"]
