@@ -121,11 +121,16 @@ def real_player():
     import importlib.util
     import shutil
 
+    from netllm.real.browser import program
     from netllm.real.player_library import library
 
     @cache
     def lacking(name):
-        missing = [one for one in ("chromium", "ffmpeg", "npm") if shutil.which(one) is None]
+        missing = [one for one in ("ffmpeg", "npm") if shutil.which(one) is None]
+        try:
+            program()
+        except FileNotFoundError:
+            missing.append("chromium")
         if importlib.util.find_spec("playwright") is None:
             missing.append("playwright")
         if missing:

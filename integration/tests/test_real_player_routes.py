@@ -1,6 +1,7 @@
 """What real players ask the server for, and what it answers where there is no such thing."""
 
 import asyncio
+import os
 import shutil
 
 import numpy as np
@@ -177,6 +178,23 @@ def test_a_missing_chromium_is_told_with_what_installs_it(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
         program()
+
+
+def test_a_chromium_that_does_not_start_is_told(tmp_path, monkeypatch):
+    pytest.importorskip("playwright", reason="needs netllm[real]")
+    from netllm.real.browser import browser
+
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\necho 'no display' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    async def run():
+        async with browser():
+            pass
+
+    with pytest.raises(RuntimeError, match="chromium cannot be started"):
+        asyncio.run(run())
 
 
 def test_chromium_is_found_by_any_of_its_names(tmp_path, monkeypatch):

@@ -41,17 +41,21 @@ async def browser(*, headless: bool = True) -> AsyncIterator[Browser]:
 
     Raises:
         FileNotFoundError: if Chromium is not installed.
+        RuntimeError: if it cannot be started.
     """
-    from playwright.async_api import async_playwright
+    from playwright.async_api import Error, async_playwright
 
     where = program()
     options = [*_OPTIONS, *_NEVER_SLOWER, _SMALL_SHM]
     if os.geteuid() == 0:  # its sandbox does not work for root
         options.append("--no-sandbox")
     async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(
-            executable_path=where, args=options, headless=headless, timeout=PATIENCE_MS
-        )
+        try:
+            opened = await playwright.chromium.launch(
+                executable_path=where, args=options, headless=headless, timeout=PATIENCE_MS
+            )
+        except Error as error:
+            raise RuntimeError(f"{where} cannot be started: {error.message[:500]}") from error
         try:
             yield opened
         finally:

@@ -55,6 +55,7 @@ async def play_sessions(
     Raises:
         FileNotFoundError: if Chromium, ffmpeg or npm is missing.
         ConnectionError: if the player's library cannot be fetched.
+        RuntimeError: if Chromium cannot be started.
         ValueError: if a video cannot be played.
     """
     library(player)
