@@ -1,3 +1,4 @@
+import gc
 import os
 import threading
 import time
@@ -147,6 +148,13 @@ def real_player():
         return name
 
     return run
+
+
+@pytest.fixture
+def collected():
+    """Collect a test's garbage under the test's own filters of warnings, not in another's."""
+    yield
+    gc.collect()
 
 
 class Watched:

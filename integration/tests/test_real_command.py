@@ -5,7 +5,11 @@ import json
 import pytest
 
 pytest.importorskip("playwright", reason="needs netllm[real]")
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [
+    # of playwright's pipes, when its event loop has ended
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 SHORT = ("abr", "--setting", "synthetic", "--set", "chunks=3", "--episodes", "1")
 
 

@@ -22,8 +22,11 @@ from netllm.serve.seat import Seat
 from netllm.serve.service import Service
 from netllm_sims import abr
 
-# of playwright's pipes, when its event loop has ended
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [
+    # of playwright's pipes, when its event loop has ended
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 CHUNKS = 5
 PATIENCE_S = 60.0
 
