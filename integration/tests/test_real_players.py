@@ -10,11 +10,12 @@ import pytest
 from netllm import registry
 from netllm.real.browser import browser
 from netllm.real.play import Play
-from netllm.real.play_log import figures, pictured
+from netllm.real.play_log import Chunk, Log, figures, pictured
 from netllm.real.play_sessions import play_one, play_sessions, serving
 from netllm.real.player_library import LIBRARIES
 from netllm.real.player_routes import PlayerRoutes
 from netllm.real.presentation import Presentation, presentation
+from netllm.real.watch import PAGE, Watch
 from netllm.serve.limits import Limits
 from netllm.serve.one_each import OneEach
 from netllm.serve.run import address, listening, server_of
@@ -233,3 +234,29 @@ def test_a_player_goes_on_without_its_server_and_uses_it_again_when_it_is_back(d
     assert levels(log)[:3] == [0, 2, 4]
     assert levels(log)[-2:] == [2, 4]
     assert all(chunk.why for chunk in log.chunks if chunk.by == "page")
+
+
+def test_a_page_shows_the_plays_that_are_under_way(setting, dashjs):
+    watch, routes, wrong = Watch(who="us"), PlayerRoutes(), []
+    shown = presentation(setting.video)
+    usual = {"setting": setting, "player": dashjs, "deadline_s": PATIENCE_S}
+    play = Play(session=session("<a>", 8.0), shown=shown, **usual)
+    play.told(Log([Chunk(0, 0, 2_000, 0.5, 0.5, 4.0, "model"), Chunk(1, 1, 9_000, 0.5, 2.0, 7.5)]))
+    routes.add(play)
+
+    async def run():
+        every = [*routes.routes(), *watch.routes(routes.plays)]
+        async with serving(Service({}, Limits()), every) as where, browser() as opened:
+            page = await opened.new_page()
+            page.on("pageerror", lambda error: wrong.append(error))
+            await page.goto(where + PAGE)
+            await page.wait_for_selector("section table", timeout=PATIENCE_S * 1e3)
+            lines = await page.locator("section polyline").count()
+            return lines, await page.inner_text("body")
+
+    lines, text = asyncio.run(run())
+    assert not wrong
+    assert lines == 2
+    assert f"<a>: dashjs, chunk 2 of {CHUNKS}, decided by nobody any more" in text
+    assert "us (here)" in text
+    assert "1 under way" in text
