@@ -38,7 +38,7 @@ FLOORED = {"netllm-encoders": ("vision", "graph"), "netllm": ("serve", "real")}
 """Extras whose lowest releases `minimums` tests too."""
 CELL_TAGS = {
     ("workspace", "lowest"): "ci",
-    ("workspace", "newest"): "newest",  # as `tests-netllm`, which `ci` has, runs it
+    ("workspace", "newest"): "newest",  # as `tests`, which `ci` has, runs it
     ("tagged", "lowest"): "tagged",
     ("tagged", "newest"): "tagged",
 }
@@ -153,7 +153,7 @@ def isolated(name: str) -> None:
         test_alone(session, name)
 
     run.__doc__ = f"Test the built {name} with nothing installed but what it declares."
-    nox.session(run, name=f"tests-{name}", tags=["ci", "isolated"])
+    nox.session(run, name=f"tests-{name}", tags=["isolated"])
 
 
 for package in PACKAGES:
