@@ -143,7 +143,8 @@ const netllm = (() => {
 
     fallback(bufferS) {
       const top = this.options.ratesKbps.length - 1;
-      return Math.max(0, Math.min(top, Math.floor((top * (bufferS - RESERVOIR_S)) / CUSHION_S)));
+      const highest = Math.min(top, this.before + 1); // one answer missed must not cost a long stall
+      return Math.max(0, Math.min(highest, Math.floor((top * (bufferS - RESERVOIR_S)) / CUSHION_S)));
     }
 
     /** Close the session; the server would do so by itself after some minutes. */
