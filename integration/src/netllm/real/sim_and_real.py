@@ -13,6 +13,7 @@ from rich.table import Table
 
 from netllm.real.play_log import decision_ms
 from netllm.real.session_plots import Sessions, real_sessions, save
+from netllm.report.compare import verdict_of
 from netllm.report.intervals import Estimate
 from netllm.report.report import Report, save_document
 from netllm.report.result import Result
@@ -21,6 +22,7 @@ from netllm.report.training_seeds import difference_over_seeds
 
 if TYPE_CHECKING:
     from netllm.real.play_log import Log
+    from netllm.report.metric import Metric
 
 _WHO = {"model": "itself"}
 _LEAST = 1e-9
@@ -79,9 +81,9 @@ class RealReport:
 
     def pairs(self) -> list[Pair]:
         """Every two contenders: whether reality agrees with the simulator on who is ahead."""
-        key = self.report.metrics[0].key
+        metric = self.report.metrics[0]
         both = list(zip(self.simulated, self.report.results, strict=True))
-        return [_pair(one, other, key) for one, other in combinations(both, 2)]
+        return [_pair(one, other, metric) for one, other in combinations(both, 2)]
 
     def document(self) -> dict[str, Any]:
         """The report of the real players, with what the simulator says."""
@@ -128,12 +130,12 @@ def _gap(real: Result, simulated: Result, logs: Sequence[Log], key: str) -> Gap:
     )
 
 
-def _pair(one: tuple[Result, Result], other: tuple[Result, Result], key: str) -> Pair:
+def _pair(one: tuple[Result, Result], other: tuple[Result, Result], metric: Metric) -> Pair:
     simulated, real = (
-        difference_over_seeds({"": first.episodes}, {"": second.episodes}, key).estimate()
+        difference_over_seeds({"": first.episodes}, {"": second.episodes}, metric.key).estimate()
         for first, second in zip(one, other, strict=True)
     )
-    apart = simulated.ci95 is not None and not simulated.ci95[0] <= 0 <= simulated.ci95[1]
+    apart = verdict_of(simulated, metric) in ("ahead", "behind")
     agrees = (simulated.mean > 0) == (real.mean > 0) if apart else None
     return Pair(one[0].label, other[0].label, simulated, real, agrees)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import httpx
 
 SERVER, TOKEN = "NETLLM_SERVER", "NETLLM_TOKEN"
-"""Environment variables: the server's address, and the token that it requires."""
+"""Environment variables: the server's address, and the token that it requires, of both sides."""
 PATIENCE_S = 60.0
 """How long an answer is waited for: a test wants the model's, not the fallback's."""
 

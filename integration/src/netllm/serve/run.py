@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.serve.build_seats import seats_of
+from netllm.serve.client import TOKEN
 from netllm.serve.limits import Limits
 from netllm.verbs.check_arguments import names
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TOKEN = "NETLLM_TOKEN"
-"""The environment variable that holds the token, of servers and of clients."""
 _WAITING = 2_048
 """Connections that wait to be accepted."""
 LAST_ANSWERS_S = 10

@@ -229,8 +229,7 @@ def _select(field: Tensor | Ragged, rows: Int[Tensor, "row"]) -> Tensor | Ragged
         return field[rows]
     ptr = field.ptr.tolist()
     parts = [field.values[ptr[row] : ptr[row + 1]] for row in rows.tolist()]
-    counts = (field.ptr[1:] - field.ptr[:-1])[rows]
-    return Ragged(torch.cat(parts), torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
+    return _ragged(parts, (field.ptr[1:] - field.ptr[:-1])[rows])
 
 
 def joined(observations: Sequence[Mapping[str, Tensor | Ragged]]) -> dict[str, Tensor | Ragged]:
@@ -242,8 +241,12 @@ def _joined(fields: Sequence[Any]) -> Tensor | Ragged:
     if not isinstance(fields[0], Ragged):
         return torch.cat([*fields])
     counts = torch.cat([field.ptr[1:] - field.ptr[:-1] for field in fields])
-    values = torch.cat([field.values for field in fields])
-    return Ragged(values, torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
+    return _ragged([field.values for field in fields], counts)
+
+
+def _ragged(parts: Sequence[Tensor], counts: Int[Tensor, "step"]) -> Ragged:
+    """The rows under one another, of so many of which each step consists."""
+    return Ragged(torch.cat([*parts]), torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
 
 
 class Layout:
