@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapt_parts import ListEncoder, PickHead, make_list_episode
+from adapt_parts import ListEncoder, PickHead, add_random_lora, make_list_episode
 from netllm_adapt import (
     AdaptedModel,
     BackboneSpec,
@@ -18,7 +18,6 @@ from netllm_adapt import (
     PoolWriter,
     Ragged,
     Recipe,
-    add_lora,
     fit,
     load_backbone,
 )
@@ -37,10 +36,7 @@ def make_model(architecture: str = "llama") -> AdaptedModel:
     width = embedding_width(plain)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = add_lora(plain, rank=4)
-        for name, parameter in backbone.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
+        backbone = add_random_lora(plain, std=0.1)
         return AdaptedModel(
             backbone=backbone,
             encoder=ListEncoder(width),

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from adapt_parts import LinearEncoder, LinearHead, make_episode
+from adapt_parts import LinearEncoder, LinearHead, add_random_lora, make_episode
 from netllm_adapt import (
     AdaptedModel,
     BackboneSpec,
     DecisionStream,
     Policy,
     SessionError,
-    add_lora,
     load_backbone,
 )
 from netllm_adapt.backbone import embedding_width
@@ -84,10 +83,7 @@ def adapted(
     width = embedding_width(plain)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = add_lora(plain, rank=4, **options)
-        for name, parameter in backbone.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
+        backbone = add_random_lora(plain, std=0.1, **options)
         encoder, head = LinearEncoder(width), LinearHead(width)
     per_step = encoder.tokens + 1
     return AdaptedModel(

@@ -12,6 +12,7 @@ from adapt_parts import (
     LinearHead,
     ListEncoder,
     PickHead,
+    add_random_lora,
     make_episode,
     make_list_episode,
 )
@@ -21,7 +22,6 @@ from netllm_adapt import (
     DecisionStream,
     Policy,
     Ragged,
-    add_lora,
     load_backbone,
 )
 from netllm_adapt.backbone import embedding_width
@@ -40,10 +40,7 @@ def make_model(kind: str, architecture: str = "llama") -> AdaptedModel:
     width = embedding_width(plain)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = add_lora(plain, rank=4)
-        for name, parameter in backbone.named_parameters():
-            if "lora_" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
+        backbone = add_random_lora(plain, std=0.3)
         parts: dict[str, Any] = {"encoder": encoder(width), "head": head(width)}
         for parameter in [*parts["encoder"].parameters(), *parts["head"].parameters()]:
             torch.nn.init.normal_(parameter, std=1.0)

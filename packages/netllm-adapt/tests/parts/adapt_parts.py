@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from netllm_adapt import add_lora
 from netllm_adapt.episodes import Ragged
 from netllm_adapt.pool import Episode
 from torch import Tensor, nn
@@ -235,3 +236,12 @@ class SumHead(nn.Module):
 
     def config(self) -> dict[str, Any]:
         return {"width": self.width}
+
+
+def add_random_lora(plain: Any, *, std: float, **options: Any) -> Any:
+    """A backbone with matrices of rank 4 that change its answers, as learned ones do."""
+    backbone = add_lora(plain, rank=4, **options)
+    for name, parameter in backbone.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=std)
+    return backbone
