@@ -1,7 +1,9 @@
 """A server's models as policies: a simulator asks them and gets what it would get in-process."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from functools import cache
@@ -13,6 +15,7 @@ import pytest
 from netllm import registry
 from netllm.serve.build_seats import build_seats, by_task
 from netllm.serve.client import Client, Connection
+from netllm.serve.run import listening
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +189,26 @@ def test_a_port_that_is_taken_is_named(netllm, run, served, seat):
     code, _, err = netllm("serve", "--checkpoint", f"vp={run('vp')}", "--port", port)
     assert code == 1
     assert f"Cannot listen on 127.0.0.1, port {port}" in err
+
+
+def test_answers_do_not_wait_until_a_packet_is_full():
+    async def answered_at_once():
+        accepted = asyncio.get_running_loop().create_future()
+        with listening("127.0.0.1", 0) as listener:
+            server = await asyncio.start_server(
+                lambda reader, writer: accepted.set_result(writer), sock=listener
+            )
+            _, asking = await asyncio.open_connection(*listener.getsockname())
+            answering = await accepted
+            connection = answering.get_extra_info("socket")
+            try:
+                return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            finally:
+                asking.close()
+                answering.close()
+                server.close()
+
+    assert asyncio.run(answered_at_once())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,6 +17,9 @@ from netllm.serve.seat import Seat
 from netllm.serve.sessions import OpenSession, Sessions, SessionsFull
 from netllm.serve.worker import Question, QueueFull, Worker
 
+_SPARE_S = 0.01
+"""The fallback begins so long before the deadline, so that its answer is there in time."""
+
 
 class Refused(Exception):
     """A request that is not served.
@@ -115,11 +118,11 @@ class Service:
         """
         arrived_s = time.monotonic()
         seat = self.seats[task]
-        deadline_s = self._deadline_s(request.deadline_ms)
+        until_s = arrived_s + self._deadline_s(request.deadline_ms) - _SPARE_S
         rows, running = self._read(seat, request.decisions)
         if not seat.remembers:
             numbers = [*range(len(rows))]
-            answers, by = await self._answers(seat, numbers, rows, running, arrived_s + deadline_s)
+            answers, by = await self._answers(seat, numbers, rows, running, until_s)
             self.metrics.decided(task, _who(by, seat), time.monotonic() - arrived_s)
             return [{"answer": answer, "by": by} for answer in answers.tolist()]
         sessions = self._asked(seat, request.decisions)
@@ -131,9 +134,7 @@ class Service:
                 row["reward"] = row["reward"] + session.unseen_reward
         try:
             numbers = [session.number for session in sessions]
-            answers, by = await self._answers(
-                seat, numbers, rows, running, arrived_s + deadline_s, sessions
-            )
+            answers, by = await self._answers(seat, numbers, rows, running, until_s, sessions)
         finally:
             for session in sessions:
                 self.sessions.end(session)
