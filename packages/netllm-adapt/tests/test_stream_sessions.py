@@ -201,3 +201,59 @@ def test_what_was_done_is_told_of_those_that_were_asked_last() -> None:
     policy.act(question("fixed", [(1, 0)]))
     with pytest.raises(ValueError, match=r"last answer's shape, \(1,\), got \(2,\)"):
         policy.took(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_an_answer_after_steps_that_were_missed_is_that_of_a_session_asked_at_each(
+    kind: str, share: float
+) -> None:
+    model, dice = make_model(kind), np.random.default_rng(0)
+    done = dice.integers(2, size=(SESSIONS, STEPS))
+    took = {(k, step): done[k, step] for k in range(SESSIONS) for step in range(STEPS)}
+    wanted = [alone(model, kind, session, STEPS, took) for session in range(SESSIONS)]
+    asked = dice.random((SESSIONS, STEPS)) < share
+    policy, missed, compared = Policy(model), [0] * SESSIONS, 0
+    policy.open(range(SESSIONS))
+    for step in range(STEPS):
+        now = [session for session in range(SESSIONS) if asked[session, step]]
+        for earlier in range(step):
+            late = [session for session in now if missed[session] <= earlier]
+            if late:
+                policy.missed(question(kind, [(one, earlier) for one in late]), done[late, earlier])
+        if not now:
+            continue
+        given = policy.act(question(kind, [(one, step) for one in now]))
+        assert [int(one) for one in given] == [int(wanted[one][step]) for one in now]
+        policy.took(done[now, step])
+        for session in now:
+            missed[session] = step + 1
+        compared += len(now)
+    assert compared > SESSIONS
+
+
+def test_steps_can_be_missed_in_open_episodes_only() -> None:
+    with pytest.raises(ValueError, match="Only of open episodes"):
+        Policy(make_model("fixed")).missed(question("fixed", [(0, 0)]), np.array([0]))
+
+
+class OddsHead(LinearHead):
+    """The same, which tells its logits."""
+
+    def distribution(self, hidden: torch.Tensor, observation: Any) -> torch.Tensor:
+        return self.logits(hidden)
+
+
+def test_probabilities_are_a_step_like_an_answer() -> None:
+    model = make_model("fixed")
+    weights = model.head.state_dict()
+    model.head = OddsHead(model.head.width)
+    model.head.load_state_dict(weights)
+    odds, answers = Policy(model), Policy(model)
+    for step in range(STEPS):
+        seen = question("fixed", [(0, step), (1, step)])
+        given = odds.probabilities(seen)
+        assert given.argmax(1).tolist() == answers.act(seen).tolist()
+        assert np.allclose(given.sum(1), 1, atol=1e-5)
+    with pytest.raises(ValueError, match="a head with a `distribution`, which PickHead has not"):
+        Policy(make_model("ragged")).probabilities(question("ragged", [(0, 0)]))

@@ -37,9 +37,11 @@ class _Session:
         """Tokens of the steps that began in this segment."""
         self.position = 0
         """Tokens that passed in this segment, its window of context included."""
+        self._waiting: list[Piece] = []
+        """What has yet to pass: more than a step's own if steps were skipped."""
 
-    def feed(self, observed: Tensor, acted: Tensor | None, *, segment: int) -> list[Piece]:
-        """What passes at a step: the last action, or at a restart its window; the observation."""
+    def feed(self, observed: Tensor, acted: Tensor | None, *, segment: int) -> None:
+        """Take a step in: the last action, or at a restart its window; the observation."""
         step = self.steps
         pieces: list[Piece] = []
         if acted is not None and self.observed is not None:
@@ -48,11 +50,16 @@ class _Session:
         size = len(observed) + 1
         if self.used + size > segment and self.used:
             self.used = self.position = 0
-            pieces = list(self.past)
+            pieces, self._waiting = list(self.past), []
         self.used += size
         self.steps += 1
         self.observed = observed
-        return [*pieces, (step, observed)]
+        self._waiting += [*pieces, (step, observed)]
+
+    def pieces(self) -> list[Piece]:
+        """What passes now, of the steps since the last pass; an observation comes last."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
 
 class DecisionStream:
@@ -172,6 +179,7 @@ class DecisionStream:
         given = self.backbone_input(observation, return_to_go, previous_action, rows)
         return self._model.pass_through(given, lean)
 
+    @torch.inference_mode()
     def answer(
         self, hidden: Any, *, greedy: bool = True, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -181,6 +189,12 @@ class DecisionStream:
         )
         return answer[:, 0]
 
+    @torch.inference_mode()
+    def distribution(self, hidden: Any) -> Float[Tensor, "batch answers"]:
+        """The log-odds of every answer to the newest observations, of a head that has them."""
+        odds: Tensor = self._model.head.distribution(hidden, self._seen)
+        return odds[:, 0]
+
     def backbone_input(
         self,
         observation: Mapping[str, Tensor | Ragged],
@@ -189,6 +203,33 @@ class DecisionStream:
         rows: Sequence[int] | None = None,
     ) -> BackboneInput:
         """The new step's tokens; their slots of the cache are taken from now on."""
+        ptr = self._feed(observation, return_to_go, previous_action, rows)
+        pieces = [self._sessions[row].pieces() for row in self._asked]
+        return self._input_of(self._asked, pieces, ptr, whole=rows is None)
+
+    @torch.inference_mode()
+    def skip(
+        self,
+        observation: Mapping[str, Tensor | Ragged],
+        return_to_go: Float[Tensor, "batch"],
+        previous_action: Int[Tensor, "batch ..."] | None,
+        rows: Sequence[int] | None = None,
+    ) -> None:
+        """Take a step in that nobody asks about: its tokens pass with the next one that is asked.
+
+        The next answer is what it would be if this step had been asked about; arguments as those of
+        `decide`.
+        """
+        self._feed(observation, return_to_go, previous_action, rows)
+
+    def _feed(
+        self,
+        observation: Mapping[str, Tensor | Ragged],
+        return_to_go: Float[Tensor, "batch"],
+        previous_action: Int[Tensor, "batch ..."] | None,
+        rows: Sequence[int] | None,
+    ) -> Int[Tensor, "offset"] | None:
+        """Take a step in; where each episode's tokens begin if they differ in number."""
         asked = [*range(len(self._sessions))] if rows is None else [*rows]
         given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
         for name, value in given.items():
@@ -204,16 +245,12 @@ class DecisionStream:
         model = self._model
         acted = self._acted(asked, previous_action)
         observed = model.encoder.observe(steps, model.told(return_to_go[:, None]))
-        parts = zip(asked, _each(observed, self._dtype), acted, strict=True)
-        pieces = [
+        for row, own, action in zip(asked, _each(observed, self._dtype), acted, strict=True):
             self._sessions[row].feed(own, action, segment=model.segment)
-            for row, own, action in parts
-        ]
         if asked != self._asked:
             self._hand_out()
         self._seen, self._asked = steps, asked
-        ptr = None if isinstance(observed, Tensor) else observed[1]
-        return self._input_of(asked, pieces, ptr, whole=rows is None)
+        return None if isinstance(observed, Tensor) else observed[1]
 
     def _acted(
         self, asked: list[int], previous_action: Int[Tensor, "batch ..."] | None

@@ -109,6 +109,57 @@ class Policy:
             ValueError: if the observation has no `reward`, or is of other episodes than before, or
                 than were opened.
         """
+        hidden = self._hidden(observation)
+        assert self._stream is not None
+        return self._remember(
+            self._stream.answer(hidden, greedy=self._greedy, generator=self._generator)
+        )
+
+    def probabilities(
+        self, observation: Mapping[str, np.ndarray | Ragged]
+    ) -> Float[np.ndarray, "batch answers"]:
+        """The probability of every answer, in place of `act`, of a head that has a distribution.
+
+        Its last action is then the most probable one, unless `took` says what was done.
+
+        Raises:
+            ValueError: if the head has none, and as `act` does.
+        """
+        if not hasattr(self._model.head, "distribution"):
+            raise ValueError(
+                f"Probabilities need a head with a `distribution`, which "
+                f"{type(self._model.head).__name__} has not. Ask for answers with `act`."
+            )
+        hidden = self._hidden(observation)
+        assert self._stream is not None
+        odds = self._stream.distribution(hidden)
+        self._remember(odds.argmax(-1))
+        probabilities: Float[np.ndarray, "batch answers"] = odds.softmax(-1).cpu().numpy()
+        return probabilities
+
+    def missed(
+        self, observation: Mapping[str, np.ndarray | Ragged], actions: Int[np.ndarray, "batch ..."]
+    ) -> None:
+        """Learn of a step of open episodes that it was not asked about: what was seen and done.
+
+        The next answer is what it would be if it had been asked. The step passes through the
+        backbone together with the next one that is asked about.
+
+        Raises:
+            ValueError: as `act` does, or if no episodes are open.
+        """
+        if self._rows is None or self._stream is None:
+            raise ValueError("Only of open episodes can steps be missed. Begin them with `open`.")
+        fields = self._fields(observation)
+        rows = self._rows_of(fields["episode"].tolist())
+        returns, before = self._before(rows, fields["reward"])
+        self._stream.skip(fields, returns, before, rows)
+        self._return[rows] = returns
+        self._asked = rows
+        self._remember(torch.from_numpy(np.asarray(actions)).to(self._device))
+
+    def _fields(self, observation: Mapping[str, np.ndarray | Ragged]) -> dict[str, Any]:
+        """The observation's fields as tensors, checked."""
         if "reward" not in observation:
             raise ValueError(
                 "The observation must have a field `reward`, what each episode's last action "
@@ -117,35 +168,43 @@ class Policy:
         if self._rows is not None and "episode" not in observation:
             raise ValueError("The observation must number open episodes in a field `episode`.")
         check_finite(observation, unread=() if self._stream is not None else ("reward",))
-        fields: dict[str, Any] = {
-            name: tensors(value).to(self._device) for name, value in observation.items()
-        }
+        return {name: tensors(value).to(self._device) for name, value in observation.items()}
+
+    def _hidden(self, observation: Mapping[str, np.ndarray | Ragged]) -> Any:
+        """Hidden states of the next step of every episode, or of those that are asked about."""
+        fields = self._fields(observation)
         if self._rows is not None:
-            return self._act_of(self._rows_of(fields["episode"].tolist()), fields)
+            assert self._stream is not None
+            rows = self._rows_of(fields["episode"].tolist())
+            returns, before = self._before(rows, fields["reward"])
+            hidden = self._stream.hidden(fields, returns, before, rows)
+            self._return[rows] = returns
+            self._asked = rows
+            return hidden
         self._follow(fields)
         self._return = self._next_return(fields["reward"])
         if self._stream is None:
             self._stream = DecisionStream(self._model, batch=len(fields["reward"]))
-        self._action = self._stream.decide(
-            fields, self._return, self._action, greedy=self._greedy, generator=self._generator
-        )
-        actions: Int[np.ndarray, "batch ..."] = self._action.cpu().numpy()
-        return actions
+        return self._stream.hidden(fields, self._return, self._action)
 
-    def _act_of(self, rows: list[int], fields: Mapping[str, Any]) -> Int[np.ndarray, "batch ..."]:
-        """The next actions of the episodes in these rows of the stream."""
-        assert self._stream is not None
+    def _before(
+        self, rows: list[int], reward: Float[Tensor, "batch"]
+    ) -> tuple[Float[Tensor, "batch"], Int[Tensor, "batch ..."] | None]:
+        """What is still to be earned in these rows, and what was done there at the step before."""
         first = torch.tensor([row in self._fresh for row in rows], device=self._device)
-        returns = self._return[rows] - torch.where(first, 0.0, fields["reward"])
-        before = None if self._action is None or bool(first.all()) else self._action[rows]
-        answer = self._stream.decide(
-            fields, returns, before, rows, greedy=self._greedy, generator=self._generator
-        )
-        if self._action is None:
-            self._action = answer.new_zeros(len(self._return), *answer.shape[1:])
-        self._return[rows], self._action[rows] = returns, answer
-        self._fresh.difference_update(rows)
-        self._asked = rows
+        returns = self._return[rows] - torch.where(first, 0.0, reward)
+        return returns, None if self._action is None or bool(first.all()) else self._action[rows]
+
+    def _remember(self, answer: Int[Tensor, "batch ..."]) -> Int[np.ndarray, "batch ..."]:
+        """The answers to the episodes that were asked about, as their last actions from now on."""
+        if self._rows is None:
+            self._action = answer
+        else:
+            assert isinstance(self._asked, list)
+            if self._action is None:
+                self._action = answer.new_zeros(len(self._return), *answer.shape[1:])
+            self._action[self._asked] = answer
+            self._fresh.difference_update(self._asked)
         actions: Int[np.ndarray, "batch ..."] = answer.cpu().numpy()
         return actions
 
