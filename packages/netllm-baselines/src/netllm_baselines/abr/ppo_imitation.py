@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from netllm_sims.abr import Policy, Session, Setting, rollout
-from torch import Tensor, nn
+from torch import nn
 
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_features import features
@@ -42,22 +42,26 @@ def imitate(teacher: Policy, setting: Setting, *, recipe: PPOWideRecipe, seed: i
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng([seed, 0])
     stage = replace(recipe.stages()[0], sessions=recipe.round_sessions)
-    driver, epsilon, student = teacher, _EPSILON, None
+    driver, epsilon, network = teacher, _EPSILON, None
     seen, wanted = [], []
     for number in range(recipe.rounds):
         some = training(setting, recipe=stage, rng=rng)
         states, labels = _ask(teacher, driver, setting, some, seed=seed + number, epsilon=epsilon)
         seen.append(states)
         wanted.append(labels)
-        if student is None:
-            student = _Student(recipe, states, labels.shape[1], generator)
-        error = student.learn(
-            torch.from_numpy(np.concatenate(seen)), torch.from_numpy(np.concatenate(wanted))
+        if network is None:
+            hidden = [recipe.hidden] * recipe.layers
+            network = Imitator(states, labels.shape[1], hidden=hidden, generator=generator)
+        error = network.learn(
+            np.concatenate(seen),
+            np.concatenate(wanted),
+            passes=recipe.round_passes,
+            rate=recipe.round_rate,
         )
         _log.info("imitation, round %d of %d: error %.4f", number + 1, recipe.rounds, error)
-        driver, epsilon = PPO(setting, sample=True, weights=student.actor()), 0.0
-    assert student is not None
-    return student.actor()
+        driver, epsilon = PPO(setting, sample=True, weights=network.actor()), 0.0
+    assert network is not None
+    return network.actor()
 
 
 def _ask(
@@ -88,33 +92,53 @@ def _ask(
     return features(flat), labels.astype(np.float32)
 
 
-class _Student:
-    """The network that learns; its features are standardised by the first states that it sees."""
+class Imitator:
+    """An actor under training that learns to answer with somebody's probabilities.
+
+    Args:
+        states: The features by whose mean and spread all are standardised.
+        levels: Rates of the ladder.
+        hidden: Widths of the hidden layers.
+        generator: Draws the first weights and the order of minibatches.
+    """
 
     def __init__(
-        self, recipe: PPOWideRecipe, states: np.ndarray, levels: int, generator: torch.Generator
+        self,
+        states: Float[np.ndarray, "decision feature"],
+        levels: int,
+        *,
+        hidden: Sequence[int],
+        generator: torch.Generator,
     ) -> None:
-        self._recipe, self._generator = recipe, generator
+        self._generator = generator
         self._mean = states.mean(axis=0)
         self._std = np.maximum(states.std(axis=0), 0.1)
-        hidden = [recipe.hidden] * recipe.layers
         self._network = perceptron(states.shape[1], hidden, levels, gain=0.01, generator=generator)
 
+    def begin_with(self, actor: Actor) -> None:
+        """Take an actor's weights, and the mean and spread of its features."""
+        self._mean, self._std = actor.mean, actor.std
+        actor.copy_into(self._network)
+
     def learn(
-        self, states: Float[Tensor, "decision feature"], wanted: Float[Tensor, "decision level"]
+        self,
+        states: Float[np.ndarray, "decision feature"],
+        wanted: Float[np.ndarray, "decision level"],
+        *,
+        passes: int,
+        rate: float,
     ) -> float:
-        """Learn from the states in some passes; returns the mean cross-entropy of the last one."""
-        recipe = self._recipe
-        standard = ((states - torch.from_numpy(self._mean)) / torch.from_numpy(self._std)).clamp(
-            -CUT, CUT
-        )
-        steps = recipe.round_passes * -(-len(states) // _MINIBATCH)
-        optimiser = torch.optim.Adam(self._network.parameters(), lr=recipe.round_rate)
+        """Mean cross-entropy of the last of some passes; the rate of Adam falls to 0."""
+        targets = torch.from_numpy(wanted)
+        standard = torch.from_numpy((states - self._mean) / self._std).clamp(-CUT, CUT)
+        optimiser = torch.optim.Adam(self._network.parameters(), lr=rate)
+        steps = passes * -(-len(states) // _MINIBATCH)
         schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
-        for _ in range(recipe.round_passes):
+        total = 0.0
+        for _ in range(passes):
             total = 0.0
             for rows in torch.randperm(len(states), generator=self._generator).split(_MINIBATCH):
-                error = nn.functional.cross_entropy(self._network(standard[rows]), wanted[rows])
+                error = nn.functional.cross_entropy(self._network(standard[rows]), targets[rows])
                 optimiser.zero_grad()
                 error.backward()
                 optimiser.step()
@@ -122,6 +146,6 @@ class _Student:
                 total += float(error.detach()) * len(rows)
         return total / len(states)
 
-    def actor(self) -> Actor:
-        """The network as it is, ready to play."""
-        return Actor.of(self._network, mean=self._mean, std=self._std)
+    def actor(self, **meta: object) -> Actor:
+        """The network as it is, ready to play and to save."""
+        return Actor.of(self._network, mean=self._mean, std=self._std, meta=meta)

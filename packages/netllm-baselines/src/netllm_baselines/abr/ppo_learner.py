@@ -91,10 +91,7 @@ class Learner:
         """Take an actor's weights, and the mean and spread of its features."""
         self._shift = np.stack([actor.mean, actor.std])
         for network in (self._actor, self._average):
-            layers = [layer for layer in network if isinstance(layer, nn.Linear)]
-            for layer, matrix, bias in zip(layers, actor.matrices, actor.biases, strict=True):
-                weights = {"weight": torch.from_numpy(matrix.T), "bias": torch.from_numpy(bias)}
-                layer.load_state_dict(weights)
+            actor.copy_into(network)
 
     def take_critic(self, other: "Learner") -> None:
         """Take the critic of another learner."""

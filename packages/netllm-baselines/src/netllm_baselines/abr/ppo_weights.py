@@ -74,6 +74,16 @@ class Actor:
             meta=dict(meta),
         )
 
+    def copy_into(self, network: "nn.Sequential") -> None:
+        """Give the linear layers of a torch network these weights."""
+        import torch
+        from torch import nn
+
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        for layer, matrix, bias in zip(layers, self.matrices, self.biases, strict=True):
+            weights = {"weight": torch.from_numpy(matrix.T), "bias": torch.from_numpy(bias)}
+            layer.load_state_dict(weights)
+
     @classmethod
     def load(cls, path: Path) -> "Actor":
         """Read what `save` wrote.
