@@ -1,4 +1,4 @@
-"""Language models for networking: RL_Collect, Adapt, Improve, Test.
+"""Language models for networking: RL_Collect, Adapt, Improve, Distil, Test.
 
 The verbs are functions here and commands of the `netllm` program. Names are looked up on
 first use, so that importing this package loads neither torch nor a simulator.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from netllm.task import Task as Task
     from netllm.verbs.adapt import adapt as adapt
     from netllm.verbs.collect import rl_collect as rl_collect
+    from netllm.verbs.distil import distil as distil
     from netllm.verbs.improve import improve as improve
     from netllm.verbs.test import test as test
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Report": "report.report",
     "Task": "task",
     "adapt": "verbs.adapt",
+    "distil": "verbs.distil",
     "improve": "verbs.improve",
     "policies": "registry",
     "policy": "registry",

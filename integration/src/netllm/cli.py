@@ -51,6 +51,7 @@ _COMMANDS = [
     (app, "rl-collect", "verbs:rl_collect", "Let policies decide, and keep it in a pool."),
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
     (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
+    (app, "distil", "verbs:distil", "Make a small network that answers as an adapted model does."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "serve", "serve:serve", "Answer over HTTP with adapted models."),
     (app, "real", "real:real", "Let policies decide for real players, in real time."),

@@ -66,6 +66,7 @@ class ABR(PoolTask):
         "ppo": "netllm_baselines.abr.ppo_training:train_ppo",
         "ppo-wide": "netllm_baselines.abr.ppo_wide_training:train_ppo_wide",
     }
+    student = "netllm.abr.student_training:Training"
     simulator = "netllm_sims.abr"
     validation = 64
     layers = 12

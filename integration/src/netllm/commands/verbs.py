@@ -1,4 +1,4 @@
-"""`netllm rl-collect`, `adapt`, `improve` and `test`: options and help are those of the API."""
+"""The verbs as commands, such as `netllm adapt`: options and help are those of the API."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from netllm.commands.recipe_files import read_recipe, read_task_recipe, recipe_f
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.verbs import adapt as adapting
 from netllm.verbs import collect as collecting
+from netllm.verbs import distil as distilling
 from netllm.verbs import improve as improving
 from netllm.verbs import test as testing
 
@@ -74,6 +75,24 @@ def improve(task: str, *, out: Path, **options: Any) -> Answer:
     return Answer(
         {"task": task, "kept": told["kept"], "checkpoint": folder, "about": model.about},
         f"Kept is {kept}, in {folder}. Test it: {again}",
+        recipe=out / "recipe.toml",
+    )
+
+
+@options_of(distilling.distil)
+def distil(task: str, *, out: Path, **options: Any) -> Answer:
+    """Make a student, and say how good it is and how it is tested."""
+    student = distilling.distil(task, out=out, **options)
+    told, metric = student.about, registry.task(task).metrics[0]
+    figures = [told[name][metric.key] for name in ("validation", "model")]
+    asks = ""
+    if "when_unsure" in told:
+        asks = f" It asks where its highest probability is below {told['when_unsure']:.3f}."
+    return Answer(
+        {"task": task, "student": student.file, "about": told},
+        f"The student is {student.file}, of round {told['round']}: on validation {metric.label} "
+        f"{figures[0]:.4f}, the model's {figures[1]:.4f}.{asks} Test it: netllm test {task} "
+        f"--policy student:{student.file}",
         recipe=out / "recipe.toml",
     )
 

@@ -74,6 +74,9 @@ class Task(ABC):
     """The paper's strongest rivals: checkpoints are compared with them as well."""
     trainers: Mapping[str, str] = {}
     """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
+    student: str = ""
+    """`module:class` of what `netllm distil` makes of a model, see `netllm.task.student.Training`;
+    its policy is registered as `student`. None if empty."""
     plots: Mapping[str, str] = {}
     """Its own plots by file name: `module:function` with `(ax, results, metric)`; see `draws`."""
     supervised: bool

@@ -102,6 +102,28 @@ def adapted_in(
     return name, {key: value for key, value in own.items() if key not in untested}
 
 
+def trained_in(
+    task: Task,
+    checkpoint: PolicySpec,
+    setting: str | None,
+    given: Mapping[str, Any],
+    data: str | Path | None,
+) -> tuple[str, dict[str, Any]]:
+    """Where a checkpoint is trained further, and the fields to override: its own unless given.
+
+    Args:
+        task: makes the settings.
+        checkpoint: says where it was adapted.
+        setting: as named by the command, if it was.
+        given: the command's own overrides.
+        data: folder of real data; NETLLM_DATA if None.
+    """
+    if setting is not None:
+        return setting, dict(given)
+    name, own = adapted_in(task, checkpoint, given, data, trains=True)
+    return name, {**own, **given}
+
+
 def _found(checkpoint: PolicySpec, setting: str, key: str, value: Any) -> Any:
     """The value of an override; of a person's own data the folder or file here, of that name.
 

@@ -15,7 +15,7 @@ from netllm import registry
 from netllm.task.fields import changed
 from netllm.verbs import check_arguments
 from netllm.verbs.adapt import check_run
-from netllm.verbs.default_setting import adapted_in
+from netllm.verbs.default_setting import trained_in
 from netllm.verbs.describe_run import inputs_of
 from netllm.verbs.growing_pool import check_grows, pool_digest
 from netllm.verbs.pool_setting import read_origin
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
     from netllm_adapt.checkpoint.config import Config
 
-    from netllm.task import PoolTask, Task
+    from netllm.task import Task
     from netllm.verbs.policy_spec import PolicySpec
 
 OF_MODEL = (
@@ -105,7 +105,7 @@ def improve(
     _check_own(Path(out))
     options: Any = {"device": device, "trust_backbone": trust_backbone}
     start = deciding(task, (), checkpoint, **options)[0]
-    name, fields = _where(found, start, setting, set or {}, data)
+    name, fields = trained_in(found, start, setting, set or {}, data)
     recipe = round_recipe(found, read_config(start.found()), changes)
     origin = read_origin(found, pool, fields)
     labels = {"relabel": teacher or found.teacher, "soft": soft, "epsilon": epsilon}
@@ -183,20 +183,6 @@ def _check_own(folder: Path) -> None:
             f"{folder}: must be a run of `netllm improve` to be resumed, got one of `netllm "
             "adapt`. Choose another --out."
         )
-
-
-def _where(
-    task: PoolTask,
-    start: PolicySpec,
-    setting: str | None,
-    given: Mapping[str, Any],
-    data: str | Path | None,
-) -> tuple[str, dict[str, Any]]:
-    """The name of the setting and the fields to override: the checkpoint's own unless given."""
-    if setting is not None:
-        return setting, dict(given)
-    name, own = adapted_in(task, start, given, data, trains=True)
-    return name, {**own, **given}
 
 
 def _check_players(run: Rounds, start: PolicySpec) -> None:

@@ -11,7 +11,7 @@ from netllm.report.intervals import mean_of
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
 
-    from netllm.task import Metric, Task
+    from netllm.task import Metric, Policy, Task
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 VALIDATION_SEED = 1
@@ -96,10 +96,12 @@ def validator(task: Task, setting: Any, count: int | None) -> Callable[[Adapted]
     episodes = task.episodes(setting, "valid", count=count, seed=VALIDATION_SEED)
 
     def validate(model: Adapted) -> dict[str, float]:
-        policy = task.policy(model, setting)
-        outcome = task.rollout(policy, setting, episodes, seed=VALIDATION_SEED)
-        return {
-            metric.key: mean_of(outcome.rows, metric.key, ci=False).mean for metric in task.metrics
-        }
+        return figures(task, task.policy(model, setting), setting, episodes)
 
     return validate
+
+
+def figures(task: Task, policy: Policy, setting: Any, episodes: Sequence[Any]) -> dict[str, float]:
+    """The mean of every metric of a policy over validation episodes."""
+    rows = task.rollout(policy, setting, episodes, seed=VALIDATION_SEED).rows
+    return {metric.key: mean_of(rows, metric.key, ci=False).mean for metric in task.metrics}

@@ -1,0 +1,64 @@
+"""Choose on validation below which probability a student asks the adapted model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from netllm.task import Policy, Task
+from netllm.verbs.validation import figures
+from netllm.verbs.when_unsure import WhenUnsure
+
+STEPS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the largest share of decisions that may reach the model, whose thresholds are tried."""
+
+
+def choose_when_unsure(
+    task: Task,
+    setting: Any,
+    student: Any,
+    model: Policy,
+    episodes: Sequence[Any],
+    *,
+    most_asked: float,
+) -> dict[str, Any]:
+    """`when_unsure`, the threshold that validates best, and `unsure`, what each one tried gave.
+
+    Thresholds are those below which the student's highest probability falls in some shares of its
+    own decisions. One by which more decisions than `most_asked` reach the model is not chosen.
+    """
+    highest = _Highest(student)
+    metric = task.metrics[0]
+    alone = figures(task, highest, setting, episodes)
+    tried = [{"when_unsure": 0.0, "asked": 0.0, metric.key: alone[metric.key]}]
+    for share in STEPS:
+        below = float(np.quantile(np.concatenate(highest.seen), share * most_asked))
+        both = WhenUnsure(student, model, below=below)
+        found = figures(task, both, setting, episodes)
+        tried.append({"when_unsure": below, "asked": both.asked, metric.key: found[metric.key]})
+    sign = 1 if metric.higher_is_better else -1
+    allowed = [one for one in tried if one["asked"] <= most_asked]
+    best = max(allowed, key=lambda one: sign * one[metric.key])
+    return {"when_unsure": best["when_unsure"], "unsure": tried}
+
+
+class _Highest:
+    """A student whose highest probabilities are kept."""
+
+    def __init__(self, student: Any) -> None:
+        self._student = student
+        self.seen: list[np.ndarray] = []
+        """By decision that of every episode."""
+
+    def reset(self, seed: int) -> None:
+        """Begin new episodes."""
+        self._student.reset(seed)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The student's answers."""
+        odds = self._student.probabilities(observation)
+        self.seen.append(odds.max(axis=1))
+        answers: np.ndarray = odds.argmax(axis=1)
+        return answers

@@ -1,0 +1,161 @@
+"""A small network learns to answer as an adapted model does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import netllm
+import numpy as np
+import pytest
+from netllm import registry
+from netllm.abr.student import Student
+from netllm.verbs.distil_states import Asked, read
+from netllm.verbs.policy_spec import PolicySpec
+from netllm_adapt.training.run_folder import read_log
+
+FEW = {"setting": "synthetic", "set": {"chunks": 8}}
+SHORT = {"rounds": 2, "episodes": 6, "validation": 4, "most_asked": 0.5}
+FOUR_STEPS = {"steps": 2, "batch": 2, "validate_every": 2, "validation": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The run of a tiny model of abr."""
+    folder = tmp_path_factory.mktemp("begun")
+    netllm.rl_collect("abr", policy="ppo", relabel="ppo", episodes=3, out=folder / "pool", **FEW)
+    tiny = {"backbone": "tiny-random", "window": 4, "segment": 64, "rank": 2, "alpha": 4.0}
+    netllm.adapt("abr", pool=folder / "pool", out=folder / "run", **FOUR_STEPS, **tiny)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def distilled(model, tmp_path_factory):
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("distilled") / "student"
+    return netllm.distil("abr", checkpoint=model, out=out, **SHORT)
+
+
+def weights(file):
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays if name != "meta"}
+
+
+def test_each_round_learns_from_the_states_of_all_rounds(distilled):
+    first, second = read_log(distilled.file.parent)
+    per_round = 6 * 7
+    assert [first["step"], second["step"]] == [per_round, 2 * per_round]
+    assert all(line["validation"].keys() >= {"qoe", "rebuffer_s"} for line in (first, second))
+
+
+def test_the_round_that_validates_best_is_kept_and_told_beside_the_model(model, distilled):
+    scores = [line["validation"]["qoe"] for line in read_log(distilled.file.parent)]
+    kept = 1 + scores.index(max(scores))
+    assert distilled.about["round"] == kept
+    assert distilled.about["validation"]["qoe"] == max(scores)
+    source = distilled.file.with_name(f"round-{kept}.npz")
+    for name, array in weights(distilled.file).items():
+        np.testing.assert_array_equal(array, weights(source)[name])
+    task = registry.task("abr")
+    place = task.setting("synthetic", chunks=8)
+    episodes = task.episodes(place, "valid", count=4, seed=1)
+    specs = {
+        "validation": PolicySpec("abr", policy=f"student:{distilled.file}"),
+        "model": PolicySpec("abr", checkpoint=str(model)),
+    }
+    for part, spec in specs.items():
+        rows = task.rollout(spec.build(place), place, episodes, seed=1).rows
+        mean = np.mean([row["qoe"] for row in rows])
+        assert mean == pytest.approx(distilled.about[part]["qoe"], abs=1e-9)
+
+
+def test_a_student_learns_the_answers_of_its_model(model, tmp_path):
+    more = {**SHORT, "rounds": 3, "episodes": 24}
+    student = netllm.distil("abr", checkpoint=model, out=tmp_path / "student", **more)
+    task = registry.task("abr")
+    place = task.setting("synthetic", chunks=8)
+    episodes = task.episodes(place, "valid", count=16, seed=5)
+    own = Student(place, weights=student.file)
+    asked = Asked(PolicySpec("abr", checkpoint=str(model)).build(place), own)
+    task.rollout(asked, place, episodes, seed=0)
+    wanted = np.concatenate(asked.wanted)
+    answers = np.concatenate([own.probabilities(seen) for seen in asked.seen])
+    untrained = np.full_like(wanted, 1 / wanted.shape[1])
+    assert abs(answers - wanted).mean() < 0.3 * abs(untrained - wanted).mean()
+
+
+def test_the_file_is_small_and_tells_what_it_was_made_of(distilled):
+    assert distilled.file.stat().st_size < 1_000_000
+    told = Student(registry.task("abr").setting("synthetic"), weights=distilled.file).actor.meta
+    assert told == json.loads(distilled.file.with_name("student.json").read_text())
+    assert (told["task"], told["of"], told["setting"]) == ("abr", "run", "synthetic")
+    assert told["overrides"] == {"chunks": 8}
+
+
+def test_a_run_that_is_cut_off_gives_what_an_undisturbed_one_gives(model, distilled, tmp_path):
+    out = tmp_path / "student"
+    netllm.distil("abr", checkpoint=model, out=out, **{**SHORT, "rounds": 1})
+    (out / "log.jsonl").unlink()  # as if it ended after the model was asked
+    asked = (out / "states-1.safetensors").stat().st_mtime_ns
+    again = netllm.distil("abr", checkpoint=model, out=out, resume=True, **SHORT)
+    assert (out / "states-1.safetensors").stat().st_mtime_ns == asked
+    for name, array in weights(distilled.file).items():
+        np.testing.assert_array_equal(array, weights(again.file)[name])
+    before = again.file.stat().st_mtime_ns
+    netllm.distil("abr", checkpoint=model, out=out, resume=True, **SHORT)
+    assert again.file.stat().st_mtime_ns == before
+
+
+def test_the_model_is_asked_in_the_states_that_the_student_visits(distilled):
+    task = registry.task("abr")
+    place = task.setting("synthetic", chunks=8)
+    seen, wanted = read([distilled.file.with_name("states-2.safetensors")])
+    np.testing.assert_allclose(wanted.sum(1), 1, atol=1e-5)
+    levels = seen["level"].reshape(7, 6)
+    drawn = Student(place, weights=distilled.file.with_name("round-1.npz"), sample=True)
+    seed = np.random.SeedSequence((0, 2)).generate_state(1)[0]
+    asked = Asked(drawn, drawn)
+    episodes = task.episodes(place, "train", count=6, seed=int(seed))
+    drawn.took = lambda actions: None
+    task.rollout(asked, place, episodes, seed=int(seed))
+    np.testing.assert_array_equal(levels, np.stack([one["level"] for one in asked.seen]))
+
+
+def test_wrong_arguments_are_refused_before_anything_is_played(model, distilled, tmp_path):
+    given = {"checkpoint": model, "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"cjs has no student.* abr"):
+        netllm.distil("cjs", **given)
+    with pytest.raises(ValueError, match="`most_asked` must be above 0"):
+        netllm.distil("abr", most_asked=0.0, **given)
+    with pytest.raises(ValueError, match="`rounds` must be at least 1"):
+        netllm.distil("abr", rounds=0, **given)
+    with pytest.raises(ValueError, match="already holds a run"):
+        netllm.distil("abr", checkpoint=model, out=distilled.file.parent, **SHORT)
+    with pytest.raises(ValueError, match="begun with episodes=6"):
+        netllm.distil(
+            "abr", checkpoint=model, out=distilled.file.parent, resume=True, rounds=2, episodes=5
+        )
+    shutil.copytree(model, tmp_path / "run")
+    with pytest.raises(FileExistsError, match="a run of `netllm distil`"):
+        netllm.distil("abr", checkpoint=model, out=tmp_path / "run", resume=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_student_without_its_file_says_how_one_is_made(netllm):
+    code, _, err = netllm("test", "abr", "--policy", "student", "--setting", "synthetic")
+    assert code == 2
+    assert "netllm distil abr" in err
+
+
+def test_the_command_says_how_the_student_is_tested(model, netllm, tmp_path):
+    out = tmp_path / "student"
+    options = ["--rounds", 1, "--episodes", 2, "--validation", 2, "--out", out]
+    code, said, _ = netllm("distil", "abr", "--checkpoint", model, *options)
+    assert code == 0
+    assert f"netllm test abr --policy student:{out / 'student.npz'}" in " ".join(said.split())
+    assert (out / "recipe.toml").exists()
+    few = ["--setting", "synthetic", "--episodes", 2, "--json"]
+    code, said, _ = netllm("test", "abr", "--policy", f"student:{out / 'student.npz'}", *few)
+    assert code == 0
+    (result,) = json.loads(said)["results"]
+    assert result["policy"] == f"student:{out / 'student.npz'}"
