@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -98,6 +98,15 @@ def figures(chunks: Sequence[PicturedChunk], setting: Setting) -> dict[str, floa
     parts = {"bitrate_mbps": rates_mbps[1:], "rebuffer_s": stall_s, "smoothness_mbps": change_mbps}
     found = {"qoe": setting.qoe(*parts.values()), **parts}
     return {name: float(values.mean()) for name, values in found.items()}
+
+
+def rows(
+    sessions: Mapping[str, Sequence[PicturedChunk]], setting: Setting, *, seed: int
+) -> list[dict[str, Any]]:
+    """The figures of sessions, as rows of a result."""
+    return [
+        {"id": name, "seed": seed, **figures(chunks, setting)} for name, chunks in sessions.items()
+    ]
 
 
 def decision_ms(logs: Sequence[Log]) -> Mapping[str, float]:

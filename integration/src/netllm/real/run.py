@@ -82,7 +82,6 @@ def real(
     """
     from netllm.real.kept_plays import KeptPlays
     from netllm.real.sim_and_real import RealReport
-    from netllm.verbs import measure_policies
     from netllm.verbs.default_setting import world_of
     from netllm.verbs.make_report import make_report
     from netllm.verbs.policy_spec import policy_specs
@@ -96,8 +95,7 @@ def real(
     limits = Limits(deadline_s=deadline_s)
     kept = KeptPlays(out, {**_world(plan), "player": player, "deadline_s": deadline_s})
     playing = partial(_play, player=player, players=players, limits=limits)
-    simulated = measure_policies.run(found, [plan], jobs=1)
-    sessions = _simulated_sessions(plan)
+    simulated, sessions = _simulated(found, plan)
     logs = _all_played(found, plan, kept, playing, sessions if watch else None)
     results = [_result(found, plan, line, logs[line.spec.name]) for line in plan.lines]
     report = make_report(found, [plan], results, world, specs, device=device)
@@ -236,27 +234,29 @@ def _who(line: Line) -> str:
     return "-".join([line.spec.name, *digests])
 
 
-def _simulated_sessions(plan: Plan) -> dict[str, Sessions]:
-    """What happens in the simulator, by policy and session."""
-    from netllm.real.session_plots import simulated_sessions
+def _simulated(task: Task, plan: Plan) -> tuple[list[Result], dict[str, Sessions]]:
+    """What every line amounts to in the simulator, and by policy what happened in its sessions."""
+    from netllm.real.simulated import simulated
+    from netllm.verbs import measure_policies
 
-    return {line.spec.name: simulated_sessions(line) for line in plan.lines}
+    results, sessions = [], {}
+    for line in plan.lines:
+        outcomes, sessions[line.spec.name] = simulated(line)
+        results.append(measure_policies.result(task, plan, line, outcomes))
+    return results, sessions
 
 
 def _result(task: Task, plan: Plan, line: Line, logs: Mapping[str, Log]) -> Result:
     """What a line's plays amount to."""
-    from netllm.real.play_log import figures, pictured
+    from netllm.real.play_log import rows
+    from netllm.real.session_plots import real_sessions
     from netllm.task import Outcome
     from netllm.verbs import measure_policies
 
-    chunks = {name: pictured(log, line.setting) for name, log in logs.items()}
-    rows = [
-        {"id": one.id, "seed": line.pieces[0].seed, **figures(chunks[one.id], line.setting)}
-        for one in line.episodes
-    ]
-    told = [chunk for log in logs.values() for chunk in log.chunks]
-    asked, took_s = sum(bool(one.by) for one in told), sum(one.took_s for one in told)
-    return measure_policies.result(task, plan, line, [Outcome(rows, asked, took_s)])
+    told = rows(real_sessions(logs, line.setting), line.setting, seed=line.pieces[0].seed)
+    chunks = [chunk for log in logs.values() for chunk in log.chunks]
+    asked, took_s = sum(bool(one.by) for one in chunks), sum(one.took_s for one in chunks)
+    return measure_policies.result(task, plan, line, [Outcome(told, asked, took_s)])
 
 
 def _play(task: Task, line: Line, sessions: Sequence[Session], **how: Any) -> None:

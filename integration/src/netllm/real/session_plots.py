@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netllm_sims.abr.session_picture import Chunk, draw, last_chunk
+from netllm_sims.abr.session_picture import Chunk, draw
 
 from netllm.real.kept_plays import file_name
 from netllm.real.play_log import pictured
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from netllm_sims.abr import Setting
 
     from netllm.real.play_log import Log
-    from netllm.verbs.pieces import Line
 
 WIDTH, ROW_HEIGHT = 11.0, 3.2
 """Of a picture and of a policy's row in it, in inches."""
@@ -27,22 +26,6 @@ Sessions = Mapping[str, Sequence[Chunk]]
 def real_sessions(logs: Mapping[str, Log], setting: Setting) -> Sessions:
     """What players told of sessions."""
     return {name: pictured(log, setting) for name, log in logs.items()}
-
-
-def simulated_sessions(line: Line) -> Sessions:
-    """What happens in a line's sessions in the simulator, which plays them for this."""
-    from netllm_sims.abr.rollout import rollout
-
-    found = {}
-    for piece in line.pieces:
-        policy = line.spec.build(line.setting)
-        done = rollout(policy, line.setting, piece.episodes, seed=piece.stream, record=True)
-        for row, name in enumerate(done.ids):
-            steps = range(done.actions.shape[1])
-            seen = [{key: x[row, step] for key, x in done.observations.items()} for step in steps]
-            seen.append({key: x[row] for key, x in done.final.items()})
-            found[name] = [last_chunk(one) for one in seen]
-    return found
 
 
 def save(
