@@ -30,6 +30,7 @@ def play(tmp_path):
         shown=Presentation(video, tmp_path),
         player="dashjs",
         deadline_s=0.25,
+        server="http://127.0.0.1:1",
     )
 
 

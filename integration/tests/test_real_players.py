@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -93,25 +94,58 @@ def who(log):
     return [chunk.by for chunk in log.chunks]
 
 
-def played(own, sessions, player, **limits):
+class Decides:
+    """A server that decides, on a port of its own, until it is stopped; it may start again."""
+
+    def __init__(self, make_seat, deadline_s=PATIENCE_S):
+        self._seat, self._deadline_s, self._port = make_seat, deadline_s, 0
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        service = Service({"abr": self._seat()}, Limits(deadline_s=self._deadline_s))
+        self._server = server_of(service, allow_origins=["*"])
+        self._listener = listening("127.0.0.1", self._port)
+        self.address = address(self._listener)
+        self._port = self._listener.getsockname()[1]
+        sockets = {"sockets": [self._listener]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=sockets)
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+
+    def stop(self):
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+
+def played(setting, sessions, player, policy=Cycle, deadline_s=PATIENCE_S):
     """Logs of sessions, two at a time."""
     logs = {}
 
     def ended(session, log):
         logs[session.id] = log
 
-    limits = Limits(**{"deadline_s": PATIENCE_S, **limits})
-    options = {"player": player, "players": 2, "limits": limits, "ended": ended}
-    asyncio.run(play_sessions(own, sessions, **options))
+    options = {"player": player, "players": 2, "deadline_s": deadline_s, "ended": ended}
+    with Decides(partial(seat, setting, policy), deadline_s) as decides:
+        asyncio.run(play_sessions(setting, sessions, server=decides.address, **options))
     return logs
 
 
-def played_side_by_side(*plays, service):
+def played_side_by_side(*plays):
     """Logs of plays, by session."""
 
     async def run():
         routes = PlayerRoutes()
-        async with serving(service, routes.routes()) as where, browser() as opened:
+        every = routes.routes()
+        async with serving(Service({}, Limits()), every) as where, browser() as opened:
             logs = await asyncio.gather(*(play_one(play, routes, opened, where) for play in plays))
         return {play.session.id: log for play, log in zip(plays, logs, strict=True)}
 
@@ -119,7 +153,7 @@ def played_side_by_side(*plays, service):
 
 
 def test_a_player_loads_what_was_decided_and_tells_what_it_saw(setting, player):
-    logs = played(seat(setting), [session("a", 8.0), session("b", 12.0)], player)
+    logs = played(setting, [session("a", 8.0), session("b", 12.0)], player)
     assert sorted(logs) == ["a", "b"]
     for log in logs.values():
         assert log.over
@@ -136,7 +170,7 @@ def test_a_player_loads_what_was_decided_and_tells_what_it_saw(setting, player):
 
 
 def test_a_model_that_is_late_is_replaced_by_the_fallback_and_the_player_goes_on(setting, dashjs):
-    (log,) = played(seat(setting, Late), [session("a", 8.0)], dashjs, deadline_s=0.3).values()
+    (log,) = played(setting, [session("a", 8.0)], dashjs, Late, deadline_s=0.3).values()
     assert {*who(log)[:-1]} <= {"bba", "page"}
     assert len(log.chunks) == CHUNKS
 
@@ -144,7 +178,7 @@ def test_a_model_that_is_late_is_replaced_by_the_fallback_and_the_player_goes_on
 def test_a_session_may_have_a_video_of_its_own(setting, dashjs):
     video = setting.video
     own = replace(video, sizes_bytes=video.sizes_bytes + 1_000)
-    (log,) = played(seat(setting), [replace(session("a", 8.0), video=own)], dashjs).values()
+    (log,) = played(setting, [replace(session("a", 8.0), video=own)], dashjs).values()
     assert log.error == ""
     sizes = [round(own.sizes_bytes[n, level]) for n, level in enumerate([0, 2, 4, 0, 2])]
     assert [chunk.size_bytes for chunk in log.chunks] == sizes
@@ -164,39 +198,16 @@ def test_a_player_that_fails_ends_at_once_and_others_go_on(setting, player):
     video = setting.video
     good = presentation(video)
     usual = {"setting": setting, "player": player, "deadline_s": PATIENCE_S}
-    bad = Play(session=session("bad", 8.0), shown=Unreadable(video, good.media), **usual)
-    fine = Play(session=session("fine", 8.0), shown=good, **usual)
-    logs = played_side_by_side(bad, fine, service=Service({"abr": seat(setting)}, Limits()))
+    with Decides(partial(seat, setting)) as decides:
+        usual["server"] = decides.address
+        bad = Play(session=session("bad", 8.0), shown=Unreadable(video, good.media), **usual)
+        fine = Play(session=session("fine", 8.0), shown=good, **usual)
+        logs = played_side_by_side(bad, fine)
     assert logs["bad"].error
     assert "times the length" not in logs["bad"].error
     assert not logs["bad"].chunks
     assert levels(logs["fine"]) == [0, 2, 4, 0, 2]
     assert not logs["fine"].error
-
-
-class Decides:
-    """A server that decides, on a port of its own, until it is stopped; it may start again."""
-
-    def __init__(self, setting):
-        self._setting, self._port = setting, 0
-
-    def start(self):
-        service = Service({"abr": seat(self._setting)}, Limits(deadline_s=PATIENCE_S))
-        self._server = server_of(service, allow_origins=["*"])
-        self._listener = listening("127.0.0.1", self._port)
-        self.address = address(self._listener)
-        self._port = self._listener.getsockname()[1]
-        sockets = {"sockets": [self._listener]}
-        self._thread = threading.Thread(target=self._server.run, kwargs=sockets)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            time.sleep(0.01)
-
-    def stop(self):
-        self._server.should_exit = True
-        self._thread.join()
-        self._listener.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,22 +223,17 @@ class Happening(Presentation):
 
 def test_a_player_goes_on_without_its_server_and_uses_it_again_when_it_is_back(dashjs):
     setting = registry.task("abr").setting("synthetic", chunks=9)
-    decides = Decides(setting)
-    decides.start()
-    events = {3: decides.stop, 6: decides.start}
-    shown = Happening(setting.video, presentation(setting.video).media, events)
-    try:
+    with Decides(partial(seat, setting)) as decides:
+        events = {3: decides.stop, 6: decides.start}
         play = Play(
             session=session("a", 20.0),
             setting=setting,
-            shown=shown,
+            shown=Happening(setting.video, presentation(setting.video).media, events),
             player=dashjs,
             deadline_s=PATIENCE_S,
             server=decides.address,
         )
-        (log,) = played_side_by_side(play, service=Service({}, Limits())).values()
-    finally:
-        decides.stop()
+        (log,) = played_side_by_side(play).values()
     assert log.error == ""
     # Of the first two segments the server heard; the one that is back knows no session first.
     assert who(log) == ["model"] * 2 + ["page"] * 4 + ["model"] * 2 + [""]
@@ -239,8 +245,14 @@ def test_a_player_goes_on_without_its_server_and_uses_it_again_when_it_is_back(d
 def test_a_page_shows_the_plays_that_are_under_way(setting, dashjs):
     watch, routes, wrong = Watch(who="us"), PlayerRoutes(), []
     shown = presentation(setting.video)
-    usual = {"setting": setting, "player": dashjs, "deadline_s": PATIENCE_S}
-    play = Play(session=session("<a>", 8.0), shown=shown, **usual)
+    play = Play(
+        session=session("<a>", 8.0),
+        setting=setting,
+        shown=shown,
+        player=dashjs,
+        deadline_s=PATIENCE_S,
+        server="",
+    )
     play.told(Log([Chunk(0, 0, 2_000, 0.5, 0.5, 4.0, "model"), Chunk(1, 1, 9_000, 0.5, 2.0, 7.5)]))
     routes.add(play)
 

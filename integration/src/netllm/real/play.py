@@ -28,8 +28,8 @@ class Play:
     player: str
     """Whose library its page loads: a name of `LIBRARIES`."""
     deadline_s: float
-    server: str = ""
-    """Address of who decides; the one that its page comes from if empty."""
+    server: str
+    """Address of who decides."""
     id: str = field(default_factory=partial(secrets.token_urlsafe, 9))
     log: Log = field(default_factory=Log)
     """The latest that its player has told."""
@@ -46,7 +46,8 @@ class Play:
     def options(self) -> dict[str, Any]:
         """What the page tells the player's adapter."""
         video = self.shown.video
-        options = {
+        return {
+            "server": self.server,
             "sizesMb": (video.sizes_bytes[: video.chunks] * 1e-6).tolist(),
             "ratesKbps": list(video.rates_kbps),
             "chunkS": video.chunk_s,
@@ -55,7 +56,6 @@ class Play:
             "smoothness": self.setting.smoothness,
             "deadlineMs": self.deadline_s * 1e3,
         }
-        return options | ({"server": self.server} if self.server else {})
 
     def told(self, log: Log) -> None:
         """Take what its player tells; messages may overtake each other."""

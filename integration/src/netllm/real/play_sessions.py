@@ -1,4 +1,4 @@
-"""Sessions played by real players, several at a time, behind the server of `netllm serve`."""
+"""Sessions played by real players, several at a time."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from netllm.real.play_log import Log, check
 from netllm.real.player_library import library
 from netllm.real.player_routes import PlayerRoutes
 from netllm.real.presentation import presentation
+from netllm.serve.limits import Limits
 from netllm.serve.run import address, listening, server_of
 from netllm.serve.service import Service
 
 if TYPE_CHECKING:
-    from netllm_sims.abr import Session
+    from netllm_sims.abr import Session, Setting
     from playwright.async_api import Browser
     from starlette.routing import BaseRoute
 
     from netllm.real.watch import Watch
-    from netllm.serve.limits import Limits
-    from netllm.serve.seat import Seat
 
 _LONGEST = 20
 """A session may take so many times as long as its video, stalls and all."""
 
 
 async def play_sessions(
-    seat: Seat,
+    setting: Setting,
     sessions: Sequence[Session],
     *,
+    server: str,
     player: str,
     players: int,
-    limits: Limits,
+    deadline_s: float,
     ended: Callable[[Session, Log], None],
     watch: Watch | None = None,
 ) -> None:
     """Play sessions in real time; once one has failed, none begins any more.
 
     Args:
-        seat: who decides, in the setting that is played.
+        setting: where they take place.
         sessions: traces and starts.
+        server: address of the server that decides; it must let pages of other origins ask.
         player: which one, by its name in `LIBRARIES`.
         players: how many play at once.
-        limits: of the server; its deadline is the players' too.
+        deadline_s: after so long a player goes on without the server's answer.
         ended: called with every session that was played, and what its player told; where it has
             failed the log has an error.
         watch: shows the plays on a page.
@@ -59,7 +60,7 @@ async def play_sessions(
         ValueError: if a video cannot be played.
     """
     library(player)
-    usual = seat.setting.video
+    usual = setting.video
     shown = {video: presentation(video) for video in {one.video or usual for one in sessions}}
     routes = PlayerRoutes()
     waiting = deque(sessions)
@@ -69,18 +70,18 @@ async def play_sessions(
             session = waiting.popleft()
             play = Play(
                 session=session,
-                setting=seat.setting,
+                setting=setting,
                 shown=shown[session.video or usual],
                 player=player,
-                deadline_s=limits.deadline_s,
+                deadline_s=deadline_s,
+                server=server,
             )
             log = await play_one(play, routes, opened, where)
             ended(session, log)
             if log.error:
                 waiting.clear()
 
-    service = Service({seat.name: seat}, limits)
-    async with _stage(service, routes, watch) as (opened, where):
+    async with _stage(routes, watch) as (opened, where):
         try:
             async with asyncio.TaskGroup() as all_:
                 for _ in range(players):
@@ -90,10 +91,9 @@ async def play_sessions(
 
 
 @asynccontextmanager
-async def _stage(
-    service: Service, routes: PlayerRoutes, watch: Watch | None
-) -> AsyncIterator[tuple[Browser, str]]:
+async def _stage(routes: PlayerRoutes, watch: Watch | None) -> AsyncIterator[tuple[Browser, str]]:
     """A browser, and the address of the server of its plays; watched on a page, if on any."""
+    service = Service({}, Limits())
     if watch is None:
         async with serving(service, routes.routes()) as where, browser() as opened:
             yield opened, where

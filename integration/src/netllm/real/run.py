@@ -259,11 +259,16 @@ def _result(task: Task, plan: Plan, line: Line, logs: Mapping[str, Log]) -> Resu
     return measure_policies.result(task, plan, line, [Outcome(told, asked, took_s)])
 
 
-def _play(task: Task, line: Line, sessions: Sequence[Session], **how: Any) -> None:
+def _play(
+    task: Task, line: Line, sessions: Sequence[Session], *, limits: Limits, **how: Any
+) -> None:
     """Play sessions, now."""
+    from netllm.real.decision_server import deciding
     from netllm.real.play_sessions import play_sessions
 
-    asyncio.run(play_sessions(_seat(task, line), sessions, **how))
+    how |= {"deadline_s": limits.deadline_s}
+    with deciding(partial(_seat, task, line), limits) as server:
+        asyncio.run(play_sessions(line.setting, sessions, server=server, **how))
 
 
 def _seat(task: Task, line: Line) -> Seat:

@@ -111,7 +111,13 @@ def _run(
     allow_origins: Sequence[str],
 ) -> None:
     """Serve until a signal tells the process to end."""
-    server = server_of(service, token=token, allow_origins=allow_origins, puffer=viewers)
+    run_server(
+        server_of(service, token=token, allow_origins=allow_origins, puffer=viewers), listener
+    )
+
+
+def run_server(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until a signal tells the process to end, or `server.should_exit` is set."""
     with _ended_by_signals():
         server.run(sockets=[listener])
 
