@@ -209,18 +209,25 @@ def test_an_answer_after_steps_that_were_missed_is_that_of_a_session_asked_at_ea
     kind: str, share: float
 ) -> None:
     model, dice = make_model(kind), np.random.default_rng(0)
-    done = dice.integers(2, size=(SESSIONS, STEPS))
-    took = {(k, step): done[k, step] for k in range(SESSIONS) for step in range(STEPS)}
-    wanted = [alone(model, kind, session, STEPS, took) for session in range(SESSIONS)]
+    took = {(k, n): 0 for k in range(SESSIONS) for n in range(STEPS) if dice.random() < 0.3}
+    wanted = np.array([alone(model, kind, session, STEPS, took) for session in range(SESSIONS)])
+    done = wanted.copy()
+    for one in took:
+        done[one] = 0
+    assert (done != wanted).any()
     asked = dice.random((SESSIONS, STEPS)) < share
     policy, missed, compared = Policy(model), [0] * SESSIONS, 0
     policy.open(range(SESSIONS))
     for step in range(STEPS):
         now = [session for session in range(SESSIONS) if asked[session, step]]
-        for earlier in range(step):
-            late = [session for session in now if missed[session] <= earlier]
-            if late:
-                policy.missed(question(kind, [(one, earlier) for one in late]), done[late, earlier])
+        late = [
+            (session, earlier)
+            for earlier in range(step)
+            for session in now
+            if missed[session] <= earlier
+        ]
+        if late:
+            policy.missed(question(kind, late), np.array([done[one] for one in late]))
         if not now:
             continue
         given = policy.act(question(kind, [(one, step) for one in now]))

@@ -75,10 +75,15 @@ class WhenUnsure:
 
     def _catch_up(self, episodes: np.ndarray) -> None:
         """Tell the model of the steps of these episodes that it missed."""
+        parts, actions = [], []
         for number in range(int(self._known[episodes].min()), len(self._steps)):
             late = episodes[self._known[episodes] <= number]
             seen, done = self._steps[number]
-            self._model.missed(_rows(seen, late), done[late])
+            parts.append(_rows(seen, late))
+            actions.append(done[late])
+        if parts:
+            missed = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+            self._model.missed(missed, np.concatenate(actions))
 
 
 def _rows(observation: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -31,6 +31,8 @@ class _Session:
         self.observed: Tensor | None = None
         self.seen: Mapping[str, Tensor | Ragged] = {}
         """Its last observation, where that is not among the stream's newest ones."""
+        self.acted: Tensor | None = None
+        """The token of its last action, where that is known already."""
         self.steps = 0
         """Decisions so far."""
         self.used = 0
@@ -54,6 +56,7 @@ class _Session:
         self.used += size
         self.steps += 1
         self.observed = observed
+        self.acted = None
         self._waiting += [*pieces, (step, observed)]
 
     def pieces(self) -> list[Piece]:
@@ -203,54 +206,81 @@ class DecisionStream:
         rows: Sequence[int] | None = None,
     ) -> BackboneInput:
         """The new step's tokens; their slots of the cache are taken from now on."""
-        ptr = self._feed(observation, return_to_go, previous_action, rows)
-        pieces = [self._sessions[row].pieces() for row in self._asked]
-        return self._input_of(self._asked, pieces, ptr, whole=rows is None)
+        asked = [*range(len(self._sessions))] if rows is None else [*rows]
+        steps = self._steps(observation, return_to_go, previous_action, count=len(asked))
+        acted = self._acted(asked, previous_action)
+        observed = self._observed(steps, return_to_go)
+        for row, own, action in zip(asked, _each(observed, self._dtype), acted, strict=True):
+            self._sessions[row].feed(own, action, segment=self._model.segment)
+        if asked != self._asked:
+            self._hand_out()
+        self._seen, self._asked = steps, asked
+        pieces = [self._sessions[row].pieces() for row in asked]
+        ptr = None if isinstance(observed, Tensor) else observed[1]
+        return self._input_of(asked, pieces, ptr, whole=rows is None)
 
     @torch.inference_mode()
     def skip(
         self,
         observation: Mapping[str, Tensor | Ragged],
-        return_to_go: Float[Tensor, "batch"],
-        previous_action: Int[Tensor, "batch ..."] | None,
-        rows: Sequence[int] | None = None,
+        return_to_go: Float[Tensor, "step"],
+        action: Int[Tensor, "step ..."],
+        rows: Sequence[int],
+        previous_action: Int[Tensor, "row ..."] | None,
     ) -> None:
-        """Take a step in that nobody asks about: its tokens pass with the next one that is asked.
+        """Take steps in that nobody asks about: their tokens pass with the next one that is asked.
 
-        The next answer is what it would be if this step had been asked about; arguments as those of
-        `decide`.
+        The next answer is what it would be if these steps had been asked about.
+
+        Args:
+            observation: of each step, as of `decide`.
+            return_to_go: of each step.
+            action: what was done at each step.
+            rows: of each step its episode's; steps of one episode are in their order.
+            previous_action: what was done before these steps in each of the rows, in the order in
+                which they come first; None if these steps are the first of all of them.
         """
-        self._feed(observation, return_to_go, previous_action, rows)
+        asked = [*dict.fromkeys(rows)]
+        steps = self._steps(observation, return_to_go, action, count=len(rows))
+        last = dict(zip(asked, self._acted(asked, previous_action), strict=True))
+        observed = _each(self._observed(steps, return_to_go), self._dtype)
+        tokens = self._model.encoder.act(action[:, None], steps)[:, 0].to(self._dtype)
+        for row, own, token in zip(rows, observed, tokens, strict=True):
+            self._sessions[row].feed(own, last[row], segment=self._model.segment)
+            last[row] = token
+        for row, token in last.items():
+            self._sessions[row].acted = token
 
-    def _feed(
+    def _steps(
         self,
         observation: Mapping[str, Tensor | Ragged],
-        return_to_go: Float[Tensor, "batch"],
-        previous_action: Int[Tensor, "batch ..."] | None,
-        rows: Sequence[int] | None,
-    ) -> Int[Tensor, "offset"] | None:
-        """Take a step in; where each episode's tokens begin if they differ in number."""
-        asked = [*range(len(self._sessions))] if rows is None else [*rows]
-        given = {"return_to_go": return_to_go, "previous_action": previous_action, **observation}
+        return_to_go: Tensor,
+        action: Tensor | None,
+        *,
+        count: int,
+    ) -> Mapping[str, Tensor | Ragged]:
+        """The observation with an axis of steps, one in each row.
+
+        Raises:
+            ValueError: if something is not of `count` episodes.
+        """
+        given = {"return_to_go": return_to_go, "previous_action": action, **observation}
         for name, value in given.items():
-            if value is not None and (count := _episodes(value)) != len(asked):
+            if value is not None and (own := _episodes(value)) != count:
                 raise ValueError(
-                    f"The stream was made for {len(asked)} episodes, got an observation "
-                    f"of {count}: `{name}`."
+                    f"The stream was made for {count} episodes, got an observation "
+                    f"of {own}: `{name}`."
                 )
-        steps = {
+        return {
             name: value if isinstance(value, Ragged) else value[:, None]
             for name, value in observation.items()
         }
-        model = self._model
-        acted = self._acted(asked, previous_action)
-        observed = model.encoder.observe(steps, model.told(return_to_go[:, None]))
-        for row, own, action in zip(asked, _each(observed, self._dtype), acted, strict=True):
-            self._sessions[row].feed(own, action, segment=model.segment)
-        if asked != self._asked:
-            self._hand_out()
-        self._seen, self._asked = steps, asked
-        return None if isinstance(observed, Tensor) else observed[1]
+
+    def _observed(
+        self, steps: Mapping[str, Tensor | Ragged], return_to_go: Float[Tensor, "batch"]
+    ) -> Any:
+        """The tokens of each step."""
+        return self._model.encoder.observe(steps, self._model.told(return_to_go[:, None]))
 
     def _acted(
         self, asked: list[int], previous_action: Int[Tensor, "batch ..."] | None
@@ -259,13 +289,14 @@ class DecisionStream:
         later = [number for number, row in enumerate(asked) if self._sessions[row].steps]
         if (previous_action is None) != (not later):
             raise ValueError("`previous_action` must be None at the first step, and only there.")
-        acted: list[Tensor | None] = [None] * len(asked)
-        if previous_action is None:
+        acted = [self._sessions[row].acted for row in asked]
+        unknown = [number for number in later if acted[number] is None]
+        if previous_action is None or not unknown:
             return acted
-        before = self._seen_by([asked[number] for number in later])
-        own = previous_action if len(later) == len(asked) else previous_action[later]
+        before = self._seen_by([asked[number] for number in unknown])
+        own = previous_action if len(unknown) == len(asked) else previous_action[unknown]
         tokens = self._model.encoder.act(own[:, None], before)[:, 0].to(self._dtype)
-        for number, token in zip(later, tokens, strict=True):
+        for number, token in zip(unknown, tokens, strict=True):
             acted[number] = token
         return acted
 

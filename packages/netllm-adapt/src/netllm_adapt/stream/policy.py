@@ -138,12 +138,17 @@ class Policy:
         return probabilities
 
     def missed(
-        self, observation: Mapping[str, np.ndarray | Ragged], actions: Int[np.ndarray, "batch ..."]
+        self, observation: Mapping[str, np.ndarray | Ragged], actions: Int[np.ndarray, "step ..."]
     ) -> None:
-        """Learn of a step of open episodes that it was not asked about: what was seen and done.
+        """Learn of steps of open episodes that it was not asked about: what was seen and done.
 
-        The next answer is what it would be if it had been asked. The step passes through the
+        The next answer is what it would be if it had been asked. The steps pass through the
         backbone together with the next one that is asked about.
+
+        Args:
+            observation: of each step; `episode` may name an episode several times, in the order of
+                its steps.
+            actions: what was done at each step.
 
         Raises:
             ValueError: as `act` does, or if no episodes are open.
@@ -151,12 +156,24 @@ class Policy:
         if self._rows is None or self._stream is None:
             raise ValueError("Only of open episodes can steps be missed. Begin them with `open`.")
         fields = self._fields(observation)
-        rows = self._rows_of(fields["episode"].tolist())
-        returns, before = self._before(rows, fields["reward"])
-        self._stream.skip(fields, returns, before, rows)
-        self._return[rows] = returns
-        self._asked = rows
-        self._remember(torch.from_numpy(np.asarray(actions)).to(self._device))
+        episodes = fields["episode"].tolist()
+        own = [*dict.fromkeys(episodes)]
+        row_of = dict(zip(own, self._rows_of(own), strict=True))
+        rows = [row_of[episode] for episode in episodes]
+        _, before = self._before([*row_of.values()], fields["reward"].new_zeros(len(own)))
+        returns = []
+        for row, reward in zip(rows, fields["reward"], strict=True):
+            if row in self._fresh:
+                self._fresh.discard(row)
+            else:
+                self._return[row] -= reward
+            returns.append(self._return[row].clone())
+        done = torch.from_numpy(np.asarray(actions)).to(self._device)
+        self._stream.skip(fields, torch.stack(returns), done, rows, before)
+        if self._action is None:
+            self._action = done.new_zeros(len(self._return), *done.shape[1:])
+        for row, action in zip(rows, done, strict=True):
+            self._action[row] = action
 
     def _fields(self, observation: Mapping[str, np.ndarray | Ragged]) -> dict[str, Any]:
         """The observation's fields as tensors, checked."""
