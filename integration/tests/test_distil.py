@@ -159,3 +159,68 @@ def test_the_command_says_how_the_student_is_tested(model, netllm, tmp_path):
     assert code == 0
     (result,) = json.loads(said)["results"]
     assert result["policy"] == f"student:{out / 'student.npz'}"
+
+
+@pytest.fixture
+def behind(model, distilled, tmp_path):
+    """A test of student, model, and the model behind its student; its folder."""
+
+    def run(*thresholds):
+        report = netllm.test(
+            "abr",
+            policy=f"student:{distilled.file}",
+            checkpoint=model,
+            student=distilled.file,
+            when_unsure=thresholds,
+            episodes=6,
+            **FEW,
+        )
+        return {one.label: one for one in report.results}, report
+
+    return run
+
+
+def test_a_model_behind_a_student_is_asked_never_sometimes_or_always(behind, distilled):
+    results, report = behind(0.0, 0.4, 1.01)
+    names = ["run when unsure below 0", "run when unsure below 0.4", "run when unsure below 1.01"]
+    never, sometimes, always = (results[name] for name in names)
+    assert [never.asked, always.asked] == [0.0, 1.0]
+    assert 0 < sometimes.asked < 1
+    alone = results[f"student:{distilled.file}"]
+    for one, same in ((never, alone), (always, results["run"])):
+        assert [row["qoe"] for row in one.episodes] == [row["qoe"] for row in same.episodes]
+    roles = {(one.checkpoint, one.rival) for one in report.comparisons if one.role == "checkpoint"}
+    assert roles == {(name, "run") for name in names}
+
+
+def test_the_threshold_is_that_of_the_file_unless_given(behind, distilled):
+    results, _ = behind()
+    (both,) = (one for one in results.values() if one.student)
+    assert both.when_unsure == distilled.about["when_unsure"]
+    assert both.document()["student"] == str(distilled.file)
+    chosen = [one for one in distilled.about["unsure"] if one["asked"] <= 0.5]
+    best = max(chosen, key=lambda one: one["qoe"])
+    assert best["when_unsure"] == distilled.about["when_unsure"]
+
+
+def test_the_report_has_a_plot_of_quality_by_the_share_asked(netllm, model, distilled, tmp_path):
+    given = ["--checkpoint", model, "--student", distilled.file, "--when-unsure", 0.3, 0.5]
+    few = ["--setting", "synthetic", "--episodes", 2, "--out", tmp_path / "report"]
+    code, said, _ = netllm("test", "abr", *given, *few)
+    assert code == 0
+    assert "asked" in said
+    assert (tmp_path / "report" / "asked.png").stat().st_size > 1000
+    results = json.loads((tmp_path / "report" / "results.json").read_text())["results"]
+    assert [one.get("when_unsure") for one in results] == [None, 0.3, 0.5]
+
+
+def test_a_student_that_cannot_ask_is_refused(model, distilled):
+    with pytest.raises(ValueError, match="needs the checkpoint that it asks"):
+        netllm.test("abr", policy="bba", student=distilled.file, **FEW)
+    with pytest.raises(ValueError, match="needs a student"):
+        netllm.test("abr", checkpoint=model, when_unsure=0.5, **FEW)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        netllm.test("abr", checkpoint=model, student=distilled.file, when_unsure=-1.0, **FEW)
+    first = distilled.file.with_name("round-1.npz")
+    with pytest.raises(ValueError, match="does not tell when the student is unsure"):
+        netllm.test("abr", checkpoint=model, student=first, **FEW)

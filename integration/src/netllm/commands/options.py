@@ -15,6 +15,8 @@ _SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
 
 Names = Annotated[tuple[str, ...], _SEVERAL]
 """`--policy a b c`, and `--policy a --policy b` alike."""
+Numbers = Annotated[tuple[float, ...], _SEVERAL]
+"""`--when-unsure 0.7 0.9`."""
 Seeds = Annotated[tuple[int, ...], _SEVERAL, Parameter(name=["--seeds", "--seed"])]
 """`--seeds 1 2 3`; a single one reads better as `--seed 1`."""
 Assignments = Annotated[

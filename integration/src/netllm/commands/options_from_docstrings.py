@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from netllm.commands.options import Assignments, Data, Names, Output, RecipeFile, Seeds, Trust
+from netllm.commands.options import (
+    Assignments,
+    Data,
+    Names,
+    Numbers,
+    Output,
+    RecipeFile,
+    Seeds,
+    Trust,
+)
 from netllm.commands.options import overrides as overrides_of
 from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_flags import Changes, Recipe
@@ -29,6 +38,7 @@ KINDS: Mapping[str, Any] = {
     "str | Sequence[str]": Names,
     "str | Path | Sequence[str | Path]": Names,
     "int | Sequence[int]": Seeds,
+    "float | Sequence[float]": Numbers,
     "Mapping[str, Any] | None": Assignments,
     "Recipe | None": Annotated[Recipe, Parameter(name="*", group="Recipe")],
 }

@@ -105,7 +105,9 @@ def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[s
         *(
             ("checkpoint", result)
             for result in results
-            if result.checkpoint and result.checkpoint != ours.checkpoint and not result.recipe
+            if result.checkpoint
+            and not (result.recipe or result.student)
+            and (result.checkpoint != ours.checkpoint or ours.student)
         ),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,39 @@ def bars(
     return ax
 
 
+def asked(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
+    """The metric's mean by the share of decisions that reach the model, a line per checkpoint.
+
+    At 0 its student alone, where it was tested as a policy; at 1 the checkpoint itself.
+    """
+    behind = [one for one in results if one.asked is not None]
+    for checkpoint, colour in zip(dict.fromkeys(one.checkpoint for one in behind), cycle(ADAPTED)):
+        own = [one for one in results if one.checkpoint == checkpoint]
+        files = {f"student:{one.student}" for one in own if one.student}
+        own += [one for one in results if one.policy in files]
+        places = {id(one): _share_asked(one) for one in own}
+        own.sort(key=lambda one: places[id(one)])
+        means = np.array([one.metrics[metric.key].mean for one in own])
+        ends = [one.metrics[metric.key].ci95 for one in own]
+        spans = [end or (mean, mean) for mean, end in zip(means, ends, strict=True)]
+        shares = [100 * places[id(one)] for one in own]
+        error = abs(np.array(spans).T - means)
+        label = short(next(one for one in own if one.checkpoint))
+        ax.errorbar(shares, means, error, marker="o", capsize=3, color=colour, label=label)
+    frame(ax, results)
+    ax.set_xlabel("% of decisions that reach the model")
+    ax.set_ylabel(f"mean {metric.label}, 95 % interval")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _share_asked(result: Result) -> float:
+    """Share of the decisions that a model makes."""
+    if result.asked is not None:
+        return result.asked
+    return 1.0 if result.checkpoint else 0.0
+
+
 def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
     """Draw every plot of every setting into PNG files of a folder, each when it is complete."""
     from matplotlib.figure import Figure
@@ -83,7 +117,10 @@ def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:
     settings = report.settings()
     paths = []
     for setting, results in settings.items():
-        for name, draw in draws.items():
+        more: dict[str, Draw] = {}
+        if any(one.asked is not None for one in results):
+            more["asked.png"] = partial(asked, metric=report.metrics[0])
+        for name, draw in {**draws, **more}.items():
             figure = Figure(figsize=(7.5, 4.5), layout="constrained")
             draw(figure.subplots(), results)
             path = folder / (name if len(settings) == 1 else f"{setting}-{name}")

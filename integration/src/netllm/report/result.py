@@ -58,6 +58,12 @@ class Result:
     """Policies that a checkpoint learned from."""
     validity: float | None = None
     """Share of its answers that were valid, where it counts them."""
+    student: str = ""
+    """File of the student that decides in a checkpoint's place, and asks it when unsure."""
+    when_unsure: float | None = None
+    """Below which highest probability the student asks."""
+    asked: float | None = None
+    """Share of its decisions that reached the checkpoint's model, where not all do."""
     data: str = ""
     """A person's own data that it was tested on, by name, with files and digest."""
     learned: int = 0
@@ -89,11 +95,12 @@ class Result:
             "learned",
             "nickname",
             "recipe",
+            "student",
         )
         for key in empty:
             if not document[key]:
                 del document[key]
-        for key in ("validity", "training_seed"):
+        for key in ("validity", "training_seed", "when_unsure", "asked"):
             if document[key] is None:
                 del document[key]
         return document

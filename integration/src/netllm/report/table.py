@@ -67,10 +67,12 @@ def grid(
     """Headings, and for each result, the best first, its cells."""
     first, *others = metrics
     counts = {name: part.episodes for one in results for name, part in one.subsets.items()}
+    has_asked = any(one.asked is not None for one in results)
     has_validity = any(one.validity is not None for one in results)
     headings = ["policy", f"{first.label} [95 %]"]
     headings += [f"{part} ({count})" for part, count in counts.items()]
-    headings += [metric.label for metric in others] + ["valid"] * has_validity + ["decisions/s"]
+    headings += [metric.label for metric in others]
+    headings += ["valid"] * has_validity + ["asked"] * has_asked + ["decisions/s"]
     rows = []
     for one in best_first(results, first):
         figures = [
@@ -81,6 +83,7 @@ def grid(
         cells += [digits(some[first.key]) if some else "" for some in figures]
         cells += [f"{one.metrics[metric.key].mean:.3f}" for metric in others]
         cells += ["" if one.validity is None else f"{one.validity:.1%}"] * has_validity
+        cells += ["" if one.asked is None else f"{one.asked:.1%}"] * has_asked
         rows.append((one, [*cells, f"{one.decisions_per_s:,.0f}"]))
     return headings, rows
 

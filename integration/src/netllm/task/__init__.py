@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from netllm.report.metric import Metric
 from netllm.task.base import DEFAULT_BACKBONE, Draw, Outcome, Task, state_of
 from netllm.task.observation_fields import ObservationField
-from netllm.task.policy import Declared, Policy, declared, validity
+from netllm.task.policy import Declared, Policy, asked, declared, validity
 from netllm.task.pool import PoolTask
 from netllm.task.setting import Setting, training_fields
 from netllm.task.supervised import SupervisedTask
@@ -34,6 +34,7 @@ __all__ = [
     "Setting",
     "SupervisedTask",
     "Task",
+    "asked",
     "declared",
     "state_of",
     "training_fields",

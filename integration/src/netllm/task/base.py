@@ -47,6 +47,8 @@ class Outcome:
     """Wall time of policy and environment together."""
     validity: float | None = None
     """Share of the answers that were valid, where the policy counts them."""
+    asked: float | None = None
+    """Share of the decisions that reached an adapted model, where it is not asked for all."""
 
 
 @dataclass(frozen=True)

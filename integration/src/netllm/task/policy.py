@@ -43,6 +43,15 @@ def declared(policy: object) -> Declared:
     return Declared(bool(getattr(policy, "sequential", False)), str(getattr(policy, "knows", "")))
 
 
+def asked(policy: object) -> float | None:
+    """The share of decisions since its last reset that a policy passed on to an adapted model.
+
+    None of one that passes none on. A policy that does counts them as its attribute `asked`.
+    """
+    share: float | None = getattr(policy, "asked", None)
+    return share
+
+
 def validity(policy: object) -> float | None:
     """The share of a policy's own answers that were valid since its last reset; None: all are.
 

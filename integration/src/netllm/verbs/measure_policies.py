@@ -129,8 +129,6 @@ def result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Re
     seconds = sum(outcome.seconds for outcome in outcomes)
     decisions = sum(outcome.decisions for outcome in outcomes)
     lineage, identity = line.spec.lineage or Lineage(""), line.spec.facts.identity
-    counted = [(one.validity, one.decisions) for one in outcomes if one.validity is not None]
-    shares, weights = ([pair[k] for pair in counted] for k in (0, 1))
     return Result(
         task=task.name,
         setting=line.setting.name,
@@ -144,11 +142,23 @@ def result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Re
         sequential=line.declared.sequential,
         knows=line.declared.knows,
         teachers=tuple(line.spec.facts.teachers),
-        validity=float(np.average(shares, weights=weights)) if counted else None,
+        validity=_share(outcomes, "validity"),
+        student=line.spec.student or "",
+        when_unsure=line.spec.when_unsure,
+        asked=_share(outcomes, "asked"),
         data=sources.own(line.setting),
         learned=shown(identity.learned, line.episodes) if identity else 0,
-        nickname=lineage.nickname,
+        nickname=line.spec.name if line.spec.checkpoint else "",
         recipe=lineage.recipe,
         training_seed=lineage.seed,
         place=line.setting,
     )
+
+
+def _share(outcomes: Sequence[Outcome], name: str) -> float | None:
+    """A share of all decisions, from that of each piece; None where it is not counted."""
+    counted = [one for one in outcomes if getattr(one, name) is not None]
+    if not counted:
+        return None
+    shares = [getattr(one, name) for one in counted]
+    return float(np.average(shares, weights=[one.decisions for one in counted]))

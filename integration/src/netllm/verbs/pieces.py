@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from netllm import registry
-from netllm.task import Declared, Outcome, validity
+from netllm.task import Declared, Outcome, asked, validity
 from netllm.verbs.parallel import noted
 from netllm.verbs.policy_spec import PolicySpec
 
@@ -35,7 +35,7 @@ class Piece:
             policy = self.spec.build(self.setting)
             outcome = task.rollout(policy, self.setting, self.episodes, seed=self.stream)
         rows = [{"seed": self.seed, **row} for row in outcome.rows]
-        return replace(outcome, rows=rows, validity=validity(policy))
+        return replace(outcome, rows=rows, validity=validity(policy), asked=asked(policy))
 
 
 def _warm_up(spec: PolicySpec, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:

@@ -19,6 +19,7 @@ from netllm.verbs.checkpoint_folder import (
     weight_files,
 )
 from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
+from netllm.verbs.when_unsure import WhenUnsure, check_gives_probabilities
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted
@@ -47,24 +48,48 @@ class PolicySpec:
     """Whether nobody named it: it decides only in settings whose usual rival it is."""
     home: Path = field(default_factory=Path.cwd)
     """Where names of modules and folders begin; another process may work elsewhere."""
+    student: str | None = None
+    """File of a student that decides in the checkpoint's place, and asks it when unsure."""
+    when_unsure: float | None = None
+    """Below which highest probability it asks; what the file says if None."""
     folder: Path | None = None
     """Where a checkpoint of the hub was fetched to, or the shipped one of a setting lies."""
 
     @property
     def name(self) -> str:
         """The policy's name, or the checkpoint's nickname."""
+        if self.student is not None:
+            told = "" if self.when_unsure is None else f" below {self.when_unsure:.4g}"
+            return f"{replace(self, student=None).name} when unsure{told}"
         if self.lineage is not None:
             return self.lineage.nickname
         return self.policy or Path(str(self.checkpoint)).name
 
     def in_setting(self, setting: Any) -> PolicySpec:
-        """The same, or of the shipped checkpoints the one that fits the setting."""
-        if self.checkpoint != PRETRAINED:
-            return self
-        return replace(self, folder=SHIPPED / task(self.task).shipped(setting))
+        """The same, or of the shipped checkpoints the one that fits; with its student's threshold.
+
+        Raises:
+            ValueError: if the student's file tells no threshold, and none is given.
+        """
+        spec = self
+        if self.checkpoint == PRETRAINED:
+            spec = replace(self, folder=SHIPPED / task(self.task).shipped(setting))
+        if self.student is None or self.when_unsure is not None:
+            return spec
+        below = getattr(self._built_student(setting), "when_unsure", None)
+        if below is None:
+            raise ValueError(
+                f"{self.student} does not tell when the student is unsure. Give --when-unsure, or "
+                "make a student with `netllm distil`."
+            )
+        return replace(spec, when_unsure=below)
 
     def build(self, setting: Any) -> Policy:
         """The policy itself."""
+        if self.student is not None:
+            model = replace(self, student=None).build(setting)
+            below = self.in_setting(setting).when_unsure or 0.0
+            return WhenUnsure(self._built_student(setting), model, below=below)
         if self.policy is not None:
             return policy(self.task, self.policy, setting, home=self.home)
         folder = self.found()
@@ -73,6 +98,9 @@ class PolicySpec:
             _model(folder, stamp, self.device, self.trust_backbone), setting
         )
 
+    def _built_student(self, setting: Any) -> Policy:
+        return policy(self.task, f"student:{self.student}", setting, home=self.home)
+
     def declared(self, setting: Any) -> Declared:
         """What it says of itself; wrong names fail here, and no model is loaded."""
         if self.checkpoint is not None:
@@ -80,6 +108,8 @@ class PolicySpec:
 
             self.found()
             resolve_device(self.device)
+            if self.student is not None:
+                check_gives_probabilities(self._built_student(setting))
             return Declared()
         return declared(self.build(setting))
 
@@ -98,18 +128,35 @@ def policy_specs(
     policies: Sequence[str],
     checkpoints: Sequence[str],
     rivals: Sequence[str],
+    *,
+    student: str | None = None,
+    when_unsure: Sequence[float] = (),
     **options: Any,
 ) -> list[PolicySpec]:
-    """Who is tested: policies, rivals and checkpoints; the task's rivals if nobody is named."""
+    """Who is tested: policies, rivals and checkpoints; the task's rivals if nobody is named.
+
+    With a student every checkpoint is tested once more for each threshold: behind it.
+    """
     usual = not (policies or checkpoints or rivals)
     if usual:
         rivals = task.rivals
     others = [name for name in rivals if name not in policies]
+    models = of_checkpoints(task.name, checkpoints, **options)
+    thresholds: Sequence[float | None] = [] if student is None else [*when_unsure] or [None]
     return [
         *(PolicySpec(task.name, policy=name) for name in policies),
         *(PolicySpec(task.name, policy=name, optional=True, usual=usual) for name in others),
-        *of_checkpoints(task.name, checkpoints, **options),
+        *models,
+        *(
+            replace(one, student=student, when_unsure=below, lineage=_without_recipe(one))
+            for one in models
+            for below in thresholds
+        ),
     ]
+
+
+def _without_recipe(spec: PolicySpec) -> Lineage | None:
+    return spec.lineage and replace(spec.lineage, recipe="", seed=None)
 
 
 def of_checkpoints(task: str, names: Sequence[str], **options: Any) -> list[PolicySpec]:
@@ -151,6 +198,9 @@ def weight_sources(specs: Iterable[PolicySpec]) -> list[Source]:
 
     found = []
     for one in specs:
+        if one.student is not None:
+            path = one.home / Path(one.student).expanduser()
+            found.append(of_files("weights of student", path, origin="own"))
         known, _, file = (one.policy or "").partition(":")
         if one.checkpoint is not None:
             folder = one.found()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ def test(
     policy: str | Sequence[str] = (),
     checkpoint: str | Path | Sequence[str | Path] = (),
     rivals: str | Sequence[str] = (),
+    student: str | Path | None = None,
+    when_unsure: float | Sequence[float] = (),
     setting: str | Sequence[str] = (),
     part: str = "test",
     seeds: int | Sequence[int] = (),
@@ -48,6 +51,10 @@ def test(
             so. Those of one recipe are also reported over their training seeds.
         rivals: Policies that are left out, with a note, of settings that they cannot be built for;
             the task's usual ones if nobody is named.
+        student: File of a student that `netllm distil` made: every checkpoint is also tested behind
+            it, asked only where the student is unsure. Its context then includes what it missed.
+        when_unsure: The student is unsure where its highest probability is below this, or below
+            each of several; what was chosen on validation unless given.
         setting: Where they decide; unless given, where the checkpoints were adapted, with their own
             overrides, or else in default.
         part: Part of the settings: train, valid or test.
@@ -78,7 +85,13 @@ def test(
 
     found = registry.task(task)
     names = [check_arguments.names(some) for some in (policy, checkpoint, rivals)]
-    specs = policy_specs(found, *names, device=device, trust_backbone=trust_backbone)
+    specs = policy_specs(
+        found,
+        *names,
+        **_asking(student, when_unsure, names[1]),
+        device=device,
+        trust_backbone=trust_backbone,
+    )
     cards = own_cards(specs) if update_card else []
     check_arguments.check_count("episodes", episodes)
     check_arguments.check_jobs(jobs)
@@ -92,6 +105,22 @@ def test(
     return report
 
 
+def _asking(
+    student: str | Path | None, when_unsure: float | Sequence[float], checkpoints: Sequence[str]
+) -> dict[str, Any]:
+    """Who decides in the checkpoints' place, and when each asks."""
+    below = [when_unsure] if isinstance(when_unsure, int | float) else [*when_unsure]
+    if student is None:
+        if below:
+            raise ValueError("`when_unsure` needs a student that may be unsure: --student FILE.")
+        return {}
+    if not checkpoints:
+        raise ValueError("A student needs the checkpoint that it asks: name one with --checkpoint.")
+    if wrong := [one for one in below if not 0 <= one < inf]:
+        raise ValueError(f"`when_unsure` must be a number that is at least 0, got {wrong[0]}.")
+    return {"student": str(student), "when_unsure": below}
+
+
 def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:
     """The cards of the checkpoints that are tested, which are all one's own and can be written.
 
@@ -102,7 +131,7 @@ def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:
     from netllm.verbs.check_writable import check_file
     from netllm.verbs.checkpoint_folder import PRETRAINED
 
-    checkpoints = [spec for spec in specs if spec.checkpoint is not None]
+    checkpoints = [spec for spec in specs if spec.checkpoint is not None and spec.student is None]
     if not checkpoints:
         raise ValueError(
             "`update_card` needs a checkpoint whose card is updated: name one with --checkpoint."

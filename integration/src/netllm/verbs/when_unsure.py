@@ -17,21 +17,15 @@ class WhenUnsure:
 
     Args:
         student: a policy with `probabilities`.
-        model: the adapted model as a policy, with `open` and `missed`.
+        model: the adapted model as a policy of `netllm_adapt`.
         below: the threshold; at 0 the model is never asked, above 1 always.
 
     Raises:
-        ValueError: if one of them has not what it must have, or episodes end one by one.
+        ValueError: if the student gives no probabilities, or episodes end one by one.
     """
 
     def __init__(self, student: Any, model: Any, *, below: float) -> None:
-        for one, names in ((student, ["probabilities"]), (model, ["open", "missed"])):
-            if lacking := [name for name in names if not hasattr(one, name)]:
-                raise ValueError(
-                    f"Asking when unsure needs a policy with {', '.join(lacking)}, which "
-                    f"{type(one).__name__} has not. It is for tasks whose answers have "
-                    "probabilities, such as abr."
-                )
+        check_gives_probabilities(student)
         self._student, self._model, self._below = student, model, below
         self.reset(0)
 
@@ -89,3 +83,12 @@ class WhenUnsure:
 def _rows(observation: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
     """Some episodes of an observation, by number."""
     return {**{name: value[rows] for name, value in observation.items()}, "episode": rows}
+
+
+def check_gives_probabilities(student: object) -> None:
+    """Raise unless a student can be unsure."""
+    if not hasattr(student, "probabilities"):
+        raise ValueError(
+            "Only a student that gives probabilities can be unsure, which "
+            f"{type(student).__name__} does not. Test it alone, with --policy student:FILE."
+        )
