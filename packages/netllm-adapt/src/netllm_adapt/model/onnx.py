@@ -24,6 +24,10 @@ RETURNS, ACTIONS = "return_to_go", "action"
 """Inputs of a model that decides step after step, beside its observation's fields."""
 
 
+OPSET = 18
+"""The version of ONNX's operators that graphs are written in."""
+
+
 class _Graph(nn.Module):
     """The full pass over a window, with the adapter folded into weights of float32."""
 
@@ -73,6 +77,39 @@ def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tens
     example = _read_fields(graph, observation)
     steps = isinstance(model, AdaptedModel)
     free = {0: torch.export.Dim("row"), **({1: torch.export.Dim("step")} if steps else {})}
+    parts = f"{type(model.encoder).__name__} and {type(model.head).__name__}"
+    return write_graph(
+        graph,
+        example,
+        file,
+        output="scores" if graph.scores else "answer",
+        free=free,
+        what=f"this model, of {parts} over {model.spec.name!r},",
+    )
+
+
+def write_graph(
+    graph: nn.Module,
+    inputs: Mapping[str, Tensor],
+    file: str | Path,
+    *,
+    output: str,
+    free: Mapping[int, Any],
+    what: str,
+) -> Path:
+    """Write a module as one ONNX graph of opset `OPSET`.
+
+    Args:
+        graph: is called with a mapping named `inputs`.
+        inputs: an example of each.
+        file: what is written, complete or not at all.
+        output: what the result is called.
+        free: by axis a `torch.export.Dim`, where inputs may have any length.
+        what: it is, for messages.
+
+    Raises:
+        RuntimeError: if torch cannot write it.
+    """
     target = Path(file)
     target.parent.mkdir(parents=True, exist_ok=True)
     with new_file(target) as work, torch.no_grad(), warnings.catch_warnings():
@@ -82,20 +119,18 @@ def export_onnx(model: Adapted, file: str | Path, observation: Mapping[str, Tens
                 graph,
                 (),
                 str(work),
-                kwargs={"inputs": example},
+                kwargs={"inputs": dict(inputs)},
                 dynamo=True,
-                input_names=[*example],
-                output_names=["scores" if graph.scores else "answer"],
-                dynamic_shapes={"inputs": dict.fromkeys(example, free)},
-                opset_version=18,
+                input_names=[*inputs],
+                output_names=[output],
+                dynamic_shapes={"inputs": dict.fromkeys(inputs, free)},
+                opset_version=OPSET,
                 external_data=False,
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            parts = f"{type(model.encoder).__name__} and {type(model.head).__name__}"
             raise RuntimeError(
-                f"torch cannot write this model, of {parts} over {model.spec.name!r}, as ONNX: "
-                f"{first_line(error.__cause__ or error)}"
+                f"torch cannot write {what} as ONNX: {first_line(error.__cause__ or error)}"
             ) from error
     return target
 
@@ -107,18 +142,23 @@ def check_exportable(model: Adapted) -> None:
         ValueError: if its steps differ in their number of tokens.
         ModuleNotFoundError: if onnx or onnxscript is missing.
     """
-    for name in ("onnx", "onnxscript"):
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(
-                f"ONNX export needs {name!r}. "
-                "In a clone: pip install './packages/netllm-adapt[onnx]'"
-            )
+    check_exporter()
     if getattr(model.encoder, "tokens", 0) is None:
         raise ValueError(
             f"A model whose steps differ in their number of tokens, as "
             f"{type(model.encoder).__name__} gives them, cannot be one ONNX graph of fixed axes. "
             "Models of abr and vp can; serve this one with netllm_adapt.Policy."
         )
+
+
+def check_exporter() -> None:
+    """Raise ModuleNotFoundError unless what writes ONNX graphs is installed."""
+    for name in ("onnx", "onnxscript"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"ONNX export needs {name!r}. "
+                "In a clone: pip install './packages/netllm-adapt[onnx]'"
+            )
 
 
 def _folded(model: Adapted) -> Adapted:
