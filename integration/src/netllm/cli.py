@@ -55,7 +55,7 @@ _COMMANDS = [
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "serve", "serve:serve", "Answer over HTTP with adapted models."),
     (app, "real", "real:real", "Let policies decide for real players, in real time."),
-    (app, "export", "export:export", "Write an adapted model as one ONNX graph."),
+    (app, "export", "export:export", "Write an adapted model or a student as an ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
     (app, "list", "list_names:show", "Installed tasks, their settings and policies."),

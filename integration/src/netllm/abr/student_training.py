@@ -16,6 +16,7 @@ from netllm_baselines.abr.ppo_weights import Actor
 from netllm_sims.abr import Setting
 
 from netllm.abr.student import Student
+from netllm.task.student import Graph
 
 HIDDEN = (384, 384)
 """Widths of the hidden layers, those of `PPO`: 720 kB in float32."""
@@ -57,6 +58,14 @@ class Training:
     def policy(self, *, sample: bool = False) -> Student:
         """The student as it is."""
         return Student(self._setting, sample=sample, weights=self._actor())
+
+    @staticmethod
+    def graph(file: Path) -> Graph:
+        """The student of a file as a torch module."""
+        from netllm.abr.student_graph import StudentGraph, example
+
+        actor = Actor.load(file)
+        return Graph(StudentGraph(actor).eval(), example(actor.levels), "probabilities")
 
     def save(self, file: Path, meta: Mapping[str, Any]) -> None:
         """Write its weights, and what is known of them."""

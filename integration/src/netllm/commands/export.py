@@ -12,6 +12,6 @@ from netllm.verbs import export_onnx
 
 @options_of(export_onnx.export)
 def export(checkpoint: Path, **options: Any) -> Answer:
-    """Write a checkpoint's model as one graph."""
+    """Write a model as one graph."""
     file = export_onnx.export(checkpoint, **options)
     return Answer({"file": file}, f"{file} is written.")

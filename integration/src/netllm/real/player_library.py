@@ -57,9 +57,13 @@ def library(player: str) -> Path:
         ConnectionError: if npm cannot fetch it.
         RuntimeError: if what came is something else.
     """
+    return library_file(LIBRARIES[player])
+
+
+def library_file(own: Library) -> Path:
+    """The file of any library of npm, as `library` gives a player's."""
     from netllm_adapt.backbone import cache_folder
 
-    own = LIBRARIES[player]
     file = cache_folder() / "real" / f"{own.package}-{own.version}" / Path(own.file).name
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,19 @@ from netllm.task.policy import Policy
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A student as a torch module, from an observation's fields to what it answers."""
+
+    module: nn.Module
+    """Called with a mapping named `inputs`."""
+    inputs: Mapping[str, Tensor]
+    """An example of the fields, of two rows."""
+    output: str
+    """What the result is called: `probabilities` or `answer`."""
 
 
 class Training(Protocol):
@@ -38,6 +52,11 @@ class Training(Protocol):
 
     def policy(self, *, sample: bool = False) -> Policy:
         """The student as it is; where it gives probabilities it may `sample` its answers."""
+        ...
+
+    @staticmethod
+    def graph(file: Path) -> Graph:
+        """The student of a file, for `netllm export`."""
         ...
 
     def save(self, file: Path, meta: Mapping[str, Any]) -> None:

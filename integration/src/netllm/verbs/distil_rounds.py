@@ -74,7 +74,8 @@ class Rounds:
         training = self._begun(number)
         seen, wanted = distil_states.read([self._states(n) for n in range(1, number + 1)])
         error = training.learn(seen, wanted)
-        training.save(self._weights(number), {"round": number})
+        about = {"kind": "student", "task": self.task.name, "round": number}
+        training.save(self._weights(number), about)
         found = figures(self.task, training.policy(), self.place, self.valid)
         line = {
             "round": number,

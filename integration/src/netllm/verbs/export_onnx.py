@@ -1,9 +1,10 @@
-"""Export: a checkpoint's model as one file for other runtimes."""
+"""Export: a checkpoint's model, or a student, as one file for other runtimes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
@@ -28,10 +29,12 @@ def export(
     """Write the model of a checkpoint as one graph, from an observation's fields to its answer.
 
     See `netllm_adapt.model.onnx.export_onnx` for inputs and outputs. Fields are those that the
-    task's policy shows the model: of `vp`, angles that are turned to the video's front.
+    task's policy shows the model: of `vp`, angles that are turned to the video's front. A student's
+    graph takes the fields of its observation in float32, (row, …) each, and gives the
+    `probabilities` of the answers.
 
     Args:
-        checkpoint: Folder of a run or a checkpoint, of abr or vp.
+        checkpoint: Folder of a run or a checkpoint, of abr or vp; or a student's file.
         out: The file to write.
         format: What is written: onnx.
         data: Folder of real data, for the setting that the checkpoint was adapted to.
@@ -43,6 +46,8 @@ def export(
     """
     if format not in FORMATS:
         raise registry.unknown("format", format, FORMATS)
+    if Path(checkpoint).suffix in registry.WEIGHTS:
+        return _export_student(Path(checkpoint), Path(out))
     from netllm_adapt import Adapted
     from netllm_adapt.model.onnx import check_exportable, export_onnx
 
@@ -58,6 +63,30 @@ def export(
         model.about.get("setting", "default"), data=data, **model.about.get("overrides", {})
     )
     return export_onnx(model, out, example(task, model, place))
+
+
+def _export_student(file: Path, out: Path) -> Path:
+    """Write a student's graph."""
+    from netllm_adapt.model.onnx import check_exporter, write_graph
+    from netllm_baselines.facts import facts
+    from torch.export import Dim
+
+    check_exporter()
+    told = facts(file)
+    if told.get("kind") != "student" or told.get("task") not in registry.tasks():
+        raise ValueError(
+            f"{file}: must be a student's file to be exported, written by `netllm distil`, or a "
+            "folder with a checkpoint."
+        )
+    graph = resolve_name(registry.task(told["task"]).student).graph(file)
+    return write_graph(
+        graph.module,
+        graph.inputs,
+        out,
+        output=graph.output,
+        free={0: Dim("row")},
+        what=f"{file}",
+    )
 
 
 def example(task: Task, model: Adapted, setting: Any) -> dict[str, Tensor]:

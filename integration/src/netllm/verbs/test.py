@@ -76,8 +76,7 @@ def test(
             checkpoint that is shipped or of a hub is to be updated.
         OSError: if a card cannot be written, before the first episode.
     """
-    from netllm.report.provenance import running_command
-    from netllm.report.results_in_card import write_results
+    from netllm.report import provenance, results_in_card
     from netllm.verbs import measure_policies
     from netllm.verbs.default_setting import world_of
     from netllm.verbs.make_report import make_report
@@ -85,13 +84,8 @@ def test(
 
     found = registry.task(task)
     names = [check_arguments.names(some) for some in (policy, checkpoint, rivals)]
-    specs = policy_specs(
-        found,
-        *names,
-        **_asking(student, when_unsure, names[1]),
-        device=device,
-        trust_backbone=trust_backbone,
-    )
+    how = {**_asking(student, when_unsure, names[1]), "device": device}
+    specs = policy_specs(found, *names, trust_backbone=trust_backbone, **how)
     cards = own_cards(specs) if update_card else []
     check_arguments.check_count("episodes", episodes)
     check_arguments.check_jobs(jobs)
@@ -101,7 +95,7 @@ def test(
     results = measure_policies.run(found, plans, jobs=jobs)
     report = make_report(found, plans, results, world, specs, device=device)
     for card in cards:
-        write_results(card, report, command=running_command())
+        results_in_card.write_results(card, report, command=provenance.running_command())
     return report
 
 
