@@ -99,18 +99,21 @@ def varied():
 
 @pytest.fixture
 def seat(varied):
-    """A varied model of a task at its place in a server; `wrap` may put a policy around it."""
+    """A varied model of a task at its place in a server; `wrap` may put a policy around it.
+
+    `rule` answers where it is late, in place of the task's own fallback.
+    """
     from netllm import registry
     from netllm.serve.seat import Seat
 
-    def run(name="abr", wrap=lambda policy: policy, **overrides):
+    def run(name="abr", wrap=lambda policy: policy, rule=None, **overrides):
         task, setting, model = varied(name, **overrides)
         return Seat(
             task=task,
             setting=setting,
             policy=wrap(task.policy(model, setting)),
-            fallback=registry.policy(name, task.fallback, setting),
-            fallback_name=task.fallback,
+            fallback=registry.policy(name, rule or task.fallback, setting),
+            fallback_name=rule or task.fallback,
         )
 
     return run

@@ -162,8 +162,8 @@ def test_after_the_deadline_the_fallback_answers_and_the_session_goes_on_from_th
     client, _ = served(seat(wrap=lambda policy: held.append(Held(policy)) or held[0]))
     (session,) = opened(client)
     (begun,) = opened(client)
-    rule = registry.policy("abr", "bba", varied("abr")[1])
-    by_rule = [int(rule.act({"buffer_s": np.array([one["buffer_s"]])})[0]) for one in played[0]]
+    rule = registry.policy("abr", "steady", varied("abr")[1])
+    by_rule = int(rule.act({name: np.array([one]) for name, one in played[0][3].items()})[0])
     given = [decide(client, (session, one))[0] for one in played[0][:3]]
     # The worker is busy with another session, so that step 3 is given up before its turn.
     while held[0].entered.acquire(blocking=False):
@@ -177,9 +177,9 @@ def test_after_the_deadline_the_fallback_answers_and_the_session_goes_on_from_th
         held[0].gate.set()
         assert other.result()[0]["by"] == "model"
     given += [decide(client, (session, one))[0] for one in played[0][4:9]]
-    assert [one["by"] for one in given] == ["model"] * 3 + ["bba"] + ["model"] * 5
+    assert [one["by"] for one in given] == ["model"] * 3 + ["steady"] + ["model"] * 5
     assert [one["step"] for one in given] == [*range(9)]
-    assert given[3]["answer"] == by_rule[3]
+    assert given[3]["answer"] == by_rule
     wanted = alone(varied, played[0][:9], took={3: -1})
     assert [one["answer"] for one in given[:3] + given[4:]] == wanted[:3] + wanted[4:]
 
@@ -195,7 +195,7 @@ def test_a_late_answer_of_the_model_is_not_what_the_session_remembers(served, se
     fell = 0
     for one in played[0][3:5]:  # the worker is held in the first; the second never has its turn
         given += decide(client, (session, one), deadline_ms=500)
-        fell += given[-1]["by"] == "bba"
+        fell += given[-1]["by"] == "steady"
     assert fell == 2
     began = held[0].entered.acquire(blocking=False)
     held[0].gate.set()
@@ -268,7 +268,7 @@ def test_a_player_is_answered_by_the_fallback_where_the_queue_is_full(served, se
         assert held[0].entered.acquire(timeout=PATIENCE_S)
         second = pool.submit(decide, client, (others[1], played[1][0]))
         until(lambda: service.worker.waiting == 1)
-        assert ask(1) == ask(1) == "5"  # BBA's, whose buffer is full
+        assert ask(1) == ask(1) == "4"  # the fallback's: the link bears one level more
         assert metric(client, 'netllm_fallback_decisions_total{reason="full",task="abr"}') == 1
         assert player.unseen_reward == pytest.approx(1.85)
         held[0].gate.set()
@@ -400,7 +400,7 @@ def test_a_token_is_required_of_all_but_probes(served, seat):
         assert client.get("/metrics", headers=given).status_code == 401
         assert client.get("/openapi.json", headers=given).status_code == 401
     right = {"Authorization": "Bearer secret"}
-    assert client.get("/v1/tasks", headers=right).json()["abr"]["fallback"] == "bba"
+    assert client.get("/v1/tasks", headers=right).json()["abr"]["fallback"] == "steady"
     assert client.get("/health").json() == {"alive": True}
     assert client.get("/ready").json() == {"ready": True}
 

@@ -149,7 +149,7 @@ def test_a_player_whose_session_idled_goes_on_in_a_new_one(served, seat):
 
 
 def test_where_the_model_is_late_the_fallback_tells_the_level(served, seat, varied):
-    client, _ = served(seat(), deadline_s=0.0)
+    client, _ = served(seat(rule="bba"), deadline_s=0.0)
     rule = registry.policy("abr", "bba", varied("abr")[1])
     for chunk, buffer_s in enumerate((1.0, 12.0, 60.0)):
         given = ask(client, FIRST | {"lastRequest": chunk, "buffer": buffer_s}).text

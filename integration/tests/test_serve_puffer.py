@@ -202,7 +202,7 @@ def test_a_viewer_that_changes_the_channel_begins_a_new_session(viewers, watched
 def test_where_there_is_no_time_or_room_the_fallback_answers_a_viewer(
     limits, viewers, seat, varied
 ):
-    connect, service = viewers(seat(), **limits)
+    connect, service = viewers(seat(rule="bba"), **limits)
     if "sessions" in limits:
         service.open("abr", 1)
     rule = registry.policy("abr", "bba", varied("abr")[1])

@@ -13,9 +13,19 @@ from numpy import ndarray
 
 # Compiled modules load later, at the first plan, and stay as they are.
 with install_import_hook("netllm_baselines", "beartype.beartype"):
-    from netllm_baselines.abr import BBA, MPC, Bola, Genet, Hindsight, MPCPaper, Panda, Random
+    from netllm_baselines.abr import (
+        BBA,
+        MPC,
+        Bola,
+        Genet,
+        Hindsight,
+        MPCPaper,
+        Panda,
+        Random,
+        Steady,
+    )
 
-CHECKED = (BBA, MPC, Bola, Genet, Hindsight, MPCPaper, Panda, Random)
+CHECKED = (BBA, MPC, Bola, Genet, Hindsight, MPCPaper, Panda, Random, Steady)
 
 Observe = Callable[..., dict[str, ndarray]]
 

@@ -6,10 +6,10 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
-from netllm_baselines.abr import BBA, MPC, Bola, GenetGreedy, Hindsight, Panda
+from netllm_baselines.abr import BBA, MPC, Bola, GenetGreedy, Hindsight, Panda, Steady
 from netllm_sims.abr import rollout, setting
 
-PLAIN = (BBA, Bola, MPC, Panda)
+PLAIN = (BBA, Bola, MPC, Panda, Steady)
 NAMES = ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "random", "hindsight")
 UDR = ("udr_1", "udr_2", "udr_3", "udr_real")
 

@@ -60,7 +60,7 @@ class ABR(PoolTask):
     )
     rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "ppo-wide", "hindsight")
     bounds = frozenset({"hindsight"})
-    fallback = "bba"
+    fallback = "steady"
     published = frozenset({"genet"})
     trainers: Mapping[str, str] = {
         "ppo": "netllm_baselines.abr.ppo_training:train_ppo",

@@ -6,8 +6,8 @@
 //   netllm.hlsjs(Hls, options)            in place of new Hls(…); `config` of options goes to it
 //
 // A segment that has arrived is held back until the server has said at which level the next one is
-// to be loaded, for `deadlineMs` at most; then a rule by the buffer (BBA) decides instead, here in
-// the page. So a player never waits for a server that is gone.
+// to be loaded, for `deadlineMs` at most; then a rule (`steady` of netllm-baselines) decides
+// instead, here in the page. So a player never waits for a server that is gone.
 //
 // options: sizesMb    sizes of all segments, MB, [segment][level]; required
 //          ratesKbps  the ladder, kbit/s, rising; required
@@ -23,7 +23,7 @@
 
 const netllm = (() => {
   const HISTORY = 6;
-  const RESERVOIR_S = 5, CUSHION_S = 10; // of BBA, as netllm-baselines has them
+  const BEARS = 0.9, FULL_S = 12, SHARE = 0.6; // of `steady`, as netllm-baselines has them
   const SPARE_MS = 50; // for the way to the server and back: it falls back by itself before
   const own = document.currentScript ? new URL(document.currentScript.src).origin : "";
   const USUAL = {
@@ -126,7 +126,7 @@ const netllm = (() => {
         return { answer, by };
       } catch (error) {
         if (error.status === 404) this.session = null; // the server has begun anew
-        return { answer: this.fallback(observation.buffer_s), by: "page", why: String(error) };
+        return { answer: this.fallback(observation), by: "page", why: String(error) };
       }
     }
 
@@ -141,10 +141,14 @@ const netllm = (() => {
       throw error;
     }
 
-    fallback(bufferS) {
-      const top = this.options.ratesKbps.length - 1;
-      const highest = Math.min(top, this.before + 1); // one answer missed must not cost a long stall
-      return Math.max(0, Math.min(highest, Math.floor((top * (bufferS - RESERVOIR_S)) / CUSHION_S)));
+    /** As `steady`: keeps the level, one up where the link bears it, down to what comes in time. */
+    fallback({ level, throughput_mbps: all, buffer_s: bufferS, sizes_mb: [sizesMb] }) {
+      const known = all.filter((one) => one > 0), { ratesKbps } = this.options;
+      const meanMbps = known.length / known.reduce((sum, one) => sum + 1 / one, 0);
+      const above = Math.min(level + 1, ratesKbps.length - 1);
+      const up = meanMbps >= (BEARS * ratesKbps[above]) / 1e3 && bufferS >= FULL_S;
+      const inTime = sizesMb.findLastIndex((one) => 8 * one <= SHARE * bufferS * meanMbps);
+      return Math.min(up ? above : level, Math.max(0, inTime));
     }
 
     /** Close the session; the server would do so by itself after some minutes. */

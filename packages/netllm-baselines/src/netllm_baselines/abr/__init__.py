@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from netllm_baselines.abr.panda import Panda
     from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled
     from netllm_baselines.abr.random import Random
+    from netllm_baselines.abr.steady import Steady
 
 _MODULES = {
     "BBA": "bba",
@@ -43,6 +44,7 @@ _MODULES = {
     "PPOWideSampled": "ppo",
     "Panda": "panda",
     "Random": "random",
+    "Steady": "steady",
     "UDR1": "genet",
     "UDR1Greedy": "genet",
     "UDR2": "genet",
@@ -70,6 +72,7 @@ __all__ = [
     "PPOWideSampled",
     "Panda",
     "Random",
+    "Steady",
     "UDR1Greedy",
     "UDR2Greedy",
     "UDR3Greedy",
