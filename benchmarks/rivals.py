@@ -30,6 +30,7 @@ POLICIES = (
     "genet",
     "mpc-paper",
     "bola",
+    "steady",
     "mpc",
     "ppo",
     "ppo-sampled",
