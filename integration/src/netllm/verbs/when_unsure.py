@@ -37,12 +37,14 @@ class WhenUnsure:
         """What was seen and done, step by step."""
         self._known: np.ndarray = np.zeros(0, dtype=int)
         """How many steps of each episode the model knows."""
-        self._decisions = self._reached = 0
+        self._decisions = 0
+        self.reached = 0
+        """Decisions that reached the model since the last reset."""
 
     @property
     def asked(self) -> float:
         """The share of decisions that reached the model since the last reset."""
-        return self._reached / max(self._decisions, 1)
+        return self.reached / max(self._decisions, 1)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """The student's answers, and the model's where the student is unsure."""
@@ -64,7 +66,7 @@ class WhenUnsure:
             self._known[unsure] = len(self._steps) + 1
         self._steps.append((seen, answers))
         self._decisions += len(answers)
-        self._reached += len(unsure)
+        self.reached += len(unsure)
         return answers.copy()
 
     def _catch_up(self, episodes: np.ndarray) -> None:

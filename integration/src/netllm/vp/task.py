@@ -85,6 +85,7 @@ class VP(SupervisedTask):
         "horizon.png": "netllm.vp.plots:horizon",
         "example.png": "netllm.vp.plots:example",
     }
+    student = "netllm.vp.student_training:Training"
     simulator = "netllm_sims.vp"
     chooses = False
     State = State
