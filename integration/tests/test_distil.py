@@ -116,7 +116,6 @@ def test_the_model_is_asked_in_the_states_that_the_student_visits(distilled):
     seed = np.random.SeedSequence((0, 2)).generate_state(1)[0]
     asked = Asked(drawn, drawn)
     episodes = task.episodes(place, "train", count=6, seed=int(seed))
-    drawn.took = lambda actions: None
     task.rollout(asked, place, episodes, seed=int(seed))
     np.testing.assert_array_equal(levels, np.stack([one["level"] for one in asked.seen]))
 

@@ -164,9 +164,9 @@ def _is_there(name):
 
 def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    ablation, documents, convolutions, performance, quality, sizes = map(
-        importlib.import_module,
-        ("ablation", "_documents", "graph_convolutions", "performance", "quality", "sizes"),
+    names = ("ablation", "_documents", "graph_convolutions", "performance", "quality", "sizes")
+    ablation, documents, convolutions, performance, quality, sizes, student = map(
+        importlib.import_module, (*names, "student")
     )
     results = ROOT / "benchmarks" / "results"
 
@@ -177,6 +177,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/tasks/cjs.md", "convolutions"): convolutions.table(saved("graph_convolutions.json")),
         ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
         ("docs/performance.md", "performance"): performance.table(results),
+        ("docs/tasks/abr.md", "student"): student.table(saved("student.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
     }
     for case, file in (("abr", ""), ("cjs", "-cjs"), ("vp", "-vp"), ("vp-side", "-vp-side")):

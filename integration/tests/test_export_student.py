@@ -50,9 +50,7 @@ def student(tmp_path_factory):
     """The file of a student that has learned a little, states to ask it about, and itself."""
     task = registry.task("abr")
     place = task.setting("synthetic", chunks=12)
-    teacher = registry.policy("abr", "ppo", place)
-    teacher.took = lambda actions: None  # as an adapted model has it
-    asked = Asked(teacher, epsilon=0.3)
+    asked = Asked(registry.policy("abr", "ppo", place), epsilon=0.3)
     task.rollout(asked, place, task.episodes(place, "train", count=8, seed=0), seed=0)
     states = asked.states()
     wanted = states.pop("wanted")

@@ -14,6 +14,7 @@ from netllm.report.intervals import by_episode, extent
 from netllm.report.metric import Metric
 from netllm.report.report import Report
 from netllm.report.result import Result, best_first
+from netllm.report.training_seeds import difference_over_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,36 +77,36 @@ def bars(
 
 
 def asked(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
-    """The metric's mean by the share of decisions that reach the model, a line per checkpoint.
+    """The metric less the checkpoint's own, by the share of decisions that reach its model.
 
-    At 0 its student alone, where it was tested as a policy; at 1 the checkpoint itself.
+    Paired by episode; a line per checkpoint, which stands at 100 %. At 0 % its student alone, where
+    it was tested as a policy.
     """
-    behind = [one for one in results if one.asked is not None]
-    for checkpoint, colour in zip(dict.fromkeys(one.checkpoint for one in behind), cycle(ADAPTED)):
-        own = [one for one in results if one.checkpoint == checkpoint]
-        files = {f"student:{one.student}" for one in own if one.student}
-        own += [one for one in results if one.policy in files]
-        places = {id(one): _share_asked(one) for one in own}
-        own.sort(key=lambda one: places[id(one)])
-        means = np.array([one.metrics[metric.key].mean for one in own])
-        ends = [one.metrics[metric.key].ci95 for one in own]
-        spans = [end or (mean, mean) for mean, end in zip(means, ends, strict=True)]
-        shares = [100 * places[id(one)] for one in own]
+    models = [one for one in results if one.checkpoint and one.asked is None]
+    for model, colour in zip(models, cycle(ADAPTED), strict=False):
+        behind = [one for one in results if one.student and one.checkpoint == model.checkpoint]
+        files = {f"student:{one.student}" for one in behind}
+        behind += [one for one in results if one.policy in files]
+        shares, means, spans = [100.0], [0.0], [(0.0, 0.0)]
+        for one in sorted(behind, key=_share_asked, reverse=True):
+            pair = {"": one.episodes}, {"": model.episodes}
+            difference = difference_over_seeds(*pair, metric.key).estimate()
+            shares.append(100 * _share_asked(one))
+            means.append(difference.mean)
+            spans.append(difference.ci95 or (difference.mean, difference.mean))
         error = abs(np.array(spans).T - means)
-        label = short(next(one for one in own if one.checkpoint))
-        ax.errorbar(shares, means, error, marker="o", capsize=3, color=colour, label=label)
+        ax.errorbar(shares, means, error, marker="o", capsize=3, color=colour, label=short(model))
     frame(ax, results)
+    ax.axhline(0, color=BOUND, linewidth=0.8)
     ax.set_xlabel("% of decisions that reach the model")
-    ax.set_ylabel(f"mean {metric.label}, 95 % interval")
-    ax.legend(frameon=False, fontsize="small")
+    ax.set_ylabel(f"{metric.label} less the model's, 95 % interval")
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
     return ax
 
 
 def _share_asked(result: Result) -> float:
-    """Share of the decisions that a model makes."""
-    if result.asked is not None:
-        return result.asked
-    return 1.0 if result.checkpoint else 0.0
+    """Share of a student's decisions that reach the model behind it, if there is one."""
+    return result.asked or 0.0
 
 
 def save(report: Report, draws: Mapping[str, Draw], folder: Path) -> list[Path]:

@@ -125,7 +125,8 @@ class Rounds:
         """What is seen and wanted in new training episodes, which the student plays, if it can."""
         seed = derived_seed(self.seed, number)
         episodes = self.task.episodes(self.place, "train", count=self.episodes, seed=seed)
-        driver = None if number == 1 else self._begun(number).policy(sample=True)
+        own = number == 1 or self.task.supervised  # predictions lead to no other states
+        driver = None if own else self._begun(number).policy(sample=True)
         asked = distil_states.Asked(
             self.teacher(), driver, epsilon=EPSILON if driver is None else 0.0
         )

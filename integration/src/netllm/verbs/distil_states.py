@@ -39,16 +39,18 @@ class Asked:
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """The driver's answers, some of them random."""
         self.seen.append({name: np.array(value) for name, value in observation.items()})
-        if not hasattr(self._teacher, "probabilities"):
-            self.wanted.append(self._teacher.act(observation))
-            return self.wanted[-1]
-        odds = self._teacher.probabilities(observation)
-        self.wanted.append(odds)
-        actions = odds.argmax(1) if self._driver is None else self._driver.act(observation)
-        strays = self._dice.random(len(actions)) < self._epsilon
-        others = self._dice.integers(odds.shape[1], size=len(actions))
-        actions = np.where(strays, others, actions)
-        self._teacher.took(actions)  # type: ignore[attr-defined]
+        odds = getattr(self._teacher, "probabilities", None)
+        wanted: np.ndarray = self._teacher.act(observation) if odds is None else odds(observation)
+        self.wanted.append(wanted)
+        actions = wanted if odds is None else wanted.argmax(1)
+        if self._driver is not None:
+            actions = self._driver.act(observation)
+        if odds is not None:
+            strays = self._dice.random(len(actions)) < self._epsilon
+            others = self._dice.integers(wanted.shape[1], size=len(actions))
+            actions = np.where(strays, others, actions)
+        if hasattr(self._teacher, "took"):
+            self._teacher.took(actions)
         return actions
 
     def states(self) -> dict[str, np.ndarray]:
