@@ -15,6 +15,8 @@ from netllm.real.browser import browser, program
 from netllm.real.player_library import Library, library_file
 from netllm.verbs.distil_states import Asked
 from netllm.verbs.export_onnx import export
+from netllm.vp.student_training import Training as ViewportTraining
+from netllm_sims.vp import wrap_deg
 
 RUNTIME = {
     name: Library("onnxruntime-web", "1.30.0", f"dist/{name}", sha256)
@@ -144,3 +146,23 @@ def test_weights_that_are_no_students_are_not_exported(student, netllm, tmp_path
     code, _, err = netllm("export", tmp_path / "other.npz", "--out", tmp_path / "x.onnx")
     assert code == 2
     assert "must be a student's file" in err
+
+
+def test_the_graph_of_a_student_of_viewports_predicts_as_the_student(tmp_path):
+    pytest.importorskip("onnxscript", reason="needs netllm-adapt[onnx]")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs netllm-adapt[onnx]")
+    task = registry.task("vp")
+    place = task.setting("synthetic", train_stride=40)
+    clips = task.episodes(place, "train", count=4, seed=0)
+    training = ViewportTraining(place, seed=0)
+    asked = Asked(registry.policy("vp", "velocity", place))
+    task.rollout(asked, place, clips, seed=0)
+    states = asked.states()
+    training.learn(states, states.pop("wanted"))
+    training.save(tmp_path / "student.npz", {"task": "vp"})
+    file = export(tmp_path / "student.npz", out=tmp_path / "student.onnx")
+    known = states["viewport_deg"].astype(np.float32)
+    (given,) = onnxruntime.InferenceSession(str(file)).run(["answer"], {"viewport_deg": known})
+    wanted = training.policy().act({"viewport_deg": known})
+    assert abs(known).max() > 150  # so that some answers lie beyond the border
+    assert abs(wrap_deg(given - wanted)).max() < 1e-2
