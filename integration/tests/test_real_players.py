@@ -175,6 +175,14 @@ def test_a_model_that_is_late_is_replaced_by_the_fallback_and_the_player_goes_on
     assert len(log.chunks) == CHUNKS
 
 
+def test_a_segment_that_is_slow_is_waited_for(setting, real_player):
+    # of level 4 it takes longer than there is in the buffer
+    (log,) = played(setting, [session("a", 2.0)], real_player("hlsjs")).values()
+    assert log.error == ""
+    assert levels(log) == [0, 2, 4, 0, 2]
+    assert log.chunks[2].stall_s > 0
+
+
 def test_a_session_may_have_a_video_of_its_own(setting, dashjs):
     video = setting.video
     own = replace(video, sizes_bytes=video.sizes_bytes + 1_000)

@@ -261,6 +261,7 @@ const netllm = (() => {
       get firstAutoLevel() { return 0; }
       get nextAutoLevel() { return decider.level; }
       set nextAutoLevel(level) {}
+      onFragLoading() {} // else it gives up a segment that is slow, and asks for the same again
     }
     const own = { fLoader: Held, abrController: Decided, startLevel: 0, testBandwidth: false };
     hls = new Hls({ ...options.config, ...own });
