@@ -153,6 +153,23 @@ def real_player():
     return run
 
 
+@pytest.fixture(scope="session")
+def tc_link():
+    """Skips unless `--link tc` is possible here."""
+    import asyncio
+
+    from netllm.real.cable import cable
+
+    async def tried():
+        async with cable():
+            pass
+
+    try:
+        asyncio.run(tried())
+    except (OSError, RuntimeError) as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def collected():
     """Collect a test's garbage under the test's own filters of warnings, not in another's."""

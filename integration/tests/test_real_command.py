@@ -20,6 +20,7 @@ SHORT = ("abr", "--setting", "synthetic", "--set", "chunks=3", "--episodes", "1"
         (("abr",), "Somebody must decide"),
         (("abr", "--policy", "bbq"), "Did you mean bba"),
         (("abr", "--policy", "bba", "--player", "dash"), "Did you mean dashjs"),
+        (("abr", "--policy", "bba", "--link", "userspace"), "Did you mean user-space"),
         (("abr", "--policy", "bba", "--players", "0"), "`players` must be at least 1"),
         ((*SHORT, "--policy", "hindsight"), "hindsight knows the future"),
         ((*SHORT, "--policy", "mpc-paper"), "mpc-paper carries state from one to the next"),

@@ -126,7 +126,7 @@ class Decides:
         self._listener.close()
 
 
-def played(setting, sessions, player, policy=Cycle, deadline_s=PATIENCE_S):
+def played(setting, sessions, player, policy=Cycle, deadline_s=PATIENCE_S, **more):
     """Logs of sessions, two at a time."""
     logs = {}
 
@@ -134,6 +134,7 @@ def played(setting, sessions, player, policy=Cycle, deadline_s=PATIENCE_S):
         logs[session.id] = log
 
     options = {"player": player, "players": 2, "deadline_s": deadline_s, "ended": ended}
+    options |= more
     with Decides(partial(seat, setting, policy), deadline_s) as decides:
         asyncio.run(play_sessions(setting, sessions, server=decides.address, **options))
     return logs
@@ -175,6 +176,17 @@ def test_a_model_that_is_late_is_replaced_by_the_fallback_and_the_player_goes_on
     assert len(log.chunks) == CHUNKS
 
 
+def test_segments_may_come_through_the_kernel(setting, player, tc_link):
+    some = [session("a", 8.0), session("b", 4.0)]
+    logs = played(setting, some, player, players=1, link="tc")
+    for name, mbps in (("a", 8.0), ("b", 4.0)):
+        assert logs[name].error == ""
+        assert levels(logs[name]) == [0, 2, 4, 0, 2]
+        bucket_s = 0.01 + 1_514 * 8e-6 / mbps
+        for chunk in logs[name].chunks:
+            assert chunk.took_s >= chunk.size_bytes * 8e-6 / mbps - bucket_s
+
+
 def test_a_segment_that_is_slow_is_waited_for(setting, real_player):
     # of level 4 it takes longer than there is in the buffer
     (log,) = played(setting, [session("a", 2.0)], real_player("hlsjs")).values()
@@ -195,10 +207,10 @@ def test_a_session_may_have_a_video_of_its_own(setting, dashjs):
 class Unreadable(Presentation):
     """Its manifests are none."""
 
-    def mpd(self):
+    def mpd(self, **base):
         return "<MPD>"
 
-    def m3u8(self, level=None):
+    def m3u8(self, level=None, **base):
         return "none"
 
 

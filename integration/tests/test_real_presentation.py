@@ -59,6 +59,8 @@ def test_manifests_name_every_level_and_segment(media):
     told = [(level.get("id"), level.get("bandwidth")) for level in levels]
     assert told == [("0", "300000"), ("1", "1200000")]
     assert 'mediaPresentationDuration="PT6S"' in shown.mpd()
+    assert 'media="http://there/$RepresentationID$/$Number$.m4s"' in shown.mpd(base="http://there/")
+    assert "http://there/1/3.m4s" in shown.m3u8(1, base="http://there/").splitlines()
     assert shown.m3u8().count("list.m3u8") == 2
     assert shown.m3u8(1).splitlines()[-3:] == ["#EXTINF:2,", "3.m4s", "#EXT-X-ENDLIST"]
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _OPTIONS = ("--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--mute-audio")
+_DIRECT = "--no-proxy-server"
+"""Pages and videos come from this machine."""
 _SMALL_SHM = "--disable-dev-shm-usage"
 """Containers often have little shared memory."""
 PATIENCE_MS = 120_000
@@ -46,7 +48,7 @@ async def browser(*, headless: bool = True) -> AsyncIterator[Browser]:
     from playwright.async_api import Error, async_playwright
 
     where = program()
-    options = [*_OPTIONS, *_NEVER_SLOWER, _SMALL_SHM]
+    options = [*_OPTIONS, *_NEVER_SLOWER, _SMALL_SHM, _DIRECT]
     if os.geteuid() == 0:  # its sandbox does not work for root
         options.append("--no-sandbox")
     async with async_playwright() as playwright:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from netllm.real.play_log import Log
 from netllm.real.shaped_link import ShapedLink
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
     from netllm_sims.abr import Session, Setting
 
     from netllm.real.presentation import Presentation
+
+
+class Link(Protocol):
+    """What the segments of a play pass through."""
+
+    def pieces(self, content: bytes) -> AsyncIterator[bytes]:
+        """The content, each piece when it may be sent."""
+
+
+def user_space(play: Play) -> Link:
+    """A connection whose speed follows the trace in this process; it begins now."""
+    return ShapedLink(play.session, packet_share=play.setting.packet_share)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -35,13 +48,22 @@ class Play:
     """The latest that its player has told."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last chunk has arrived, or the player has failed."""
-    link: ShapedLink | None = None
-    """Begins with the first segment that is asked for."""
+    begin: Callable[[Play], Link] = user_space
+    """Called when the first segment is asked for."""
+    link: Link | None = None
+    """What `begin` has given."""
+    origin: str = ""
+    """Address that its segments come from; the one that its page comes from if empty."""
 
     @property
     def page(self) -> str:
         """Path of its page."""
         return f"/real/{self.id}/page.html"
+
+    @property
+    def base(self) -> str:
+        """What comes before the paths of its segments."""
+        return f"{self.origin}/real/{self.id}/" if self.origin else ""
 
     def options(self) -> dict[str, Any]:
         """What the page tells the player's adapter."""
@@ -69,9 +91,9 @@ class Play:
         """End it, if it has not ended."""
         self.told(Log(self.log.chunks, error=why))
 
-    async def connection(self) -> ShapedLink:
+    async def connection(self) -> Link:
         """The connection, a round trip after something was asked for."""
         await asyncio.sleep(self.setting.rtt_s)
         if self.link is None:
-            self.link = ShapedLink(self.session, packet_share=self.setting.packet_share)
+            self.link = self.begin(self)
         return self.link

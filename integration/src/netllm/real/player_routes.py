@@ -20,6 +20,8 @@ from netllm.serve.service import Refused
 Answer = Callable[[Play, Request], Awaitable[Response]]
 _SEGMENT, _PLAYLIST = "video/mp4", "application/vnd.apple.mpegurl"
 _NO_STORE = {"Cache-Control": "no-store"}
+_ANY_PAGE = {"Access-Control-Allow-Origin": "*", "Timing-Allow-Origin": "*"}
+"""The page may come from another address than the segments."""
 _LIMITS = Limits(body_bytes=1 << 20)
 _LOG = msgspec.json.Decoder(Log)
 
@@ -86,7 +88,9 @@ async def _log(play: Play, request: Request) -> Response:
 
 
 async def _manifest(play: Play, request: Request) -> Response:
-    return Response(play.shown.mpd(), media_type="application/dash+xml", headers=_NO_STORE)
+    return Response(
+        play.shown.mpd(base=play.base), media_type="application/dash+xml", headers=_NO_STORE
+    )
 
 
 async def _master(play: Play, request: Request) -> Response:
@@ -94,7 +98,7 @@ async def _master(play: Play, request: Request) -> Response:
 
 
 async def _list(play: Play, request: Request) -> Response:
-    content = play.shown.m3u8(request.path_params["level"])
+    content = play.shown.m3u8(request.path_params["level"], base=play.base)
     return Response(content, media_type=_PLAYLIST, headers=_NO_STORE)
 
 
@@ -107,7 +111,7 @@ async def _segment(play: Play, request: Request) -> Response:
     """A segment, a round trip after it was asked for, at the speed of the trace."""
     content = play.shown.segment(request.path_params["level"], request.path_params["number"])
     link = await play.connection()
-    headers = {**_NO_STORE, "Content-Length": str(len(content))}
+    headers = {**_NO_STORE, **_ANY_PAGE, "Content-Length": str(len(content))}
     return StreamingResponse(link.pieces(content), media_type=_SEGMENT, headers=headers)
 
 

@@ -30,7 +30,7 @@ _MPD = """<?xml version="1.0" encoding="utf-8"?>
                    startWithSAP="1">
       <SegmentTemplate timescale="1000" duration="{chunk_ms}" startNumber="1"
                        initialization="$RepresentationID$/init.mp4"
-                       media="$RepresentationID$/$Number$.m4s"/>
+                       media="{base}$RepresentationID$/$Number$.m4s"/>
 {levels}
     </AdaptationSet>
   </Period>
@@ -93,8 +93,12 @@ class Presentation:
         rest = size - len(media)
         return media + struct.pack(">I4s", rest, b"free") + bytes(rest - _BOX_BYTES)
 
-    def mpd(self) -> str:
-        """The manifest for DASH."""
+    def mpd(self, *, base: str = "") -> str:
+        """The manifest for DASH.
+
+        Args:
+            base: what comes before the paths of segments.
+        """
         width, height = SIZE
         levels = (
             _LEVEL.format(level=level, bits=round(rate * 1e3), width=width, height=height)
@@ -105,11 +109,16 @@ class Presentation:
             chunk_ms=round(self.video.chunk_s * 1e3),
             duration_s=self.video.chunk_s * self.video.chunks,
             codec=CODEC,
+            base=base,
             levels="\n".join(levels),
         )
 
-    def m3u8(self, level: int | None = None) -> str:
+    def m3u8(self, level: int | None = None, *, base: str = "") -> str:
         """The playlist for HLS: of all levels, or of the segments of one.
+
+        Args:
+            level: whose segments.
+            base: what comes before the paths of segments.
 
         Raises:
             KeyError: if there is no such level.
@@ -125,7 +134,7 @@ class Presentation:
         lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{-(-chunk_s // 1):.0f}"]
         lines += ["#EXT-X-PLAYLIST-TYPE:VOD", '#EXT-X-MAP:URI="init.mp4"']
         for number in range(1, self.video.chunks + 1):
-            lines += [f"#EXTINF:{chunk_s:g},", f"{number}.m4s"]
+            lines += [f"#EXTINF:{chunk_s:g},", f"{base and f'{base}{level}/'}{number}.m4s"]
         return "\n".join([*lines, "#EXT-X-ENDLIST"]) + "\n"
 
     def _check_level(self, level: int) -> None:

@@ -39,6 +39,7 @@ def real(
     episodes: int | None = 10,
     player: str = "dashjs",
     players: int = 2,
+    link: str = "user-space",
     deadline_s: float = 0.15,
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
@@ -64,6 +65,8 @@ def real(
         episodes: Only the first so many sessions.
         player: dashjs, shaka or hlsjs.
         players: How many play at once.
+        link: What gives a connection the speed of its trace: user-space, anywhere; or tc, in the
+            kernel, where Linux lets network namespaces be made.
         deadline_s: After so long the fallback of the server decides, and if the server is gone the
             page.
         data: Folder of real data; that of NETLLM_DATA unless given.
@@ -75,7 +78,8 @@ def real(
 
     Raises:
         ValueError: for unknown names, another task, or a folder with other plays.
-        FileNotFoundError: if Chromium, ffmpeg or npm is missing.
+        FileNotFoundError: if Chromium, ffmpeg, npm or a program of the link is missing.
+        PermissionError: if the link may not be made.
         ConnectionError: if the player's library cannot be fetched.
         RuntimeError: if a player fails; what was played is kept.
         ModuleNotFoundError: if the extra `netllm[real]` is missing.
@@ -87,14 +91,15 @@ def real(
     from netllm.verbs.policy_spec import policy_specs
 
     policies, checkpoints = check_arguments.names(policy), check_arguments.names(checkpoint)
-    found = _checked(task, [*policies, *checkpoints], player, episodes=episodes, players=players)
+    names = [*policies, *checkpoints]
+    found = _checked(task, names, player, link, episodes=episodes, players=players)
     options: dict[str, Any] = {"device": device, "trust_backbone": trust_backbone}
     specs = policy_specs(found, policies, checkpoints, (), **options)
     world = world_of(found, specs, [setting] if setting else [], set or {}, data)
     plan = _planned(found, specs, world, part, episodes)
     limits = Limits(deadline_s=deadline_s)
-    kept = KeptPlays(out, {**_world(plan), "player": player, "deadline_s": deadline_s})
-    playing = partial(_play, player=player, players=players, limits=limits)
+    kept = KeptPlays(out, _common(plan, link, player=player, deadline_s=deadline_s))
+    playing = partial(_play, player=player, players=players, link=link, limits=limits)
     simulated, sessions = _simulated(found, plan)
     logs = _all_played(found, plan, kept, playing, sessions if watch else None)
     results = [_result(found, plan, line, logs[line.spec.name]) for line in plan.lines]
@@ -102,17 +107,20 @@ def real(
     return RealReport(report, simulated, logs, sessions)
 
 
-def _checked(task: str, names: Sequence[str], player: str, **counts: int | None) -> Task:
+def _checked(task: str, names: Sequence[str], player: str, link: str, **counts: int | None) -> Task:
     """The task, whose videos a known player can play for somebody who decides.
 
     Raises:
         ValueError: if something else was asked for.
         ModuleNotFoundError: if the extra is missing.
     """
-    from netllm.real.player_library import LIBRARIES
     from netllm.serve.run import check_installed
 
     check_installed("real", "playwright")
+    from netllm.real.cable import check_programs
+    from netllm.real.play_sessions import LINKS
+    from netllm.real.player_library import LIBRARIES
+
     found = registry.task(task)
     if found.simulator != "netllm_sims.abr":
         raise ValueError(f"Real players play videos: the task must be abr, got {task!r}.")
@@ -120,6 +128,10 @@ def _checked(task: str, names: Sequence[str], player: str, **counts: int | None)
         raise ValueError("Somebody must decide: name a --policy or a --checkpoint.")
     if player not in LIBRARIES:
         raise registry.unknown("player", player, [*LIBRARIES])
+    if link not in LINKS:
+        raise registry.unknown("link", link, [*LINKS])
+    if link == "tc":
+        check_programs()
     for name, count in counts.items():
         check_arguments.check_count(name, count)
     return found
@@ -148,8 +160,8 @@ def _planned(
     return plan
 
 
-def _world(plan: Plan) -> dict[str, Any]:
-    """What plays must have in common to be of one setting."""
+def _common(plan: Plan, link: str, **more: Any) -> dict[str, Any]:
+    """What plays of one folder have in common; those that tell no link had the usual one."""
     from netllm.data import sources
     from netllm.task.fields import fields_of
 
@@ -158,6 +170,8 @@ def _world(plan: Plan) -> dict[str, Any]:
         "part": plan.part,
         "data": sources.kept(sources.sources(plan.setting)),
         **{one.name: one.default for one in fields_of(plan.setting)},
+        **more,
+        **({} if link == "user-space" else {"link": link}),
     }
 
 

@@ -8,16 +8,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 from netllm_sims.abr import capacity_bytes, curve, delivery_s
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Session
+    from numpy import ndarray
 
 PACKET_BYTES = 1_448
 """The least that is sent at once: what a packet of Ethernet holds besides its headers."""
 _PIECE_S = 0.02
 _CREDIT_S = 0.1
 """A download that is under way makes up for so much time in which nobody came to send."""
+
+
+def session_curve(session: Session, *, packet_share: float) -> Float[ndarray, "row 4"]:
+    """The simulator's own capacity curve of a session's trace, in trace time."""
+    rows = curve(session.trace, packet_share=packet_share)
+    rows[:, 1:3] *= session.scale
+    rows[:, 3] /= session.scale
+    return rows
 
 
 class ShapedLink:
@@ -42,9 +52,7 @@ class ShapedLink:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rows = curve(session.trace, packet_share=packet_share)
-        self._rows[:, 1:3] *= session.scale
-        self._rows[:, 3] /= session.scale
+        self._rows = session_curve(session, packet_share=packet_share)
         self._clock, self._sleep = clock, sleep
         self._zero_s = clock() - session.start_s
         self._passed_bytes = 0.0
