@@ -76,8 +76,8 @@ async def follow(cable: Cable, session: Session, *, begun: asyncio.Event | None 
         RuntimeError: if `tc` refuses a rate.
     """
     clock = asyncio.get_running_loop().time
-    zero_bytes = await cable.passed_bytes()
     zero_s, steps = clock() - session.start_s, Steps(session)
+    zero_bytes = await cable.passed_bytes()
     while True:
         step = steps.at(clock() - zero_s)
         passed_bytes = await cable.set_rate(step.rate_bytes_s, step.bucket_bytes)
