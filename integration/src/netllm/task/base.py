@@ -77,7 +77,7 @@ class Task(ABC):
     trainers: Mapping[str, str] = {}
     """`netllm train-baseline` by name: `module:function` with typed keyword arguments."""
     student: str = ""
-    """What `netllm distil` makes of a model, as `module:name` of a `netllm.task.student.Training`;
+    """What `netllm distil` makes of a model: `module:class`, see `netllm.task.student.Training`;
     its policy is registered as `student`. None if empty."""
     plots: Mapping[str, str] = {}
     """Its own plots by file name: `module:function` with `(ax, results, metric)`; see `draws`."""
