@@ -1,0 +1,209 @@
+"""The server under load: sessions of all tasks that ask in their own time, or as fast as they can.
+
+    python benchmarks/serving.py [--quick] [--minutes 10] [--json FILE]
+
+`netllm serve` answers in a process of its own with the three models that ship, on the real data
+(NETLLM_DATA; without it, and with `--quick`, on generated data). The other process plays simulated
+episodes against it:
+
+- alone, then together: one session, then 8 and 64 of mixed tasks, each asking again at once and
+  waiting for the model; decisions per second, and how many times those of one session;
+- in time: 64 sessions at the pace of their tasks (a chunk in 4 s, a viewport in 1 s, a cluster in
+  2 s), each with the usual deadline; how long answers took, who gave them, and the server's memory
+  at the beginning and at the end.
+
+Both processes share the machine, so what simulators and clients take is missing to the server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from _machine import machine
+from netllm import registry
+from netllm.serve.client import Client, Connection
+from netllm.serve.limits import Limits
+
+PACE_S = {"abr": 4.0, "vp": 1.0, "cjs": 2.0}
+MIX = ("abr", "abr", "vp", "cjs")
+"""Tasks of sessions, over and over."""
+_PATIENCE_S = 60.0
+
+
+class Over(Exception):
+    """The time is up."""
+
+
+@dataclass
+class Load:
+    """What sessions do, and what came of it."""
+
+    paced: bool
+    deadline_s: float
+    until_s: float = 0.0
+    took_s: list[tuple[str, str, float]] = field(default_factory=list)
+    """Task, who answered, and how long it took."""
+
+
+class Timed(Connection):
+    """A connection that keeps its task's pace and notes how long answers take."""
+
+    def __init__(self, server: str, load: Load) -> None:
+        super().__init__(server)
+        self._load, self._next_s = load, 0.0
+
+    def decide(self, task: str, questions: Any, *, deadline_s: float | None = None) -> Any:
+        load = self._load
+        if load.paced:
+            if not self._next_s:  # not all at once
+                self._next_s = time.monotonic() + PACE_S[task] * random.random()
+            time.sleep(max(0.0, self._next_s - time.monotonic()))
+            self._next_s += PACE_S[task]
+        began_s = time.monotonic()
+        if began_s > load.until_s:
+            raise Over
+        answers = super().decide(task, questions, deadline_s=load.deadline_s)
+        load.took_s.append((task, answers[0]["by"], time.monotonic() - began_s))
+        return answers
+
+
+@contextmanager
+def serving(setting: str) -> Iterator[tuple[str, psutil.Process]]:
+    """A server's address and process."""
+    tasks = [*PACE_S]
+    command = [sys.executable, "-m", "netllm", "serve", "--port", "0"]
+    command += ["--checkpoint", *(f"{task}=pretrained" for task in tasks)]
+    command += ["--setting", *(f"{task}={setting}" for task in tasks)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Serving"):
+                where = line.split(" on ")[1].split(";")[0]
+                break
+        else:
+            raise RuntimeError("`netllm serve` has ended before it served.")
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        with Connection(where) as probe:
+            until_s = time.monotonic() + _PATIENCE_S
+            while time.monotonic() < until_s:
+                try:
+                    probe.tasks()
+                    break
+                except ConnectionError:
+                    time.sleep(0.1)
+        try:
+            yield where, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def play(task: str, setting: Any, where: str, load: Load, number: int) -> None:
+    """Play episodes until the time is up."""
+    found = registry.task(task)
+    episodes = found.episodes(setting, "test")
+    with Timed(where, load) as connection:
+        client = Client(task, setting, connection=connection)
+        while True:
+            number = (number + 1) % len(episodes)
+            try:
+                found.rollout(client, setting, [episodes[number]], seed=0)
+            except Over:
+                client.reset(0)
+                return
+
+
+def run(where: str, settings: dict[str, Any], sessions: int, seconds: float, load: Load) -> None:
+    """Let so many sessions play side by side."""
+    load.until_s = time.monotonic() + seconds
+    threads = [
+        threading.Thread(target=play, args=(task, settings[task], where, load, number))
+        for number, task in ((n, MIX[n % len(MIX)]) for n in range(sessions))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def throughput(where: str, settings: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+    """Decisions per second of one session after the other of each task, and of several at once."""
+    rows = []
+    for task in PACE_S:
+        load = Load(paced=False, deadline_s=_PATIENCE_S, until_s=time.monotonic() + seconds)
+        play(task, settings[task], where, load, 0)
+        if not load.took_s:
+            raise RuntimeError(f"{task} was not answered once in {seconds:g} s.")
+        rows.append({"sessions": 1, "task": task, "per_s": len(load.took_s) / seconds})
+    alone = {row["task"]: row["per_s"] for row in rows}
+    for sessions in (8, 64):
+        load = Load(paced=False, deadline_s=_PATIENCE_S)
+        run(where, settings, sessions, seconds, load)
+        count = {task: sum(name == task for name, _, _ in load.took_s) for task in PACE_S}
+        # The time that as many decisions of each task take, one session after the other.
+        times = sum(count[task] / alone[task] for task in PACE_S) / seconds
+        per_s = len(load.took_s) / seconds
+        rows.append({"sessions": sessions, "task": "mixed", "per_s": per_s, "times": times})
+    return rows
+
+
+def in_time(
+    where: str, process: psutil.Process, settings: dict[str, Any], minutes: float
+) -> dict[str, Any]:
+    """Latency, fallbacks and memory of 64 sessions at their pace."""
+    load = Load(paced=True, deadline_s=Limits.deadline_s)
+    before = process.memory_info().rss
+    run(where, settings, 64, 60 * minutes, load)
+    took_ms = np.array([seconds for _, _, seconds in load.took_s]) * 1e3
+    by_model = np.mean([by == "model" for _, by, _ in load.took_s])
+    return {
+        "sessions": 64,
+        "minutes": minutes,
+        "decisions": len(took_ms),
+        "p50_ms": float(np.quantile(took_ms, 0.5)),
+        "p99_ms": float(np.quantile(took_ms, 0.99)),
+        "by_model": float(by_model),
+        "memory_mb": [before / 1e6, process.memory_info().rss / 1e6],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    setting = "synthetic" if args.quick else "default"
+    settings = {task: registry.task(task).setting(setting) for task in PACE_S}
+    seconds, minutes = (10.0, 0.1) if args.quick else (20.0, args.minutes)
+    with serving(setting) as (where, process):
+        rates = throughput(where, settings, seconds)
+        for row in rates:
+            more = f", {row['times']:.2f} x one after the other" if "times" in row else ""
+            print(f"{row['sessions']:3d} sessions, {row['task']}: {row['per_s']:.1f}/s{more}")
+        paced = in_time(where, process, settings, minutes)
+    first, last = paced["memory_mb"]
+    print(
+        f"64 sessions at their pace for {minutes:g} min: p50 {paced['p50_ms']:.0f} ms, p99 "
+        f"{paced['p99_ms']:.0f} ms, {paced['by_model']:.1%} by the model; the server's memory "
+        f"{first:.0f} MB at the beginning, {last:.0f} MB at the end"
+    )
+    if args.json:
+        found = {"machine": machine(), "throughput": rates, "paced": paced}
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
