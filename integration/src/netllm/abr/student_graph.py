@@ -7,13 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from jaxtyping import Float
-from netllm_baselines.abr.ppo_features import HISTORY, LOOKAHEAD
+from netllm_baselines.abr.ppo_features import (
+    HISTORY,
+    LOOKAHEAD,
+    SHORTEST_S,
+    SLOWEST_MBPS,
+    SMALLEST_MB,
+)
 from netllm_baselines.abr.ppo_learner import CUT
 from netllm_baselines.abr.ppo_weights import Actor
 from torch import Tensor, nn
-
-SLOWEST_MBPS, SHORTEST_S, SMALLEST_MB = 0.01, 0.01, 1e-3
-"""Below these, logarithms are of these: as `netllm_baselines.abr.ppo_features` has it."""
 
 
 class StudentGraph(nn.Module):

@@ -37,7 +37,6 @@ class Training:
         self._setting = setting
         self._generator = torch.Generator().manual_seed(seed)
         self._begun: Actor | None = None
-        self._network: Imitator | None = None
 
     def begin_with(self, file: Path) -> None:
         """Take the weights that `save` wrote."""
@@ -48,11 +47,11 @@ class Training:
     ) -> float:
         """Learn the probability of each level; the mean cross-entropy of the last pass."""
         states, targets = features(seen), wanted.astype(np.float32)
-        self._network = Imitator(states, targets.shape[1], hidden=HIDDEN, generator=self._generator)
+        network = Imitator(states, targets.shape[1], hidden=HIDDEN, generator=self._generator)
         if self._begun is not None:
-            self._network.begin_with(self._begun)
-        error = self._network.learn(states, targets, passes=PASSES, rate=RATE)
-        self._begun = self._network.actor()
+            network.begin_with(self._begun)
+        error = network.learn(states, targets, passes=PASSES, rate=RATE)
+        self._begun = network.actor()
         return error
 
     def policy(self, *, sample: bool = False) -> Student:

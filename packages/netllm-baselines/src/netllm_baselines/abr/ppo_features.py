@@ -14,8 +14,10 @@ LOOKAHEAD = 6
 HORIZONS_S = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 """Borders of the windows of future bandwidth that the critic sees."""
 
-_SLOWEST_MBPS = 0.01
-_SMALLEST_MB = 1e-3
+SLOWEST_MBPS = 0.01
+SMALLEST_MB = 1e-3
+SHORTEST_S = 0.01
+"""Below these, logarithms are of these."""
 
 
 def width(levels: int) -> int:
@@ -35,10 +37,10 @@ def features(
     throughput = np.asarray(observation["throughput_mbps"], dtype=np.float32)
     known = throughput > 0
     count = np.maximum(known.sum(axis=1, keepdims=True), 1).astype(np.float32)
-    log_throughput = np.log(np.maximum(throughput, _SLOWEST_MBPS)) * known
+    log_throughput = np.log(np.maximum(throughput, SLOWEST_MBPS)) * known
     mean = log_throughput.sum(axis=1, keepdims=True) / count
     log_throughput = np.where(known, log_throughput, mean)
-    delay = np.log(np.maximum(observation["delay_s"], 0.01), dtype=np.float32) * known
+    delay = np.log(np.maximum(observation["delay_s"], SHORTEST_S), dtype=np.float32) * known
     sizes = np.asarray(observation["sizes_mb"], dtype=np.float32)
     sizes = np.where(sizes > 0, sizes, sizes[:, :1])
     levels = sizes.shape[2]
@@ -54,7 +56,7 @@ def features(
     columns = [
         log_throughput,
         delay,
-        np.log(np.maximum(sizes, _SMALLEST_MB)).reshape(len(sizes), -1),
+        np.log(np.maximum(sizes, SMALLEST_MB)).reshape(len(sizes), -1),
         *slacks,
         np.eye(levels, dtype=np.float32)[np.asarray(observation["level"], dtype=np.int64)],
         mean,

@@ -1,5 +1,6 @@
 """The GRU's network, under training on what somebody else predicts (needs the extra `learned`)."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Imitator:
                 )
             return made
 
-        recipe = Recipe(batch=RECIPE.batch, mirror=False, epochs=epochs)
+        recipe = replace(RECIPE, epochs=epochs)
         windows: Any = _Predicted(history_deg, predicted_deg)
         learner = Learner(make, windows, recipe=recipe, seed=self._seed)
         error = [learner.epoch() for _ in range(epochs)][-1]
