@@ -3,28 +3,30 @@
     python benchmarks/serving.py [--quick] [--minutes 10] [--json FILE]
 
 `netllm serve` answers in a process of its own with the three models that ship, on the real data
-(NETLLM_DATA; without it, and with `--quick`, on generated data). The other process plays simulated
-episodes against it:
+(NETLLM_DATA; without it, and with `--quick`, on generated data). Other processes play simulated
+episodes against it, a few sessions each, so that none waits for another one's interpreter:
 
 - alone, then together: one session, then 8 and 64 of mixed tasks, each asking again at once and
   waiting for the model; decisions per second, and how many times those of one session;
 - in time: 64 sessions at the pace of their tasks (a chunk in 4 s, a viewport in 1 s, a cluster in
   2 s), each with the usual deadline; how long answers took, who gave them, and the server's memory
-  at the beginning and at the end.
+  from minute to minute.
 
-Both processes share the machine, so what simulators and clients take is missing to the server.
+All share the machine, so what simulators and clients take is missing to the server.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import random
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +43,18 @@ PACE_S = {"abr": 4.0, "vp": 1.0, "cjs": 2.0}
 MIX = ("abr", "abr", "vp", "cjs")
 """Tasks of sessions, over and over."""
 _PATIENCE_S = 60.0
+_CLIENTS = 4
+"""Processes that play."""
+_BEGIN_S = 1.0
+"""Time to load settings before all begin."""
 
 
 class Over(Exception):
     """The time is up."""
+
+
+Took = tuple[str, str, float]
+"""Of one answer: the task, who gave it, and how long it took, in seconds."""
 
 
 @dataclass
@@ -53,9 +63,8 @@ class Load:
 
     paced: bool
     deadline_s: float
-    until_s: float = 0.0
-    took_s: list[tuple[str, str, float]] = field(default_factory=list)
-    """Task, who answered, and how long it took."""
+    until_s: float
+    took: list[Took] = field(default_factory=list)
 
 
 class Timed(Connection):
@@ -76,7 +85,7 @@ class Timed(Connection):
         if began_s > load.until_s:
             raise Over
         answers = super().decide(task, questions, deadline_s=load.deadline_s)
-        load.took_s.append((task, answers[0]["by"], time.monotonic() - began_s))
+        load.took.append((task, answers[0]["by"], time.monotonic() - began_s))
         return answers
 
 
@@ -87,7 +96,8 @@ def serving(setting: str) -> Iterator[tuple[str, psutil.Process]]:
     command = [sys.executable, "-m", "netllm", "serve", "--port", "0"]
     command += ["--checkpoint", *(f"{task}=pretrained" for task in tasks)]
     command += ["--setting", *(f"{task}={setting}" for task in tasks)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("Serving"):
@@ -125,57 +135,95 @@ def play(task: str, setting: Any, where: str, load: Load, number: int) -> None:
                 return
 
 
-def run(where: str, settings: dict[str, Any], sessions: int, seconds: float, load: Load) -> None:
-    """Let so many sessions play side by side."""
-    load.until_s = time.monotonic() + seconds
+def play_some(
+    setting: str, where: str, tasks: list[tuple[int, str]], began_s: float, load: Load
+) -> list[Took]:
+    """Let numbered sessions of these tasks play side by side, all in this process."""
+    settings = {task: registry.task(task).setting(setting) for _, task in tasks}
+    time.sleep(max(0.0, began_s - time.monotonic()))
     threads = [
         threading.Thread(target=play, args=(task, settings[task], where, load, number))
-        for number, task in ((n, MIX[n % len(MIX)]) for n in range(sessions))
+        for number, task in tasks
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return load.took
 
 
-def throughput(where: str, settings: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Clients:
+    """Processes that play against a server."""
+
+    pool: Executor
+    setting: str
+    where: str
+
+    def play(
+        self, tasks: list[str], seconds: float, *, paced: bool = False, deadline_s: float
+    ) -> list[Took]:
+        """What a session of each of these tasks, all at once, was answered in so many seconds."""
+        began_s = time.monotonic() + _BEGIN_S  # a clock that all processes of a machine share
+        load = Load(paced, deadline_s, began_s + seconds)
+        numbered = [*enumerate(tasks)]
+        parts = [
+            self.pool.submit(play_some, self.setting, self.where, some, began_s, load)
+            for some in (numbered[first::_CLIENTS] for first in range(_CLIENTS))
+        ]
+        return [took for part in parts for took in part.result()]
+
+
+def mixed(sessions: int) -> list[str]:
+    """The tasks of so many sessions."""
+    return [MIX[number % len(MIX)] for number in range(sessions)]
+
+
+def throughput(clients: Clients, seconds: float) -> list[dict[str, Any]]:
     """Decisions per second of one session after the other of each task, and of several at once."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    alone = {}
     for task in PACE_S:
-        load = Load(paced=False, deadline_s=_PATIENCE_S, until_s=time.monotonic() + seconds)
-        play(task, settings[task], where, load, 0)
-        if not load.took_s:
+        took = clients.play([task], seconds, deadline_s=_PATIENCE_S)
+        if not took:
             raise RuntimeError(f"{task} was not answered once in {seconds:g} s.")
-        rows.append({"sessions": 1, "task": task, "per_s": len(load.took_s) / seconds})
-    alone = {row["task"]: row["per_s"] for row in rows}
+        alone[task] = len(took) / seconds
+        rows.append({"sessions": 1, "task": task, "per_s": alone[task]})
     for sessions in (8, 64):
-        load = Load(paced=False, deadline_s=_PATIENCE_S)
-        run(where, settings, sessions, seconds, load)
-        count = {task: sum(name == task for name, _, _ in load.took_s) for task in PACE_S}
+        took = clients.play(mixed(sessions), seconds, deadline_s=_PATIENCE_S)
+        count = {task: sum(name == task for name, _, _ in took) for task in PACE_S}
         # The time that as many decisions of each task take, one session after the other.
         times = sum(count[task] / alone[task] for task in PACE_S) / seconds
-        per_s = len(load.took_s) / seconds
+        per_s = len(took) / seconds
         rows.append({"sessions": sessions, "task": "mixed", "per_s": per_s, "times": times})
     return rows
 
 
-def in_time(
-    where: str, process: psutil.Process, settings: dict[str, Any], minutes: float
-) -> dict[str, Any]:
+def in_time(clients: Clients, process: psutil.Process, minutes: float) -> dict[str, Any]:
     """Latency, fallbacks and memory of 64 sessions at their pace."""
-    load = Load(paced=True, deadline_s=Limits.deadline_s)
-    before = process.memory_info().rss
-    run(where, settings, 64, 60 * minutes, load)
-    took_ms = np.array([seconds for _, _, seconds in load.took_s]) * 1e3
-    by_model = np.mean([by == "model" for _, by, _ in load.took_s])
+    memory_mb: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while True:
+            memory_mb.append(process.memory_info().rss / 1e6)
+            if over.wait(min(60.0, 60 * minutes)):
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    took = clients.play(mixed(64), 60 * minutes, paced=True, deadline_s=Limits.deadline_s)
+    over.set()
+    watcher.join()
+    took_ms = np.array([seconds for _, _, seconds in took]) * 1e3
     return {
         "sessions": 64,
         "minutes": minutes,
         "decisions": len(took_ms),
         "p50_ms": float(np.quantile(took_ms, 0.5)),
         "p99_ms": float(np.quantile(took_ms, 0.99)),
-        "by_model": float(by_model),
-        "memory_mb": [before / 1e6, process.memory_info().rss / 1e6],
+        "by_model": float(np.mean([by == "model" for _, by, _ in took])),
+        "memory_mb": memory_mb,
     }
 
 
@@ -186,19 +234,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     setting = "synthetic" if args.quick else "default"
-    settings = {task: registry.task(task).setting(setting) for task in PACE_S}
     seconds, minutes = (10.0, 0.1) if args.quick else (20.0, args.minutes)
-    with serving(setting) as (where, process):
-        rates = throughput(where, settings, seconds)
+    spawn = multiprocessing.get_context("spawn")
+    with serving(setting) as (where, process), ProcessPoolExecutor(_CLIENTS, spawn) as pool:
+        clients = Clients(pool, setting, where)
+        clients.play(mixed(8), 1.0, deadline_s=_PATIENCE_S)  # all is loaded then
+        rates = throughput(clients, seconds)
         for row in rates:
             more = f", {row['times']:.2f} x one after the other" if "times" in row else ""
             print(f"{row['sessions']:3d} sessions, {row['task']}: {row['per_s']:.1f}/s{more}")
-        paced = in_time(where, process, settings, minutes)
-    first, last = paced["memory_mb"]
+        paced = in_time(clients, process, minutes)
     print(
         f"64 sessions at their pace for {minutes:g} min: p50 {paced['p50_ms']:.0f} ms, p99 "
         f"{paced['p99_ms']:.0f} ms, {paced['by_model']:.1%} by the model; the server's memory "
-        f"{first:.0f} MB at the beginning, {last:.0f} MB at the end"
+        f"minute by minute, MB: {', '.join(f'{mb:.0f}' for mb in paced['memory_mb'])}"
     )
     if args.json:
         found = {"machine": machine(), "throughput": rates, "paced": paced}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from netllm import registry
 from netllm.abr.student import Student
+from netllm.serve.build_seats import build_seats
 from netllm.verbs.distil_states import Asked, read
 from netllm.verbs.policy_spec import PolicySpec
 from netllm_adapt.training.run_folder import read_log
@@ -222,6 +223,16 @@ def test_a_student_that_cannot_ask_is_refused(model, distilled):
     first = distilled.file.with_name("round-1.npz")
     with pytest.raises(ValueError, match="does not tell when the student is unsure"):
         netllm.test("abr", checkpoint=model, student=first, **FEW)
+
+
+def test_a_server_puts_a_student_before_its_model(model, distilled):
+    student = {"abr": str(distilled.file)}
+    seat = build_seats({"abr": str(model)}, settings={}, fallbacks={}, students=student)["abr"]
+    assert seat.about["student"] == student["abr"]
+    assert seat.about["when_unsure"] == distilled.about["when_unsure"]
+    given = {"students": student, "when_unsure": {"abr": 0.25}}
+    seat = build_seats({"abr": str(model)}, settings={}, fallbacks={}, **given)["abr"]
+    assert seat.about["when_unsure"] == 0.25
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,9 @@ def test_wrong_arguments_end_the_program_before_any_model_is_read(netllm, run):
         (f"abr={vp}",): "was adapted to vp, not to abr",
         (f"abr={abr}", "--fallback", "cjs=fair"): "Unknown task of --fall",
         (f"abr={abr}", "--fallback", "abr=bbb"): "Did you mean bba",
+        (f"abr={abr}", "--when-unsure", "abr=0.5"): "--when-unsure abr needs a student",
+        (f"abr={abr}", "--student", "abr=x", "--when-unsure", "abr=?"): "at least 0, got '?'",
+        (f"abr={abr}", "--student", "abr=nowhere.npz"): "nowhere.npz",
         (f"abr={abr}", "--sessions", "0"): "`sessions` must be at least 1",
         (f"abr={abr}", "--deadline", "-1"): "`deadline_s` must lie between",
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,12 @@ def by_task(option: str, words: Sequence[str], *, known: Sequence[str]) -> dict[
 
 
 def seats_of(
-    checkpoints: Sequence[str], settings: Sequence[str], fallbacks: Sequence[str], **options: Any
+    checkpoints: Sequence[str],
+    settings: Sequence[str],
+    fallbacks: Sequence[str],
+    students: Sequence[str] = (),
+    when_unsure: Sequence[str] = (),
+    **options: Any,
 ) -> dict[str, Seat]:
     """The seats that `TASK=VALUE` words name; `options` are those of `build_seats`.
 
@@ -51,8 +58,24 @@ def seats_of(
     more: dict[str, Any] = {
         "settings": by_task("--setting", settings, known=[*served]),
         "fallbacks": by_task("--fallback", fallbacks, known=[*served]),
+        "students": by_task("--student", students, known=[*served]),
     }
+    below = by_task("--when-unsure", when_unsure, known=[*served])
+    if lonely := below.keys() - more["students"].keys():
+        task = min(lonely)
+        raise ValueError(f"--when-unsure {task} needs a student: --student {task}=FILE.")
+    more["when_unsure"] = {task: _threshold(task, word) for task, word in below.items()}
     return build_seats(served, **more, **options)
+
+
+def _threshold(task: str, word: str) -> float:
+    try:
+        below = float(word)
+    except ValueError:
+        below = math.nan
+    if not below >= 0:
+        raise ValueError(f"--when-unsure {task} must be a number that is at least 0, got {word!r}.")
+    return below
 
 
 def build_seats(
@@ -60,7 +83,9 @@ def build_seats(
     *,
     settings: Mapping[str, str],
     fallbacks: Mapping[str, str],
-    data: str | Path | None,
+    students: Mapping[str, str] | None = None,
+    when_unsure: Mapping[str, float] | None = None,
+    data: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Seat]:
     """The seat of every task that has a checkpoint, ready to decide.
@@ -69,12 +94,15 @@ def build_seats(
         checkpoints: by task a folder, `owner/name` on the hub, or `pretrained`.
         settings: by task the name of its setting; where the checkpoint was adapted if not given.
         fallbacks: by task the name of its fallback; `Task.fallback` if not given.
+        students: by task the file of a student that answers, and asks the checkpoint when unsure.
+        when_unsure: by task the probability below which a student asks; its file's if not given.
         data: folder of real data; NETLLM_DATA if None.
         options: of a checkpoint's `PolicySpec`: `device`, `trust_backbone`.
 
     Raises:
         ValueError: for a task that cannot be served, a checkpoint of another task, an unknown
-            fallback or none, or a setting that the checkpoint cannot serve.
+            fallback or none, a student that cannot ask, or a setting that the checkpoint cannot
+            serve.
     """
     seats = {}
     for name, checkpoint in checkpoints.items():
@@ -87,13 +115,19 @@ def build_seats(
             )
         spec = PolicySpec(name, checkpoint=checkpoint, **options)
         place = _place(task, spec, settings.get(name), data)
+        student, below = (students or {}).get(name), (when_unsure or {}).get(name)
+        spec = replace(spec, student=student, when_unsure=below).in_setting(place)
+        about: dict[str, Any] = {"checkpoint": checkpoint}
+        if student is not None:
+            spec.declared(place)
+            about |= {"student": student, "when_unsure": spec.when_unsure}
         seats[name] = Seat(
             task=task,
             setting=place,
-            policy=spec.in_setting(place).build(place),
+            policy=spec.build(place),
             fallback=registry.policy(name, fallback, place),
             fallback_name=fallback,
-            about={"checkpoint": checkpoint},
+            about=about,
         )
         seats[name].warm_up()
     return seats

@@ -42,6 +42,8 @@ def serve(
     allow_origin: str | Sequence[str] = (),
     setting: str | Sequence[str] = (),
     fallback: str | Sequence[str] = (),
+    student: str | Sequence[str] = (),
+    when_unsure: str | Sequence[str] = (),
     sessions: int = Limits.sessions,
     queue: int = Limits.queue,
     idle_s: float = Limits.idle_s,
@@ -66,6 +68,10 @@ def serve(
             given.
         fallback: TASK=POLICY: who answers where the model is late, a rule that needs no time; the
             task's own unless told otherwise, such as bba for abr.
+        student: TASK=FILE: a student, made by `netllm distil`, that answers in the model's place
+            and asks it when unsure.
+        when_unsure: TASK=X: a student asks where its highest probability is below X; what its file
+            says if not given.
         sessions: Sessions open at once; more are refused with 503.
         queue: Decisions that wait at once; more are refused with 503.
         idle_s: A session that is not asked about for so long is closed.
@@ -91,16 +97,20 @@ def serve(
     with ExitStack() as ends:
         listener = ends.enter_context(listening(host, port))
         viewers = ends.enter_context(puffer.listening(puffer_socket)) if puffer_socket else None
-        words = names(checkpoint), names(setting), names(fallback)
+        words = map(names, (checkpoint, setting, fallback, student, when_unsure))
         seats = seats_of(*words, data=data, device=device, trust_backbone=trust_backbone)
         if viewers and puffer.TASK not in seats:
             raise ValueError(f"--puffer-socket needs a checkpoint of {puffer.TASK}.")
         where, token = address(listener), token or os.environ.get(TOKEN) or None
-        if token is None and not _is_loopback(host):
-            logger.warning("Anybody who reaches %s may ask: no token is required.", where)
+        _warn_of_strangers(host, where, token)
         on = f"{where}, and on {puffer_socket}" if viewers else where
         started(f"Serving {', '.join(seats)} on {on}; {where}/docs describes it.")
         _run(Service(seats, limits), listener, viewers, token, names(allow_origin))
+
+
+def _warn_of_strangers(host: str, where: str, token: str | None) -> None:
+    if token is None and not _is_loopback(host):
+        logger.warning("Anybody who reaches %s may ask: no token is required.", where)
 
 
 def _run(

@@ -17,7 +17,7 @@ from netllm.serve.seat import Seat
 from netllm.serve.sessions import OpenSession, Sessions, SessionsFull
 from netllm.serve.worker import Question, QueueFull, Worker
 
-_SPARE_S = 0.01
+_SPARE_S = 0.02
 """The fallback begins so long before the deadline, so that its answer is there in time."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+REMEMBERED = 1_000
+"""Of each episode so many steps are kept for the model, since it was asked last."""
 
 
 class WhenUnsure:
@@ -13,15 +17,19 @@ class WhenUnsure:
 
     The model's context stays whole: when it is asked about an episode, the steps that it missed
     there pass first, together with the one that is asked about. Its answer is what it would be if
-    it had been asked at every step.
+    it had been asked at every step (of more steps than `REMEMBERED` it misses the oldest).
+
+    Episodes start together, or come and go by `open` and `close`; then a field `episode` numbers
+    those that are asked about.
 
     Args:
-        student: a policy with `probabilities`.
+        student: a policy with `probabilities`, which remembers nothing.
         model: the adapted model as a policy of `netllm_adapt`.
         below: the threshold; at 0 the model is never asked, above 1 always.
 
     Raises:
-        ValueError: if the student gives no probabilities, or episodes end one by one.
+        ValueError: if the student gives no probabilities, or an episode is asked about that is not
+            open.
     """
 
     def __init__(self, student: Any, model: Any, *, below: float) -> None:
@@ -33,13 +41,27 @@ class WhenUnsure:
         """Begin new episodes."""
         self._student.reset(seed)
         self._model.reset(seed)
-        self._steps: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
-        """What was seen and done, step by step."""
-        self._known: np.ndarray = np.zeros(0, dtype=int)
-        """How many steps of each episode the model knows."""
+        self._steps: dict[int, deque[_Step]] = {}
+        """Of every open episode the steps that the model missed, with what was done."""
+        self._last: list[int] = []
+        """The episodes that were asked about last."""
+        self._unsure: np.ndarray = np.zeros(0, dtype=bool)
+        """Which of them the model answered."""
         self._decisions = 0
         self.reached = 0
         """Decisions that reached the model since the last reset."""
+
+    def open(self, episodes: Sequence[int]) -> None:
+        """Begin these episodes beside those that are open."""
+        self._model.open(episodes)
+        self._steps.update((episode, deque(maxlen=REMEMBERED)) for episode in episodes)
+
+    def close(self, episodes: Sequence[int]) -> None:
+        """Forget these episodes, which were opened."""
+        self._model.close(episodes)
+        for episode in episodes:
+            del self._steps[episode]
+        self._last = []
 
     @property
     def asked(self) -> float:
@@ -50,41 +72,51 @@ class WhenUnsure:
         """The student's answers, and the model's where the student is unsure."""
         odds = self._student.probabilities(observation)
         answers: np.ndarray = odds.argmax(axis=1)
+        self._last = np.asarray(observation.get("episode", range(len(answers)))).tolist()
         if not self._steps:
-            self._known = np.zeros(len(answers), dtype=int)
-            self._model.open([*range(len(answers))])
-        if len(answers) != len(self._known):
+            self.open(self._last)
+        if closed := [episode for episode in self._last if episode not in self._steps]:
             raise ValueError(
-                f"Episodes must begin and end together, {len(self._known)} of them, got an "
-                f"observation of {len(answers)}. Call `reset` before others."
+                f"`episode` must number open episodes, got {closed}. Begin them with `open`, or "
+                "call `reset` before others."
             )
-        seen = {name: np.array(value) for name, value in observation.items()}
-        unsure = np.flatnonzero(odds.max(axis=1) < self._below)
-        if len(unsure):
-            self._catch_up(unsure)
-            answers[unsure] = self._model.act(_rows(seen, unsure))
-            self._known[unsure] = len(self._steps) + 1
-        self._steps.append((seen, answers))
+        self._unsure = odds.max(axis=1) < self._below
+        if len(rows := np.flatnonzero(self._unsure)):
+            asked = _rows(observation, rows) | {"episode": np.array(self._last)[rows]}
+            self._catch_up(asked["episode"].tolist())
+            answers[rows] = self._model.act(asked)
+        for row in np.flatnonzero(~self._unsure):
+            self._steps[self._last[row]].append((_rows(observation, [row]), answers[row]))
         self._decisions += len(answers)
-        self.reached += len(unsure)
+        self.reached += len(rows)
         return answers.copy()
 
-    def _catch_up(self, episodes: np.ndarray) -> None:
+    def took(self, actions: np.ndarray) -> None:
+        """Remember these as the last actions: something else was done than answered."""
+        if self._unsure.any():
+            self._model.took(actions[self._unsure])
+        for row in np.flatnonzero(~self._unsure):
+            steps = self._steps[self._last[row]]
+            steps[-1] = (steps[-1][0], actions[row])
+
+    def _catch_up(self, episodes: Sequence[int]) -> None:
         """Tell the model of the steps of these episodes that it missed."""
-        parts, actions = [], []
-        for number in range(int(self._known[episodes].min()), len(self._steps)):
-            late = episodes[self._known[episodes] <= number]
-            seen, done = self._steps[number]
-            parts.append(_rows(seen, late))
-            actions.append(done[late])
-        if parts:
-            missed = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
-            self._model.missed(missed, np.concatenate(actions))
+        missed = [(episode, *step) for episode in episodes for step in self._steps[episode]]
+        if missed:
+            numbers, seen, done = zip(*missed, strict=True)
+            fields = {name: np.concatenate([one[name] for one in seen]) for name in seen[0]}
+            self._model.missed(fields | {"episode": np.array(numbers)}, np.array(done))
+        for episode in episodes:
+            self._steps[episode].clear()
 
 
-def _rows(observation: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Some episodes of an observation, by number."""
-    return {**{name: value[rows] for name, value in observation.items()}, "episode": rows}
+_Step = tuple[dict[str, np.ndarray], Any]
+"""What was seen, as a batch of one, and what was done."""
+
+
+def _rows(observation: Mapping[str, np.ndarray], rows: Any) -> dict[str, np.ndarray]:
+    """A copy of some rows of an observation."""
+    return {name: np.asarray(value)[rows] for name, value in observation.items()}
 
 
 def check_gives_probabilities(student: object) -> None:
