@@ -18,8 +18,8 @@ from typing import Any
 import gymnasium
 import netllm_sims  # noqa: F401  makes the environment known to gymnasium
 import numpy as np
-from _machine import processor
 from _timing import least_cpu_s
+from netllm_adapt.processor import processor
 from netllm_sims import cjs
 
 PUBLIC_TASKS_PER_S = 180_000

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _machine import processor
+from netllm_adapt.processor import processor
 from netllm_sims.abr import load_trace
 from netllm_sims.cjs.job_files.spark import load_spark
 from netllm_sims.vp import load_trajectories

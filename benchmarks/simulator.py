@@ -16,8 +16,8 @@ from pathlib import Path
 import gymnasium
 import netllm_sims  # noqa: F401  makes the environment known to gymnasium
 import numpy as np
-from _machine import processor
 from _timing import least_cpu_s
+from netllm_adapt.processor import processor
 from netllm_sims.abr import Setting, Simulator, VectorEnv, setting
 
 

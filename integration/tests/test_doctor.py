@@ -1,12 +1,8 @@
 import json
-from pathlib import Path
 
 import pytest
 from netllm.data import download
-from netllm.doctor import cpu_facts, examine, size_bytes
-
-INTEL = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: sse avx512f avx512_vnni amx_tile\n\n"
-ARM = "processor\t: 0\nFeatures\t: fp asimd bf16\n"
+from netllm.doctor import examine, size_bytes
 
 
 @pytest.fixture
@@ -59,19 +55,3 @@ def test_caches_are_told_with_their_sizes(caches):
     assert found["language models"].path == caches / "backbones"
     assert found["language models"].bytes == 1_000
     assert size_bytes(caches / "none") == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "flags"),
-    [(INTEL, "Xeon", {"avx512f", "amx_tile"}), (ARM, "", {"asimd", "bf16"}), ("", "", set())],
-)
-def test_a_processor_is_read_from_what_linux_tells(text, name, flags, tmp_path):
-    file = tmp_path / "cpuinfo"
-    file.write_text(text)
-    found, able = cpu_facts(file)
-    assert found == name
-    assert flags <= able
-
-
-def test_another_system_tells_no_flags():
-    assert cpu_facts(Path("none")) == ("", frozenset())

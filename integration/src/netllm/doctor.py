@@ -147,29 +147,18 @@ def examine(data: Path | None = None) -> Health:
 def _processor() -> Processor:
     import psutil
     import torch
+    from netllm_adapt.processor import cpu_facts, processor
 
     affinity = getattr(os, "sched_getaffinity", None)
-    name, flags = cpu_facts(Path("/proc/cpuinfo"))
+    flags = cpu_facts().flags
     return Processor(
-        name=name or platform.processor() or platform.machine(),
+        name=processor(),
         cores=psutil.cpu_count(logical=False),
         threads=len(affinity(0)) if affinity else os.cpu_count() or 1,
         torch_threads=torch.get_num_threads(),
         torch_capability=torch.backends.cpu.get_cpu_capability(),
         abilities={what: bool(flags & known) for what, known in ABILITIES.items()} if flags else {},
     )
-
-
-def cpu_facts(cpuinfo: Path) -> tuple[str, frozenset[str]]:
-    """Name and flags of the first processor in a file of the form of Linux' `/proc/cpuinfo`."""
-    if not cpuinfo.is_file():
-        return "", frozenset()
-    facts: dict[str, str] = {}
-    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        facts.setdefault(key.strip().lower(), value.strip())
-    flags = facts.get("flags") or facts.get("features") or ""
-    return facts.get("model name", ""), frozenset(flags.split())
 
 
 def _devices(memory_bytes: int) -> Iterator[Device]:

@@ -1,6 +1,8 @@
 """Products with frozen weights in int8: near the exact ones, row by row, only where asked for."""
 
 import gc
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from netllm_adapt.lora import (
     lora_linear_grouped,
 )
 from netllm_adapt.lora import frozen_weights as frozen_products
+from netllm_adapt.lora.int8_speed import int8_speedup, warn_if_slower
 from torch import Tensor, nn
 
 needs_vnni = pytest.mark.skipif(not has_int8(), reason="this processor has no AVX512-VNNI")
@@ -145,6 +148,27 @@ def test_gradients_of_a_model_are_near_the_exact_ones(dtype: str) -> None:
         rounded = gradients()
     assert 1e-3 < error(rounded, exact) < 0.1
     torch.testing.assert_close(gradients(), exact)
+
+
+@needs_vnni
+def test_who_asks_for_what_is_slower_here_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NETLLM_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "cache" / "int8-speed.json"
+    measured = int8_speedup(torch.float32)
+    assert measured > 0
+    ((key, kept),) = json.loads(file.read_text()).items()
+    assert kept == measured
+    for speed, told in ((0.5, ["2.0 times as long as those in float32"]), (1.5, [])):
+        file.write_text(json.dumps({key: speed}))
+        caplog.clear()
+        warn_if_slower(torch.float32)
+        assert len(caplog.records) == len(told)
+        assert all(part in caplog.text for part in told)
+    file.write_text("{")
+    assert int8_speedup(torch.float32) > 0
+    assert [*json.loads(file.read_text())] == [key]
 
 
 def test_processors_without_fast_products_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

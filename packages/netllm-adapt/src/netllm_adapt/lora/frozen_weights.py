@@ -224,12 +224,12 @@ def int8_products() -> Iterator[None]:
 
 
 def has_int8() -> bool:
-    """Whether this processor multiplies int8 faster than bfloat16, and torch lets it."""
+    """Whether this processor has instructions for products in int8, and torch uses them."""
     return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()
 
 
 def check_int8(device: str = "cpu") -> None:
-    """Raise unless a device multiplies int8 faster than bfloat16 here.
+    """Raise unless a device has instructions for products in int8.
 
     Raises:
         ValueError: If not.

@@ -24,6 +24,7 @@ from netllm_adapt.checkpoint.save_and_load import describe
 from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode
 from netllm_adapt.lora import check_int8, int8_products
+from netllm_adapt.lora.int8_speed import warn_if_slower
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
 from netllm_adapt.training.recipe import Recipe
@@ -355,11 +356,15 @@ def _check_passes(model: Adapted, recipe: Recipe, device: torch.device) -> None:
     """Raise unless the model can learn in the way that the recipe asks for."""
     if recipe.products == "int8":
         layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
-        if all(layer.weight.requires_grad for layer in layers):
+        frozen = [layer.weight for layer in layers if not layer.weight.requires_grad]
+        if not frozen:
             raise ValueError(
                 f"Recipe: `products` must be None for {model.spec.name!r}: no linear layer is "
                 "frozen."
             )
         check_int8(device.type)
+        warn_if_slower(
+            next(layer.weight.dtype for layer in layers if not layer.weight.requires_grad)
+        )
     if recipe.gradient_checkpointing:
         check_recomputing(model.backbone, model.spec.name)
