@@ -1,6 +1,7 @@
 """The server under load: sessions of all tasks that ask in their own time, or as fast as they can.
 
     python benchmarks/serving.py [--quick] [--minutes 10] [--json FILE]
+    python benchmarks/serving.py --documents
 
 `netllm serve` answers in a process of its own with the three models that ship, on the real data
 (NETLLM_DATA; without it, and with `--quick`, on generated data). Other processes play simulated
@@ -34,11 +35,13 @@ from typing import Any
 
 import numpy as np
 import psutil
+from _documents import ROOT, put
 from _machine import machine
 from netllm import registry
 from netllm.serve.client import Client, Connection
 from netllm.serve.limits import Limits
 
+RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
 PACE_S = {"abr": 4.0, "vp": 1.0, "cjs": 2.0}
 MIX = ("abr", "abr", "vp", "cjs")
 """Tasks of sessions, over and over."""
@@ -227,12 +230,33 @@ def in_time(clients: Clients, process: psutil.Process, minutes: float) -> dict[s
     }
 
 
+def table(document: dict[str, Any]) -> str:
+    """What was measured, for the document."""
+    lines = ["| sessions | decisions/s | as many, one after the other |", "|---|---:|---:|"]
+    for row in document["throughput"]:
+        times = f"{row['times']:.2f}x" if "times" in row else ""
+        lines.append(f"| {row['sessions']}, `{row['task']}` | {row['per_s']:.1f} | {times} |")
+    paced = document["paced"]
+    memory = ", ".join(f"{mb:,.0f}" for mb in paced["memory_mb"])
+    return "\n".join(lines) + (
+        f"\n\n{paced['sessions']} sessions that ask at their tasks' pace for "
+        f"{paced['minutes']:g} min, {paced['decisions']:,} times, are answered in "
+        f"{paced['p50_ms']:.0f} ms in the median and {paced['p99_ms']:.0f} ms in 99 % of cases, "
+        f"{100 * paced['by_model']:.1f} % of them by the model. The server's memory, minute by "
+        f"minute, in MB: {memory}. {document['machine']['cpu']}, two cores for all."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--documents", action="store_true")
     args = parser.parse_args()
+    if args.documents:
+        put("docs/serve.md", "serving", table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        return
     setting = "synthetic" if args.quick else "default"
     seconds, minutes = (10.0, 0.1) if args.quick else (20.0, args.minutes)
     spawn = multiprocessing.get_context("spawn")

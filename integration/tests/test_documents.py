@@ -164,10 +164,9 @@ def _is_there(name):
 
 def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    names = ("ablation", "_documents", "graph_convolutions", "performance", "quality", "sizes")
-    ablation, documents, convolutions, performance, quality, sizes, student = map(
-        importlib.import_module, (*names, "student")
-    )
+    names = ("ablation", "_documents", "graph_convolutions", "performance", "quality")
+    ablation, documents, convolutions, performance, quality = map(importlib.import_module, names)
+    serving, sizes, student = map(importlib.import_module, ("serving", "sizes", "student"))
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):
@@ -178,6 +177,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
         ("docs/performance.md", "performance"): performance.table(results),
         ("docs/tasks/abr.md", "student"): student.table(saved("student.json")),
+        ("docs/serve.md", "serving"): serving.table(saved("serving.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
     }
     for case, file in (("abr", ""), ("cjs", "-cjs"), ("vp", "-vp"), ("vp-side", "-vp-side")):
