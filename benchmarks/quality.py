@@ -27,13 +27,13 @@ from typing import Any
 import msgspec
 from _documents import put
 from netllm import registry, test
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.compare import compare
 from netllm.report.intervals import Estimate, cluster_counts, counted
 from netllm.report.plots import save
 from netllm.report.report import Report
 from netllm.report.result import Comparison, Result, by_setting, saved_results, subsets, summarise
 from netllm.report.table import digits, told_once
-from netllm.verbs.policy_spec import PolicySpec
 
 
 @dataclass(frozen=True)

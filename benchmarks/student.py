@@ -29,10 +29,10 @@ from _documents import put
 from _machine import machine
 from netllm import registry
 from netllm.abr.student import Student
+from netllm.deciders.policy_spec import PolicySpec
+from netllm.deciders.when_unsure import WhenUnsure
 from netllm.report.plots import save
 from netllm.report.report import Report
-from netllm.verbs.policy_spec import PolicySpec
-from netllm.verbs.when_unsure import WhenUnsure
 
 RECIPE = {"rounds": 5, "episodes": 256, "validation": 200}
 QUICK = {"rounds": 1, "episodes": 4, "validation": 4}

@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from _machine import machine
 from netllm import registry
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.intervals import mean_of
 from netllm.report.provenance import nameable
 from netllm.task import validity
 from netllm.task.build_model import build_model
-from netllm.verbs.policy_spec import PolicySpec
 from netllm.vp import VP
 from netllm.vp.text.predictor import TextPredictor
 from netllm.vp.text.written_viewports import is_valid

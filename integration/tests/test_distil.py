@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from netllm import registry
 from netllm.abr.student import Student
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.serve.build_seats import build_seats
-from netllm.verbs.distil_states import Asked, read
-from netllm.verbs.policy_spec import PolicySpec
+from netllm.verbs.distilling.states import Asked, read
 from netllm_adapt.training.run_folder import read_log
 
 FEW = {"setting": "synthetic", "set": {"chunks": 8}}

@@ -13,7 +13,7 @@ from netllm.abr.student_graph import example
 from netllm.abr.student_training import Training
 from netllm.real.browser import browser, program
 from netllm.real.player_library import Library, library_file
-from netllm.verbs.distil_states import Asked
+from netllm.verbs.distilling.states import Asked
 from netllm.verbs.export_onnx import export
 from netllm.vp.student_training import Training as ViewportTraining
 from netllm_sims.vp import wrap_deg

@@ -11,7 +11,7 @@ from pathlib import Path
 import netllm
 import numpy as np
 import pytest
-from netllm.verbs.growing_pool import agreement
+from netllm.verbs.improving.growing_pool import agreement
 from netllm_adapt import AdaptedModel, Episode, Pool, PoolWriter
 from netllm_adapt.training.run_folder import read_log
 

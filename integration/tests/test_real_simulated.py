@@ -2,9 +2,9 @@
 
 import pytest
 from netllm import registry
+from netllm.deciders.policy_spec import policy_specs
 from netllm.real.simulated import simulated
-from netllm.verbs import measure_policies
-from netllm.verbs.policy_spec import policy_specs
+from netllm.verbs.testing import measure_policies
 
 
 @pytest.mark.parametrize("policy", ["bba", "mpc", "random"])

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.intervals import Estimate
 from netllm.report.metric import Metric
 from netllm.report.report import Report
 from netllm.report.result import Result
 from netllm.report.results_in_card import with_results, write_results
-from netllm.verbs.policy_spec import PolicySpec
 from netllm.verbs.test import own_cards
 
 QOE = Metric("qoe", "QoE")

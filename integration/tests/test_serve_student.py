@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from netllm import registry
 from netllm.abr.student_training import Training
+from netllm.deciders.when_unsure import WhenUnsure
 from netllm.serve.schema import split
 from netllm.serve.seat import Seat
-from netllm.verbs.when_unsure import WhenUnsure
 from netllm_sims.abr.rollout import rollout
 
 STEPS = 16

@@ -7,9 +7,9 @@ import sys
 import netllm
 import numpy as np
 import pytest
+from netllm.deciders.checkpoint_folder import SHIPPED
+from netllm.deciders.policy_spec import of_checkpoints
 from netllm.registry import task, tasks
-from netllm.verbs.checkpoint_folder import SHIPPED
-from netllm.verbs.policy_spec import of_checkpoints
 from netllm_adapt import backbones
 from netllm_adapt.checkpoint.config import Part, read_config
 from netllm_adapt.checkpoint.encoder_and_head import build_part

@@ -194,8 +194,8 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
     from types import SimpleNamespace
 
     from netllm.data import sources
-    from netllm.verbs import train_test_overlaps
-    from netllm.verbs.checkpoint_folder import Facts
+    from netllm.deciders.checkpoint_folder import Facts
+    from netllm.verbs.testing import train_test_overlaps
     from netllm_adapt.checkpoint.config import DataIdentity
 
     identity = DataIdentity(sources=sources.kept([sources.backbone("smollm2-135m")]))
@@ -210,7 +210,7 @@ def test_a_checkpoint_on_another_backbone_of_the_same_name_is_told(backbone):
 def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
     from pathlib import Path
 
-    from netllm.verbs.policy_spec import PolicySpec, weight_sources
+    from netllm.deciders.policy_spec import PolicySpec, weight_sources
 
     (tmp_path / "mine.npz").write_bytes(b"weights")
     some = [
@@ -226,8 +226,8 @@ def test_weights_of_policies_and_checkpoints_have_digests(tmp_path):
 def test_the_digest_of_a_merged_checkpoint_has_its_backbone(tmp_path, monkeypatch):
     import json
 
-    from netllm.verbs.checkpoint_folder import weights_of
-    from netllm.verbs.policy_spec import PolicySpec, weight_sources
+    from netllm.deciders.checkpoint_folder import weights_of
+    from netllm.deciders.policy_spec import PolicySpec, weight_sources
 
     monkeypatch.chdir(tmp_path)
     backbone = tmp_path / "merged" / "backbone" / "model.safetensors"

@@ -6,6 +6,7 @@ import msgspec
 import netllm
 import numpy as np
 import pytest
+from netllm.deciders.checkpoint_names import found_checkpoints, lineages, nicknames
 from netllm.report.compare import compare
 from netllm.report.intervals import mean_of
 from netllm.report.report import Report
@@ -13,7 +14,6 @@ from netllm.report.result import Result, saved_results
 from netllm.report.table import sentence
 from netllm.report.training_seeds import trained
 from netllm.task import Metric
-from netllm.verbs.checkpoint_names import found_checkpoints, lineages, nicknames
 from netllm_adapt.checkpoint.config import BackboneSpec, Config, Part
 
 QOE = Metric("qoe", "QoE")

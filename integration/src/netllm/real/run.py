@@ -15,6 +15,7 @@ from netllm.verbs import check_arguments
 if TYPE_CHECKING:
     from netllm_sims.abr import Session
 
+    from netllm.deciders.policy_spec import PolicySpec
     from netllm.real.kept_plays import KeptPlays
     from netllm.real.play_log import Log
     from netllm.real.session_plots import Sessions
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from netllm.serve.seat import Seat
     from netllm.task import Task
     from netllm.verbs.default_setting import World
-    from netllm.verbs.measure_policies import Plan
     from netllm.verbs.pieces import Line
-    from netllm.verbs.policy_spec import PolicySpec
+    from netllm.verbs.testing.measure_policies import Plan
 
 
 def real(
@@ -84,11 +84,11 @@ def real(
         RuntimeError: if a player fails; what was played is kept.
         ModuleNotFoundError: if the extra `netllm[real]` is missing.
     """
+    from netllm.deciders.policy_spec import policy_specs
     from netllm.real.kept_plays import KeptPlays
     from netllm.real.sim_and_real import RealReport
     from netllm.verbs.default_setting import world_of
-    from netllm.verbs.make_report import make_report
-    from netllm.verbs.policy_spec import policy_specs
+    from netllm.verbs.testing.make_report import make_report
 
     policies, checkpoints = check_arguments.names(policy), check_arguments.names(checkpoint)
     names = [*policies, *checkpoints]
@@ -145,7 +145,7 @@ def _planned(
     Raises:
         ValueError: if somebody knows more, or goes from session to session.
     """
-    from netllm.verbs import measure_policies
+    from netllm.verbs.testing import measure_policies
 
     asked = measure_policies.Episodes(part, episodes, ())
     plan = measure_policies.plan(task, specs, world.places[0], asked)
@@ -242,7 +242,7 @@ def _played(
 
 def _who(line: Line) -> str:
     """Who decides, told apart from others of the same name by the digest of their weights."""
-    from netllm.verbs.policy_spec import weight_sources
+    from netllm.deciders.policy_spec import weight_sources
 
     digests = [one.sha256[:8] for one in weight_sources([line.spec]) if one.sha256]
     return "-".join([line.spec.name, *digests])
@@ -251,7 +251,7 @@ def _who(line: Line) -> str:
 def _simulated(task: Task, plan: Plan) -> tuple[list[Result], dict[str, Sessions]]:
     """What every line amounts to in the simulator, and by policy what happened in its sessions."""
     from netllm.real.simulated import simulated
-    from netllm.verbs import measure_policies
+    from netllm.verbs.testing import measure_policies
 
     results, sessions = [], {}
     for line in plan.lines:
@@ -265,7 +265,7 @@ def _result(task: Task, plan: Plan, line: Line, logs: Mapping[str, Log]) -> Resu
     from netllm.real.play_log import rows
     from netllm.real.session_plots import real_sessions
     from netllm.task import Outcome
-    from netllm.verbs import measure_policies
+    from netllm.verbs.testing import measure_policies
 
     told = rows(real_sessions(logs, line.setting), line.setting, seed=line.pieces[0].seed)
     chunks = [chunk for log in logs.values() for chunk in log.chunks]

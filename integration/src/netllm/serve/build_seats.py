@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from netllm import registry
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.serve.seat import Seat
 from netllm.task import Task
 from netllm.verbs.default_setting import adapted_in
-from netllm.verbs.policy_spec import PolicySpec
 
 
 def by_task(option: str, words: Sequence[str], *, known: Sequence[str]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""RL_Collect, Adapt, Improve and Test, one module each, and what only they need."""
+"""RL_Collect, Adapt, Improve, Distil and Test, one module each, and what several of them need."""

@@ -105,7 +105,7 @@ def _begun(task: str, start: str | Path | None, *, trust_backbone: bool) -> Adap
     """The model of the checkpoint `start`, ready to learn on; None if there is none."""
     from netllm_adapt import Adapted
 
-    from netllm.verbs.checkpoint_folder import checkpoint_folder
+    from netllm.deciders.checkpoint_folder import checkpoint_folder
 
     if start is None:
         return None

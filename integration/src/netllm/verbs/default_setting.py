@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from netllm.data import sources
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.task import Task, training_fields
-from netllm.verbs.policy_spec import PolicySpec
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm.data import sources
+from netllm.deciders.checkpoint_folder import weights_of
 from netllm.report.provenance import device_name, facts_of, nameable
-from netllm.verbs.checkpoint_folder import weights_of
 from netllm.verbs.pool_setting import Origin
 from netllm.verbs.validation import VALIDATION_SEED
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from netllm_adapt.files.reading import read_json
 
 from netllm import registry
+from netllm.deciders.checkpoint_folder import weights_of
+from netllm.deciders.checkpoint_names import nicknames
 from netllm.report.provenance import facts_of
 from netllm.verbs import check_arguments
 from netllm.verbs.adapt import check_run
-from netllm.verbs.checkpoint_folder import weights_of
-from netllm.verbs.checkpoint_names import nicknames
 from netllm.verbs.default_setting import trained_in
 from netllm.verbs.describe_run import inputs_of
-from netllm.verbs.distil_rounds import Rounds
+from netllm.verbs.distilling.rounds import Rounds
 from netllm.verbs.pool_setting import Origin
 from netllm.verbs.take_turns import deciding
 

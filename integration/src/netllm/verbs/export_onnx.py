@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
-from netllm.verbs.checkpoint_folder import existing_checkpoint
+from netllm.deciders.checkpoint_folder import existing_checkpoint
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted

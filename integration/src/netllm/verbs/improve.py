@@ -17,17 +17,17 @@ from netllm.verbs import check_arguments
 from netllm.verbs.adapt import check_run
 from netllm.verbs.default_setting import trained_in
 from netllm.verbs.describe_run import inputs_of
-from netllm.verbs.growing_pool import check_grows, pool_digest
+from netllm.verbs.improving.growing_pool import check_grows, pool_digest
+from netllm.verbs.improving.rounds import Rounds
 from netllm.verbs.pool_setting import read_origin
-from netllm.verbs.rounds import Rounds
 from netllm.verbs.take_turns import Turns, deciding, pool_task
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
     from netllm_adapt.checkpoint.config import Config
 
+    from netllm.deciders.policy_spec import PolicySpec
     from netllm.task import Task
-    from netllm.verbs.policy_spec import PolicySpec
 
 OF_MODEL = (
     *("rank", "alpha", "lora_dropout", "targets", "layers", "dtype", "quantise"),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from netllm import registry
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.task import Declared, Outcome, asked, validity
 from netllm.verbs.parallel import noted
-from netllm.verbs.policy_spec import PolicySpec
 
 # Policies that have run in this process, with the name of the setting.
 _warm: set[tuple[PolicySpec, str]] = set()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from netllm import registry
 from netllm.data import sources
+from netllm.deciders.checkpoint_folder import weights_of
+from netllm.deciders.policy_spec import weight_sources
 from netllm.report.provenance import device_name
 from netllm.verbs.check_writable import check_folder
-from netllm.verbs.checkpoint_folder import weights_of
 from netllm.verbs.parallel import derived_seed, results
-from netllm.verbs.policy_spec import weight_sources
 from netllm.verbs.take_turns import Turns
 
 if TYPE_CHECKING:

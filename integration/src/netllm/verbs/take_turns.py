@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netllm import registry
+from netllm.deciders.checkpoint_folder import fetched_folder
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.task import PoolTask
 from netllm.verbs import check_arguments
-from netllm.verbs.checkpoint_folder import fetched_folder
 from netllm.verbs.parallel import derived_seed, noted
-from netllm.verbs.policy_spec import PolicySpec
 
 if TYPE_CHECKING:
     from netllm_adapt import Episode

@@ -13,8 +13,8 @@ from netllm import registry
 from netllm.verbs import check_arguments
 
 if TYPE_CHECKING:
+    from netllm.deciders.policy_spec import PolicySpec
     from netllm.report.report import Report
-    from netllm.verbs.policy_spec import PolicySpec
 
 
 def test(
@@ -76,11 +76,11 @@ def test(
             checkpoint that is shipped or of a hub is to be updated.
         OSError: if a card cannot be written, before the first episode.
     """
+    from netllm.deciders.policy_spec import policy_specs
     from netllm.report import provenance, results_in_card
-    from netllm.verbs import measure_policies
     from netllm.verbs.default_setting import world_of
-    from netllm.verbs.make_report import make_report
-    from netllm.verbs.policy_spec import policy_specs
+    from netllm.verbs.testing import measure_policies
+    from netllm.verbs.testing.make_report import make_report
 
     found = registry.task(task)
     names = [check_arguments.names(some) for some in (policy, checkpoint, rivals)]
@@ -122,8 +122,8 @@ def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:
         ValueError: if there is no checkpoint, or one is shipped with netllm or lies on a hub.
         OSError: if one cannot be written.
     """
+    from netllm.deciders.checkpoint_folder import PRETRAINED
     from netllm.verbs.check_writable import check_file
-    from netllm.verbs.checkpoint_folder import PRETRAINED
 
     checkpoints = [spec for spec in specs if spec.checkpoint is not None and spec.student is None]
     if not checkpoints:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from netllm.verbs.checkpoint_folder import folder_of_run
+from netllm.deciders.checkpoint_folder import folder_of_run
 
 if TYPE_CHECKING:
     from netllm_adapt.checkpoint.config import Config

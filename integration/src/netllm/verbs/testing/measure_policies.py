@@ -10,13 +10,13 @@ import numpy as np
 
 from netllm import registry
 from netllm.data import sources
+from netllm.deciders.checkpoint_names import Lineage
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.result import Result, subsets, summarise
 from netllm.task import Declared, Outcome, Task
-from netllm.verbs.checkpoint_names import Lineage
 from netllm.verbs.parallel import derived_seed, results
 from netllm.verbs.pieces import Line, Piece
-from netllm.verbs.policy_spec import PolicySpec
-from netllm.verbs.train_test_overlaps import shown
+from netllm.verbs.testing.train_test_overlaps import shown
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from netllm.data import sources
+from netllm.deciders.policy_spec import PolicySpec, weight_sources
 from netllm.report.compare import compare
 from netllm.report.provenance import device_name, nameable, provenance
 from netllm.report.report import Report
@@ -13,9 +14,8 @@ from netllm.report.result import Result
 from netllm.report.training_seeds import trained
 from netllm.task import Task, training_fields
 from netllm.verbs.default_setting import World
-from netllm.verbs.measure_policies import Plan
-from netllm.verbs.policy_spec import PolicySpec, weight_sources
-from netllm.verbs.train_test_overlaps import overlaps
+from netllm.verbs.testing.measure_policies import Plan
+from netllm.verbs.testing.train_test_overlaps import overlaps
 
 
 def make_report(

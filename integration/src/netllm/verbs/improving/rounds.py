@@ -13,10 +13,10 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netllm.deciders.checkpoint_names import nicknames
 from netllm.verbs.adapt import adapt
-from netllm.verbs.checkpoint_names import nicknames
 from netllm.verbs.collect import rl_collect
-from netllm.verbs.growing_pool import agreement, copy_pool
+from netllm.verbs.improving.growing_pool import agreement, copy_pool
 from netllm.verbs.take_turns import pool_task
 from netllm.verbs.validation import validator
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from netllm.task import Policy, Task
 from netllm.task.student import Training
-from netllm.verbs import distil_states
-from netllm.verbs.choose_when_unsure import choose_when_unsure
+from netllm.verbs.distilling import states
+from netllm.verbs.distilling.choose_when_unsure import choose_when_unsure
 from netllm.verbs.parallel import derived_seed
 from netllm.verbs.validation import VALIDATION_SEED, figures
 
@@ -68,11 +68,11 @@ class Rounds:
         begun = time.monotonic()
         if not self._states(number).exists():
             _log.info("[%d] ask the model", number)
-            distil_states.write(self._states(number), self._ask(number))
+            states.write(self._states(number), self._ask(number))
         asked = time.monotonic()
         _log.info("[%d] learn", number)
         training = self._begun(number)
-        seen, wanted = distil_states.read([self._states(n) for n in range(1, number + 1)])
+        seen, wanted = states.read([self._states(n) for n in range(1, number + 1)])
         error = training.learn(seen, wanted)
         about = {"kind": "student", "task": self.task.name, "round": number}
         training.save(self._weights(number), about)
@@ -127,9 +127,7 @@ class Rounds:
         episodes = self.task.episodes(self.place, "train", count=self.episodes, seed=seed)
         own = number == 1 or self.task.supervised  # predictions lead to no other states
         driver = None if own else self._begun(number).policy(sample=True)
-        asked = distil_states.Asked(
-            self.teacher(), driver, epsilon=EPSILON if driver is None else 0.0
-        )
+        asked = states.Asked(self.teacher(), driver, epsilon=EPSILON if driver is None else 0.0)
         self.task.rollout(asked, self.place, episodes, seed=seed)
         return asked.states()
 

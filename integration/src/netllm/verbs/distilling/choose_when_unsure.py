@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from netllm.deciders.when_unsure import WhenUnsure
 from netllm.task import Policy, Task
 from netllm.verbs.validation import figures
-from netllm.verbs.when_unsure import WhenUnsure
 
 STEPS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the largest share of decisions that may reach the model, whose thresholds are tried."""

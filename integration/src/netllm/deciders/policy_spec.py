@@ -8,9 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netllm.registry import WEIGHTS, policy, task
-from netllm.task import Declared, Policy, Task, declared
-from netllm.verbs.checkpoint_folder import (
+from netllm.deciders.checkpoint_folder import (
     PRETRAINED,
     SHIPPED,
     Facts,
@@ -18,8 +16,10 @@ from netllm.verbs.checkpoint_folder import (
     read_facts,
     weight_files,
 )
-from netllm.verbs.checkpoint_names import Lineage, found_checkpoints, lineages
-from netllm.verbs.when_unsure import WhenUnsure, check_gives_probabilities
+from netllm.deciders.checkpoint_names import Lineage, found_checkpoints, lineages
+from netllm.deciders.when_unsure import WhenUnsure, check_gives_probabilities
+from netllm.registry import WEIGHTS, policy, task
+from netllm.task import Declared, Policy, Task, declared
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted

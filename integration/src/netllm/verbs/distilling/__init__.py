@@ -1,0 +1,1 @@
+"""What `netllm distil` alone needs."""

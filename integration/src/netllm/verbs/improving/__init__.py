@@ -1,0 +1,1 @@
+"""What `netllm improve` alone needs."""

@@ -1,0 +1,1 @@
+"""What `netllm test` and reports of the same kind need."""
