@@ -76,7 +76,7 @@ CASES = {
         "vp",
         ("hold-last", "gru", "gru-side", "crowd-median"),
         ("memory", "crowd", "crowd-memory"),
-        ("pretrained", "random-smollm2-135m", "gru-side", "crowd-median", "hold-last"),
+        ("pretrained", "random-smollm2-135m", "scratch", "gru-side", "crowd-median", "hold-last"),
     ),
 }
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from _documents import put
 from _machine import machine
+from _timing import TimedPolicy
 from netllm import registry
 from netllm.abr.student import Student
 from netllm.deciders.policy_spec import PolicySpec
@@ -36,24 +36,6 @@ from netllm.report.report import Report
 
 RECIPE = {"rounds": 5, "episodes": 256, "validation": 200}
 QUICK = {"rounds": 1, "episodes": 4, "validation": 4}
-
-
-class Timed:
-    """A policy whose decisions are timed in ms of CPU."""
-
-    def __init__(self, policy: Any) -> None:
-        self._policy = policy
-        self.reset = policy.reset
-        self.spent_ms: list[float] = []
-        self.asked: list[bool] = []
-        """Whether the decision reached a model."""
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        before, start = getattr(self._policy, "reached", 0), time.process_time()
-        actions: np.ndarray = self._policy.act(observation)
-        self.spent_ms.append((time.process_time() - start) * 1e3)
-        self.asked.append(getattr(self._policy, "reached", 0) > before)
-        return actions
 
 
 def costs(student: Path, below: float, sessions: int) -> dict[str, dict[str, float]]:
@@ -67,7 +49,7 @@ def costs(student: Path, below: float, sessions: int) -> dict[str, dict[str, flo
     found = {}
     for name, policy in (("student", own), ("model", model), ("both", both)):
         task.rollout(policy, place, episodes[:1], seed=0)
-        timed = Timed(policy)
+        timed = TimedPolicy(policy)
         for episode in episodes:
             task.rollout(timed, place, [episode], seed=0)
         spent, asked = np.array(timed.spent_ms), np.array(timed.asked)
