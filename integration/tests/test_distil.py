@@ -256,5 +256,8 @@ def test_a_student_of_viewports_learns_what_the_model_predicts(predictor, tmp_pa
     assert result.metrics["mae_deg"].mean > 0
     with pytest.raises(ValueError, match="Only a student that gives probabilities can be unsure"):
         netllm.test("vp", checkpoint=predictor, student=student.file, when_unsure=0.5)
+    named, of_vp = {"vp": str(student.file)}, {"vp": str(predictor)}
+    with pytest.raises(ValueError, match="Only a student that gives probabilities can be unsure"):
+        build_seats(of_vp, settings={}, fallbacks={}, students=named)
     with pytest.raises(ValueError, match="sees a viewer's own last points and nothing else"):
         netllm.distil("vp", checkpoint=predictor, out=tmp_path / "x", set={"memory": 5}, **few)

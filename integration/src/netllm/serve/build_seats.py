@@ -115,12 +115,11 @@ def build_seats(
             )
         spec = PolicySpec(name, checkpoint=checkpoint, **options)
         place = _place(task, spec, settings.get(name), data)
-        student, below = (students or {}).get(name), (when_unsure or {}).get(name)
-        spec = replace(spec, student=student, when_unsure=below).in_setting(place)
+        spec = spec.in_setting(place)
         about: dict[str, Any] = {"checkpoint": checkpoint}
-        if student is not None:
-            spec.declared(place)
-            about |= {"student": student, "when_unsure": spec.when_unsure}
+        if students and name in students:
+            spec = _behind(spec, place, students[name], (when_unsure or {}).get(name))
+            about |= {"student": students[name], "when_unsure": spec.when_unsure}
         seats[name] = Seat(
             task=task,
             setting=place,
@@ -131,6 +130,13 @@ def build_seats(
         )
         seats[name].warm_up()
     return seats
+
+
+def _behind(spec: PolicySpec, place: Any, student: str, below: float | None) -> PolicySpec:
+    """The same behind a student that can ask it."""
+    spec = replace(spec, student=student, when_unsure=below)
+    spec.declared(place)
+    return spec.in_setting(place)
 
 
 def _place(task: Task, spec: PolicySpec, name: str | None, data: str | Path | None) -> Any:
