@@ -5,8 +5,9 @@
     python benchmarks/quality.py [CASE] --again FILE
     python benchmarks/quality.py [CASE] --documents FILE
 
-A case is a task, or `vp-side`: viewport prediction where more than two seconds are known. It needs
-the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
+A case is a task, `vp-side`, viewport prediction where more than two seconds are known, or
+`abr-six`, training seeds of the recipe with six blocks (`--only ppo-wide --checkpoint RUN ...`). It
+needs the backbone (`netllm backbone pull`) and, for the published numbers, the real data (`--data`
 or NETLLM_DATA); without it `--quick` runs on generated data, rivals that need its weights are left
 out, and the output says so. With `--only` FILE keeps what it holds of others, and all are compared
 anew; so slow ones, such as `rollout`, get in. `--again` runs nothing: it makes intervals, clusters
@@ -44,7 +45,9 @@ class Case:
     rivals: tuple[str, ...]
     settings: tuple[str, ...]
     telling: tuple[str, ...]
-    """Whom the README's table shows; everybody is in docs/results.md."""
+    """Whom the README's table shows; everybody is in docs/results.md. Nobody: it has no table."""
+    about: str = "pretrained"
+    """The checkpoint whose comparisons are told."""
 
 
 CASES = {
@@ -56,6 +59,13 @@ CASES = {
         ),
         ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
         ("hindsight", "pretrained", "random-smollm2-135m", "ppo-wide", "ppo", "mpc", "genet"),
+    ),
+    "abr-six": Case(
+        "abr",
+        ("ppo-wide",),
+        ("default", "unseen-video", "unseen-bandwidth", "unseen-both"),
+        (),
+        about="seed-1",
     ),
     "cjs": Case(
         "cjs",
@@ -200,12 +210,12 @@ def _estimate(value: dict[str, Any]) -> Estimate:
     return Estimate(value["mean"], tuple(value["ci95"]) if value["ci95"] else None)
 
 
-def _comparisons(document: dict[str, Any]) -> Iterator[str]:
+def _comparisons(document: dict[str, Any], about: str) -> Iterator[str]:
     for one in told_once(msgspec.convert(document["comparisons"], list[Comparison])):
-        if one.checkpoint == "pretrained" and one.subset == "all":
+        if one.checkpoint == about and one.subset == "all":
             verdict = "no verdict" if one.verdict == "none" else one.verdict
             yield (
-                f"- {one.setting}: `pretrained` minus `{Path(one.rival).name}` "
+                f"- {one.setting}: `{about}` minus `{Path(one.rival).name}` "
                 f"({one.role}) {digits(one.difference, '+')}: {verdict}"
             )
 
@@ -213,11 +223,11 @@ def _comparisons(document: dict[str, Any]) -> Iterator[str]:
 def tables(name: str, results: Path) -> dict[tuple[str, str], str]:
     """What stands in which document, between which marks, by the JSON of a run."""
     case, document = CASES[name], json.loads(results.read_text(encoding="utf-8"))
-    whole = "\n".join([table(case, document), "", *_comparisons(document)])
-    return {
-        ("docs/results.md", f"quality {name}"): whole,
-        ("README.md", f"quality {name}"): table(case, document, case.telling),
-    }
+    whole = "\n".join([table(case, document), "", *_comparisons(document, case.about)])
+    found = {("docs/results.md", f"quality {name}"): whole}
+    if case.telling:
+        found["README.md", f"quality {name}"] = table(case, document, case.telling)
+    return found
 
 
 def main() -> None:

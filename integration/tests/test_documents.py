@@ -166,7 +166,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     names = ("ablation", "_documents", "graph_convolutions", "performance", "quality")
     ablation, documents, convolutions, performance, quality = map(importlib.import_module, names)
-    serving, sizes, student = map(importlib.import_module, ("serving", "sizes", "student"))
+    names = ("layers", "serving", "sizes", "student")
+    layers, serving, sizes, student = map(importlib.import_module, names)
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):
@@ -177,11 +178,13 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
         ("docs/performance.md", "performance"): performance.table(results),
         ("docs/tasks/abr.md", "student"): student.table(saved("student.json")),
+        ("docs/tasks/abr.md", "layers"): layers.table(saved("layers.json")),
         ("docs/serve.md", "serving"): serving.table(saved("serving.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
     }
-    for case, file in (("abr", ""), ("cjs", "-cjs"), ("vp", "-vp"), ("vp-side", "-vp-side")):
-        expected |= quality.tables(case, results / f"quality{file}.json")
+    for case in quality.CASES:
+        file = "quality.json" if case == "abr" else f"quality-{case}.json"
+        expected |= quality.tables(case, results / file)
     for (document, mark), text in expected.items():
         assert documents.get(document, mark) == text, f"{document}: --documents writes it anew"
 
