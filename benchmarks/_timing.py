@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,3 +37,19 @@ class TimedPolicy:
         self.spent_ms.append((time.process_time() - start) * 1e3)
         self.asked.append(getattr(self._policy, "reached", 0) > before)
         return actions
+
+
+def timed_in_turn(
+    task: Any, policies: Sequence[Any], setting: Any, episodes: Sequence[Any]
+) -> list[TimedPolicy]:
+    """Every policy with the times of its decisions, in one episode after the other.
+
+    The policies play each episode in turn, after one that is not counted.
+    """
+    for policy in policies:
+        task.rollout(policy, setting, episodes[:1], seed=0)
+    timed = [TimedPolicy(policy) for policy in policies]
+    for episode in episodes:
+        for one in timed:
+            task.rollout(one, setting, [episode], seed=0)
+    return timed

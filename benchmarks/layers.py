@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from _documents import put
 from _machine import machine
-from _timing import TimedPolicy
+from _timing import timed_in_turn
 from netllm import registry
 from netllm.deciders.policy_spec import PolicySpec
 from netllm_adapt.checkpoint.config import read_config
@@ -32,13 +32,8 @@ def measured(names: list[str], *, quick: bool) -> list[dict[str, Any]]:
     task = registry.task("abr")
     setting = task.setting("default")
     specs = [PolicySpec("abr", checkpoint=name).in_setting(setting) for name in names]
-    timed = [TimedPolicy(spec.build(setting)) for spec in specs]
-    episodes = task.episodes(setting, "valid", count=2 if quick else 12, seed=2)
-    for number, episode in enumerate(episodes):
-        for one in timed:
-            task.rollout(one, setting, [episode], seed=0)
-            if not number:
-                one.spent_ms.clear()
+    episodes = task.episodes(setting, "valid", count=1 if quick else 12, seed=2)
+    timed = timed_in_turn(task, [spec.build(setting) for spec in specs], setting, episodes)
     rows = []
     for spec, one in zip(specs, timed, strict=True):
         config = read_config(spec.found())

@@ -1,7 +1,7 @@
 """The server under load: sessions of all tasks that ask in their own time, or as fast as they can.
 
     python benchmarks/serving.py [--quick] [--minutes 10] [--json FILE]
-    python benchmarks/serving.py --documents
+    python benchmarks/serving.py --documents FILE
 
 `netllm serve` answers in a process of its own with the three models that ship, on the real data
 (NETLLM_DATA; without it, and with `--quick`, on generated data). Other processes play simulated
@@ -35,13 +35,12 @@ from typing import Any
 
 import numpy as np
 import psutil
-from _documents import ROOT, put
+from _documents import put
 from _machine import machine
 from netllm import registry
 from netllm.serve.client import Client, Connection
 from netllm.serve.limits import Limits
 
-RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
 PACE_S = {"abr": 4.0, "vp": 1.0, "cjs": 2.0}
 MIX = ("abr", "abr", "vp", "cjs")
 """Tasks of sessions, over and over."""
@@ -252,10 +251,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--documents", action="store_true")
+    parser.add_argument("--documents", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
     if args.documents:
-        put("docs/serve.md", "serving", table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        put("docs/serve.md", "serving", table(json.loads(args.documents.read_text())))
+        print(f"docs/serve.md now holds the table of {args.documents}")
         return
     setting = "synthetic" if args.quick else "default"
     seconds, minutes = (10.0, 0.1) if args.quick else (20.0, args.minutes)
@@ -263,19 +263,14 @@ def main() -> None:
     with serving(setting) as (where, process), ProcessPoolExecutor(_CLIENTS, spawn) as pool:
         clients = Clients(pool, setting, where)
         clients.play(mixed(8), 1.0, deadline_s=_PATIENCE_S)  # all is loaded then
-        rates = throughput(clients, seconds)
-        for row in rates:
-            more = f", {row['times']:.2f} x one after the other" if "times" in row else ""
-            print(f"{row['sessions']:3d} sessions, {row['task']}: {row['per_s']:.1f}/s{more}")
-        paced = in_time(clients, process, minutes)
-    print(
-        f"64 sessions at their pace for {minutes:g} min: p50 {paced['p50_ms']:.0f} ms, p99 "
-        f"{paced['p99_ms']:.0f} ms, {paced['by_model']:.1%} by the model; the server's memory "
-        f"minute by minute, MB: {', '.join(f'{mb:.0f}' for mb in paced['memory_mb'])}"
-    )
+        document = {
+            "machine": machine(),
+            "throughput": throughput(clients, seconds),
+            "paced": in_time(clients, process, minutes),
+        }
+    print(table(document))
     if args.json:
-        found = {"machine": machine(), "throughput": rates, "paced": paced}
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

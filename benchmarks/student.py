@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from _documents import put
 from _machine import machine
-from _timing import TimedPolicy
+from _timing import timed_in_turn
 from netllm import registry
 from netllm.abr.student import Student
 from netllm.deciders.policy_spec import PolicySpec
@@ -46,13 +46,11 @@ def costs(student: Path, below: float, sessions: int) -> dict[str, dict[str, flo
     own = Student(place, weights=student)
     both = WhenUnsure(own, model, below=below)
     episodes = task.episodes(place, "valid", count=sessions, seed=2)
+    policies = {"student": own, "model": model, "both": both}
+    timed = timed_in_turn(task, [*policies.values()], place, episodes)
     found = {}
-    for name, policy in (("student", own), ("model", model), ("both", both)):
-        task.rollout(policy, place, episodes[:1], seed=0)
-        timed = TimedPolicy(policy)
-        for episode in episodes:
-            task.rollout(timed, place, [episode], seed=0)
-        spent, asked = np.array(timed.spent_ms), np.array(timed.asked)
+    for name, one in zip(policies, timed, strict=True):
+        spent, asked = np.array(one.spent_ms), np.array(one.asked)
         found[name] = {"p50": float(np.median(spent)), "mean": float(spent.mean())}
         if asked.any():
             found[name]["asked"] = float(asked.mean())

@@ -8,7 +8,6 @@ from netllm import registry
 from netllm.abr.student_training import Training
 from netllm.deciders.when_unsure import WhenUnsure
 from netllm.serve.schema import split
-from netllm.serve.seat import Seat
 from netllm_sims.abr.rollout import rollout
 
 STEPS = 16
@@ -96,18 +95,12 @@ def test_the_model_answers_as_if_it_had_heard_of_every_step(varied, asking, stud
     assert 0 < policy.asked < 1
 
 
-def test_players_of_a_server_are_answered_as_in_process(varied, served, asking, student, played):
+def test_players_of_a_server_are_answered_as_in_process(
+    varied, seat, served, asking, student, played
+):
     task, setting, _ = varied("abr")
-    rule = registry.policy("abr", task.fallback, setting)
-    client, _ = served(
-        Seat(
-            task=task,
-            setting=setting,
-            policy=asking(),
-            fallback=rule,
-            fallback_name=task.fallback,
-        )
-    )
+    odds, below = student
+    client, _ = served(seat(wrap=lambda model: WhenUnsure(odds, model, below=below)))
     opened = client.post("/v1/abr/sessions", json={"count": 4}).json()["sessions"]
 
     def play(row):

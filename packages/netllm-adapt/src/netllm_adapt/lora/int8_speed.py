@@ -58,8 +58,8 @@ def int8_speedup(dtype: torch.dtype) -> float:
 
 def _read(file: Path) -> dict[str, float]:
     try:
-        return {str(key): float(value) for key, value in json.loads(file.read_text()).items()}
-    except (ValueError, AttributeError, TypeError):
+        return {str(key): float(value) for key, value in json.loads(file.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
         return {}  # measured anew
 
 

@@ -363,8 +363,6 @@ def _check_passes(model: Adapted, recipe: Recipe, device: torch.device) -> None:
                 "frozen."
             )
         check_int8(device.type)
-        warn_if_slower(
-            next(layer.weight.dtype for layer in layers if not layer.weight.requires_grad)
-        )
+        warn_if_slower(frozen[0].dtype)
     if recipe.gradient_checkpointing:
         check_recomputing(model.backbone, model.spec.name)
