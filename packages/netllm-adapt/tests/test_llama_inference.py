@@ -220,3 +220,10 @@ def test_adapters_that_are_disabled_do_not_mix() -> None:
     model = tiny()
     with mixing(model), model.backbone.disable_adapter():
         assert uncovered(model.backbone) is None
+
+
+def test_products_are_compiled_for_few_numbers_of_rows():
+    counts = {rows: parts.compiled_rows(rows) for rows in range(1, 1025)}
+    assert all(rows <= count <= 1.125 * rows for rows, count in counts.items())
+    assert len({*counts.values()}) <= 64
+    assert counts[1] == 1

@@ -132,10 +132,10 @@ class LeanPass:
         # Queries that share a key are rows of one product: (token, group) flattened.
         hidden = ~mask.repeat_interleave(w.groups, dim=2)
         bias = tokens.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-        real = _real(position, batch)
-        x = _without(tokens.flatten(0, 1), real)
+        rows = _Rows(position, batch)
+        x = rows.of(tokens.flatten(0, 1))
         for number, layer in enumerate(w.layers):
-            qkv = _padded(layer.qkv(layer.norm(x)), real)
+            qkv = rows.tokens(layer.qkv(layer.norm(x)))
             qkv = qkv.view(batch, count, w.heads, w.groups + 2, w.head_dim).transpose(1, 2)
             turned = torch.addcmul(qkv * cos, qkv.roll(w.head_dim // 2, -1), sin)
             keys, values = turned[:, :, :, w.groups], turned[:, :, :, w.groups + 1]
@@ -146,10 +146,10 @@ class LeanPass:
                 queries, keys, values, attn_mask=bias, scale=w.scale
             )
             seen = seen.view(batch, w.heads, count, -1).transpose(1, 2).reshape(batch * count, -1)
-            x = layer.out(_without(seen, real), "add", x)
+            x = layer.out(rows.of(seen), "add", x)
             inner = layer.mlp_norm(x)
             x = layer.down(layer.up(inner, "mul", layer.gate(inner, "swish")), "add", x)
-        return _padded(w.norm(x), real).view(batch, count, width)
+        return rows.tokens(w.norm(x)).view(batch, count, width)
 
     def _rotations(self, position: Int[Tensor, "#batch token"]) -> tuple[Tensor, Tensor]:
         """Factors of the queries, the key and the value of a group; the value is not turned.
@@ -167,26 +167,39 @@ class LeanPass:
         return torch.cat([cos, still], dim=3), torch.cat([sin, still * 0], dim=3)
 
 
-def _real(
-    position: Int[Tensor, "#batch token"], batch: int
-) -> tuple[Int[Tensor, "real"], int] | None:
-    """The tokens that are no padding, of how many; None if all are real."""
-    real = position >= 0
-    if bool(real.all()):
-        return None
-    real = real.expand(batch, -1).flatten()
-    return real.nonzero()[:, 0], len(real)
+class _Rows:
+    """Which tokens pass the products: those that are no padding, and a few zeros.
+
+    Attention sees all tokens, products are spared the padding.
+    """
+
+    def __init__(self, position: Int[Tensor, "#batch token"], batch: int) -> None:
+        real = (position >= 0).expand(batch, -1).flatten()
+        self._real = None if bool(real.all()) else real.nonzero()[:, 0]
+        self._tokens = len(real)
+        self._count = self._tokens if self._real is None else len(self._real)
+        self._zeros = compiled_rows(self._count) - self._count
+
+    def of(self, x: Float[Tensor, "token width"]) -> Float[Tensor, "row width"]:
+        """The rows of the tokens."""
+        x = x if self._real is None else x[self._real]
+        return F.pad(x, (0, 0, 0, self._zeros)) if self._zeros else x
+
+    def tokens(self, x: Float[Tensor, "row width"]) -> Float[Tensor, "token width"]:
+        """The tokens of the rows; zeros for padding."""
+        x = x[: self._count]
+        if self._real is None:
+            return x
+        out = x.new_zeros(self._tokens, x.shape[1])
+        out[self._real] = x
+        return out
 
 
-def _without(x: Tensor, real: tuple[Tensor, int] | None) -> Tensor:
-    """The real tokens: products are spared the padding."""
-    return x if real is None else x[real[0]]
+def compiled_rows(rows: int) -> int:
+    """With how many rows to compute so many: one of eight numbers between two powers of two.
 
-
-def _padded(x: Tensor, real: tuple[Tensor, int] | None) -> Tensor:
-    """All tokens again, with zeros for padding: attention sees it."""
-    if real is None:
-        return x
-    out = x.new_zeros(real[1], x.shape[1])
-    out[real[0]] = x
-    return out
+    oneDNN compiles a product for every number of rows anew and keeps a thousand: some milliseconds
+    a block, and half a megabyte for each product.
+    """
+    step = 1 << max(0, rows.bit_length() - 4)
+    return -(-rows // step) * step
