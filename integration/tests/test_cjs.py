@@ -139,6 +139,7 @@ def test_waiting_against_advice_needs_someone_to_ask_again(run):
         waited += unlocks and advice[0] >= 0
         simulator.step(*answer)
     assert waited
+    assert 0 < scheduler.validity < 1
 
 
 def test_with_more_jobs_than_were_learned_from_the_advice_is_followed(run):

@@ -226,7 +226,7 @@ def test_a_test_says_how_many_answers_were_replaced(backbone: str, tmp_path: Pat
     assert (held.validity, said.validity) == (None, 0.0)
     assert said.metrics == held.metrics
     notes = " ".join(report.provenance["notes"])
-    assert "run in synthetic: 100.0% of its answers were not valid." in notes
+    assert "run in synthetic: 100.0% of its answers were not valid or not safe." in notes
 
 
 @TASKS

@@ -26,7 +26,8 @@ class Scheduler:
     The advice is followed in two cases, so that a wrong answer cannot stop a cluster. With more
     jobs present than there ever were in its pool, the model has nothing to go by. And it may let
     executors wait only in a job whose running tasks are about to unlock a stage: elsewhere nobody
-    asks about them again before the next job arrives, and perhaps never.
+    asks about them again before the next job arrives, and perhaps never. `validity` is the share of
+    answers that were the model's.
     """
 
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
@@ -38,11 +39,18 @@ class Scheduler:
         self._advice = Advice(setting)
         self._spent_ms: dict[int, float] = {}
         self._come_and_go = False
+        self._answers = self._replaced = 0
+
+    @property
+    def validity(self) -> float | None:
+        """The share of answers since the last reset in whose place no advice was followed."""
+        return 1 - self._replaced / self._answers if self._answers else None
 
     def reset(self, seed: int) -> None:
         """Begin new episodes."""
         self._policy.reset(seed)
         self._spent_ms, self._come_and_go = {}, False
+        self._answers = self._replaced = 0
 
     def open(self, episodes: Sequence[int]) -> None:
         """Begin these episodes beside those that are open; see `netllm_adapt.Policy`."""
@@ -71,6 +79,8 @@ class Scheduler:
         answer = self._policy.act(fields | {"episode": observation["episode"]})
         advised = np.diff(observation["job_ptr"]) > self._most_jobs
         advised |= (answer[:, 0] < 0) & ~_asked_again(observation)
+        self._answers += len(answer)
+        self._replaced += int(advised.sum())
         if advised.any():
             answer = np.where(advised[:, None], advice, answer)
             self._policy.took(answer)

@@ -53,10 +53,10 @@ def asked(policy: object) -> float | None:
 
 
 def validity(policy: object) -> float | None:
-    """The share of a policy's own answers that were valid since its last reset; None: all are.
+    """The share of a policy's own answers that stood since its last reset; None: all do.
 
-    A policy that may fail to give a valid answer, and then puts another in its place, counts them
-    as its attribute `validity`; reports show it.
+    A policy that puts another answer in the place of its own, where that is not valid or not safe,
+    counts them as its attribute `validity`; reports show it.
     """
     share: float | None = getattr(policy, "validity", None)
     return share

@@ -82,7 +82,7 @@ def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:
         if result.validity is not None and result.validity < 1:
             yield (
                 f"{result.label} in {result.setting}: {1 - result.validity:.1%} of its answers "
-                "were not valid. Its figures are of what it put in their place."
+                "were not valid or not safe. Its figures are of what it put in their place."
             )
 
 
