@@ -74,7 +74,7 @@ CASES = {
             *("tuned-share", "decima", "decima-greedy", "decima-ours"),
         ),
         ("default", "unseen-executors", "unseen-jobs", "unseen-both"),
-        ("rollout", "pretrained", "tuned-share", "decima", "fair"),
+        ("rollout", "pretrained", "random-smollm2-135m", "tuned-share", "decima", "fair"),
     ),
     "vp": Case(
         "vp",
