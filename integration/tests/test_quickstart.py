@@ -46,6 +46,5 @@ def test_the_quick_recipe_is_shorter_than_the_best():
     from netllm.abr import ABR
 
     best, short = ABR().recipe("smollm2-135m"), quick("smollm2-135m")
-    assert short.layers < best.layers
-    assert short.steps * short.batch < best.steps * best.batch / 2
+    assert short.layers * short.steps * short.batch < best.layers * best.steps * best.batch / 4
     assert quick("tiny-random").layers is None

@@ -28,13 +28,13 @@ RIVALS = ("bba", "bola", "mpc", TEACHER, "random", "hindsight")
 
 
 def quick(backbone: str) -> Recipe:
-    """Fewer layers and smaller steps than the best recipe, so that two cores take minutes.
+    """Few layers and smaller steps than the best recipe's, so that two cores take minutes.
 
     Every label is the teacher's, so there is no return to ask for.
     """
     best = registry.task("abr").recipe(backbone)
-    short = replace(best, steps=560, batch=4, validate_every=280)
-    return replace(short, layers=best.layers and 4, returns=False)
+    short = replace(best, steps=1200, batch=4, validate_every=600)
+    return replace(short, layers=best.layers and 2, returns=False)
 
 
 def quickstart(
