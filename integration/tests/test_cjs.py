@@ -109,17 +109,15 @@ def test_a_scheduler_without_simulators_says_so(run):
 
 
 def may_unlock(observation):
-    """Whether a stage of the source's job waits for one stage alone, which is about to end."""
+    """Whether whatever stage of the source's job ends next unlocks another."""
     source, edges = observation["source_job"][0], observation["edges"].tolist()
-    for parent, child in edges:
-        running, unstarted = (
-            observation["stages"][parent, COLUMN[name]] for name in ("running", "unstarted")
-        )
-        mine = observation["stage_job"][parent] == source
-        alone = [p for p, c in edges if c == child] == [parent]
-        if mine and alone and running > 0 and unstarted == 0:
-            return True
-    return False
+    children = {child: [p for p, c in edges if c == child] for _, child in edges}
+    found = []
+    for stage, row in enumerate(observation["stages"]):
+        mine = observation["stage_job"][stage] == source
+        if mine and row[COLUMN["running"]] > 0 and row[COLUMN["unstarted"]] == 0:
+            found.append([stage] in children.values())
+    return bool(found) and all(found)
 
 
 def test_waiting_against_advice_needs_someone_to_ask_again(run):

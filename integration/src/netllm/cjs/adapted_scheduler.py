@@ -25,9 +25,9 @@ class Scheduler:
 
     The advice is followed in two cases, so that a wrong answer cannot stop a cluster. With more
     jobs present than there ever were in its pool, the model has nothing to go by. And it may let
-    executors wait only in a job whose running tasks are about to unlock a stage: elsewhere nobody
-    asks about them again before the next job arrives, and perhaps never. `validity` is the share of
-    answers that were the model's.
+    executors wait only in a job that will surely ask about them again, since every stage of it that
+    is about to end unlocks another: elsewhere nobody may ask before the job ends, and half a
+    cluster is lost until then. `validity` is the share of answers that were the model's.
     """
 
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
@@ -94,14 +94,19 @@ class Scheduler:
 def _asked_again(observation: Mapping[str, np.ndarray]) -> np.ndarray:
     """Whether the job that has the free executors will soon ask about them again.
 
-    It does when its running tasks end a stage and thereby unlock another. Otherwise executors may
-    end up waiting where no event wakes them.
+    It does when a stage ends and thereby unlocks another, about all of its executors that wait by
+    then. Some of those that are free here may still be at work, in a stage of the job that has no
+    task left to start: which one is not seen. So all such stages must unlock another.
     """
     parent, child = observation["edges"].T
-    stages = observation["stages"]
+    stages, jobs = observation["stages"], len(observation["jobs"])
     ending = (stages[:, COLUMN["running"]] > 0) & (stages[:, COLUMN["unstarted"]] == 0)
     alone = np.bincount(child, minlength=len(stages)) == 1
-    unlocks = parent[ending[parent] & alone[child]]
-    jobs = np.bincount(observation["stage_job"][unlocks], minlength=len(observation["jobs"]))
+    unlocks = np.zeros(len(stages), bool)
+    unlocks[parent[alone[child]]] = True
+    some, sure = (
+        np.bincount(observation["stage_job"][which], minlength=jobs)
+        for which in (ending, ending & unlocks)
+    )
     source = observation["source_job"]
-    return (source >= 0) & (jobs[source] > 0)
+    return (source >= 0) & (some[source] > 0) & (sure[source] == some[source])
