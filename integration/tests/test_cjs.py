@@ -521,3 +521,24 @@ for name in ("abr", "vp"):
 sys.exit("torch_geometric" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+def test_a_planner_is_tested_beside_its_model_and_is_better(run):
+    report = netllm.test(
+        "cjs", checkpoint=run, policy="fair", plan=6, setting="synthetic", set=SMALL, episodes=4
+    )
+    fair, model, planned = report.results
+    assert planned.label == f"{model.label} plan 6"
+    assert (model.plan, planned.plan, planned.knows) == (None, 6, "job profiles")
+    assert planned.metrics["jct_s"].mean < model.metrics["jct_s"].mean
+    pairs = {(one.checkpoint, one.rival) for one in report.comparisons}
+    assert {(planned.label, model.label), (planned.label, fair.label)} <= pairs
+
+
+def test_a_planner_that_cannot_be_is_refused(run, tmp_path):
+    with pytest.raises(ValueError, match="at least 3 simulations, got 2"):
+        netllm.test("cjs", checkpoint=run, plan=2, setting="synthetic", set=SMALL, episodes=1)
+    with pytest.raises(ValueError, match="needs a checkpoint"):
+        netllm.test("cjs", policy="fair", plan=6, setting="synthetic", set=SMALL, episodes=1)
+    with pytest.raises(ValueError, match="abr has no planner"):
+        netllm.test("abr", checkpoint="pretrained", plan=6, episodes=1)

@@ -175,3 +175,20 @@ def test_it_follows_the_protocol_and_asks_for_its_simulators(small):
     seen = cjs.Simulator(small, small.episodes("valid", seeds=[20])[0]).observe()
     with pytest.raises(RuntimeError, match="`begin`"):
         policy.act(seen)
+
+
+def test_a_standing_answer_is_kept_unless_another_surely_gains(small):
+    sure, open_minded = (Rollout(small, threshold=threshold) for threshold in (1e6, 0.7))
+    follow, kept, changed = cjs.fair(), 0, 0
+    for simulator in moments(small, 3):
+        seen, standing = simulator.observe(), np.array([simulator.ask(follow)], np.int64)
+        for policy in (sure, open_minded):
+            policy.reset(5)
+            policy.begin([simulator])
+        (own,), (other,) = (p.improve(seen, standing) for p in (sure, open_minded))
+        assert own[0] == standing[0, 0]
+        assert own[0] < 0 or 1 <= own[1] <= standing[0, 1]
+        kept += 1
+        changed += tuple(other) != tuple(own)
+        assert other[0] < len(simulator.schedulable)
+    assert kept > changed > 0

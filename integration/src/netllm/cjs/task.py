@@ -58,6 +58,7 @@ class CJS(PoolTask):
     trainers: Mapping[str, str] = {
         "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"
     }
+    planner = "netllm.cjs.planner:Planner"
     plots: Mapping[str, str] = {
         "cdf.png": "netllm.cjs.plots:job_cdf",
         "box.png": "netllm.cjs.plots:boxes",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from netllm.deciders.checkpoint_folder import (
@@ -52,6 +53,8 @@ class PolicySpec:
     """File of a student that decides in the checkpoint's place, and asks it when unsure."""
     when_unsure: float | None = None
     """Below which highest probability it asks; what the file says if None."""
+    plan: int | None = None
+    """By how many simulations of a candidate the checkpoint's decisions are planned."""
     folder: Path | None = None
     """Where a checkpoint of the hub was fetched to, or the shipped one of a setting lies."""
 
@@ -61,6 +64,8 @@ class PolicySpec:
         if self.student is not None:
             told = "" if self.when_unsure is None else f" below {self.when_unsure:.4g}"
             return f"{replace(self, student=None).name} when unsure{told}"
+        if self.plan is not None:
+            return f"{replace(self, plan=None).name} plan {self.plan}"
         if self.lineage is not None:
             return self.lineage.nickname
         return self.policy or Path(str(self.checkpoint)).name
@@ -90,6 +95,10 @@ class PolicySpec:
             model = replace(self, student=None).build(setting)
             below = self.in_setting(setting).when_unsure or 0.0
             return WhenUnsure(self._built_student(setting), model, below=below)
+        if self.plan is not None:
+            model = replace(self, plan=None).build(setting)
+            planned: Policy = planner(task(self.task))(model, setting, draws=self.plan)
+            return planned
         if self.policy is not None:
             return policy(self.task, self.policy, setting, home=self.home)
         folder = self.found()
@@ -110,6 +119,8 @@ class PolicySpec:
             resolve_device(self.device)
             if self.student is not None:
                 check_gives_probabilities(self._built_student(setting))
+            if self.plan is not None:
+                return declared(planner(task(self.task)))
             return Declared()
         return declared(self.build(setting))
 
@@ -131,11 +142,13 @@ def policy_specs(
     *,
     student: str | None = None,
     when_unsure: Sequence[float] = (),
+    plan: int | None = None,
     **options: Any,
 ) -> list[PolicySpec]:
     """Who is tested: policies, rivals and checkpoints; the task's rivals if nobody is named.
 
-    With a student every checkpoint is tested once more for each threshold: behind it.
+    With a student every checkpoint is tested once more for each threshold: behind it. With `plan`
+    it is tested once more as a planner.
     """
     usual = not (policies or checkpoints or rivals)
     if usual:
@@ -152,7 +165,25 @@ def policy_specs(
             for one in models
             for below in thresholds
         ),
+        *(
+            replace(one, plan=plan, lineage=_without_recipe(one))
+            for one in models
+            if plan is not None
+        ),
     ]
+
+
+def planner(task: Task) -> Any:
+    """What makes a planner of a task's model.
+
+    Raises:
+        ValueError: if the task has none.
+    """
+    if not task.planner:
+        raise ValueError(
+            f"{task.name} has no planner: its simulator is not asked ahead. Leave --plan out."
+        )
+    return resolve_name(task.planner)
 
 
 def _without_recipe(spec: PolicySpec) -> Lineage | None:

@@ -106,8 +106,8 @@ def _rivals(ours: Result, results: Sequence[Result], task: Task) -> list[tuple[s
             ("checkpoint", result)
             for result in results
             if result.checkpoint
-            and not (result.recipe or result.student)
-            and (result.checkpoint != ours.checkpoint or ours.student)
+            and not (result.recipe or result.student or result.plan)
+            and (result.checkpoint != ours.checkpoint or ours.student or ours.plan)
         ),
     ]
 

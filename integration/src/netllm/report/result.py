@@ -62,6 +62,8 @@ class Result:
     """File of the student that decides in a checkpoint's place, and asks it when unsure."""
     when_unsure: float | None = None
     """Below which highest probability the student asks."""
+    plan: int | None = None
+    """How often a checkpoint's candidates were simulated ahead, where it planned."""
     asked: float | None = None
     """Share of its decisions that reached the checkpoint's model, where not all do."""
     data: str = ""
@@ -100,7 +102,7 @@ class Result:
         for key in empty:
             if not document[key]:
                 del document[key]
-        for key in ("validity", "training_seed", "when_unsure", "asked"):
+        for key in ("validity", "training_seed", "when_unsure", "plan", "asked"):
             if document[key] is None:
                 del document[key]
         return document

@@ -79,6 +79,9 @@ class Task(ABC):
     student: str = ""
     """What `netllm distil` makes of a model: `module:class`, see `netllm.task.student.Training`;
     its policy is registered as `student`. None if empty."""
+    planner: str = ""
+    """What `netllm test --plan` makes of a model: `module:class`, called with its policy, the
+    setting and `draws`, with a class attribute `knows`. None if empty."""
     plots: Mapping[str, str] = {}
     """Its own plots by file name: `module:function` with `(ax, results, metric)`; see `draws`."""
     supervised: bool

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.verbs import check_arguments
 
+LEAST_DRAWS = 3
+"""With fewer simulations of a candidate a gain has no standard error."""
+
 if TYPE_CHECKING:
     from netllm.deciders.policy_spec import PolicySpec
     from netllm.report.report import Report
@@ -25,6 +28,7 @@ def test(
     rivals: str | Sequence[str] = (),
     student: str | Path | None = None,
     when_unsure: float | Sequence[float] = (),
+    plan: int | None = None,
     setting: str | Sequence[str] = (),
     part: str = "test",
     seeds: int | Sequence[int] = (),
@@ -55,6 +59,8 @@ def test(
             it, asked only where the student is unsure. Its context then includes what it missed.
         when_unsure: The student is unsure where its highest probability is below this, or below
             each of several; what was chosen on validation unless given.
+        plan: Every checkpoint is also tested as a planner, which simulates the likely candidates
+            ahead, each up to so many times (cjs alone): better, slower, and it knows the simulator.
         setting: Where they decide; unless given, where the checkpoints were adapted, with their own
             overrides, or else in default.
         part: Part of the settings: train, valid or test.
@@ -84,7 +90,7 @@ def test(
 
     found = registry.task(task)
     names = [check_arguments.names(some) for some in (policy, checkpoint, rivals)]
-    how = {**_asking(student, when_unsure, names[1]), "device": device}
+    how = {**_asking(student, when_unsure, names[1]), **_planning(plan, names[1]), "device": device}
     specs = policy_specs(found, *names, trust_backbone=trust_backbone, **how)
     cards = own_cards(specs) if update_card else []
     check_arguments.check_count("episodes", episodes)
@@ -115,6 +121,15 @@ def _asking(
     return {"student": str(student), "when_unsure": below}
 
 
+def _planning(plan: int | None, checkpoints: Sequence[str]) -> dict[str, Any]:
+    """By how many simulations of a candidate the checkpoints plan, if they do."""
+    if plan is not None and not checkpoints:
+        raise ValueError("A planner needs a checkpoint to improve on: name one with --checkpoint.")
+    if plan is not None and plan < LEAST_DRAWS:
+        raise ValueError(f"`plan` must be at least {LEAST_DRAWS} simulations, got {plan}.")
+    return {"plan": plan}
+
+
 def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:
     """The cards of the checkpoints that are tested, which are all one's own and can be written.
 
@@ -125,7 +140,7 @@ def own_cards(specs: Iterable[PolicySpec]) -> list[Path]:
     from netllm.deciders.checkpoint_folder import PRETRAINED
     from netllm.verbs.check_writable import check_file
 
-    checkpoints = [spec for spec in specs if spec.checkpoint is not None and spec.student is None]
+    checkpoints = [spec for spec in specs if spec.checkpoint and not (spec.student or spec.plan)]
     if not checkpoints:
         raise ValueError(
             "`update_card` needs a checkpoint whose card is updated: name one with --checkpoint."

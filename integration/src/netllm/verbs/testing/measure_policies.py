@@ -145,6 +145,7 @@ def result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Re
         validity=_share(outcomes, "validity"),
         student=line.spec.student or "",
         when_unsure=line.spec.when_unsure,
+        plan=line.spec.plan,
         asked=_share(outcomes, "asked"),
         data=sources.own(line.setting),
         learned=shown(identity.learned, line.episodes) if identity else 0,

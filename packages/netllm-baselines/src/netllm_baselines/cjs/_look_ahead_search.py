@@ -36,8 +36,10 @@ from numpy import ndarray
 from netllm_baselines.cjs._compiled_rules import tuned_share, weighted_fair, work_s
 
 Numbers = Float[ndarray, "parameter"]
+Answer = Int[ndarray, "2"]
+"""Stage (-1 for none) and executors."""
 NEVER = 1e9
-"""Patience that drops only what ends exactly as tuned-share's choice does."""
+"""Patience that drops only what ends exactly as the standing choice does."""
 STARVED_MS = 1e12
 """Cost of a choice after which executors idle that no event would wake, while jobs still come."""
 
@@ -62,7 +64,7 @@ class Scratch(NamedTuple):
     weights: Float[ndarray, "candidate"]
     """What each weighs as an answer to be learned."""
     stays: Int[ndarray, "candidate"]
-    """Candidates that are still compared: tuned-share's, then the best first."""
+    """Candidates that are still compared: the standing one, then the best first."""
     heap_ms: Float[ndarray, "executor"]
     """Events ahead, redrawn."""
     heap: Int[ndarray, "executor 2"]
@@ -104,15 +106,19 @@ def sort_stages(world: World, state: State, scratch: Scratch, running: float) ->
 
 
 @inner
-def gather(world: World, state: State, scratch: Scratch, p: Numbers) -> int:
-    """Write the candidates, tuned-share's choice first: how many."""
+def gather(world: World, state: State, scratch: Scratch, standing: Answer, p: Numbers) -> int:
+    """Write the candidates, the standing one and tuned-share's choice first: how many."""
     free = committable(state)
     own, executors = tuned_share(world, state, p)
     most = 0
     if own >= 0:
         most = min(free, state.stage[own, DEMAND])
         executors = min(executors, most)
-    count = propose(scratch, 0, own, executors)
+    count, s = 0, standing[0]
+    if standing[1] > 0:
+        most_there = free if s < 0 else min(free, state.stage[s, DEMAND])
+        count = propose(scratch, 0, s, min(standing[1], most_there))
+    count = propose(scratch, count, own, executors)
     # Ahead no job arrives: with nothing else to wait for, executors would be offered again at once.
     if state.g[PENDING] > 0 or state.pool[state.g[SOURCE], PROMISED] > 0:
         count = propose(scratch, count, -1, free)
@@ -153,11 +159,11 @@ def sample_costs(
     world: World, state: State, twin: State, scratch: Scratch, jobs: int, luck: int, sample: int,
     staying: int, p: Numbers,
 ) -> None:  # fmt: skip
-    """Write the costs of a sample, of tuned-share's choice first.
+    """Write the costs of a sample, of the standing choice first.
 
     A copy offers executors again that no event would wake, for no job arrives in it. The episode
     does so after the last arrival only: until then a choice that needs it more often than
-    tuned-share's starves the cluster.
+    the standing one starves the cluster.
     """
     coming = state.g[ARRIVED] < world.arrival_ms.shape[0]
     rescued = 0
@@ -191,7 +197,7 @@ def gain_ms(scratch: Scratch, c: int, samples: int) -> tuple[float, float]:
 
 @inner
 def cut(scratch: Scratch, staying: int, samples: int, keep: int, patience: float) -> int:
-    """Keep tuned-share's choice and the best others that do not fall behind: how many stay."""
+    """Keep the standing choice and the best others that do not fall behind: how many stay."""
     stays, rank = scratch.stays, scratch.rank
     left = 1
     for i in range(1, staying):
@@ -258,11 +264,14 @@ def weigh(scratch: Scratch, count: int) -> None:
 
 @compiled
 def search(
-    world: World, state: State, twin: State, scratch: Scratch, p: Numbers, seed: int,
-    samples: int, more: int, threshold: float,
+    world: World, state: State, twin: State, scratch: Scratch, standing: Answer, p: Numbers,
+    seed: int, samples: int, more: int, threshold: float,
 ) -> tuple[int, int]:  # fmt: skip
-    """Stage (-1 for none) and executors: tuned-share's unless another choice surely gains."""
-    count = gather(world, state, scratch, p)
+    """Stage (-1 for none) and executors: the standing ones unless another choice surely gains.
+
+    With 0 executors none stand, and tuned-share's do.
+    """
+    count = gather(world, state, scratch, standing, p)
     scratch.costs_ms[:] = np.nan
     for c in range(count):
         scratch.stays[c] = c

@@ -90,6 +90,21 @@ class Rollout:
         """
         return self._answers(observation)[0]
 
+    def improve(
+        self, observation: Mapping[str, ndarray], standing: Int[ndarray, "batch 2"]
+    ) -> Int[ndarray, "batch 2"]:
+        """Choice and executors for each episode: the standing ones unless others surely gain.
+
+        The standing answers are the first candidates, and others must beat them in the place of
+        tuned-share's, which are candidates too.
+
+        Raises:
+            RuntimeError: `begin` was not called.
+        """
+        episodes = self._asked(observation)
+        found = zip(episodes, standing.tolist(), strict=True)
+        return np.array([self._search(episode, *answer)[0] for episode, answer in found], np.int64)
+
     def weighed(self, observation: Mapping[str, ndarray]) -> Float[ndarray, "batch candidate 3"]:
         """Per episode the candidates: choice, executors, and weight.
 
@@ -104,24 +119,32 @@ class Rollout:
 
     def _answers(self, observation: Mapping[str, ndarray]) -> tuple[ndarray, ndarray]:
         """Choices and candidates of a state, both found by one search."""
-        if not self._episodes:
-            raise RuntimeError("`begin` must be called with the simulators first.")
-        episodes = [self._episodes[k] for k in observation["episode"]]
+        episodes = self._asked(observation)
         seen = [(id(episode), episode.simulator.decisions) for episode in episodes]
         if self._seen != seen:
             choices, candidates = zip(*map(self._search, episodes), strict=True)
             self._seen, self._found = seen, (np.array(choices, np.int64), np.stack(candidates))
         return self._found
 
-    def _search(self, episode: "_Episode") -> tuple[tuple[int, int], ndarray]:
+    def _asked(self, observation: Mapping[str, ndarray]) -> list["_Episode"]:
+        if not self._episodes:
+            raise RuntimeError("`begin` must be called with the simulators first.")
+        return [self._episodes[k] for k in observation["episode"]]
+
+    def _search(
+        self, episode: "_Episode", choice: int = -1, executors: int = 0
+    ) -> tuple[tuple[int, int], ndarray]:
+        """The answer, and all candidates; with executors that answer stands first."""
         from netllm_baselines.cjs._look_ahead_search import search
 
         world, state = episode.simulator.world, episode.simulator.state
+        schedulable = episode.simulator.schedulable
+        standing = np.array([schedulable[choice] if choice >= 0 else -1, executors], np.int64)
         stage, executors = search(
-            world, state, episode.twin, episode.scratch, self._parameters, episode.seed,
+            world, state, episode.twin, episode.scratch, standing, self._parameters, episode.seed,
             self._samples, self._more, self._threshold,
         )  # fmt: skip
-        place = {s: i for i, s in enumerate(episode.simulator.schedulable.tolist())} | {-1: -1}
+        place = {s: i for i, s in enumerate(schedulable.tolist())} | {-1: -1}
         candidates = np.zeros((self._candidates, 3), np.float32)
         listed = np.flatnonzero(episode.scratch.weights)
         for row, c in enumerate(listed):
