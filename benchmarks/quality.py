@@ -74,7 +74,10 @@ CASES = {
             *("tuned-share", "decima", "decima-greedy", "decima-ours"),
         ),
         ("default", "unseen-executors", "unseen-jobs", "unseen-both"),
-        ("rollout", "pretrained", "random-smollm2-135m", "tuned-share", "decima", "fair"),
+        (
+            *("rollout", "pretrained plan 12", "pretrained", "random-smollm2-135m", "scratch"),
+            *("tuned-share", "decima", "fair"),
+        ),
     ),
     "vp": Case(
         "vp",
@@ -119,7 +122,7 @@ def again(case: Case, file: Path, data: Path | None) -> Report:
                     episodes=rows,
                     metrics=summarise(rows, found.metrics),
                     subsets=subsets(rows, found.metrics, members[name]),
-                    knows=declared.knows if declared else "",
+                    knows=declared.knows if declared else one.knows,
                 )
             )
     return Report(
@@ -179,7 +182,7 @@ def table(case: Case, document: dict[str, Any], only: tuple[str, ...] = ()) -> s
     counts: dict[str, str] = {}
     for one in document["results"]:
         value = one["metrics"][metric.key]
-        name = Path(one["checkpoint"] or one["policy"]).name
+        name = _name(one)
         counts[one["setting"]] = _count(one["episodes"])
         if not only or name in only:
             cells.setdefault(name, {})[one["setting"]] = digits(_estimate(value))
@@ -198,6 +201,12 @@ def table(case: Case, document: dict[str, Any], only: tuple[str, ...] = ()) -> s
     return "\n".join([*head, *rows])
 
 
+def _name(result: dict[str, Any]) -> str:
+    """What a row is called: without the folder of a run."""
+    plans = f" plan {result['plan']}" if "plan" in result else ""
+    return Path(result["checkpoint"] or result["policy"]).name + plans
+
+
 def _count(episodes: list[dict[str, Any]]) -> str:
     """How many episodes, and clusters of them if these are fewer."""
     count = len({episode["id"] for episode in episodes})
@@ -212,10 +221,10 @@ def _estimate(value: dict[str, Any]) -> Estimate:
 
 def _comparisons(document: dict[str, Any], about: str) -> Iterator[str]:
     for one in told_once(msgspec.convert(document["comparisons"], list[Comparison])):
-        if one.checkpoint == about and one.subset == "all":
+        if one.checkpoint.partition(" plan ")[0] == about and one.subset == "all":
             verdict = "no verdict" if one.verdict == "none" else one.verdict
             yield (
-                f"- {one.setting}: `{about}` minus `{Path(one.rival).name}` "
+                f"- {one.setting}: `{one.checkpoint}` minus `{Path(one.rival).name}` "
                 f"({one.role}) {digits(one.difference, '+')}: {verdict}"
             )
 
@@ -236,6 +245,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="ten episodes of `default`")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--checkpoint", nargs="*", default=[], help="further runs to compare")
+    parser.add_argument("--plan", type=int, metavar="N", help="checkpoints as planners, too")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run no other contender")
     parser.add_argument("--settings", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--jobs", type=int, default=1, help="pieces of work at once")
@@ -267,6 +277,7 @@ def main() -> None:
         policy=[name for name in named if name != "pretrained"],
         checkpoint=[*(["pretrained"] if "pretrained" in named else []), *args.checkpoint],
         rivals=() if args.only else case.rivals,
+        plan=args.plan,
         setting=case.settings[:1] if args.quick else args.settings or case.settings,
         episodes=10 if args.quick else None,
         data=args.data,

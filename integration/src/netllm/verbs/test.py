@@ -85,8 +85,7 @@ def test(
     from netllm.deciders.policy_spec import policy_specs
     from netllm.report import provenance, results_in_card
     from netllm.verbs.default_setting import world_of
-    from netllm.verbs.testing import measure_policies
-    from netllm.verbs.testing.make_report import make_report
+    from netllm.verbs.testing import make_report, measure_policies
 
     found = registry.task(task)
     names = [check_arguments.names(some) for some in (policy, checkpoint, rivals)]
@@ -99,7 +98,7 @@ def test(
     world = world_of(found, specs, check_arguments.names(setting), set or {}, data)
     plans = [measure_policies.plan(found, specs, place, asked) for place in world.places]
     results = measure_policies.run(found, plans, jobs=jobs)
-    report = make_report(found, plans, results, world, specs, device=device)
+    report = make_report.make_report(found, plans, results, world, specs, device=device)
     for card in cards:
         results_in_card.write_results(card, report, command=provenance.running_command())
     return report
