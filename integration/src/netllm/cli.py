@@ -58,6 +58,7 @@ _COMMANDS = [
     (app, "export", "export:export", "Write an adapted model or a student as an ONNX graph."),
     (app, "quickstart", "quickstart:quickstart", "From traces to an adapted model in minutes."),
     (app, "train-baseline", "baseline:train_baseline", "Train a learned rival."),
+    (app, "runs", "runs:runs", "How the runs of a folder stand."),
     (app, "list", "list_names:show", "Installed tasks, their settings and policies."),
     (app, "doctor", "doctor:doctor", "What there is on this machine, and how to get the rest."),
     (app, "completion", "shell_completion:completion", "A script by which a shell completes."),

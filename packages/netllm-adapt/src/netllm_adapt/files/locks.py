@@ -78,6 +78,21 @@ def locked(target: Path, *, file: bool = False) -> Iterator[None]:
                 one.rmdir()
 
 
+def writer_of(folder: Path) -> str | None:
+    """Who writes a folder now, with host, process and since when; None if nobody does."""
+    path, sign = (folder / name for name in _names(""))
+    if not sign.is_file():
+        return None
+    lock = FileLock(path, timeout=0, is_singleton=True)
+    if lock.is_locked:  # by this thread
+        return _named(sign)
+    try:
+        with lock:
+            return None  # who signed has ended without a word
+    except Timeout:
+        return _named(sign)
+
+
 def _this_process() -> _Writer:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return _Writer(socket.gethostname(), os.getpid(), since)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from netllm_adapt.training.resume_state import read_state, write_state
 
 _THEN = "run the command again with --resume"
 _SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"
+_FAILED = "failed.json"
 _EARLY = (f".{_SETTINGS}.partial", "tensorboard")
 """What a run leaves that ends before its first step."""
 _LONGEST_LOG = 1 << 30
@@ -33,17 +35,18 @@ def check_out(path: Path, *, resume: bool) -> None:
         ValueError: if it holds a run and `resume` is false.
         BlockingIOError: if somebody else is writing it.
     """
-    check_replaceable(path, "the folder of a run", ours=_holds_run, allowed=_EARLY)
+    check_replaceable(path, "the folder of a run", ours=holds_run, allowed=_EARLY)
     if not path.exists():
         return
-    if _holds_run(path) and not resume:
+    if holds_run(path) and not resume:
         raise ValueError(f"{path} already holds a run. `--resume` it, or choose another `--out`.")
     if os.environ.get("RANK", "0") == "0":  # of several processes that share a run, one writes
         with locked(path):
             pass
 
 
-def _holds_run(path: Path) -> bool:
+def holds_run(path: Path) -> bool:
+    """Whether a folder holds a run of `fit`."""
     known = path / _SETTINGS
     return known.is_file() and {"recipe", "spec"} <= read_json(known).keys()
 
@@ -59,7 +62,8 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """The folder of a run, which nobody else writes until the block ends.
 
-    A run that fails before it logged anything leaves the folder to another.
+    A run that fails before it logged anything leaves the folder to another; later it leaves its
+    error there.
 
     Args:
         path: the folder.
@@ -90,10 +94,12 @@ def open_run(
             if tensorboard:
                 folder.curves = _curves(path / "tensorboard")
             yield folder
-        except BaseException:
+        except BaseException as error:
             names = {entry.name for entry in path.iterdir()} - {*lock_names(), *_EARLY}
             if names == {_SETTINGS}:
                 (path / _SETTINGS).unlink()
+            else:
+                folder.fail(error)
             raise
 
 
@@ -128,6 +134,14 @@ class RunFolder:
                 "what its settings.json says, or begin another run: choose another `--out`."
             )
         self._write(_SETTINGS, json.dumps(settings, indent=2) + "\n")
+        (self.path / _FAILED).unlink(missing_ok=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Note what ended the run, for whoever asks how it stands."""
+        told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError):  # the disk may be full: what counts is the error itself
+            self._write(_FAILED, json.dumps({"error": told, "at": at}) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         with new_file(self.path / name, then=_THEN) as work:
