@@ -107,9 +107,12 @@ def _run(words: Sequence[str]) -> int:
     from netllm.commands.recipe_files import write_recipe
 
     output = bound.arguments.get("output", Output())
-    with told(quiet=output.quiet, verbose=output.verbose):
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes that share a run
+    with told(quiet=output.quiet or not speaks, verbose=output.verbose):
         answer: Answer = command(*bound.args, **bound.kwargs)
-        if answer.recipe is not None and os.environ.get("RANK", "0") == "0":  # of several processes
+        if not speaks:
+            return answer.code
+        if answer.recipe is not None:
             names, _, _ = app.parse_commands(words)
             whole = inspect.BoundArguments(bound.signature, bound.arguments.copy())
             whole.apply_defaults()  # those too that were not given

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -58,6 +59,33 @@ class Output:
         """
         if self.quiet and self.verbose:
             raise ValueError("A command is --quiet or --verbose, not both. Leave one out.")
+
+
+@Parameter(name="*", group="Workers")
+@dataclass(frozen=True)
+class Workers:
+    """Where the pieces of work of `--jobs` are done."""
+
+    backend: Literal["loky", "ray"] = "loky"
+    """Processes of this machine, or workers of Ray (extra `ray`)."""
+    address: str | None = None
+    """Of a running Ray cluster: host:port, ray://host:port or auto; one on this machine unless
+    given."""
+
+    def __post_init__(self) -> None:
+        """Check that an address is Ray's.
+
+        Raises:
+            ValueError: if it is given without Ray.
+        """
+        if self.address is not None and self.backend != "ray":
+            raise ValueError("`--address` is of a cluster of Ray. Add --backend ray.")
+
+    def begun(self) -> AbstractContextManager[None]:
+        """A block whose work they do."""
+        from netllm.verbs.ray_workers import on_ray
+
+        return on_ray(self.address) if self.backend == "ray" else nullcontext()
 
 
 def overrides(

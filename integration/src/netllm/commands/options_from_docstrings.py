@@ -19,6 +19,7 @@ from netllm.commands.options import (
     RecipeFile,
     Seeds,
     Trust,
+    Workers,
 )
 from netllm.commands.options import overrides as overrides_of
 from netllm.commands.printed_answer import Answer
@@ -56,6 +57,7 @@ DEFAULTS: Mapping[Any, Any] = {
     Assignments: (),
     KINDS["Recipe | None"]: Recipe(),
     RecipeChanges: Changes(),
+    Workers: Workers(),
 }
 """Where the command's default is another one."""
 OF_COMMAND = frozenset({"recipe_file", "output"})
@@ -68,7 +70,7 @@ def options_of(
     """Give a command the arguments of a function as options, and its docstring as help.
 
     The command gets those that were given as keyword arguments. Beside them it has `--recipe` and
-    the options of its output.
+    the options of its output. It runs with the `workers` that were asked for, if it has any.
 
     Args:
         function: with annotations that `KINDS` knows.
@@ -94,7 +96,9 @@ def options_of(
             given = {name: value for name, value in options.items() if name not in OF_COMMAND}
             if "set" in given:
                 given["set"] = overrides_of(given["set"]) or None
-            return command(*named, **given)
+            workers = given.pop("workers", Workers())
+            with workers.begun():
+                return command(*named, **given)
 
         described: Any = run
         described.__name__, described.__module__ = command.__name__, command.__module__

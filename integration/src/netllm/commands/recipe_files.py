@@ -35,6 +35,7 @@ TABLES = ("set", "train")
 UNREPEATED = frozenset(
     {
         *("out", "append", "resume", "jobs", "trust_backbone", "update_card", "recipe"),
+        *("backend", "address"),
         *("json", "quiet", "verbose"),
     },
 )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from netllm import registry
+from netllm.commands.options import Workers
 from netllm.commands.options_from_docstrings import RecipeChanges, options_of
 from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_files import read_recipe, read_task_recipe, recipe_for
@@ -21,7 +22,7 @@ from netllm.verbs import improve as improving
 from netllm.verbs import test as testing
 
 
-@options_of(collecting.rl_collect)
+@options_of(collecting.rl_collect, workers=Workers)
 def rl_collect(task: str, *, out: Path, **options: Any) -> Answer:
     """Collect a pool, and say what is in it."""
     from netllm.commands.pool import described
@@ -58,7 +59,7 @@ adapt = App(name="adapt", config=[read_recipe, read_task_recipe])
 adapt.default(adapt_command)
 
 
-@options_of(improving.improve, changes=RecipeChanges)
+@options_of(improving.improve, changes=RecipeChanges, workers=Workers)
 def improve(task: str, *, out: Path, **options: Any) -> Answer:
     """Improve a model, and say which round was kept and how it is tested."""
     from netllm.verbs.default_setting import test_command
@@ -100,7 +101,7 @@ def distil(task: str, *, out: Path, **options: Any) -> Answer:
 ReportFolder = Annotated[Path | None, Parameter(help="Folder for results.json and plots.")]
 
 
-@options_of(testing.test, but={"rivals"}, out=ReportFolder)
+@options_of(testing.test, but={"rivals"}, out=ReportFolder, workers=Workers)
 def test(task: str, *, out: Path | None = None, **options: Any) -> Answer:  # noqa: PT028
     """Test, and write results and plots where they are wanted."""
     from netllm_adapt.files.locks import locked

@@ -17,14 +17,18 @@ _LOOK_S = 0.5
 def results(calls: Iterable[Callable[[], T]], *, jobs: int) -> Iterator[T]:
     """What the calls give, in their order.
 
-    They go through joblib, so that `joblib.parallel_config` may send them elsewhere. Processes
-    that this one starts end with it, even if it is killed (where the system is of POSIX's kind):
+    They go through joblib, or to a cluster in a block of `netllm.on_ray`, since joblib's back end
+    of Ray gives no result before the last one. Processes that this one starts end with it, even if it is killed (where the system is of POSIX's kind):
     nothing else would tell them that nobody waits for their results.
 
     Args:
         calls: functions without arguments that joblib can send to another process.
         jobs: how many run at once; 1 runs them here, -1 takes one process per core.
     """
+    from netllm.verbs import ray_workers
+
+    if ray_workers.wanted():
+        return ray_workers.results(calls, jobs=jobs)
     from joblib import Parallel, delayed
 
     here = os.getpid()

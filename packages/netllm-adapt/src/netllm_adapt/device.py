@@ -40,6 +40,18 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     return resolved
 
 
+def joined_processes(device: str | torch.device) -> Accelerator:
+    """This process among those that share its run: all that `torchrun` or `accelerate` launched.
+
+    Accelerate takes several processes for one each unless it is told that they have no GPU.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    alone = str(device) == "cpu" or not torch.accelerator.is_available()
+    return Accelerator(device_placement=False, cpu=alone)
+
+
 def learning_device(device: str | torch.device, accelerator: Accelerator) -> torch.device:
     """Where this process learns: of several that share a run, where its launcher put it.
 

@@ -21,7 +21,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt.batches import Examples
 from netllm_adapt.checkpoint.save_and_load import describe
-from netllm_adapt.device import learning_device
+from netllm_adapt.device import joined_processes, learning_device
 from netllm_adapt.episodes import Episode
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.lora.int8_speed import warn_if_slower
@@ -319,7 +319,7 @@ def fit(
     rows: Rows = model.rows(experience)
     describe(model)  # what cannot be saved is told before it has learned
     choice = _Choice(validate, metric, 1 if maximise else -1)
-    accelerator, out = Accelerator(device_placement=False), Path(out)
+    accelerator, out = joined_processes(device), Path(out)
     where, main = learning_device(device, accelerator), accelerator.is_main_process
     _check_passes(model, recipe, where)
     settings = _settings(model, recipe, {**rows.facts(), **(inputs or {})})
