@@ -1,4 +1,4 @@
-"""`torchrun -m netllm adapt`: one run of several processes is that of one, and survives a dead one."""
+"""`torchrun -m netllm adapt`: several processes share a run, and it goes on after one has died."""
 
 import os
 import signal

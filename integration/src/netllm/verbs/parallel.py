@@ -17,9 +17,9 @@ _LOOK_S = 0.5
 def results(calls: Iterable[Callable[[], T]], *, jobs: int) -> Iterator[T]:
     """What the calls give, in their order.
 
-    They go through joblib, or to a cluster in a block of `netllm.on_ray`, since joblib's back end
-    of Ray gives no result before the last one. Processes that this one starts end with it, even if it is killed (where the system is of POSIX's kind):
-    nothing else would tell them that nobody waits for their results.
+    They go through joblib, or in a block of `netllm.on_ray` to a cluster. Processes that this one
+    starts end with it, even if it is killed (where the system is of POSIX's kind): nothing else
+    would tell them that nobody waits for their results.
 
     Args:
         calls: functions without arguments that joblib can send to another process.

@@ -1,4 +1,7 @@
-"""Pieces of work on a cluster: Ray's workers in the place of processes of this machine."""
+"""Pieces of work on a cluster: Ray's workers in the place of processes of this machine.
+
+Joblib's back end of Ray gives no result before the last one, so the pieces are tasks of Ray.
+"""
 
 from __future__ import annotations
 
