@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from netllm.verbs.distil import distil as distil
     from netllm.verbs.improve import improve as improve
     from netllm.verbs.ray_workers import on_ray as on_ray
+    from netllm.verbs.sweep import sweep as sweep
     from netllm.verbs.test import test as test
 
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "policies": "registry",
     "policy": "registry",
     "rl_collect": "verbs.collect",
+    "sweep": "verbs.sweep",
     "task": "registry",
     "tasks": "registry",
     "test": "verbs.test",

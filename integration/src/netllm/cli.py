@@ -52,6 +52,7 @@ _COMMANDS = [
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
     (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
     (app, "distil", "verbs:distil", "Make a small network that answers as an adapted model does."),
+    (app, "sweep", "sweep:sweep", "Adapt with many recipes, which a search chooses."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "serve", "serve:serve", "Answer over HTTP with adapted models."),
     (app, "real", "real:real", "Let policies decide for real players, in real time."),

@@ -57,7 +57,7 @@ def read_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
     given = by_key.get("recipe")
     if given is None or not given.tokens:
         return
-    file = _File(Path(given.tokens[0].value))
+    file = TomlFile(Path(given.tokens[0].value))
     known = {key: one for key, one in by_key.items() if key and key not in UNREPEATED}
     for key, value in file.content.items():
         name = key.replace("-", "_")
@@ -144,8 +144,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-class _File:
-    """A recipe with the places of its keys."""
+class TomlFile:
+    """A file of options with the places of its keys."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -68,8 +68,8 @@ def results(calls: Iterable[Callable[[], T]], *, jobs: int) -> Iterator[T]:
     ray = _ray()
     at_once = jobs if jobs > 0 else max(1, int(ray.cluster_resources()["CPU"]))
     work = ray.remote(_call).options(max_retries=RETRIES)
-    order: deque[ObjectRef] = deque()
-    running: set[ObjectRef] = set()
+    order: deque[ObjectRef[Any]] = deque()
+    running: set[ObjectRef[Any]] = set()
     for call in calls:
         while len(running) >= at_once or len(order) >= AHEAD * at_once:
             ended, _ = ray.wait([*running], num_returns=1)
@@ -86,7 +86,7 @@ def _call(call: Callable[[], T]) -> T:
     return call()
 
 
-def _got(reference: ObjectRef) -> Any:
+def _got(reference: ObjectRef[Any]) -> Any:
     """The result, or the error itself that the work ended with."""
     ray = _ray()
     try:

@@ -1,0 +1,1 @@
+"""Sweeps: what is searched, and the trials that several workers share."""
