@@ -26,7 +26,7 @@ def sweep(
     *,
     out: Path,
     trials: int | None = None,
-    device: str = "auto",
+    device: str | None = None,
     data: Data = None,
     output: Output = Output(),
 ) -> Answer:
@@ -43,12 +43,13 @@ def sweep(
         file: What is searched, and with which options.
         out: Folder of the sweep; must be new, empty or hold this sweep.
         trials: How many there are to be, with those of earlier calls; what the file says, or 20.
-        device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+        device: Where models compute: cpu, cuda, cuda:1, mps, or auto, the default, for a GPU if
+            there is one.
     """
     options = _read(file, task)
-    given = {"trials": trials, "data": data}
+    given = {"trials": trials, "data": data, "device": device}
     options |= {name: value for name, value in given.items() if value is not None}
-    found = sweeping.sweep(task, out=out, device=device, **options)
+    found = sweeping.sweep(task, out=out, **options)
     metric = registry.task(task).metrics[0]
     document = {"task": task, "trials": [dataclasses.asdict(one) for one in found]}
     return Answer(document, partial(_show, found, out, metric.label))
