@@ -34,7 +34,7 @@ TASKS = ("abr", "cjs", "vp")
 BACKBONE = "smollm2-135m"
 SIBLINGS = ("workspace", "tagged")
 LIBRARIES = ("lowest", "newest")
-FLOORED = {"netllm-encoders": ("vision", "graph"), "netllm": ("serve", "real")}
+FLOORED = {"netllm-encoders": ("vision", "graph"), "netllm": ("serve", "real", "ray", "sweep")}
 """Extras whose lowest releases `minimums` tests too."""
 CELL_TAGS = {
     ("workspace", "lowest"): "ci",

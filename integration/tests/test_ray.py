@@ -11,6 +11,10 @@ import pytest
 from netllm.verbs.parallel import results
 
 ray = pytest.importorskip("ray", reason="needs Ray: install netllm[ray]")
+# Ray's own processes end after the objects that stand for them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 TINY = {"backbone": "tiny-random", "dtype": "float32", "layers": 1, "rank": 2, "validation": 2}
 
