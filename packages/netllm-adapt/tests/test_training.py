@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, Policy, fit, load_backbone
 from netllm_adapt.batches import collate, plan
 from netllm_adapt.llama.training import library_training
-from netllm_adapt.training.loop import order
+from netllm_adapt.training.loop import order, stream_seed
 from netllm_adapt.training.run_folder import read_log
 from peft import IA3Config, get_peft_model
 from training_parts import EPISODES, VNNI, accuracy, make_model, recipe, weights
@@ -139,6 +139,11 @@ def test_every_epoch_sees_every_row_once(batch: int, rows: int, seed: int) -> No
     drawn = [i for step in range(rows) for i in order(step, batch=batch, rows=rows, seed=seed)]
     for epoch in range(batch):
         assert sorted(drawn[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+def test_every_process_and_step_draws_from_a_stream_of_its_own() -> None:
+    places = [(seed, step, p) for seed in range(3) for step in range(20) for p in range(4)]
+    assert len({stream_seed(*place) for place in places}) == len(places)
 
 
 def test_a_policy_decides_for_its_batch_and_begins_anew_at_reset(tmp_path: Path) -> None:

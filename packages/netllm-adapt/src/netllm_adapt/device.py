@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What may be asked for; `cuda:1` and the like too."""
+LONGEST_VALIDATION = timedelta(hours=3)
+"""How long the other processes of a run wait while the first one validates."""
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -46,10 +49,11 @@ def joined_processes(device: str | torch.device) -> Accelerator:
     Accelerate takes several processes for one each unless it is told that they have no GPU.
     """
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
+    patient = InitProcessGroupKwargs(timeout=LONGEST_VALIDATION)
     alone = str(device) == "cpu" or not torch.accelerator.is_available()
-    return Accelerator(device_placement=False, cpu=alone)
+    return Accelerator(device_placement=False, cpu=alone, kwargs_handlers=[patient])
 
 
 def learning_device(device: str | torch.device, accelerator: Accelerator) -> torch.device:

@@ -70,6 +70,15 @@ def order(step: int, *, batch: int, rows: int, seed: int) -> list[int]:
     return drawn
 
 
+def stream_seed(seed: int, step: int, process: int = 0) -> int:
+    """Seed of what a process draws at a step, such as dropout.
+
+    Processes that share a run draw differently, and a resumed run draws what the unbroken one
+    would have.
+    """
+    return hash((seed, step, process) if process else (seed, step)) % 2**63
+
+
 def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
     lora = [p for n, p in trained(model).items() if n.startswith("backbone.")]
     rest = [p for n, p in trained(model).items() if not n.startswith("backbone.")]
@@ -180,7 +189,7 @@ class _Trainer:
     def _learn(self) -> float:
         """One optimiser step; the mean loss of its decisions."""
         recipe = self.recipe
-        torch.manual_seed(hash((recipe.seed, self.step)) % 2**63)
+        torch.manual_seed(stream_seed(recipe.seed, self.step, self.accelerator.process_index))
         self.wrapped.train()
         total = torch.zeros((), device=self.device)
         drawn = order(self.step, batch=recipe.batch, rows=len(self.rows), seed=recipe.seed)
