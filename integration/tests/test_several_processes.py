@@ -37,6 +37,10 @@ def losses(run):
     return [line["loss"] for line in read_log(run) if "loss" in line]
 
 
+def figures(run):
+    return [line["qoe"] for line in read_log(run) if "qoe" in line]
+
+
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     out = tmp_path_factory.mktemp("several") / "pool"
@@ -58,6 +62,7 @@ def test_two_processes_learn_what_one_does_and_speak_once(pool, whole, tmp_path)
     told, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert losses(tmp_path / "two") == pytest.approx(losses(whole), abs=1e-4)
+    assert figures(tmp_path / "two") == pytest.approx(figures(whole), abs=1e-3)
     assert told.count("The best checkpoint is") == 1
     names = {path.name for path in whole.iterdir()}
     assert {path.name for path in (tmp_path / "two").iterdir()} == names

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, Policy, fit, load_backbone
 from netllm_adapt.batches import collate, plan
 from netllm_adapt.llama.training import library_training
-from netllm_adapt.training.loop import order, stream_seed
+from netllm_adapt.training.loop import order
+from netllm_adapt.training.processes import stream_seed
 from netllm_adapt.training.run_folder import read_log
 from peft import IA3Config, get_peft_model
 from training_parts import EPISODES, VNNI, accuracy, make_model, recipe, weights

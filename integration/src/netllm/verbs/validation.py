@@ -102,6 +102,9 @@ def validator(task: Task, setting: Any, count: int | None) -> Callable[[Adapted]
 
 
 def figures(task: Task, policy: Policy, setting: Any, episodes: Sequence[Any]) -> dict[str, float]:
-    """The mean of every metric of a policy over validation episodes."""
-    rows = task.rollout(policy, setting, episodes, seed=VALIDATION_SEED).rows
+    """The mean of every metric of a policy over validation episodes, which processes share."""
+    from netllm_adapt.training.processes import of_all, own_share
+
+    own = own_share(episodes)
+    rows = of_all(task.rollout(policy, setting, own, seed=VALIDATION_SEED).rows if own else ())
     return {metric.key: mean_of(rows, metric.key, ci=False).mean for metric in task.metrics}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What may be asked for; `cuda:1` and the like too."""
-LONGEST_VALIDATION = timedelta(hours=3)
-"""How long the other processes of a run wait while the first one validates."""
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -41,19 +38,6 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
             "there."
         )
     return resolved
-
-
-def joined_processes(device: str | torch.device) -> Accelerator:
-    """This process among those that share its run: all that `torchrun` or `accelerate` launched.
-
-    Accelerate takes several processes for one each unless it is told that they have no GPU.
-    """
-    import torch
-    from accelerate import Accelerator, InitProcessGroupKwargs
-
-    patient = InitProcessGroupKwargs(timeout=LONGEST_VALIDATION)
-    alone = str(device) == "cpu" or not torch.accelerator.is_available()
-    return Accelerator(device_placement=False, cpu=alone, kwargs_handlers=[patient])
 
 
 def learning_device(device: str | torch.device, accelerator: Accelerator) -> torch.device:

@@ -21,12 +21,13 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt.batches import Examples
 from netllm_adapt.checkpoint.save_and_load import describe
-from netllm_adapt.device import joined_processes, learning_device
+from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.lora.int8_speed import warn_if_slower
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
+from netllm_adapt.training.processes import joined_processes, stream_seed
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import RunFolder, open_run
 from netllm_adapt.training.trainable_parameters import Average, model_facts, trained
@@ -68,15 +69,6 @@ def order(step: int, *, batch: int, rows: int, seed: int) -> list[int]:
         drawn.extend(int(i) for i in part)
         position += len(part)
     return drawn
-
-
-def stream_seed(seed: int, step: int, process: int = 0) -> int:
-    """Seed of what a process draws at a step, such as dropout.
-
-    Processes that share a run draw differently, and a resumed run draws what the unbroken one
-    would have.
-    """
-    return hash((seed, step, process) if process else (seed, step)) % 2**63
 
 
 def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
@@ -174,8 +166,7 @@ class _Trainer:
                 folder.log({"step": self.step, "loss": mean, "seconds": seconds})
                 bar.set_postfix(loss=f"{mean:.3f}")
             if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
-                if self.accelerator.is_main_process:
-                    self._validate()
+                self._validate()
                 if self.choice.metric and self.best is not None:
                     bar.set_description(f"adapt, best {self.choice.metric} {self.best:.3f}")
                 self.accelerator.wait_for_everyone()
@@ -227,6 +218,7 @@ class _Trainer:
     def _validate(self) -> None:
         """Validate the (averaged) model, keep it as `last`, and as `best` if it is."""
         model, folder, choice = self.model, self.folder, self.choice
+        main = self.accelerator.is_main_process
         with self.average.applied(model):
             model.eval()
             first = range(min(self.recipe.micro_batch, len(self.rows)))
@@ -236,12 +228,15 @@ class _Trainer:
             figures = choice.figures(model)
             score = figures[choice.metric] if choice.metric else choice.sign * float(self.step)
             model.about |= {"step": self.step} | {f"validation {k}": v for k, v in figures.items()}
-            model.save_pretrained(folder.path / "last")
-            if self.best is None or choice.sign * (score - self.best) > 0:
-                self.best = score
+            better = self.best is None or choice.sign * (score - self.best) > 0
+            self.best = score if better else self.best
+            if main:
+                model.save_pretrained(folder.path / "last")
+            if main and better:
                 model.save_pretrained(folder.path / "best")
-        folder.log({"step": self.step, **figures})
-        folder.save_state(self.state())
+        if main:
+            folder.log({"step": self.step, **figures})
+            folder.save_state(self.state())
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -304,7 +299,8 @@ def fit(
         recipe: the settings of the run.
         out: folder of the run; must be new or empty unless `resume`.
         validate: figures of the model in eval mode, best by roll-outs; without it the last
-            checkpoint is the best.
+            checkpoint is the best. Of several processes each calls it, and `finish`: they may share
+            the work, see `netllm_adapt.training.processes`; the first one's figures are kept.
         metric: which of those figures decides.
         maximise: whether more of it is better.
         finish: changes the best checkpoint before it is kept for good, such as its target return.
@@ -343,9 +339,10 @@ def fit(
         best = type(model).from_pretrained(
             out / "best", device=where, parts=parts, trust_backbone=True
         )
-        if not finished and finish is not None and main:
+        if not finished and finish is not None:
             finish(best)
-            best.save_pretrained(out / "best")
+            if main:
+                best.save_pretrained(out / "best")
         accelerator.wait_for_everyone()
         folder.finish()
     return best
