@@ -77,7 +77,9 @@ def test_a_killed_worker_s_trial_is_taken_over_by_another(pool, tmp_path):
 
 def test_two_workers_share_the_trials(pool, tmp_path):
     workers = [begun(pool, tmp_path / "sweep", trials=3) for _ in range(2)]
-    answers = [json.loads(one.communicate(timeout=PATIENCE_S)[0]) for one in workers]
+    told = [one.communicate(timeout=PATIENCE_S) for one in workers]
+    assert [one.returncode for one in workers] == [0, 0], told
+    answers = [json.loads(out) for out, _ in told]
     runs = [os.path.basename(one["run"]) for one in answers[0]["trials"]]
     assert sorted(runs) == ["trial-0000", "trial-0001", "trial-0002"]
     assert answers[0] == answers[1]

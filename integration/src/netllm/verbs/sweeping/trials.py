@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ class Trials:
         optuna = _optuna()
         self.out = out
         self._place = storage or str(out / STORAGE)
-        with self._readable():
+        with self._readable(), _in_turn(out):  # two would make the tables at once
             self.study: Study = optuna.create_study(
                 study_name=out.name,
                 storage=storage or f"sqlite:///{out / STORAGE}",
@@ -156,6 +156,21 @@ class Trials:
                 f"{self._place}: must be the storage of a sweep, but {told}. Choose another "
                 "`--out`, or take it away: the runs of the trials stay."
             ) from error
+
+
+@contextmanager
+def _in_turn(folder: Path) -> Iterator[None]:
+    """A block in which one worker at a time is; the others wait."""
+    from netllm_adapt.files.locks import locked
+
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(folder))
+                break
+            except BlockingIOError:
+                time.sleep(_LOOK_S / 10)
+        yield
 
 
 def _age_s(trial: FrozenTrial) -> float:
