@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from netllm.commands.options import Data, Output
 from netllm.commands.printed_answer import Answer
 from netllm.commands.recipe_files import TomlFile
 from netllm.verbs import sweep as sweeping
-from netllm.verbs.adapt import adapt
 
 _OWN = ("trials", "storage", "search_seed")
 
@@ -63,9 +61,9 @@ def _read(path: Path, task: str) -> dict[str, Any]:
     """
     file = TomlFile(path)
     recipe = dataclasses.asdict(registry.task(task).recipe(file.content.get("backbone")))
-    known = [*inspect.signature(adapt).parameters, *recipe, *_OWN, "search"]
+    known = [*sorted(sweeping.trial_options()), *recipe, *_OWN, "search"]
     for key in file.content:
-        if key not in known or key in ("task", "out", "resume", "recipe", "changes"):
+        if key not in known:
             raise file.unknown(key, known, "sweep")
     if "search" not in file.content:
         raise ValueError(f"{path}: must have a table [search] of fields of the recipe.")

@@ -20,8 +20,7 @@ AHEAD = 4
 RETRIES = 3
 """How often a piece of work begins anew whose worker was killed."""
 
-_cluster: ContextVar[str | None] = ContextVar("_cluster", default=None)
-_LOCAL = ""
+_wanted: ContextVar[bool] = ContextVar("_wanted", default=False)
 
 
 @contextmanager
@@ -45,18 +44,18 @@ def on_ray(address: str | None = None) -> Iterator[None]:
     if began:
         where = {"address": address} if address else {"include_dashboard": False}
         ray.init(**where, log_to_driver=False, configure_logging=False)
-    token = _cluster.set(address or _LOCAL)
+    token = _wanted.set(True)
     try:
         yield
     finally:
-        _cluster.reset(token)
+        _wanted.reset(token)
         if began:
             ray.shutdown()
 
 
 def wanted() -> bool:
     """Whether a block of `on_ray` has begun."""
-    return _cluster.get() is not None
+    return _wanted.get()
 
 
 def results(calls: Iterable[Callable[[], T]], *, jobs: int) -> Iterator[T]:

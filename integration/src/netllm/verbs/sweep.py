@@ -69,8 +69,8 @@ def sweep(
     check_arguments.check_seed("search_seed", search_seed)
     recipe = found.recipe(options.get("backbone"))
     space = SearchSpace.read(search, recipe)
-    named = inspect.signature(adapt).parameters.keys() - {"task", "out", "resume", "recipe"}
-    changed(recipe, {name: value for name, value in options.items() if name not in named})
+    fields = options.keys() - trial_options()
+    changed(recipe, {name: options[name] for name in fields})
     if both := sorted({*search} & {*options}):
         raise ValueError(f"{both[0]} must be searched or given, not both.")
     folder, metric = Path(out).absolute(), found.metrics[0]
@@ -93,6 +93,12 @@ def sweep(
 
     shared.run(trials, work)
     return _ranked(shared, maximise=metric.higher_is_better)
+
+
+def trial_options() -> set[str]:
+    """The arguments of `adapt` that all trials of a sweep have alike."""
+    own = {"task", "out", "resume", "recipe", "changes"}
+    return inspect.signature(adapt).parameters.keys() - own
 
 
 def _check_folder(folder: Path) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.verbs import check_arguments
 
-LEAST_DRAWS = 3
-"""With fewer simulations of a candidate a gain has no standard error."""
-
 if TYPE_CHECKING:
     from netllm.deciders.policy_spec import PolicySpec
     from netllm.report.report import Report
+
+LEAST_DRAWS = 3
+"""With fewer simulations of a candidate a gain has no standard error."""
 
 
 def test(

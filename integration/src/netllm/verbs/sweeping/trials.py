@@ -93,8 +93,10 @@ class Trials:
         with self._readable():
             while True:
                 self._take_over()
-                states = [trial.state.name for trial in self.study.get_trials(deepcopy=False)]
-                ended = sum(state in ("COMPLETE", "FAIL") for state in states) - self._again()
+                known = self.study.get_trials(deepcopy=False)
+                states = [trial.state.name for trial in known]
+                again = sum(FOLDER in trial.user_attrs for trial in known)
+                ended = states.count("COMPLETE") + states.count("FAIL") - again
                 if ended >= count:
                     return
                 if ended + states.count("RUNNING") >= count:
@@ -135,10 +137,6 @@ class Trials:
 
     def _once_more(self, params: Mapping[str, Any], folder: str) -> None:
         self.study.enqueue_trial(dict(params), user_attrs={FOLDER: folder})
-
-    def _again(self) -> int:
-        """How many trials are further tries of others."""
-        return sum(FOLDER in one.user_attrs for one in self.study.get_trials(deepcopy=False))
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.lora.int8_speed import warn_if_slower
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
-from netllm_adapt.training.processes import joined_processes, stream_seed
+from netllm_adapt.training.processes import joined_processes, own_share, stream_seed
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import RunFolder, open_run
 from netllm_adapt.training.trainable_parameters import Average, model_facts, trained
@@ -173,7 +173,7 @@ class _Trainer:
         bar.close()
 
     def _micro_batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        mine = own_share(rows)
         for first in range(0, len(mine), self.recipe.micro_batch):
             yield mine[first : first + self.recipe.micro_batch]
 
@@ -234,9 +234,8 @@ class _Trainer:
                 model.save_pretrained(folder.path / "last")
             if main and better:
                 model.save_pretrained(folder.path / "best")
-        if main:
-            folder.log({"step": self.step, **figures})
-            folder.save_state(self.state())
+        folder.log({"step": self.step, **figures})
+        folder.save_state(self.state())
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

@@ -176,6 +176,8 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what the run can be resumed from."""
+        if not self._writes:
+            return
         with new_file(self.state, then=_THEN) as work:
             write_state(work, state)
 
