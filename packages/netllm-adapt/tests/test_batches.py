@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from adapt_parts import make_episode
 from hypothesis import given
 from hypothesis import strategies as st
 from netllm_adapt.batches import Segment, SegmentedEpisodes, collate, plan
-from netllm_adapt.pool import Episode
+from netllm_adapt.pool import Episode, Pool, PoolWriter, reader
 
 
 @given(
@@ -29,6 +31,25 @@ def test_every_step_is_learned_once_after_at_most_one_window(
         assert sum(tokens) <= segment or len(tokens) == 1
         following = sizes[s.episode][s.stop : s.stop + 1]
         assert not following or sum(tokens) + following[0] > segment
+
+
+def test_rows_of_a_large_pool_come_once_each_part_by_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_each(episode: Episode) -> np.ndarray:
+        return np.ones(len(episode.rewards), int)
+
+    with PoolWriter(tmp_path, task="any", setting="", provenance={}) as writer:
+        for number in range(80):
+            writer.add(make_episode(2 + number % 5, seed=number))
+    monkeypatch.setattr(reader, "KEPT", 1)
+    rows = SegmentedEpisodes(Pool(tmp_path), size=one_each, segment=1, window=2)
+    drawn = rows.shuffled(np.random.default_rng(0))
+    assert sorted(drawn) == list(range(sum(2 + number % 5 for number in range(80))))
+    ends = np.cumsum([2 + number % 5 for number in range(80)])
+    groups = np.searchsorted(ends, drawn, side="right") // 16
+    assert (np.diff(groups) != 0).sum() == 4
+    assert not np.array_equal(drawn, rows.shuffled(np.random.default_rng(1)))
 
 
 def test_returns_are_summed_before_the_episode_is_cut() -> None:

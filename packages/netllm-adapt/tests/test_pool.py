@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from netllm_adapt import Ragged
 from netllm_adapt.episodes import digest
-from netllm_adapt.pool import Pool
+from netllm_adapt.pool import Pool, reader
+from netllm_adapt.pool.parquet_format import Shard
 from pool_parts import OLD, assert_same, ended, make_episode, names, write_pool
 
 TYPES = ["bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "float64"]
@@ -171,3 +172,45 @@ def test_a_shard_of_the_first_version_is_read(tmp_path: Path) -> None:
     about["fields"] = {name: field[:2] for name, field in about["fields"].items()}
     pq.write_table(table.replace_schema_metadata({b"netllm.pool": json.dumps(about)}), shard)
     assert_same(Pool(tmp_path)[0], make_episode(0))
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """A pool of 10 groups of 16 episodes, of which it keeps 3 in memory."""
+    pool = write_pool(tmp_path, [make_episode(number) for number in range(160)])
+    monkeypatch.setattr(reader, "KEPT", 3 * Pool(tmp_path).group_bytes[0])
+    return pool
+
+
+def test_a_large_pool_is_shuffled_in_parts_that_are_read_once(
+    large: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(shard: Shard, group: int) -> pa.RecordBatch:
+        read.append(group)
+        return whole(shard, group)
+
+    read: list[int] = []
+    whole = Shard.read
+    monkeypatch.setattr(Shard, "read", counted)
+    parts = large.shuffled(np.random.default_rng(0))
+    assert [len(part) for part in parts] == [32, 48, 32, 48]
+    for part in parts:
+        for number in np.random.default_rng(1).permutation(np.repeat(part, 2)):
+            assert_same(large[number], make_episode(number))
+    assert sorted(read) == list(range(10))
+    again = large.shuffled(np.random.default_rng(2))
+    assert sorted(np.concatenate(again)) == list(range(160))
+    assert np.concatenate(again).tolist() != np.concatenate(parts).tolist()
+
+
+def test_a_pool_that_fits_into_memory_is_one_part(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path, [make_episode(number) for number in range(40)])
+    (part,) = pool.shuffled(np.random.default_rng(0))
+    assert part.tolist() == list(range(40))
+
+
+def test_a_pool_tells_its_task_and_what_its_episodes_earned(tmp_path: Path) -> None:
+    episodes = [make_episode(number, steps=number + 1) for number in range(20)]
+    pool = write_pool(tmp_path, episodes, shard_episodes=7)
+    assert pool.task == "abr"
+    np.testing.assert_allclose(pool.returns, [one.rewards.sum() for one in episodes])

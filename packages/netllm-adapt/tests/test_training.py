@@ -7,15 +7,16 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from adapt_parts import LinearEncoder, LinearHead
 from hypothesis import given
 from hypothesis import strategies as st
-from netllm_adapt import AdaptedModel, Policy, fit, load_backbone
+from netllm_adapt import AdaptedModel, Examples, Policy, fit, load_backbone
 from netllm_adapt.batches import collate, plan
 from netllm_adapt.llama.training import library_training
-from netllm_adapt.training.loop import order
+from netllm_adapt.training.loop import Order
 from netllm_adapt.training.processes import stream_seed
 from netllm_adapt.training.run_folder import read_log
 from peft import IA3Config, get_peft_model
@@ -137,7 +138,8 @@ def test_parts_that_no_package_brings_learn_and_come_back(tmp_path: Path) -> Non
 
 @given(batch=st.integers(1, 20), rows=st.integers(1, 15), seed=st.integers(0, 3))
 def test_every_epoch_sees_every_row_once(batch: int, rows: int, seed: int) -> None:
-    drawn = [i for step in range(rows) for i in order(step, batch=batch, rows=rows, seed=seed)]
+    order = Order(Examples({"x": np.zeros(rows)}, np.zeros(rows)), batch=batch, seed=seed)
+    drawn = [row for step in range(rows) for row in order.rows(step)]
     for epoch in range(batch):
         assert sorted(drawn[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
 

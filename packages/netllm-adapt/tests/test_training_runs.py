@@ -15,7 +15,7 @@ import pytest
 import torch
 from adapt_parts import make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, fit
-from netllm_adapt.pool import Episode
+from netllm_adapt.pool import Episode, Pool, PoolWriter, reader
 from netllm_adapt.training.resume_state import read_state, write_state
 from netllm_adapt.training.run_folder import open_run, read_log
 from training_parts import EPISODES, VNNI, make_model, recipe, weights
@@ -48,6 +48,31 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, changes: dict[str, obj
     fit(make_model(), EPISODES, recipe=settings, out=cut, resume=True)
     assert weights(cut / "last") == weights(whole / "last")
     assert [line["step"] for line in read_log(cut)] == [line["step"] for line in read_log(whole)]
+
+
+def test_a_pool_that_memory_does_not_hold_is_learned_from_and_resumed_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(model: AdaptedModel) -> dict[str, float]:
+        raise InterruptedError
+
+    with PoolWriter(tmp_path / "pool", task="any", setting="", provenance={}) as writer:
+        for number in range(60):
+            writer.add(make_episode(6, seed=number))
+    monkeypatch.setattr(reader, "KEPT", 1)
+    pool, settings = Pool(tmp_path / "pool"), recipe(batch=16, micro_batch=16)
+    fit(make_model(), pool, recipe=settings, out=tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        fit(make_model(), pool, recipe=settings, out=tmp_path / "cut", validate=stop)
+    fit(make_model(), pool, recipe=settings, out=tmp_path / "cut", resume=True)
+    assert weights(tmp_path / "cut" / "last") == weights(tmp_path / "whole" / "last")
+    monkeypatch.undo()
+    rows = make_model().rows(pool)
+    assert rows.facts() == make_model().rows([*pool]).facts()
+    assert (
+        rows.shuffled(np.random.default_rng(0)).tolist()
+        == np.random.default_rng(0).permutation(len(rows)).tolist()
+    )
 
 
 @pytest.mark.parametrize("half", ['{"step": 9, "lo', "{", '{"step": 9, "loss": 1.2'])

@@ -133,8 +133,7 @@ class PoolTask(Task):
         """Returns to try asking for at the start of an episode, the likeliest first."""
         import numpy as np
 
-        returns = [episode.rewards.sum() for episode in experience]
-        return [float(value) for value in np.quantile(returns, self.quantiles)]
+        return [float(value) for value in np.quantile(experience.returns, self.quantiles)]
 
     def fit(self, model: AdaptedModel, experience: Pool, **run: Any) -> AdaptedModel:
         """Learn the labels of the pool's decisions; see `netllm_adapt.fit`."""

@@ -74,8 +74,10 @@ def read_origin(task: Task, pool: str | Path | None, set: Mapping[str, Any] | No
                 "setting. Leave --pool out; choose the data with --setting, --data or --set."
             )
         about = Pool(pool)
-        if (told := about.info()["task"]) != task.name:
-            raise ValueError(f"{pool}: the pool was collected for {told}, not for {task.name}.")
+        if about.task != task.name:
+            raise ValueError(
+                f"{pool}: the pool was collected for {about.task}, not for {task.name}."
+            )
         collections = [*about.provenance.get("collections", [])]
     own: Mapping[str, Any] = next(
         (one["overrides"] for one in collections if "overrides" in one), {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from netllm_adapt.episodes import Episode, Ragged, check_steps, digest, return_to_go
 from netllm_adapt.observations import as_tensor, tensors
+from netllm_adapt.pool.reader import Pool
 
 
 class Segment(NamedTuple):
@@ -117,11 +118,18 @@ class SegmentedEpisodes:
         segment: int,
         window: int,
     ) -> None:
-        for episode in episodes:
-            check_steps(episode)
+        sizes = []
+
+        def seen() -> Iterator[Episode]:
+            for episode in episodes:
+                check_steps(episode)
+                sizes.append(size(episode))
+                yield episode
+
         self._episodes = episodes
-        self._segments = plan([size(e) for e in episodes], segment=segment, window=window)
-        if not self._segments:
+        self._digest = digest(seen())
+        self._segments = np.array(plan(sizes, segment=segment, window=window), dtype=np.int64)
+        if not len(self._segments):
             raise ValueError("The pool holds no episodes. Collect some with `netllm rl-collect`.")
 
     def __len__(self) -> int:
@@ -129,16 +137,30 @@ class SegmentedEpisodes:
 
     def weight(self, row: int) -> int:
         """How many decisions a row teaches."""
-        segment = self._segments[row]
+        segment = self._segment(row)
         return segment.stop - segment.start
+
+    def _segment(self, row: int) -> Segment:
+        return Segment(*self._segments[row].tolist())
+
+    def shuffled(self, draw: np.random.Generator) -> Int[np.ndarray, "row"]:
+        """All rows in random order; of a large pool, that of its parts: see `Pool.shuffled`."""
+        if not isinstance(self._episodes, Pool):
+            return draw.permutation(len(self))
+        ends = np.searchsorted(self._segments[:, 0], np.arange(len(self._episodes) + 1))
+        rows = np.split(np.arange(len(self)), ends[1:-1])
+        parts = self._episodes.shuffled(draw)
+        return np.concatenate(
+            [draw.permutation(np.concatenate([rows[e] for e in part])) for part in parts]
+        )
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """Some rows as tensors."""
-        return collate(self._episodes, [self._segments[row] for row in rows])
+        return collate(self._episodes, [self._segment(row) for row in rows])
 
     def facts(self) -> dict[str, Any]:
         """How many episodes they are of, and the digest of those."""
-        return {"pool": f"{len(self._episodes)} episodes {digest(self._episodes)[:16]}"}
+        return {"pool": f"{len(self._episodes)} episodes {self._digest[:16]}"}
 
 
 @dataclass
@@ -186,6 +208,10 @@ class Examples:
     def weight(self, row: int) -> int:
         """How many answers a row teaches."""
         return 1
+
+    def shuffled(self, draw: np.random.Generator) -> Int[np.ndarray, "row"]:
+        """All examples in random order."""
+        return draw.permutation(len(self))
 
     def batch(self, rows: Sequence[int]) -> ExampleBatch:
         """Some examples as tensors."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,8 +81,9 @@ class AdaptedModel(Adapted):
 
     def rows(self, experience: Iterable[Episode]) -> SegmentedEpisodes:
         """What is learned of a pool, or of any episodes."""
+        episodes = experience if isinstance(experience, Sequence) else [*experience]
         return SegmentedEpisodes(
-            [*experience], size=self.sizes, segment=self.segment, window=self.window
+            episodes, size=self.sizes, segment=self.segment, window=self.window
         )
 
     def sizes(self, episode: Episode) -> Int[np.ndarray, "step"]:

@@ -112,6 +112,17 @@ class Shard(NamedTuple):
     footer: pq.FileMetaData
     schema: Schema
 
+    @property
+    def group_bytes(self) -> list[int]:
+        """About how many bytes the values of each group take in memory."""
+        names = self.schema.arrow().names
+        widths = [
+            (names.index(name), np.dtype(field.dtype).itemsize)
+            for name, field in self.schema.fields.items()
+        ]
+        groups = map(self.footer.row_group, range(self.footer.num_row_groups))
+        return [sum(g.column(at).num_values * width for at, width in widths) for g in groups]
+
     def read(self, group: int, columns: list[str] | None = None) -> pa.RecordBatch:
         """The rows of one group.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+from jaxtyping import Float, Int
 
 from netllm_adapt.episodes import FINAL, OBSERVED, Episode, Ragged
 from netllm_adapt.files.reading import decode_json
@@ -23,9 +26,14 @@ from netllm_adapt.pool.parquet_format import (
 )
 from netllm_adapt.pool.provenance import PROVENANCE, read_provenance
 
+KEPT = 96 << 20
+"""Bytes of groups that a pool keeps in memory, those that were used last."""
+
 
 class Pool(Sequence[Episode]):
     """The episodes of a pool, read from the disk one small group at a time.
+
+    Whatever its size, it takes `KEPT` bytes of memory, or a single group if that is larger.
 
     Args:
         path: Folder of the pool.
@@ -53,7 +61,7 @@ class Pool(Sequence[Episode]):
         ]
         sizes = [shard.footer.row_group(group).num_rows for shard, group in self._groups]
         self._ends = np.cumsum(sizes)
-        self._cached: tuple[int, pa.RecordBatch] | None = None
+        self._kept: OrderedDict[int, pa.RecordBatch] = OrderedDict()
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -70,11 +78,52 @@ class Pool(Sequence[Episode]):
             raise IndexError(f"{self.path} holds {len(self)} episodes, got index {number}.")
         number %= len(self)
         at = int(np.searchsorted(self._ends, number, side="right"))
-        if self._cached is None or self._cached[0] != at:
-            shard, group = self._groups[at]
-            self._cached = at, shard.read(group)
-        batch = self._cached[1]
+        batch = self._group(at)
         return self._episode(batch, number - int(self._ends[at]) + batch.num_rows)
+
+    def _group(self, number: int) -> pa.RecordBatch:
+        batch = self._kept.pop(number, None)
+        if batch is None:
+            shard, group = self._groups[number]
+            while self._kept and self.group_bytes[[*self._kept, number]].sum() > KEPT:
+                self._kept.popitem(last=False)
+            batch = shard.read(group)
+        self._kept[number] = batch
+        return batch
+
+    @cached_property
+    def group_bytes(self) -> Int[np.ndarray, "group"]:
+        """About how many bytes each group takes in memory."""
+        return np.array([size for shard in self._shards for size in shard.group_bytes])
+
+    def shuffled(self, draw: np.random.Generator) -> list[Int[np.ndarray, "episode"]]:
+        """The numbers of all episodes, in parts of which the pool keeps one in memory.
+
+        Each part is of groups that are drawn at random. Whoever takes part after part reads every
+        group from the disk once.
+        """
+        numbers = np.split(np.arange(len(self)), self._ends[:-1])
+        whole = int(self.group_bytes.sum())
+        if whole <= KEPT:
+            return [np.concatenate(numbers)]
+        order = draw.permutation(len(numbers))
+        part = self.group_bytes[order].cumsum() * -(-whole // KEPT) // (whole + 1)
+        return [
+            np.concatenate([numbers[group] for group in order[part == one]])
+            for one in np.unique(part)
+        ]
+
+    @property
+    def task(self) -> str:
+        """The task that its episodes are of."""
+        return self._schema.task
+
+    @property
+    def returns(self) -> Float[np.ndarray, "episode"]:
+        """The sum of every episode's rewards, in the reward's unit."""
+        columns = (shard.read(group, ["rewards"]).column(0) for shard, group in self._groups)
+        steps = (row.values.to_numpy(zero_copy_only=False) for column in columns for row in column)
+        return np.array([rewards.sum() for rewards in steps])
 
     @property
     def fields(self) -> dict[str, Field]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import tqdm
 from accelerate import Accelerator
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
@@ -49,26 +51,39 @@ class Rows(Protocol):
         """Some rows as tensors, with `to(device)`."""
         ...
 
+    def shuffled(self, draw: np.random.Generator) -> Int[np.ndarray, "row"]:
+        """All of them in random order."""
+        ...
+
     def facts(self) -> dict[str, Any]:
         """What tells them from others."""
         ...
 
 
-def order(step: int, *, batch: int, rows: int, seed: int) -> list[int]:
-    """Which of `rows` rows the optimiser step `step` (from 0) learns from.
+class Order:
+    """Which rows each optimiser step learns from.
 
-    Every epoch is a permutation of its own, drawn from the seed and the epoch's number, so that
-    the order is a function of the step and a resumed run sees what the unbroken one would have.
+    Every epoch has an order of its own, drawn from the seed and the epoch's number, so that it is
+    a function of the step, and a resumed run sees what the unbroken one would have.
     """
-    drawn: list[int] = []
-    position = step * batch
-    while len(drawn) < batch:
-        epoch, offset = divmod(position, rows)
-        permutation = np.random.default_rng([seed, epoch]).permutation(rows)
-        part = permutation[offset : offset + batch - len(drawn)]
-        drawn.extend(int(i) for i in part)
-        position += len(part)
-    return drawn
+
+    def __init__(self, rows: Rows, *, batch: int, seed: int) -> None:
+        self._rows, self._batch, self._seed = rows, batch, seed
+        self._epoch = lru_cache(maxsize=1)(self._draw)
+
+    def _draw(self, epoch: int) -> Int[np.ndarray, "row"]:
+        return self._rows.shuffled(np.random.default_rng([self._seed, epoch]))
+
+    def rows(self, step: int) -> list[int]:
+        """Those of a step, from 0."""
+        drawn: list[int] = []
+        position = step * self._batch
+        while len(drawn) < self._batch:
+            epoch, offset = divmod(position, len(self._rows))
+            part = self._epoch(epoch)[offset : offset + self._batch - len(drawn)]
+            drawn.extend(part.tolist())
+            position += len(part)
+        return drawn
 
 
 def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
@@ -135,6 +150,7 @@ class _Trainer:
         )
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         self.average = Average(self.model, recipe.average)
+        self.order = Order(self.rows, batch=recipe.batch, seed=recipe.seed)
 
     def run(self) -> None:
         """Learn, from the beginning or from where the run was cut off."""
@@ -183,7 +199,7 @@ class _Trainer:
         torch.manual_seed(stream_seed(recipe.seed, self.step, self.accelerator.process_index))
         self.wrapped.train()
         total = torch.zeros((), device=self.device)
-        drawn = order(self.step, batch=recipe.batch, rows=len(self.rows), seed=recipe.seed)
+        drawn = self.order.rows(self.step)
         learned = sum(map(self.rows.weight, drawn))
         for chosen in self._micro_batches(drawn):
             batch = self.rows.batch(chosen).to(self.device)
@@ -221,9 +237,9 @@ class _Trainer:
         main = self.accelerator.is_main_process
         with self.average.applied(model):
             model.eval()
-            first = range(min(self.recipe.micro_batch, len(self.rows)))
+            learned = next(self._micro_batches(self.order.rows(self.step - 1)))
             with torch.no_grad():
-                loss = float(model(self.rows.batch(first).to(self.device)).sum())
+                loss = float(model(self.rows.batch(learned).to(self.device)).sum())
             self._check_finite(loss, "with what it learned a loss of")
             figures = choice.figures(model)
             score = figures[choice.metric] if choice.metric else choice.sign * float(self.step)
