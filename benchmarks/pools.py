@@ -59,7 +59,7 @@ def reading(pool: str) -> dict[str, float]:
     import numpy as np
     from netllm_adapt import Pool
     from netllm_adapt.batches import SegmentedEpisodes
-    from netllm_adapt.training.loop import Order
+    from netllm_adapt.training.order import Order
 
     def one_each(episode: Any) -> np.ndarray:
         return np.ones(len(episode.rewards), np.int64)

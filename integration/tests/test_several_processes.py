@@ -57,8 +57,9 @@ def whole(pool, tmp_path_factory):
     return out
 
 
-def test_two_processes_learn_what_one_does_and_speak_once(pool, whole, tmp_path):
-    process = launched(pool, tmp_path / "two")
+@pytest.mark.parametrize("how", [(), ("--shard",)])
+def test_two_processes_learn_what_one_does_and_speak_once(pool, whole, tmp_path, how):
+    process = launched(pool, tmp_path / "two", *how)
     told, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert losses(tmp_path / "two") == pytest.approx(losses(whole), abs=1e-4)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, Examples, Policy, fit, load_backbone
 from netllm_adapt.batches import collate, plan
 from netllm_adapt.llama.training import library_training
-from netllm_adapt.training.loop import Order
+from netllm_adapt.training.order import Order
 from netllm_adapt.training.processes import stream_seed
 from netllm_adapt.training.run_folder import read_log
 from peft import IA3Config, get_peft_model

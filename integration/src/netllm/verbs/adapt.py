@@ -29,6 +29,7 @@ def adapt(
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
+    shard: bool = False,
     trust_backbone: bool = False,
     **changes: Any,
 ) -> Adapted:
@@ -56,6 +57,8 @@ def adapt(
         data: Folder of real data; that of NETLLM_DATA unless given.
         set: Fields of the setting to override; the pool's own overrides unless given.
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+        shard: Of several processes that share the run each keeps a part of the frozen weights,
+            for models that are too large to be learned with whole; validations need it whole.
         trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says;
             without it only known ones are loaded.
         changes: Fields of the recipe to replace, such as `steps=100`.
@@ -85,7 +88,8 @@ def adapt(
     describe(model, origin, place, recipe=chosen, device=device, validation=count)
     how = validated(found, model, place, count, experience, target_return)
     how |= {"inputs": inputs_of(origin, place, count, target_return, start)}
-    how |= {"recipe": chosen, "out": Path(out), "resume": resume, "device": device}
+    how |= {"recipe": chosen, "out": Path(out), "resume": resume}
+    how |= {"device": device, "shard": shard}
     return found.fit(model, experience, **how)
 
 

@@ -234,20 +234,30 @@ def _folder_of(name: str, files: Sequence[str]) -> Path:
     return folder
 
 
-def _keep_blocks(model: "PreTrainedModel", count: int) -> None:
-    """Drop all but the first ``count`` blocks, in the model and in its configuration."""
+def blocks(model: "PreTrainedModel") -> nn.ModuleList:
+    """The blocks of a backbone.
+
+    Raises:
+        ValueError: if it keeps them in another way than its kin.
+    """
     whole = model.config.num_hidden_layers
     lists = [one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == whole]
     if not lists:
         raise ValueError(
             f"The blocks of a backbone must be a ModuleList of {whole}, {type(model).__name__} has "
-            "none. Load it with layers=None."
+            "none. It can be taken only with all its layers, and whole."
         )
+    return lists[0]
+
+
+def _keep_blocks(model: "PreTrainedModel", count: int) -> None:
+    """Drop all but the first ``count`` blocks, in the model and in its configuration."""
+    whole = model.config.num_hidden_layers
     if not 1 <= count <= whole:
         raise ValueError(
             f"`layers` must be from 1 to {whole}, the blocks of this backbone, got {count}."
         )
-    del lists[0][count:]
+    del blocks(model)[count:]
     model.config.num_hidden_layers = count
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:count]

@@ -7,17 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import torch
 import tqdm
 from accelerate import Accelerator
-from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
@@ -29,61 +27,20 @@ from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.lora.int8_speed import warn_if_slower
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
-from netllm_adapt.training.processes import joined_processes, own_share, stream_seed
+from netllm_adapt.training.order import Order, Rows
+from netllm_adapt.training.processes import (
+    add_gradients,
+    joined_processes,
+    own_share,
+    stream_seed,
+)
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import RunFolder, open_run
+from netllm_adapt.training.sharding import check_shardable, shard, whole
 from netllm_adapt.training.trainable_parameters import Average, model_facts, trained
 
 _log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Adapted)
-
-
-class Rows(Protocol):
-    """What a run learns from, row by row; a batch of them is what the model's `forward` takes."""
-
-    def __len__(self) -> int: ...
-
-    def weight(self, row: int) -> int:
-        """How many losses a row carries."""
-        ...
-
-    def batch(self, rows: Sequence[int]) -> Any:
-        """Some rows as tensors, with `to(device)`."""
-        ...
-
-    def shuffled(self, draw: np.random.Generator) -> Int[np.ndarray, "row"]:
-        """All of them in random order."""
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """What tells them from others."""
-        ...
-
-
-class Order:
-    """Which rows each optimiser step learns from.
-
-    Every epoch has an order of its own, drawn from the seed and the epoch's number, so that it is
-    a function of the step, and a resumed run sees what the unbroken one would have.
-    """
-
-    def __init__(self, rows: Rows, *, batch: int, seed: int) -> None:
-        self._rows, self._batch, self._seed = rows, batch, seed
-        self._epoch = lru_cache(maxsize=1)(self._draw)
-
-    def _draw(self, epoch: int) -> Int[np.ndarray, "row"]:
-        return self._rows.shuffled(np.random.default_rng([self._seed, epoch]))
-
-    def rows(self, step: int) -> list[int]:
-        """Those of a step, from 0."""
-        drawn: list[int] = []
-        position = step * self._batch
-        while len(drawn) < self._batch:
-            epoch, offset = divmod(position, len(self._rows))
-            part = self._epoch(epoch)[offset : offset + self._batch - len(drawn)]
-            drawn.extend(part.tolist())
-            position += len(part)
-        return drawn
 
 
 def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
@@ -134,6 +91,8 @@ class _Trainer:
     accelerator: Accelerator
     device: torch.device
     choice: _Choice
+    shard: bool = False
+    """Whether each process keeps a part of what is frozen alone."""
     step: int = 0
     best: float | None = None
 
@@ -144,11 +103,16 @@ class _Trainer:
                 f"Recipe: `batch` must be a multiple of the {processes} processes, "
                 f"got {recipe.batch}."
             )
-        optimizer = _optimizer(self.model.to(self.device), recipe)
+        self.model.to(self.device)
+        if self.shard:
+            check_shardable(self.model.backbone, self.model.spec.name)
+            shard(self.model.backbone)
+        optimizer = _optimizer(self.model, recipe)
         self.schedule: Any = get_cosine_schedule_with_warmup(
             optimizer, min(recipe.warmup, recipe.steps), recipe.steps
         )
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self.accelerator.prepare_model(self.model, evaluation_mode=True)  # adds mixed precision
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.average = Average(self.model, recipe.average)
         self.order = Order(self.rows, batch=recipe.batch, seed=recipe.seed)
 
@@ -197,16 +161,17 @@ class _Trainer:
         """One optimiser step; the mean loss of its decisions."""
         recipe = self.recipe
         torch.manual_seed(stream_seed(recipe.seed, self.step, self.accelerator.process_index))
-        self.wrapped.train()
+        self.model.train()
         total = torch.zeros((), device=self.device)
         drawn = self.order.rows(self.step)
         learned = sum(map(self.rows.weight, drawn))
         for chosen in self._micro_batches(drawn):
             batch = self.rows.batch(chosen).to(self.device)
             with int8_products() if recipe.products == "int8" else nullcontext():
-                loss: Tensor = self.wrapped(batch).sum() / learned
-                self.accelerator.backward(loss * self.accelerator.num_processes)
+                loss: Tensor = self.model(batch).sum() / learned
+                self.accelerator.backward(loss)
             total += loss.detach()
+        add_gradients(trained(self.model).values())
         norm = self.accelerator.clip_grad_norm_(trained(self.model).values(), recipe.clip)
         self.optimizer.step()
         self.schedule.step()
@@ -237,11 +202,12 @@ class _Trainer:
         main = self.accelerator.is_main_process
         with self.average.applied(model):
             model.eval()
-            learned = next(self._micro_batches(self.order.rows(self.step - 1)))
-            with torch.no_grad():
-                loss = float(model(self.rows.batch(learned).to(self.device)).sum())
-            self._check_finite(loss, "with what it learned a loss of")
-            figures = choice.figures(model)
+            with whole(model.backbone):
+                learned = next(self._micro_batches(self.order.rows(self.step - 1)))
+                with torch.no_grad():
+                    loss = float(model(self.rows.batch(learned).to(self.device)).sum())
+                self._check_finite(loss, "with what it learned a loss of")
+                figures = choice.figures(model)
             score = figures[choice.metric] if choice.metric else choice.sign * float(self.step)
             model.about |= {"step": self.step} | {f"validation {k}": v for k, v in figures.items()}
             better = self.best is None or choice.sign * (score - self.best) > 0
@@ -301,6 +267,7 @@ def fit(
     resume: bool = False,
     inputs: Mapping[str, Any] | None = None,
     device: str | torch.device = "auto",
+    shard: bool = False,
 ) -> M:
     """Adapt `model` to a pool or to examples, and return the checkpoint that validated best.
 
@@ -326,6 +293,8 @@ def fit(
             in `settings.json`, with the pool's own digest.
         device: where it learns, and where the model that is returned lies; see `resolve_device`.
             Of a run that `torchrun` or `accelerate launch` started, these say.
+        shard: of several processes each keeps a part of every frozen weight while they learn;
+            validations need it whole.
 
     Raises:
         ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
@@ -349,7 +318,7 @@ def fit(
         if finished := folder.finished:
             _log.warning("The run in %s has reached its end already.", out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-            _Trainer(model, rows, recipe, folder, accelerator, where, choice).run()
+            _Trainer(model, rows, recipe, folder, accelerator, where, choice, shard).run()
         parts = (type(model.encoder), type(model.head))
         best = type(model).from_pretrained(
             out / "best", device=where, parts=parts, trust_backbone=True

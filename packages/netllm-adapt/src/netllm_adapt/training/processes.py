@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -21,8 +22,18 @@ def joined_processes(device: str | torch.device) -> Accelerator:
     """This process among those that share its run: all that `torchrun` or `accelerate` launched.
 
     Accelerate takes several processes for one each unless it is told that they have no GPU.
+
+    Raises:
+        ValueError: if accelerate was told to share the model's weights itself.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
+
+    for engine in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{engine}", "false").lower() in ("true", "1"):
+            raise ValueError(
+                f"accelerate must not be told to use {engine}, which does not know frozen weights "
+                "with low-rank matrices. Leave it out, and give `shard` (--shard)."
+            )
 
     patient = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     alone = str(device) == "cpu" or not torch.accelerator.is_available()
@@ -36,6 +47,28 @@ def stream_seed(seed: int, step: int, process: int = 0) -> int:
     would have.
     """
     return hash((seed, step, process) if process else (seed, step)) % 2**63
+
+
+def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every process the sum of what all have found, in one message per dtype.
+
+    What is trained is small beside what is frozen, so one message at the end of a step takes less
+    than DDP's at every micro batch.
+    """
+    if not distributed.is_initialized():
+        return
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        by_dtype.setdefault(parameter.dtype, []).append(parameter.grad)
+    for gradients in by_dtype.values():
+        together = torch.cat([one.flatten() for one in gradients])
+        distributed.all_reduce(together)
+        for one, found in zip(
+            gradients, together.split([one.numel() for one in gradients]), strict=True
+        ):
+            one.copy_(found.view_as(one))
 
 
 def own_share(items: Sequence[T]) -> Sequence[T]:
