@@ -29,8 +29,9 @@ from netllm_adapt.model.base import Adapted
 from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
 from netllm_adapt.training.order import Order, Rows
 from netllm_adapt.training.processes import (
-    add_gradients,
+    add_up,
     joined_processes,
+    meet,
     own_share,
     stream_seed,
 )
@@ -53,6 +54,14 @@ def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [g for g in groups if g["params"]], weight_decay=recipe.weight_decay, fused=True
     )
+
+
+def _gradients(model: Adapted) -> list[Tensor]:
+    """Of every trained parameter; zeros where the loss does not depend on it."""
+    for parameter in trained(model).values():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in trained(model).values() if parameter.grad is not None]
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ class _Trainer:
                 self._validate()
                 if self.choice.metric and self.best is not None:
                     bar.set_description(f"adapt, best {self.choice.metric} {self.best:.3f}")
-                self.accelerator.wait_for_everyone()
+                meet()
         bar.close()
 
     def _micro_batches(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -171,16 +180,16 @@ class _Trainer:
                 loss: Tensor = self.model(batch).sum() / learned
                 self.accelerator.backward(loss)
             total += loss.detach()
-        add_gradients(trained(self.model).values())
+        if self.accelerator.num_processes > 1:
+            add_up([*_gradients(self.model), total])
         norm = self.accelerator.clip_grad_norm_(trained(self.model).values(), recipe.clip)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.average.update(self.model, self.step)
         self.step += 1
-        mean: Tensor = self.accelerator.reduce(total, "sum")
         # One transfer: on a GPU each waits for the device.
-        loss_read, norm_read = torch.stack([mean, norm.to(mean)]).tolist()
+        loss_read, norm_read = torch.stack([total, norm.to(total)]).tolist()
         # Mixed precision leaves out a step whose scaled gradient overflows.
         if not self.accelerator.optimizer_step_was_skipped:
             self._check_finite(norm_read, "a gradient of norm")
@@ -314,7 +323,7 @@ def fit(
     settings = _settings(model, recipe, {**rows.facts(), **(inputs or {})})
     curves = recipe.tensorboard
     with open_run(out, settings, resume=resume, tensorboard=curves, writes=main) as folder:
-        accelerator.wait_for_everyone()
+        meet()
         if finished := folder.finished:
             _log.warning("The run in %s has reached its end already.", out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
@@ -327,7 +336,7 @@ def fit(
             finish(best)
             if main:
                 best.save_pretrained(out / "best")
-        accelerator.wait_for_everyone()
+        meet()
         folder.finish()
     return best
 

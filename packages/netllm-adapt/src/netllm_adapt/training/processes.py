@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
+
+from netllm_adapt.files.reading import first_line
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=3)
 """How long processes wait for one that is slower, such as at the end of a validation."""
+LONGEST_STEP = timedelta(minutes=10)
+"""How long they wait for one's gradients: later it hangs, or the network does."""
 
 
 def joined_processes(device: str | torch.device) -> Accelerator:
@@ -49,25 +54,48 @@ def stream_seed(seed: int, step: int, process: int = 0) -> int:
     return hash((seed, step, process) if process else (seed, step)) % 2**63
 
 
-def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the sum of what all have found, in one message per dtype.
+@contextmanager
+def reaching_others() -> Iterator[None]:
+    """Say, of an error in the block, that another process could not be reached.
+
+    Raises:
+        RuntimeError: for any error of what carries messages between processes.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            "Another process of this run has ended, or does not answer any more "
+            f"({first_line(error):.200}). Run the command again with --resume: the run goes on "
+            "from its last validation."
+        ) from error
+
+
+def meet() -> None:
+    """Wait until all processes are here."""
+    from accelerate import PartialState
+
+    with reaching_others():
+        PartialState().wait_for_everyone()
+
+
+def add_up(tensors: Iterable[Tensor]) -> None:
+    """Put into each tensor the sum of what it is in every process, in one message per dtype.
 
     What is trained is small beside what is frozen, so one message at the end of a step takes less
     than DDP's at every micro batch.
+
+    Raises:
+        RuntimeError: if another process does not answer within `LONGEST_STEP`.
     """
-    if not distributed.is_initialized():
-        return
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        by_dtype.setdefault(parameter.dtype, []).append(parameter.grad)
-    for gradients in by_dtype.values():
-        together = torch.cat([one.flatten() for one in gradients])
-        distributed.all_reduce(together)
-        for one, found in zip(
-            gradients, together.split([one.numel() for one in gradients]), strict=True
-        ):
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for own in by_dtype.values():
+        together = torch.cat([one.flatten() for one in own])
+        with reaching_others():
+            distributed.all_reduce(together, async_op=True).wait(LONGEST_STEP)
+        for one, found in zip(own, together.split([t.numel() for t in own]), strict=True):
             one.copy_(found.view_as(one))
 
 
@@ -83,5 +111,6 @@ def of_all(items: Sequence[T]) -> list[T]:
     if not distributed.is_initialized():
         return list(items)
     found: list[Sequence[T]] = [()] * distributed.get_world_size()
-    distributed.all_gather_object(found, items)
+    with reaching_others():
+        distributed.all_gather_object(found, items)
     return [item for some in found for item in some]
