@@ -199,24 +199,46 @@ def minimums(session: nox.Session, package: str) -> None:
 def build(session: nox.Session) -> None:
     """Build every wheel and sdist into dist/, check what would be uploaded, install from it."""
     session.install(*group("build"))
-    shutil.rmtree(DIST, ignore_errors=True)
-    installer = "uv" if session.venv_backend == "uv" else "pip"
+    direct = Path(session.create_tmp()) / "direct"
+    for folder in (DIST, direct):
+        shutil.rmtree(folder, ignore_errors=True)
+    command = ("pyproject-build", f"--installer={'uv' if session.venv_backend == 'uv' else 'pip'}")
     for path in PACKAGES.values():
-        session.run("pyproject-build", f"--installer={installer}", f"--outdir={DIST}", str(path))
+        session.run(*command, f"--outdir={DIST}", str(path))
+        session.run(*command, "--wheel", f"--outdir={direct}", str(path))
+    built = sorted(DIST.glob("*.whl"))  # each from its sdist
+    for wheel in built:
+        if wheel.read_bytes() != (direct / wheel.name).read_bytes():
+            session.error(f"{wheel.name}: the sdist must make the wheel that the work tree makes")
     session.run("twine", "check", "--strict", *map(str, DIST.iterdir()))
-    session.run("check-wheel-contents", *map(str, DIST.glob("*.whl")))
+    session.run("check-wheel-contents", *map(str, built))
     session.notify("wheels")
 
 
 @nox.session
 def wheels(session: nox.Session) -> None:
-    """Install the wheels that `build` left in dist/ and let the shipped policies decide."""
-    session.install(*map(str, DIST.glob("*.whl")))
-    modules = ", ".join(name.replace("-", "_") for name in PACKAGES)
+    """Install by name what `build` left in dist/, and let the shipped policies decide."""
+    # An index may have a stranger's packages of these names, and uv's cache the last build's.
+    local = ("--no-index", "--no-cache-dir", f"--find-links={DIST}")
+    session.install(*local, "--no-deps", *PACKAGES)
+    session.install("netllm[serve,vision]", "netllm-encoders[graph]")
+    session.run("python", "tools/installed.py", *map(str, DIST.glob("*.whl")))
+    modules = [name.replace("-", "_") for name in PACKAGES]
     session.cd(session.create_tmp())
-    session.run("python", "-c", f"import {modules}")
+    session.run("python", "-c", f"import {', '.join(modules)}, fastapi, timm, torch_geometric")
     session.run("netllm", "--help")
     session.run("netllm", "test", "abr", "--setting", "synthetic", "--episodes", "2")
+
+
+@nox.session(tags=["rehearsal"])
+def rehearsal(session: nox.Session) -> None:
+    """Release all in a copy of this work tree, and run a task there with siblings from tags."""
+    session.install("nox")
+    root = Path(session.create_tmp()) / "released"
+    shutil.rmtree(root, ignore_errors=True)
+    session.run("python", "tools/rehearsal.py", str(root))
+    cells = session.posargs or ["-s", "integration(abr-tagged-newest)"]
+    session.run("nox", "-f", str(root / "noxfile.py"), *cells)
 
 
 @nox.session(tags=["ci"])
