@@ -37,7 +37,9 @@ from kills import TRIES, collected, fork, learned
 PATIENCE_S = 60.0
 """Within which the others of a failed process must have ended."""
 STALL = timedelta(seconds=5)
-"""After which a process that does not answer is given up here; else it is `LONGEST_STEP`."""
+"""After which a process that does not answer is given up here, in place of `LONGEST_STEP`."""
+ROOM = 20_000
+"""Bytes of the largest file that fits on a full disk: settings and log do, no weights."""
 
 
 def spoken(words: Sequence[str], said: Path) -> int:
@@ -59,7 +61,7 @@ def rank(number: int, port: int, words: Sequence[str], said: Path, full: bool) -
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if full:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, ROOM))
     return spoken(words, said)
 
 
@@ -285,7 +287,7 @@ def main() -> int:
     from netllm_adapt.training import processes
 
     AcceleratorState._reset_state(reset_partial_state=True)  # which told this process it is alone
-    processes.LONGEST_STEP = STALL
+    processes.LONGEST_STEP, processes.LONGEST_WAIT = STALL, 4 * STALL
     rng = random.Random(given.seed)
     chosen = {name: way for name, way in ways(pool).items() if name in (given.only or ways(pool))}
     print(f"{'way':<12}{'kills':>6}{'lost':>6}")

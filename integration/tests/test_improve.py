@@ -138,7 +138,9 @@ def test_a_pool_that_an_improvement_made_is_begun_with_again_and_gets_new_episod
     begun, whole, tmp_path
 ):
     out = tmp_path / "further"
-    improve(begun, out, checkpoint=whole / "round-0", pool=whole / "pool", rounds=1)
+    again = {"checkpoint": whole / "round-0", "pool": whole / "pool", "rounds": 1}
+    improve(begun, out, **again, tracker="tensorboard")
+    assert (out / "round-1" / "tensorboard").is_dir()
     before, after = Pool(whole / "pool"), Pool(out / "pool")
     seeds = [one["seed"] for one in after.provenance["collections"]]
     assert seeds == [0, 1, 2, 3, 4, 5, 6]

@@ -75,6 +75,20 @@ def test_a_run_is_repeated_by_the_recipe_that_it_wrote(netllm, pool, tmp_path):
     assert settings[0]["recipe"]["learning_rate"] == 0.003
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_recipe_of_before_there_was_a_choice_of_trackers_is_read(netllm, pool, tmp_path, wanted):
+    pytest.importorskip("tensorboard", reason="needs TensorBoard")
+    before = tmp_path / "before.toml"
+    before.write_text(f'pool = "{pool.path}"\ntensorboard = {str(wanted).lower()}\n')
+    out = tmp_path / "run"
+    code, _, err = netllm("adapt", "abr", "--recipe", before, *TINY, "--out", out)
+    assert code == 0, err
+    assert (out / "tensorboard").exists() == wanted
+    assert tomllib.loads((out / "recipe.toml").read_text()).get("tracker") == (
+        "tensorboard" if wanted else None
+    )
+
+
 def test_a_test_is_repeated_by_the_recipe_that_it_wrote(netllm, tmp_path):
     out = tmp_path / "report"
     names = ["own_policies:dice", "own_policies:second"]

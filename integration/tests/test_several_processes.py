@@ -59,13 +59,15 @@ def whole(pool, tmp_path_factory):
 
 @pytest.mark.parametrize("how", [(), ("--shard",)])
 def test_two_processes_learn_what_one_does_and_speak_once(pool, whole, tmp_path, how):
-    process = launched(pool, tmp_path / "two", *how)
+    pytest.importorskip("tensorboard", reason="needs TensorBoard")
+    process = launched(pool, tmp_path / "two", "--tracker", "tensorboard", *how)
     told, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, told
     assert losses(tmp_path / "two") == pytest.approx(losses(whole), abs=1e-4)
     assert figures(tmp_path / "two") == pytest.approx(figures(whole), abs=1e-3)
     assert told.count("The best checkpoint is") == 1
-    names = {path.name for path in whole.iterdir()}
+    assert len([*(tmp_path / "two" / "tensorboard").iterdir()]) == 1
+    names = {path.name for path in whole.iterdir()} | {"tensorboard"}
     assert {path.name for path in (tmp_path / "two").iterdir()} == names
 
 

@@ -11,6 +11,7 @@ import netllm as library
 import pytest
 
 pytest.importorskip("optuna", reason="needs Optuna: install netllm[sweep]")
+pytest.importorskip("tensorboard", reason="needs TensorBoard")
 
 TINY = {"backbone": "tiny-random", "dtype": "float32", "layers": 1, "validation": 2, "steps": 2}
 SEARCH = {"rank": [2, 4], "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -25,7 +26,8 @@ def pool(tmp_path_factory):
 
 def test_trials_are_runs_of_the_recipes_that_were_searched(pool, tmp_path):
     out = tmp_path / "sweep"
-    found = library.sweep("abr", search=SEARCH, out=out, trials=2, pool=pool, **TINY)
+    how = {**TINY, "tracker": "tensorboard"}
+    found = library.sweep("abr", search=SEARCH, out=out, trials=2, pool=pool, **how)
     more = library.sweep("abr", search=SEARCH, out=out, trials=3, pool=pool, **TINY)
     assert [one.run.name for one in sorted(more, key=lambda one: one.run)] == [
         "trial-0000",
@@ -33,6 +35,7 @@ def test_trials_are_runs_of_the_recipes_that_were_searched(pool, tmp_path):
         "trial-0002",
     ]
     assert {one.run for one in found} < {one.run for one in more}
+    assert {one.run for one in found} == {path.parent for path in out.glob("*/tensorboard")}
     figures = [one.figure for one in more]
     assert figures == sorted(figures, reverse=True)
     for one in more:

@@ -24,6 +24,9 @@ OPTIONAL = {
     "fastapi": ("netllm serve", "netllm[serve]"),
     "playwright": ("netllm real", "netllm[real]"),
     "onnxscript": ("netllm export", "netllm-adapt[onnx]"),
+    "tensorboard": ("--tracker tensorboard", "netllm-adapt[tensorboard]"),
+    "trackio": ("--tracker trackio", "netllm-adapt[trackio]"),
+    "wandb": ("--tracker wandb", "netllm-adapt[wandb]"),
     "triton": ("the fused operations on a GPU", "netllm-adapt[triton]"),
 }
 """By module what it is for, and the package of ours, with its extra, that brings it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -106,21 +105,6 @@ def test_only_trainable_parameters_change(tmp_path: Path) -> None:
     fit(model, EPISODES, recipe=recipe(), out=tmp_path)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
-
-
-def test_tensorboard_gets_the_log_or_says_how_to_install_it(tmp_path: Path) -> None:
-    settings = recipe(steps=2, tensorboard=True)
-    if importlib.util.find_spec("tensorboard"):
-        fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-        losses = [line for line in read_log(tmp_path) if "loss" in line]
-        written = [(event.step, event.value) for event in events.Scalars("loss")]
-        assert written == [(line["step"], pytest.approx(line["loss"])) for line in losses] != []
-    else:
-        with pytest.raises(ModuleNotFoundError, match=r"netllm-adapt\[tensorboard\]"):
-            fit(make_model(), EPISODES, recipe=settings, out=tmp_path)
 
 
 def test_parts_that_no_package_brings_learn_and_come_back(tmp_path: Path) -> None:

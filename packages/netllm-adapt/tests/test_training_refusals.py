@@ -52,7 +52,7 @@ def test_a_recipe_of_other_kinds_of_values_names_the_field() -> None:
         "steps": (1.5, "5", None, True),
         "layers": (2.0,),
         "learning_rate": ("fast", None),
-        "tensorboard": (1,),
+        "returns": (1,),
         "dtype": ("float23", None),
         "products": ("int4", "INT8", True),
         "quantise": ("nf8",),

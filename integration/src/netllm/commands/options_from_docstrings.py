@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from netllm_adapt.training.trackers import Tracker
 
 from netllm.commands.options import (
     Assignments,
@@ -41,6 +42,7 @@ KINDS: Mapping[str, Any] = {
     "int | Sequence[int]": Seeds,
     "float | Sequence[float]": Numbers,
     "Mapping[str, Any] | None": Assignments,
+    "Tracker | None": Tracker | None,
     "Recipe | None": Annotated[Recipe, Parameter(name="*", group="Recipe")],
 }
 """What an argument of the API is on the command line, by its annotation."""

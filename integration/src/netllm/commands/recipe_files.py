@@ -43,6 +43,8 @@ UNREPEATED = frozenset(
 MOST_BYTES = 1_000_000
 """A recipe that is longer is none."""
 _COMMAND = "command"
+_BEFORE_TRACKERS = "tensorboard"
+"""What earlier versions wrote into every recipe, true or false, in place of `tracker`."""
 
 
 def read_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -154,6 +156,8 @@ class TomlFile:
         try:
             self.text = read_bounded(path, MOST_BYTES).decode()
             self.content = tomllib.loads(self.text)
+            if self.content.pop(_BEFORE_TRACKERS, False):
+                self.content.setdefault("tracker", _BEFORE_TRACKERS)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{path}: must be TOML, but {error}.") from error
         except ValueError as error:  # Python's own limits, such as that of a number's digits

@@ -22,6 +22,7 @@ from netllm.task.setting import described, named
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from netllm_adapt import Adapted, Recipe
+    from netllm_adapt.training.trackers import Tracker
     from torch import nn
 
     from netllm.report.result import Result
@@ -255,12 +256,15 @@ class Task(ABC):
         resume: bool,
         inputs: Mapping[str, Any],
         device: str,
+        shard: bool,
+        tracker: Tracker | None,
     ) -> Adapted:
         """Train the model, and return the checkpoint kept: whose `metric` in `validate` is best.
 
         That is the last one unless the task `chooses`. `finish` changes that checkpoint before it
         is kept for good; `inputs` are what a resumed run must agree with beside recipe and
-        experience; `device` is where it learns, and where the checkpoint returned lies.
+        experience; `device` is where it learns, and where the checkpoint returned lies; `shard`
+        leaves parts of frozen weights to other processes; `tracker` draws its curves.
         """
 
 

@@ -12,6 +12,7 @@ from netllm.task.fields import changed
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
+    from netllm_adapt.training.trackers import Tracker
 
 
 def adapt(
@@ -30,6 +31,7 @@ def adapt(
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
     shard: bool = False,
+    tracker: Tracker | None = None,
     trust_backbone: bool = False,
     **changes: Any,
 ) -> Adapted:
@@ -59,6 +61,8 @@ def adapt(
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
         shard: Of several processes that share the run each keeps a part of the frozen weights,
             for models that are too large to be learned with whole; validations need it whole.
+        tracker: What also gets the log, to draw its curves, each an extra of netllm-adapt:
+            tensorboard, trackio, or wandb, which stays offline unless WANDB_MODE is set.
         trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says;
             without it only known ones are loaded.
         changes: Fields of the recipe to replace, such as `steps=100`.
@@ -67,6 +71,7 @@ def adapt(
         ValueError: for unknown names and values that cannot be, a pool of another task or of mixed
             worlds, an `out` that holds something else, or a run to resume that was begun
             otherwise.
+        ModuleNotFoundError: if the tracker is not installed.
         FileExistsError: if `out` is a file, or holds something else than a run.
         OSError: if `out` cannot be written, before anything is loaded.
     """
@@ -77,7 +82,7 @@ def adapt(
 
     found = registry.task(task)
     chosen = changed(recipe or found.recipe(backbone), changes)
-    check_run(Path(out), resume=resume, device=device)
+    check_run(Path(out), resume=resume, device=device, tracker=tracker)
     check_target(found, target_return)
     origin = read_origin(found, pool, set)
     place = origin.setting(setting, data)
@@ -89,18 +94,20 @@ def adapt(
     how = validated(found, model, place, count, experience, target_return)
     how |= {"inputs": inputs_of(origin, place, count, target_return, start)}
     how |= {"recipe": chosen, "out": Path(out), "resume": resume}
-    how |= {"device": device, "shard": shard}
+    how |= {"device": device, "shard": shard, "tracker": tracker}
     return found.fit(model, experience, **how)
 
 
-def check_run(out: Path, *, resume: bool, device: str) -> None:
-    """Raise unless a run can be begun in a folder, or continued, on that device."""
+def check_run(out: Path, *, resume: bool, device: str, tracker: str | None = None) -> None:
+    """Raise unless a run can be begun in a folder, or continued, with that device and tracker."""
     from netllm_adapt.device import resolve_device
     from netllm_adapt.training.run_folder import check_out
+    from netllm_adapt.training.trackers import check_tracker
 
     from netllm.verbs.check_writable import check_folder
 
     resolve_device(device)
+    check_tracker(tracker)
     check_out(out, resume=resume)
     check_folder(out)
 

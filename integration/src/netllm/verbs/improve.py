@@ -25,6 +25,7 @@ from netllm.verbs.take_turns import Turns, deciding, pool_task
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
     from netllm_adapt.checkpoint.config import Config
+    from netllm_adapt.training.trackers import Tracker
 
     from netllm.deciders.policy_spec import PolicySpec
     from netllm.task import Task
@@ -55,6 +56,7 @@ def improve(
     data: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
     device: str = "auto",
+    tracker: Tracker | None = None,
     trust_backbone: bool = False,
     **changes: Any,
 ) -> Adapted:
@@ -89,6 +91,7 @@ def improve(
         set: Fields of the setting to override, on top of the checkpoint's own if no setting is
             given.
         device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+        tracker: What also gets the log of every round: tensorboard, trackio or wandb; see `adapt`.
         trust_backbone: Load, and fetch, a checkpoint's backbone from wherever the checkpoint says;
             without it only known ones are loaded.
         changes: Fields of a round's recipe to replace, such as `steps=100`.
@@ -96,12 +99,13 @@ def improve(
     Raises:
         ValueError: for unknown names and values that cannot be, a checkpoint or pool of another
             task or that does not fit the setting, or a run to resume that was begun otherwise.
+        ModuleNotFoundError: if the tracker is not installed.
         FileExistsError: if `out` is a file, or holds something else than such a run.
         OSError: if `out` cannot be written, before anything is played.
     """
     found = pool_task(task)
     _check_numbers(rounds, episodes, share, validation, jobs)
-    check_run(Path(out), resume=resume, device=device)
+    check_run(Path(out), resume=resume, device=device, tracker=tracker)
     _check_own(Path(out))
     options: Any = {"device": device, "trust_backbone": trust_backbone}
     start = deciding(task, (), checkpoint, **options)[0]
@@ -111,6 +115,7 @@ def improve(
     labels = {"relabel": teacher or found.teacher, "soft": soft, "epsilon": epsilon}
     where = {"setting": name, "set": fields, "data": data, **options}
     many: Any = {"episodes": episodes, "share": share, "validation": validation, "jobs": jobs}
+    many["tracker"] = tracker
     run = Rounds(origin, Path(out), str(checkpoint), recipe, labels, where, **many)
     return _carried_out(run, start, rounds, resume=resume)
 

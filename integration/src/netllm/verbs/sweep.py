@@ -15,7 +15,7 @@ from netllm.verbs.adapt import adapt
 from netllm.verbs.sweeping.search_space import SearchSpace
 from netllm.verbs.sweeping.trials import RUN, STORAGE, Trials
 
-PLACES = ("data", "device", "trust_backbone")
+PLACES = ("data", "device", "tracker", "trust_backbone")
 """Options of adapt that a sweep may go on with otherwise."""
 
 

@@ -22,6 +22,7 @@ from netllm.verbs.validation import validator
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
+    from netllm_adapt.training.trackers import Tracker
 
     from netllm.task import PoolTask
     from netllm.verbs.pool_setting import Origin
@@ -55,6 +56,7 @@ class Rounds:
     validation: int | None
     """How many validation episodes; the task's usual number if None."""
     jobs: int
+    tracker: Tracker | None
 
     @property
     def task(self) -> PoolTask:
@@ -119,6 +121,7 @@ class Rounds:
             recipe=self.recipe,
             validation=self.validation,
             resume=True,
+            tracker=self.tracker,
             **self.where,
         )
         keys = {key: f"validation {key}" for key in (one.key for one in self.task.metrics)}

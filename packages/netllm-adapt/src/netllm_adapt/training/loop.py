@@ -38,6 +38,7 @@ from netllm_adapt.training.processes import (
 from netllm_adapt.training.recipe import Recipe
 from netllm_adapt.training.run_folder import RunFolder, open_run
 from netllm_adapt.training.sharding import check_shardable, shard, whole
+from netllm_adapt.training.trackers import Tracker, check_tracker
 from netllm_adapt.training.trainable_parameters import Average, model_facts, trained
 
 _log = logging.getLogger(__name__)
@@ -277,6 +278,7 @@ def fit(
     inputs: Mapping[str, Any] | None = None,
     device: str | torch.device = "auto",
     shard: bool = False,
+    tracker: Tracker | None = None,
 ) -> M:
     """Adapt `model` to a pool or to examples, and return the checkpoint that validated best.
 
@@ -304,9 +306,11 @@ def fit(
             Of a run that `torchrun` or `accelerate launch` started, these say.
         shard: of several processes each keeps a part of every frozen weight while they learn;
             validations need it whole.
+        tracker: what also gets the log, to draw its curves; see `netllm_adapt.training.trackers`.
+            A run that is resumed may have another: it gets the whole log.
 
     Raises:
-        ModuleNotFoundError: if the recipe asks for TensorBoard and it is not installed.
+        ModuleNotFoundError: if the tracker is not installed.
         RuntimeError: if a loss or gradient is not finite; earlier checkpoints stay.
         FileExistsError: if `out` is a file, or holds something else than a run.
         ValueError: for an empty pool, a folder that holds another run, a
@@ -314,6 +318,7 @@ def fit(
             model, a pool or `inputs` that differ from those of the run that is resumed, or a
             `device` that is not here.
     """
+    check_tracker(tracker)
     rows: Rows = model.rows(experience)
     describe(model)  # what cannot be saved is told before it has learned
     choice = _Choice(validate, metric, 1 if maximise else -1)
@@ -321,8 +326,7 @@ def fit(
     where, main = learning_device(device, accelerator), accelerator.is_main_process
     _check_passes(model, recipe, where)
     settings = _settings(model, recipe, {**rows.facts(), **(inputs or {})})
-    curves = recipe.tensorboard
-    with open_run(out, settings, resume=resume, tensorboard=curves, writes=main) as folder:
+    with open_run(out, settings, resume=resume, tracker=tracker, writes=main) as folder:
         meet()
         if finished := folder.finished:
             _log.warning("The run in %s has reached its end already.", out)

@@ -96,8 +96,6 @@ class Recipe:
     """Steps between validations, at which the run can also be resumed."""
     log_every: int = 10
     """Steps between lines of the log."""
-    tensorboard: bool = False
-    """Also write the log for TensorBoard, into the run's folder (extra `tensorboard`)."""
     seed: int = 0
     """Seed of initial weights, order and dropout."""
 

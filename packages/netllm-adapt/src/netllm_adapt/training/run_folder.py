@@ -8,17 +8,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from netllm_adapt.files.locks import lock_names, locked
 from netllm_adapt.files.reading import decode_json, read_bounded, read_json
 from netllm_adapt.files.writing import check_replaceable, clear_leftovers, new_file, writing
 from netllm_adapt.training.resume_state import read_state, write_state
+from netllm_adapt.training.trackers import Tracker, tracking
 
 _THEN = "run the command again with --resume"
 _SETTINGS, _STATE, _FINISHED = "settings.json", "state.safetensors", "finished.json"
 _FAILED = "failed.json"
-_EARLY = (f".{_SETTINGS}.partial", "tensorboard")
+_EARLY = (f".{_SETTINGS}.partial", *get_args(Tracker))
 """What a run leaves that ends before its first step."""
 _LONGEST_LOG = 1 << 30
 
@@ -57,7 +58,7 @@ def open_run(
     settings: Mapping[str, Any],
     *,
     resume: bool,
-    tensorboard: bool = False,
+    tracker: Tracker | None = None,
     writes: bool = True,
 ) -> Iterator[RunFolder]:
     """The folder of a run, which nobody else writes until the block ends.
@@ -69,14 +70,14 @@ def open_run(
         path: the folder.
         settings: what a resumed run must agree with: parts of named values, ready for JSON.
         resume: continue the run that is there.
-        tensorboard: also write the log to `tensorboard` in the folder.
+        tracker: what also gets the log.
         writes: whether this process writes; of several that share a run, one does.
 
     Raises:
         FileExistsError: if `path` is a file, or holds something else than a run.
         ValueError: if there is a run and `resume` is false, or one with other settings.
         BlockingIOError: if somebody else is writing it.
-        ModuleNotFoundError: if `tensorboard` is asked for but not installed.
+        ModuleNotFoundError: if the tracker is not installed.
     """
     folder = RunFolder(path, writes=writes)
     if not writes:
@@ -89,11 +90,11 @@ def open_run(
             clear_leftovers(path / name)
         for half in filter(Path.is_file, path.glob(".*.partial")):
             half.unlink(missing_ok=True)
-        folder.begin(json.loads(json.dumps(settings, default=str)))
+        plain = json.loads(json.dumps(settings, default=str))
+        folder.begin(plain)
         try:
-            if tensorboard:
-                folder.curves = _curves(path / "tensorboard")
-            yield folder
+            with tracking(tracker, path, plain) as folder.tracker:
+                yield folder
         except BaseException as error:
             names = {entry.name for entry in path.iterdir()} - {*lock_names(), *_EARLY}
             if names == {_SETTINGS}:
@@ -108,8 +109,8 @@ class RunFolder:
 
     def __init__(self, path: Path, *, writes: bool) -> None:
         self.path = path
-        self.curves: Any = None
-        """TensorBoard's writer, if there is one."""
+        self.tracker: Any = None
+        """Accelerate's, if there is one."""
         self._writes = writes
 
     def begin(self, settings: Mapping[str, Any]) -> None:
@@ -163,16 +164,18 @@ class RunFolder:
             self._write(_FINISHED, '{"finished": true}\n')
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Append a line to `log.jsonl`."""
+        """Append a line to `log.jsonl`, and tell the tracker."""
         if not self._writes:
             return
         path = self.path / "log.jsonl"
         with writing(path, path, then=_THEN), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self.curves is not None:
-            for name in line.keys() - {"step"}:
-                self.curves.add_scalar(name, line[name], line["step"])
-            self.curves.flush()
+        self._track(line)
+
+    def _track(self, line: Mapping[str, Any]) -> None:
+        if self.tracker is not None:
+            figures = {name: value for name, value in line.items() if name != "step"}
+            self.tracker.log(figures, step=line["step"])
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Keep what the run can be resumed from."""
@@ -182,7 +185,7 @@ class RunFolder:
             write_state(work, state)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last kept state, or None; the log forgets what came after it.
+        """The last kept state, or None; log and tracker have nothing that came after it.
 
         Raises:
             ValueError: naming the file, if it is damaged.
@@ -199,6 +202,8 @@ class RunFolder:
         if self._writes:
             lines = [line for line in read_log(self.path) if line["step"] <= step]
             self._write(log.name, "".join(json.dumps(line) + "\n" for line in lines))
+            for line in lines:
+                self._track(line)
         return state
 
 
@@ -222,14 +227,3 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
             if number < len(raw):
                 raise ValueError(f"{error} Or delete that line.") from error
     return lines
-
-
-def _curves(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "Recipe: `tensorboard` needs TensorBoard. "
-            "In a clone: pip install './packages/netllm-adapt[tensorboard]'"
-        ) from error
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
