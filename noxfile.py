@@ -297,9 +297,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Kill commands at writes, fsyncs, renames and at random; `-- --kills 400`: at every one."""
-    session.install(*EDITABLE)
-    script = PACKAGES["netllm"] / "tests" / "kills.py"
-    folder = Path(session.create_tmp()) / "kills"
-    shutil.rmtree(folder, ignore_errors=True)
-    session.run("python", str(script), str(folder), *(session.posargs or ["--kills", "100"]))
+    """Kill commands at their writes and at random, `-- --kills 400` at every one; then workers."""
+    session.install(*EDITABLE, f"{EDITABLE[-1]}[ray]")
+    for script, kills in (("kills.py", "100"), ("kills_of_workers.py", "30")):
+        folder = Path(session.create_tmp()) / "kills"
+        shutil.rmtree(folder, ignore_errors=True)
+        path = PACKAGES["netllm"] / "tests" / script
+        session.run("python", str(path), str(folder), *(session.posargs or ["--kills", kills]))

@@ -92,10 +92,9 @@ def adapt(
     count = found.validation if validation is None else validation
     describe(model, origin, place, recipe=chosen, device=device, validation=count)
     how = validated(found, model, place, count, experience, target_return)
-    how |= {"inputs": inputs_of(origin, place, count, target_return, start)}
-    how |= {"recipe": chosen, "out": Path(out), "resume": resume}
+    how |= {"inputs": inputs_of(origin, place, count, target_return, start), "recipe": chosen}
     how |= {"device": device, "shard": shard, "tracker": tracker}
-    return found.fit(model, experience, **how)
+    return found.fit(model, experience, out=Path(out), resume=resume, **how)
 
 
 def check_run(out: Path, *, resume: bool, device: str, tracker: str | None = None) -> None:

@@ -115,7 +115,6 @@ class _Trainer:
             )
         self.model.to(self.device)
         if self.shard:
-            check_shardable(self.model.backbone, self.model.spec.name)
             shard(self.model.backbone)
         optimizer = _optimizer(self.model, recipe)
         self.schedule: Any = get_cosine_schedule_with_warmup(
@@ -315,8 +314,8 @@ def fit(
         FileExistsError: if `out` is a file, or holds something else than a run.
         ValueError: for an empty pool, a folder that holds another run, a
             part with the name of another, a `metric` that `validate` does not give, a recipe, a
-            model, a pool or `inputs` that differ from those of the run that is resumed, or a
-            `device` that is not here.
+            model, a pool or `inputs` that differ from those of the run that is resumed, a `device`
+            that is not here, or a model that one process or its kind does not let `shard`.
     """
     check_tracker(tracker)
     rows: Rows = model.rows(experience)
@@ -324,7 +323,7 @@ def fit(
     choice = _Choice(validate, metric, 1 if maximise else -1)
     accelerator, out = joined_processes(device), Path(out)
     where, main = learning_device(device, accelerator), accelerator.is_main_process
-    _check_passes(model, recipe, where)
+    _check_passes(model, recipe, where, shard=shard)
     settings = _settings(model, recipe, {**rows.facts(), **(inputs or {})})
     with open_run(out, settings, resume=resume, tracker=tracker, writes=main) as folder:
         meet()
@@ -332,10 +331,7 @@ def fit(
             _log.warning("The run in %s has reached its end already.", out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
             _Trainer(model, rows, recipe, folder, accelerator, where, choice, shard).run()
-        parts = (type(model.encoder), type(model.head))
-        best = type(model).from_pretrained(
-            out / "best", device=where, parts=parts, trust_backbone=True
-        )
+        best = _read_again(model, out / "best", where)
         if not finished and finish is not None:
             finish(best)
             if main:
@@ -343,6 +339,12 @@ def fit(
         meet()
         folder.finish()
     return best
+
+
+def _read_again(model: M, folder: Path, device: torch.device) -> M:
+    """The checkpoint of a model, by the classes of its parts."""
+    parts = (type(model.encoder), type(model.head))
+    return type(model).from_pretrained(folder, device=device, parts=parts, trust_backbone=True)
 
 
 def _settings(model: Adapted, recipe: Recipe, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,8 +357,10 @@ def _settings(model: Adapted, recipe: Recipe, inputs: Mapping[str, Any]) -> dict
     }
 
 
-def _check_passes(model: Adapted, recipe: Recipe, device: torch.device) -> None:
-    """Raise unless the model can learn in the way that the recipe asks for."""
+def _check_passes(model: Adapted, recipe: Recipe, device: torch.device, *, shard: bool) -> None:
+    """Raise unless the model can learn in the way that is asked for."""
+    if shard:
+        check_shardable(model.backbone, model.spec.name)
     if recipe.products == "int8":
         layers = [module for module in model.backbone.modules() if isinstance(module, nn.Linear)]
         frozen = [layer.weight for layer in layers if not layer.weight.requires_grad]
