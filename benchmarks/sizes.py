@@ -43,13 +43,12 @@ SHAPES = {
 }
 
 
-def network(name: str) -> Any:
-    """The network without memory, as transformers builds it."""
-    import torch
-    from transformers import LlamaConfig, LlamaModel
+def configuration(name: str) -> Any:
+    """The network's configuration, of transformers."""
+    from transformers import LlamaConfig
 
     width, mlp, blocks, heads, few, head, vocabulary = SHAPES[name]
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=mlp,
@@ -59,8 +58,15 @@ def network(name: str) -> Any:
         head_dim=head,
         attention_bias=name.startswith("Qwen"),  # its output projection has none: 1e-5 of the sum
     )
+
+
+def network(name: str) -> Any:
+    """The network without memory, as transformers builds it."""
+    import torch
+    from transformers import LlamaModel
+
     with torch.device("meta"):
-        return LlamaModel(config)
+        return LlamaModel(configuration(name))
 
 
 def sizes(name: str) -> dict[str, float]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netllm.verbs.collect import rl_collect as rl_collect
     from netllm.verbs.distil import distil as distil
     from netllm.verbs.improve import improve as improve
+    from netllm.verbs.plan import plan as plan
     from netllm.verbs.ray_workers import on_ray as on_ray
     from netllm.verbs.sweep import sweep as sweep
     from netllm.verbs.test import test as test
@@ -33,6 +34,7 @@ _HOMES = {
     "distil": "verbs.distil",
     "improve": "verbs.improve",
     "on_ray": "verbs.ray_workers",
+    "plan": "verbs.plan",
     "policies": "registry",
     "policy": "registry",
     "rl_collect": "verbs.collect",

@@ -50,6 +50,7 @@ for group in (_backbone, _pool, _data):
 _COMMANDS = [
     (app, "rl-collect", "verbs:rl_collect", "Let policies decide, and keep it in a pool."),
     (app, "adapt", "verbs:adapt", "Adapt a frozen language model to a task."),
+    (app, "plan", "plan:plan", "What adapting takes in memory and time, and what makes it fit."),
     (app, "improve", "verbs:improve", "Let an adapted model learn on where it errs."),
     (app, "distil", "verbs:distil", "Make a small network that answers as an adapted model does."),
     (app, "sweep", "sweep:sweep", "Adapt with many recipes, which a search chooses."),

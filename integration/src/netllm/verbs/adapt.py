@@ -77,6 +77,7 @@ def adapt(
     """
     from netllm.task.build_model import build_model
     from netllm.verbs.describe_run import describe, inputs_of
+    from netllm.verbs.plan import tell
     from netllm.verbs.pool_setting import read_origin
     from netllm.verbs.validation import check_target, validated
 
@@ -88,8 +89,11 @@ def adapt(
     place = origin.setting(setting, data)
     experience = found.experience(origin.pool, place, chosen)
     begun = _begun(task, start, trust_backbone=trust_backbone)
-    model = begun or build_model(found, place, backbone, chosen)
     count = found.validation if validation is None else validation
+    if begun is None and backbone != "scratch":  # which is chosen to be small
+        told: dict[str, Any] = {"experience": experience, "validation": count}
+        tell(found, place, backbone, chosen, device=device, **told)
+    model = begun or build_model(found, place, backbone, chosen)
     describe(model, origin, place, recipe=chosen, device=device, validation=count)
     how = validated(found, model, place, count, experience, target_return)
     how |= {"inputs": inputs_of(origin, place, count, target_return, start), "recipe": chosen}

@@ -3,7 +3,12 @@
 from netllm_adapt.backbone.cache import backbone_folder, cache_folder, check
 from netllm_adapt.backbone.catalogue import Backbone, Entry, Weights, backbones
 from netllm_adapt.backbone.download import pull
-from netllm_adapt.backbone.load import embedding_width, load_backbone, load_tokenizer
+from netllm_adapt.backbone.load import (
+    embedding_width,
+    empty_backbone,
+    load_backbone,
+    load_tokenizer,
+)
 from netllm_adapt.backbone.scratch import is_scratch
 from netllm_adapt.backbone.trust import check_trusted
 
@@ -17,6 +22,7 @@ __all__ = [
     "check",
     "check_trusted",
     "embedding_width",
+    "empty_backbone",
     "is_scratch",
     "load_backbone",
     "load_tokenizer",

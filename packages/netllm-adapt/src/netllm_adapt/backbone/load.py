@@ -25,7 +25,7 @@ from netllm_adapt.files.reading import first_line
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_BLOCK = re.compile(r"(^|\.)\d+\.")
+_BLOCK = re.compile(r"(^|\.)(\d+)\.")
 """In the name of a weight of one block among many."""
 DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -80,9 +80,9 @@ def load_backbone(
         return scratch(name, dtype=kind, seed=seed).eval()
     if quantise is not None:
         check_quantise(quantise, kind)
-    model = _whole(name, kind, seed, quantise)
+    model = _whole(name, kind, seed, quantise, layers)
     if layers is not None:
-        _keep_blocks(model, layers)
+        keep_blocks(model, layers)
     if quantise is not None:
         if not getattr(model, "is_quantized", False):
             with quiet():
@@ -91,6 +91,56 @@ def load_backbone(
     # PEFT writes it into the adapter; a path of this machine must not leak.
     model.name_or_path = name
     return model.requires_grad_(False).eval()
+
+
+def empty_backbone(
+    name: str,
+    *,
+    layers: int | None = None,
+    dtype: str | torch.dtype = "bfloat16",
+    seed: int = 0,
+    quantise: str | None = None,
+) -> "PreTrainedModel":
+    """What ``load_backbone`` would give for the same arguments, without memory for its weights.
+
+    It lies on torch's meta device and is made of its configuration alone: of a folder ``config.json``
+    is enough, whose own path will do, and of a model on the hub that file is fetched. Linear layers
+    that would be quantised are a class of their own, ``Packed``, for which PEFT's own layers stand
+    as for bitsandbytes'.
+    """
+    from transformers import AutoModel
+
+    kind = DTYPES[dtype] if isinstance(dtype, str) else dtype
+    with torch.device("meta"), quiet():
+        if is_scratch(name):
+            return scratch(name, dtype=kind, seed=seed).eval()
+        model = AutoModel.from_config(_config(name), dtype=kind, trust_remote_code=False)
+    if layers is not None:
+        keep_blocks(model, layers)
+    for layer in model.modules():
+        if quantise is not None and type(layer) is nn.Linear:
+            layer.__class__ = Packed
+    return model.requires_grad_(False).eval()
+
+
+class Packed(nn.Linear):
+    """A linear layer that would be quantised."""
+
+
+def draws(name: str) -> bool:
+    """Whether a backbone's weights are drawn at random, and not read from files."""
+    known = find(name)
+    return name.startswith(RANDOM) or (known is not None and known.weights is None)
+
+
+def _config(name: str) -> "PretrainedConfig":
+    """The configuration of a backbone, without its weights."""
+    base = name.removeprefix(RANDOM)
+    if (known := find(base)) is not None:
+        return config_of(known.config)
+    path = Path(base)
+    given = str(path.parent) if path.name == "config.json" else base
+    return trusted_config(_folder_of(given, ("config.json",)), weights=False)
 
 
 def embedding_width(backbone: nn.Module) -> int:
@@ -129,12 +179,15 @@ def config_of(values: Mapping[str, Any]) -> "PretrainedConfig":
     return AutoConfig.for_model(**values)
 
 
-def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> "PreTrainedModel":
+def load_folder(
+    folder: Path, dtype: torch.dtype, *, layers: int | None = None, **options: Any
+) -> "PreTrainedModel":
     """The model of a folder that transformers wrote, without its LM head; nothing of it is run.
 
     Args:
-        folder: with weights as safetensors.
+        folder: with weights as safetensors, in one file or several.
         dtype: of the weights.
+        layers: how many of its first blocks are loaded; all if None.
         options: more of ``from_pretrained``, such as a configuration in place of the folder's.
 
     Raises:
@@ -148,7 +201,10 @@ def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> "PreTrained
             "them with transformers."
         )
     if "config" not in options:
-        trusted_config(folder, weights=True)
+        options["config"] = trusted_config(folder, weights=True)
+    whole = options["config"].num_hidden_layers
+    if layers is not None:
+        _cut(options["config"], layers)
     try:
         model, report = _headless(folder, dtype=dtype, **options)
     except (OSError, RuntimeError, TypeError, KeyError, ValueError, SafetensorError) as error:
@@ -161,7 +217,9 @@ def load_folder(folder: Path, dtype: torch.dtype, **options: Any) -> "PreTrained
             f"{folder} must hold every weight of its model, it lacks {len(missing)}, first "
             f"{missing[0]}. Copy or pull it again."
         )
-    if beyond := sorted(name for name in report["unexpected_keys"] if _BLOCK.search(name)):
+    dropped = range(whole)[layers:] if layers is not None else ()
+    blocks = {name: _BLOCK.search(name) for name in report["unexpected_keys"]}
+    if beyond := sorted(n for n, block in blocks.items() if block and int(block[2]) not in dropped):
         raise ValueError(
             f"{folder}: config.json must describe all blocks that the weights hold, but not "
             f"{beyond[0]}. To keep the first blocks only, ask for so many layers."
@@ -189,20 +247,22 @@ def _headless(folder: Path, **options: Any) -> tuple["PreTrainedModel", dict[str
     return model, report
 
 
-def _whole(name: str, dtype: torch.dtype, seed: int, quantise: str | None) -> "PreTrainedModel":
-    """All blocks of a backbone; of random weights these are not quantised yet."""
+def _whole(
+    name: str, dtype: torch.dtype, seed: int, quantise: str | None, layers: int | None
+) -> "PreTrainedModel":
+    """A backbone; of random weights all blocks, not quantised yet, of files those asked for."""
     base = name.removeprefix(RANDOM)
     known = find(base)
     config = config_of(known.config) if known else None
-    if name != base or (known is not None and known.weights is None):
+    if draws(name):
         if config is None:
             folder = _folder_of(base, ("config.json",))
             config = trusted_config(folder, weights=bool([*folder.glob("*.safetensors")]))
         return _random(config, dtype, seed)
     options = {} if quantise is None else quantisation(quantise, dtype)
     if config is None:
-        return load_folder(_folder_of(name, FILES), dtype, **options)
-    return load_folder(check(name), dtype, config=config, **options)
+        return load_folder(_folder_of(name, FILES), dtype, layers=layers, **options)
+    return load_folder(check(name), dtype, layers=layers, config=config, **options)
 
 
 def _random(config: "PretrainedConfig", dtype: torch.dtype, seed: int) -> "PreTrainedModel":
@@ -250,14 +310,20 @@ def blocks(model: "PreTrainedModel") -> nn.ModuleList:
     return lists[0]
 
 
-def _keep_blocks(model: "PreTrainedModel", count: int) -> None:
+def keep_blocks(model: "PreTrainedModel", count: int) -> None:
     """Drop all but the first ``count`` blocks, in the model and in its configuration."""
-    whole = model.config.num_hidden_layers
+    kept = blocks(model)
+    _cut(model.config, count)
+    del kept[count:]
+
+
+def _cut(config: "PretrainedConfig", count: int) -> None:
+    """Let a configuration describe the first ``count`` blocks alone."""
+    whole = config.num_hidden_layers
     if not 1 <= count <= whole:
         raise ValueError(
             f"`layers` must be from 1 to {whole}, the blocks of this backbone, got {count}."
         )
-    del blocks(model)[count:]
-    model.config.num_hidden_layers = count
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[:count]
+    config.num_hidden_layers = count
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:count]

@@ -41,6 +41,12 @@ class BackboneSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         options = msgspec.structs.asdict(self) | ({} if dtype is None else {"dtype": dtype})
         return load_backbone(**options)
 
+    def empty(self) -> PreTrainedModel:
+        """The backbone without memory for its weights; see `empty_backbone`."""
+        from netllm_adapt.backbone import empty_backbone
+
+        return empty_backbone(**msgspec.structs.asdict(self))
+
 
 class Part(msgspec.Struct, forbid_unknown_fields=True):
     """A part's `name`, of an installed package, and its `config`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -33,6 +34,7 @@ from netllm_adapt.files.digests import check_digests, write_digests
 from netllm_adapt.files.reading import read_json, tensor_shapes
 from netllm_adapt.files.writing import check_replaceable, new_folder, recover
 from netllm_adapt.lora import load_lora, save_lora
+from netllm_adapt.lora.add_adapter import twin_without_adapter
 
 _THEN = "save again; a run of `netllm adapt` goes on with --resume"
 _COPY = "Copy the folder again. If you changed it yourself, delete digests.json."
@@ -118,6 +120,7 @@ def load(
     trainable: bool = False,
     parts: Sequence[type[nn.Module]] = (),
     trust_backbone: bool = False,
+    frozen: nn.Module | None = None,
 ) -> Any:
     """The model of a checkpoint folder, in eval mode.
 
@@ -128,6 +131,8 @@ def load(
         trainable: whether its adapter is to learn on.
         parts: classes of encoders and heads that no installed package names, such as a notebook's.
         trust_backbone: whether its backbone may be one of a folder or a hub, which is fetched.
+        frozen: a backbone with adapter whose frozen weights are the checkpoint's: the two models
+            then share them, and none are loaded.
 
     Raises:
         ValueError: naming the file, if it is no checkpoint, damaged, for another backbone, or its
@@ -137,7 +142,7 @@ def load(
     config = read_config(folder)
     check_digests(folder, again=_COPY)
     path = folder / "config.json"
-    backbone = _backbone(folder, config.backbone, dtype, trainable, trust_backbone)
+    backbone = _backbone(folder, config.backbone, dtype, trainable, trust_backbone, frozen)
     built = {name: _part(name, config, folder, parts) for name in ("encoder", "head")}
     kind: Any = classes[config.kind]
     fields = {name: getattr(config, name) for name in kind.fields}
@@ -150,7 +155,12 @@ def load(
 
 
 def _backbone(
-    folder: Path, spec: BackboneSpec, dtype: str | None, trainable: bool, trust: bool
+    folder: Path,
+    spec: BackboneSpec,
+    dtype: str | None,
+    trainable: bool,
+    trust: bool,
+    frozen: nn.Module | None,
 ) -> nn.Module:
     """The backbone with what was trained of it: its low-rank matrices, or all of it."""
     path, own = folder / "config.json", folder / "backbone.safetensors"
@@ -166,7 +176,8 @@ def _backbone(
     if is_scratch(spec.name):
         _check_scratch(spec.name, own, path)
     try:
-        plain = spec.load(dtype=dtype)
+        shared = isinstance(frozen, PeftModel)
+        plain = twin_without_adapter(frozen) if shared else spec.load(dtype=dtype)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: `backbone` {spec} cannot be loaded: {error}") from error
     if is_scratch(spec.name):

@@ -41,7 +41,8 @@ def strange(backbone: nn.Module) -> str | None:
     if not known or type(plain).__name__ not in _BACKBONES:
         names = ", ".join(sorted(_BACKBONES))
         return f"it is a {type(plain).__name__}, not one of transformers' {names}"
-    if {p.device.type for p in backbone.parameters()} != {"cpu"}:
+    # A model without memory is planned for the CPU.
+    if {p.device.type for p in backbone.parameters()} not in ({"cpu"}, {"meta"}):
         return "it does not lie on the CPU"
     frozen = [p for n, p in plain.named_parameters() if "lora_" not in n]
     if len({p.dtype for p in frozen if p.is_floating_point()}) != 1:  # quantised ones are integers
@@ -97,13 +98,19 @@ _read_before: WeakKeyDictionary[nn.Module, tuple[Hashable, LeanWeights]] = WeakK
 def lean_weights(backbone: nn.Module) -> LeanWeights:
     """The weights of a backbone that is not `uncovered`; read once, and again after a change.
 
-    They take as much memory as the backbone's blocks, as long as the backbone lives.
+    They take as much memory as the backbone's blocks, as long as the backbone lives, or until
+    `forget_lean_weights`.
     """
     state = _state(backbone)
     before = _read_before.get(backbone)
     if before is None or before[0] != state:
         before = _read_before[backbone] = (state, _read(plain_of(backbone)))
     return before[1]
+
+
+def forget_lean_weights(backbone: nn.Module) -> None:
+    """Let go of what was read; a `LeanPass` goes on with what it has."""
+    _read_before.pop(backbone, None)
 
 
 def lean_pass(backbone: nn.Module, lean: bool | None) -> LeanPass | None:

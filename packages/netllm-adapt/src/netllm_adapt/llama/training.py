@@ -120,10 +120,12 @@ class _Attended(NamedTuple):
         keys = Rotation.of(cos[0, :, :half], sin[0, :, :half])
         queries = keys.times(attention.scaling)
         if wanted is not None:
-            mask, queries = mask[:, :, wanted], Rotation(*(table[wanted] for table in queries))
+            mask, wanted = mask[:, :, wanted], wanted.to(tokens.device)
+            queries = Rotation(*(table[wanted] for table in queries))
         groups = attention.num_key_value_groups
         heads = plain.config.num_attention_heads // groups
         blocks = blocks_of(mask, keys.cos.dtype, heads=heads, groups=groups)
+        blocks = [block._replace(bias=block.bias.to(tokens.device)) for block in blocks]
         return cls(wanted, blocks, (queries, keys))
 
     def asking(self, x: Float[Tensor, "row token width"]) -> Float[Tensor, "row some width"]:

@@ -1,5 +1,6 @@
 """Low-rank matrices are added to the linear layers of a backbone, by PEFT."""
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -96,6 +97,16 @@ def insert(
         for n, weight in backbone.named_parameters():
             weight.requires_grad_(before.get(n, trainable and f".{name}." in n))
         return take_over(backbone)
+
+
+def twin_without_adapter(backbone: PeftModel) -> PreTrainedModel:
+    """The plain backbone once more, which shares the frozen weights and what is made of them."""
+    frozen: list[Any] = [p for p in backbone.parameters() if not p.requires_grad]
+    # Of a layer in 8 bits the weight lies there too.
+    frozen += [module.state for module in backbone.modules() if hasattr(module, "state")]
+    twin: Any = copy.deepcopy(backbone, {id(one): one for one in frozen})
+    plain: PreTrainedModel = twin.unload()
+    return plain
 
 
 def active_adapter(model: PeftModel) -> str:

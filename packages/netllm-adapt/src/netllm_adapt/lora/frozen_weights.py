@@ -17,7 +17,7 @@ gradients of inputs, and not for those of weights: here weights have none. Scale
 columns, as in LLM.int8 (Dettmers et al., NeurIPS 2022), section 2.1.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -164,6 +164,29 @@ def _layout_for(x: Tensor, weight: Tensor, *, adapted: bool, transposed: bool) -
     if hold:
         layouts[transposed] = layout
     return layout
+
+
+def bytes_of_copies(
+    weights: Iterable[tuple[Tensor, bool]], *, rows: int, in_int8: bool = False
+) -> int:
+    """What passes of so many rows will hold of frozen weights on the CPU, forward and backward.
+
+    Args:
+        weights: each, and whether it has low-rank matrices; they may lie on the meta device.
+        rows: of the longest pass.
+        in_int8: whether products are in int8.
+    """
+    held = passing = 0
+    for weight, adapted in weights:
+        wide = weight.dtype == torch.float32
+        if in_int8:
+            held += 2 * weight.numel()
+        elif has_onednn(weight.dtype) and (wide or adapted):
+            if rows <= _MOST_ROWS and held + 2 * weight.nbytes <= _MOST_BYTES:
+                held += 2 * weight.nbytes
+            elif wide:
+                passing = max(passing, weight.nbytes)
+    return held + passing
 
 
 def _layout_bytes() -> int:

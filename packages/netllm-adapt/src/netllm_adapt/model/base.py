@@ -176,6 +176,14 @@ class Adapted(nn.Module, ABC):
     def backbone_input(self, batch: Any) -> BackboneInput:
         """The tokens of a batch, as they pass through the backbone."""
 
+    @abstractmethod
+    def blank_input(self, rows: int, tokens: int) -> BackboneInput:
+        """Zeros in place of the tokens of so many rows, each at least so long, for planning."""
+
+    @abstractmethod
+    def longest_row(self, steps: int | None = None) -> int:
+        """Tokens of the longest row that it may learn from, of episodes of at most so many steps."""
+
     def hidden(self, batch: Any) -> Any:
         """What the head reads of a batch, after one pass through the backbone."""
         return self.pass_through(self.backbone_input(batch))
@@ -230,6 +238,7 @@ class Adapted(nn.Module, ABC):
         parts: Sequence[type[nn.Module]] = (),
         trust_backbone: bool = False,
         revision: str | None = None,
+        frozen: nn.Module | None = None,
     ) -> Self:
         """Read a checkpoint folder, or one of the hub; see `checkpoint.save_and_load`.
 
@@ -241,6 +250,7 @@ class Adapted(nn.Module, ABC):
             parts: see `load`.
             trust_backbone: see `load`; a name on the hub is none for its backbone's.
             revision: a branch, tag or commit of the hub's model; its main branch if None.
+            frozen: see `load`.
 
         Raises:
             ValueError: if it holds another kind of model, or no whole one, or `device` is not here.
@@ -258,6 +268,7 @@ class Adapted(nn.Module, ABC):
             trainable=trainable,
             parts=parts,
             trust_backbone=trust_backbone,
+            frozen=frozen,
         ).to(where)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} must hold {cls.__name__}, got {type(model).__name__}.")

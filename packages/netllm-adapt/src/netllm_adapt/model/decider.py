@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.attention import band, check_positions
+from netllm_adapt.backbone import embedding_width
 from netllm_adapt.batches import Batch, Layout, SegmentedEpisodes, stack
 from netllm_adapt.checkpoint.config import BackboneSpec
 from netllm_adapt.episodes import Episode, Ragged
@@ -73,7 +74,7 @@ class AdaptedModel(Adapted):
                 f"A segment must hold at least one step of {per_step} tokens, "
                 f"got segment={self.segment}. Raise `segment`."
             )
-        check_positions(self.backbone, (self.segment // per_step + self.window) * per_step)
+        check_positions(self.backbone, self.longest_row())
 
     def told(self, returns: Float[Tensor, "batch step"]) -> Float[Tensor, "batch step"]:
         """The returns that the encoder is given: zeros if the model is told of none."""
@@ -108,7 +109,27 @@ class AdaptedModel(Adapted):
             layout = Layout(ptr, batch=len(batch.returns))
             tokens = layout.join(values, acted)
             return self._masked(tokens, layout.step, lambda h: Ragged(layout.observed_of(h), ptr))
-        tokens = torch.cat([observed, acted], dim=2)
+        return self._of_steps(torch.cat([observed, acted], dim=2))
+
+    def blank_input(self, rows: int, tokens: int) -> BackboneInput:
+        """See `Adapted`. Where steps differ in their tokens, each token sees all before it."""
+        width = embedding_width(self.backbone)
+        zero = torch.zeros((), dtype=self.dtype, device="cpu")
+        if self.encoder.tokens is None:
+            step = torch.zeros(1, tokens, dtype=torch.long, device="cpu")
+            return self._masked(zero.expand(rows, tokens, width), step, lambda hidden: hidden)
+        per_step = self.encoder.tokens + 1
+        return self._of_steps(zero.expand(rows, -(-tokens // per_step), per_step, width))
+
+    def longest_row(self, steps: int | None = None) -> int:
+        """See `Adapted`: a segment after its context, or alone where steps differ in tokens."""
+        if self.encoder.tokens is None:
+            return self.segment
+        per_step = int(self.encoder.tokens) + 1
+        most = self.segment // per_step + self.window
+        return per_step * (most if steps is None else min(most, steps))
+
+    def _of_steps(self, tokens: Float[Tensor, "batch step token width"]) -> BackboneInput:
         count, steps, per_step, width = tokens.shape
         step = torch.arange(steps, device=tokens.device).repeat_interleave(per_step)
         reads = min(getattr(self.head, "reads", None) or per_step, per_step - 1)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from netllm_adapt.backbone import embedding_width
 from netllm_adapt.batches import ExampleBatch, Examples
 from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
@@ -37,7 +39,18 @@ class Predictor(Adapted):
 
     def input_of(self, observation: Mapping[str, Tensor]) -> BackboneInput:
         """The tokens of observations, as they pass through the backbone."""
-        tokens = self.encoder.observe(observation).to(self.dtype)
+        return self._of_tokens(self.encoder.observe(observation).to(self.dtype))
+
+    def blank_input(self, rows: int, tokens: int) -> BackboneInput:
+        """See `Adapted`."""
+        zero = torch.zeros((), dtype=self.dtype, device="cpu")
+        return self._of_tokens(zero.expand(rows, tokens, embedding_width(self.backbone)))
+
+    def longest_row(self, steps: int | None = None) -> int:
+        """See `Adapted`: the tokens of an observation, whose encoder must tell them."""
+        return int(self.encoder.tokens)
+
+    def _of_tokens(self, tokens: Float[Tensor, "batch token width"]) -> BackboneInput:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]
         mask = position[:, None] <= position[:, :, None]
         reads = getattr(self.head, "reads", None) or 1

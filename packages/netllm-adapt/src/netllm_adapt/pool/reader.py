@@ -148,6 +148,15 @@ class Pool(Sequence[Episode]):
         """Episodes that are there of each collection of the provenance."""
         return _held(self.provenance, self._shards)
 
+    @property
+    def longest(self) -> int:
+        """Steps of its longest episode."""
+        return max(
+            row["steps"]
+            for shard, group in self._groups
+            for row in shard.read(group, ["steps"]).to_pylist()
+        )
+
     def info(self) -> dict[str, Any]:
         """What the pool holds, ready for JSON; rewards and returns in the reward's unit."""
         columns = ["policy", "steps", "rewards"]

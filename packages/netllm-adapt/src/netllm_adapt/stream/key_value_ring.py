@@ -16,6 +16,11 @@ _GROWTH = 32
 """Slots that a ring grows by, at least."""
 
 
+def slots_for(tokens: int) -> int:
+    """Slots of a row that holds so many tokens at most."""
+    return 1 + -(-tokens // _GROWTH) * _GROWTH
+
+
 class Ring:
     """Keys and values of the last tokens of a stream, in slots that are used again.
 

@@ -23,6 +23,7 @@ from netllm_adapt.batches import Examples
 from netllm_adapt.checkpoint.save_and_load import describe
 from netllm_adapt.device import learning_device
 from netllm_adapt.episodes import Episode
+from netllm_adapt.llama.packed_weights import forget_lean_weights
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.lora.int8_speed import warn_if_slower
 from netllm_adapt.model.base import Adapted
@@ -217,6 +218,7 @@ class _Trainer:
                     loss = float(model(self.rows.batch(learned).to(self.device)).sum())
                 self._check_finite(loss, "with what it learned a loss of")
                 figures = choice.figures(model)
+            forget_lean_weights(model.backbone)  # the next step changes what was read
             score = figures[choice.metric] if choice.metric else choice.sign * float(self.step)
             model.about |= {"step": self.step} | {f"validation {k}": v for k, v in figures.items()}
             better = self.best is None or choice.sign * (score - self.best) > 0
@@ -331,7 +333,7 @@ def fit(
             _log.warning("The run in %s has reached its end already.", out)
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
             _Trainer(model, rows, recipe, folder, accelerator, where, choice, shard).run()
-        best = _read_again(model, out / "best", where)
+        best = _read_again(model, out / "best", where, share=not shard)
         if not finished and finish is not None:
             finish(best)
             if main:
@@ -341,10 +343,12 @@ def fit(
     return best
 
 
-def _read_again(model: M, folder: Path, device: torch.device) -> M:
-    """The checkpoint of a model, by the classes of its parts."""
-    parts = (type(model.encoder), type(model.head))
-    return type(model).from_pretrained(folder, device=device, parts=parts, trust_backbone=True)
+def _read_again(model: M, folder: Path, device: torch.device, *, share: bool) -> M:
+    """The checkpoint of a model, by the classes of its parts; it may share the frozen weights."""
+    how: dict[str, Any] = {"device": device, "trust_backbone": True}
+    how |= {"parts": (type(model.encoder), type(model.head))}
+    how |= {"frozen": model.backbone if share else None}
+    return type(model).from_pretrained(folder, **how)
 
 
 def _settings(model: Adapted, recipe: Recipe, inputs: Mapping[str, Any]) -> dict[str, Any]:

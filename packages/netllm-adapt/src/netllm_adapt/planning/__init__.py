@@ -1,0 +1,1 @@
+"""What adapting and deciding take, in memory and time, before anything is loaded."""
