@@ -1,12 +1,14 @@
 """What `netllm plan` says that adapting takes, against the peaks of runs of `netllm adapt`.
 
     python benchmarks/plan.py [--quick] [--layers N] [--json FILE]
+    python benchmarks/plan.py --documents FILE
 
 Backbones of two published shapes with random weights, saved as safetensors in bfloat16, loaded as
-bfloat16 and as float32; bitrate streaming on generated traces: two steps of 4 rows of 384 tokens, a
+bfloat16 and as float32; bitrate streaming on generated traces: two steps of 4 rows of 376 tokens, a
 validation after each. Each run is a process of its own; its peak is the largest resident size. What
 the process holds before it begins (libraries) is known to the plan, so errors are told of the
-whole and of what comes on top.
+whole and of what comes on top. `--documents` writes the table of an earlier run's JSON into
+docs/scale.md.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from _documents import put
 
 GIB = 2**30
 NAMES = ("SmolLM2-135M", "SmolLM2-360M")
@@ -99,12 +103,33 @@ def collect(pool: Path) -> None:
     netllm.rl_collect("abr", policy="bba", setting="synthetic", episodes=8, out=pool)
 
 
+def table(document: dict[str, Any]) -> str:
+    """The rows of a run in Markdown."""
+    head = [
+        f"| shape of, {document['layers']} blocks | type | planned | measured | error | "
+        "above the libraries |",
+        f"|---|---|{'---:|' * 4}",
+    ]
+    rows = [
+        f"| {one['backbone']} | {one['dtype']} | {one['planned_gib']:.2f} GiB | "
+        f"{one['measured_gib']:.2f} GiB | {one['error']:+.1%} | "
+        f"{one['error_above_libraries']:+.1%} |"
+        for one in document["rows"]
+    ]
+    return "\n".join([*head, *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two blocks, bfloat16")
     parser.add_argument("--layers", type=int, default=12, help="blocks of each network")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--documents", type=Path, metavar="FILE", help="JSON of an earlier run")
     args = parser.parse_args()
+    if args.documents:
+        put("docs/scale.md", "plan", table(json.loads(args.documents.read_text())))
+        print(f"docs/scale.md now holds the table of {args.documents}")
+        return
     layers, dtypes = (2, ("bfloat16",)) if args.quick else (args.layers, ("bfloat16", "float32"))
     rows = []
     print("backbone       dtype      planned   measured   error   above the libraries")

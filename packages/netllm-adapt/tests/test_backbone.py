@@ -1,12 +1,14 @@
+import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from netllm_adapt.attention import cache_argument
 from netllm_adapt.backbone import backbones, cache_folder, load_backbone, load_tokenizer
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaModel
 
 TINY = [f"tiny-random-{kind}" for kind in ("llama", "mistral", "gemma3", "gpt2", "opt")]
 INPUT = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(3))
@@ -132,6 +134,41 @@ def test_a_folder_saved_with_its_head_loads_without_it(name: str, tmp_path: Path
         model(inputs_embeds=INPUT).last_hidden_state, expected, rtol=1e-5, atol=1e-5
     )
     assert not hasattr(model, "lm_head")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process's peak anew")
+def test_a_backbone_in_shards_takes_its_own_size_to_load(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+    )
+    LlamaModel(config).to(torch.bfloat16).save_pretrained(tmp_path, max_shard_size="40MB")  # type: ignore[arg-type, unused-ignore]
+    assert len([*tmp_path.glob("model-0000*-of-*.safetensors")]) > 2
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+
+    def taken(**options: Any) -> float:
+        """The peak of a load and of reading all its weights, per byte of them."""
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _resident("VmRSS")
+        model = load_backbone(str(tmp_path), **options)
+        for weight in model.parameters():
+            weight.sum()
+        return (_resident("VmHWM") - before) / sum(p.nbytes for p in model.parameters())
+
+    assert taken() < 1.4
+    assert taken(layers=1) < 2
+    # Of what is converted the half as wide files are read beside.
+    assert taken(dtype="float32") < 1.9
+
+
+def _resident(name: str) -> int:
+    """Bytes of this process's memory, now (VmRSS) or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 
 def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 
 TINY = [f"tiny-random-{kind}" for kind in ("llama", "mistral", "gemma3", "gpt2", "opt")]
 INPUT = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(3))
@@ -492,3 +492,13 @@ def test_matrices_of_which_the_configuration_knows_nothing_are_named(tmp_path: P
     path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["q_proj"]}))
     with pytest.raises(ValueError, match=r"layers\.0\.self_attn\.v_proj"):
         load_lora(_bare(), tmp_path)
+
+
+def test_a_backbone_with_offloaded_weights_is_refused(tmp_path: Path) -> None:
+    _bare().save_pretrained(tmp_path / "model")
+    places = {"layers.0": "disk", "layers.1": "disk", "": "cpu"}
+    offloaded = AutoModel.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk"
+    )
+    with pytest.raises(ValueError, match="must lie on one device whole"):
+        add_lora(offloaded, rank=4)

@@ -39,9 +39,7 @@ def _model(plain: Any, spec: BackboneSpec, recipe: Recipe) -> AdaptedModel:
 
 
 def _spec(name: str, recipe: Recipe) -> BackboneSpec:
-    return BackboneSpec(
-        name, layers=recipe.layers, dtype=recipe.dtype, quantise=recipe.quantise
-    )
+    return BackboneSpec(name, layers=recipe.layers, dtype=recipe.dtype, quantise=recipe.quantise)
 
 
 def _empty(name: str, recipe: Recipe) -> AdaptedModel:

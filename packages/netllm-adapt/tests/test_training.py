@@ -54,6 +54,18 @@ def test_training_learns_the_task(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+def test_what_a_run_returns_shares_the_frozen_weights_and_is_its_checkpoint(tmp_path: Path) -> None:
+    model = make_model()
+    best = fit(model, EPISODES, recipe=recipe(steps=2), out=tmp_path / "run")
+    read = AdaptedModel.from_pretrained(tmp_path / "run" / "best")
+    own = {p.data_ptr() for p in model.backbone.parameters() if not p.requires_grad}
+    kept = {n: p for n, p in best.backbone.named_parameters() if "lora_" not in n}
+    assert {p.data_ptr() for p in kept.values()} == own
+    assert own.isdisjoint(p.data_ptr() for p in read.backbone.parameters())
+    assert best.state_dict().keys() == read.state_dict().keys()
+    assert all(torch.equal(value, read.state_dict()[n]) for n, value in best.state_dict().items())
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # of PEFT
 def test_another_kind_of_adapter_is_trained_too(tmp_path: Path) -> None:
     model = make_model()

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from netllm import registry
 from netllm.registry import DEFAULT_BACKBONE
 from netllm.task.fields import changed
+from netllm.verbs.plan import tell
 
 if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
     from netllm_adapt.training.trackers import Tracker
+
+    from netllm.task import Task
 
 
 def adapt(
@@ -75,9 +78,7 @@ def adapt(
         FileExistsError: if `out` is a file, or holds something else than a run.
         OSError: if `out` cannot be written, before anything is loaded.
     """
-    from netllm.task.build_model import build_model
     from netllm.verbs.describe_run import describe, inputs_of
-    from netllm.verbs.plan import tell
     from netllm.verbs.pool_setting import read_origin
     from netllm.verbs.validation import check_target, validated
 
@@ -89,11 +90,8 @@ def adapt(
     place = origin.setting(setting, data)
     experience = found.experience(origin.pool, place, chosen)
     begun = _begun(task, start, trust_backbone=trust_backbone)
+    model = begun or _fresh(found, place, backbone, chosen, experience, validation, device)
     count = found.validation if validation is None else validation
-    if begun is None and backbone != "scratch":  # which is chosen to be small
-        told: dict[str, Any] = {"experience": experience, "validation": count}
-        tell(found, place, backbone, chosen, device=device, **told)
-    model = begun or build_model(found, place, backbone, chosen)
     describe(model, origin, place, recipe=chosen, device=device, validation=count)
     how = validated(found, model, place, count, experience, target_return)
     how |= {"inputs": inputs_of(origin, place, count, target_return, start), "recipe": chosen}
@@ -113,6 +111,22 @@ def check_run(out: Path, *, resume: bool, device: str, tracker: str | None = Non
     check_tracker(tracker)
     check_out(out, resume=resume)
     check_folder(out)
+
+
+def _fresh(
+    task: Task,
+    setting: Any,
+    backbone: str,
+    recipe: Recipe,
+    experience: Any,
+    validation: int | None,
+    device: str,
+) -> Adapted:
+    """A model that has learned nothing yet; what the run takes is told before it is loaded."""
+    from netllm.task.build_model import build_model
+
+    tell(task, setting, backbone, recipe, experience, validation=validation, device=device)
+    return build_model(task, setting, backbone, recipe)
 
 
 def _begun(task: str, start: str | Path | None, *, trust_backbone: bool) -> Adapted | None:

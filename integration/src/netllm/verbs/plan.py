@@ -33,7 +33,7 @@ class Planned:
 
     plan: Plan
     remedies: Sequence[tuple[Change, Plan]]
-    """Changes of the recipe that make it fit, each with what the run then takes; none if it fits."""
+    """Changes of the recipe that make it fit, each with what is then taken; none if it fits."""
     seconds_per_step: float | None
     """At the rate that was given; None if none was."""
 
@@ -117,26 +117,26 @@ def planned(
     of = partial(make_plan, build, place=place, steps=steps)
     whole = of(recipe, sessions=sessions)
     scratch = backbone.startswith("scratch")
-    return whole, () if whole.fits else remedies(
-        of, recipe, sessions=sessions, frozen=not scratch
-    )
+    return whole, () if whole.fits else remedies(of, recipe, sessions=sessions, frozen=not scratch)
 
 
 def tell(
-    task: Task, setting: Any, backbone: str, recipe: Recipe, *, device: str, **learned: Any
+    task: Task,
+    setting: Any,
+    backbone: str,
+    recipe: Recipe,
+    experience: Any,
+    *,
+    validation: int | None,
+    device: str,
 ) -> None:
-    """Log what a run will take; as a warning, with what makes it fit, if that is too much.
-
-    Args:
-        task: what is adapted to.
-        setting: where it is validated.
-        backbone: its name.
-        recipe: how the model is trained.
-        device: where, as asked for.
-        learned: `experience` and `validation`.
-    """
+    """Log what a run will take; as a warning, with what makes it fit, if that is too much."""
+    if backbone == "scratch":  # it is chosen to be small
+        return
     place = this_machine(device)
-    whole, fitting = planned(task, setting, backbone, recipe, place, **learned)
+    whole, fitting = planned(
+        task, setting, backbone, recipe, place, experience=experience, validation=validation
+    )
     told = f"This run takes about {gib(whole.peak)} of {gib(whole.available)}"
     if whole.fits:
         _log.info("%s of memory.", told)
@@ -186,6 +186,7 @@ def _gpus(text: str) -> Place:
     match = re.fullmatch(r"([1-9]\d*)x(\d+(?:\.\d+)?)", text)
     if match is None or not float(match[2]):
         raise ValueError(
-            f"`gpus` must be a number of devices, x and the GiB of each, such as 1x24, got {text!r}."
+            "`gpus` must be a number of devices, x and the GiB of each, such as 1x24, "
+            f"got {text!r}."
         )
     return Place("cuda", int(float(match[2]) * GIB), _GPU_CONTEXT, int(match[1]))

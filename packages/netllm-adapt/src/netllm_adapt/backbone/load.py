@@ -103,10 +103,10 @@ def empty_backbone(
 ) -> "PreTrainedModel":
     """What ``load_backbone`` would give for the same arguments, without memory for its weights.
 
-    It lies on torch's meta device and is made of its configuration alone: of a folder ``config.json``
-    is enough, whose own path will do, and of a model on the hub that file is fetched. Linear layers
-    that would be quantised are a class of their own, ``Packed``, for which PEFT's own layers stand
-    as for bitsandbytes'.
+    It lies on torch's meta device and is made of its configuration alone: of a folder
+    ``config.json`` is enough, whose own path will do, and of a model on the hub that file is
+    fetched. Linear layers that would be quantised are ``Packed``, which PEFT's own layers adapt, as
+    they adapt bitsandbytes'.
     """
     from transformers import AutoModel
 
@@ -294,7 +294,7 @@ def _folder_of(name: str, files: Sequence[str]) -> Path:
     return folder
 
 
-def blocks(model: "PreTrainedModel") -> nn.ModuleList:
+def blocks(model: Any) -> nn.ModuleList:
     """The blocks of a backbone.
 
     Raises:
@@ -310,7 +310,7 @@ def blocks(model: "PreTrainedModel") -> nn.ModuleList:
     return lists[0]
 
 
-def keep_blocks(model: "PreTrainedModel", count: int) -> None:
+def keep_blocks(model: Any, count: int) -> None:
     """Drop all but the first ``count`` blocks, in the model and in its configuration."""
     kept = blocks(model)
     _cut(model.config, count)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -33,6 +32,7 @@ from netllm_adapt.checkpoint.merged_weights import merged_backbone, merges
 from netllm_adapt.files.digests import check_digests, write_digests
 from netllm_adapt.files.reading import read_json, tensor_shapes
 from netllm_adapt.files.writing import check_replaceable, new_folder, recover
+from netllm_adapt.llama.packed_weights import plain_of
 from netllm_adapt.lora import load_lora, save_lora
 from netllm_adapt.lora.add_adapter import twin_without_adapter
 
@@ -176,7 +176,7 @@ def _backbone(
     if is_scratch(spec.name):
         _check_scratch(spec.name, own, path)
     try:
-        shared = isinstance(frozen, PeftModel)
+        shared = frozen is not None and plain_of(frozen) is not frozen
         plain = twin_without_adapter(frozen) if shared else spec.load(dtype=dtype)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: `backbone` {spec} cannot be loaded: {error}") from error

@@ -83,7 +83,16 @@ def insert(
     """The backbone with one more adapter; those before go on training if they did.
 
     PEFT would let the active adapter alone train.
+
+    Raises:
+        ValueError: If accelerate keeps some of its weights elsewhere.
     """
+    if any(getattr(getattr(m, "_hf_hook", None), "offload", False) for m in backbone.modules()):
+        raise ValueError(
+            "The backbone must lie on one device whole, some of this one's weights are offloaded "
+            "(`device_map`): our layers read them where they lie. Make it smaller instead: "
+            "load_backbone(…, quantise='nf4') or layers=…; `netllm plan` tells what fits."
+        )
     with warnings.catch_warnings():
         # PEFT uses a name that the newest transformers deprecates, and corrects this field.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
@@ -99,8 +108,8 @@ def insert(
         return take_over(backbone)
 
 
-def twin_without_adapter(backbone: PeftModel) -> PreTrainedModel:
-    """The plain backbone once more, which shares the frozen weights and what is made of them."""
+def twin_without_adapter(backbone: Any) -> PreTrainedModel:
+    """The plain model of a backbone with adapters once more, which shares the frozen weights."""
     frozen: list[Any] = [p for p in backbone.parameters() if not p.requires_grad]
     # Of a layer in 8 bits the weight lies there too.
     frozen += [module.state for module in backbone.modules() if hasattr(module, "state")]

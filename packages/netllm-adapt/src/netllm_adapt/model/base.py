@@ -182,7 +182,7 @@ class Adapted(nn.Module, ABC):
 
     @abstractmethod
     def longest_row(self, steps: int | None = None) -> int:
-        """Tokens of the longest row that it may learn from, of episodes of at most so many steps."""
+        """Tokens of the longest row it may learn from, of episodes of so many steps at most."""
 
     def hidden(self, batch: Any) -> Any:
         """What the head reads of a batch, after one pass through the backbone."""

@@ -5,16 +5,16 @@ All of a model but its numbers is built, on torch's meta device, and counted. In
 - frozen weights: numbers x (8 in float64, 4 in float32, 2 in half precision); of linear layers in
   fewer bits 1 a number (int8) or 0.5 (nf4), and their scales;
 - copies of frozen weights: on CPUs, as oneDNN reads them, see `lora.frozen_weights`;
-- adapter, encoder and head: 4 a number, once more for gradients, twice for AdamW's moments, once for
-  the running average;
+- adapter, encoder and head: 4 a number, once more for gradients, twice for AdamW's moments, and
+  once for the running average;
 - activations: rows x tokens x (what comes in and goes out + layers x bytes per token and layer).
   The last is the difference between one pass of three blocks and one of two, in which every storage
   that lives at the peak is counted, see `traced_pass`. On CPUs a fifth more, which the C library's
   allocator holds between them;
 - libraries: what the process holds before, and what torch, accelerate and a simulator add;
 - loading, of random weights: all blocks in float32, in which they are drawn;
-- while it decides: weights in the layout of the lean pass (Llama types on CPUs), and for each session
-  2 x layers x width of the keys x tokens of the window.
+- while it decides: weights in the layout of the lean pass (Llama types on CPUs), and for each
+  session 2 x layers x width of the keys x tokens of the window.
 
 Operations are counted in the same two passes.
 """
@@ -27,7 +27,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from netllm_adapt.backbone import embedding_width
@@ -128,31 +127,23 @@ def make_plan(
         sessions: that decide side by side while it is validated.
     """
     model = build(recipe)
-    rows, tokens = max(1, min(recipe.micro_batch, recipe.batch // place.count)), model.longest_row(steps)
-    trained = _bytes(p for p in model.parameters() if p.requires_grad)
-    average = trained if recipe.average else 0
+    rows = max(1, min(recipe.micro_batch, recipe.batch // place.count))
+    tokens = model.longest_row(steps)
     packed, session = _packed_bytes(model, place.kind), _session_bytes(model)
-    weights = {
-        "libraries": place.overhead + _LATER,
-        "frozen weights": _frozen_bytes(model, recipe.quantise),
-        "copies of them to learn": _copies_bytes(model, recipe, rows * tokens, place.kind),
-        "adapter, encoder, head": trained,
-        "AdamW's moments": 2 * trained,
-        "running average": average,
-    }
+    weights = _weights(model, recipe, place, rows * tokens)
+    trained, average = weights["adapter, encoder, head"], weights["running average"]
     deciding = {"copies of them to decide": packed, "keys and values": sessions * session}
     alone = {n: weights[n] for n in ("libraries", "frozen weights", "adapter, encoder, head")}
     drawn = _drawn_bytes(build, recipe) if draws(model.spec.name) else 0
-    unpacked = _unpacked_bytes(model)
-    blocks, ends = _blocks(model), rows * tokens * embedding_width(model.backbone) * _ENDS
+    blocks, width, unpacked = _blocks(model), embedding_width(model.backbone), _unpacked(model)
     first, further, layer = _passes(model, recipe, rows, tokens, place.kind)
-    spread = _ALLOCATOR if place.kind == "cpu" else 1
-    activations = spread * (first.bytes + further * layer.bytes + ends) + unpacked
+    lasting = first.bytes + further * layer.bytes + rows * tokens * width * _ENDS
+    activations = round(lasting * (_ALLOCATOR if place.kind == "cpu" else 1)) + unpacked
     return Plan(
-        learning=weights | {"gradients": trained, "activations": round(activations)},
+        loading={"libraries": place.overhead, "weights in float32": drawn},
+        learning=weights | {"gradients": trained, "activations": activations},
         validating=weights | deciding | {"running average": 2 * average},
         deciding=alone | deciding | {"keys and values": session},
-        loading={"libraries": place.overhead, "weights in float32": drawn},
         rows=rows,
         tokens=tokens,
         bytes_per_token_and_layer=round(layer.bytes / (rows * tokens)),
@@ -163,13 +154,30 @@ def make_plan(
     )
 
 
+def _weights(model: Adapted, recipe: Recipe, place: Place, rows: int) -> dict[str, int]:
+    """Bytes of what lasts while a model learns and is validated."""
+    trained = _bytes(p for p in model.parameters() if p.requires_grad)
+    return {
+        "libraries": place.overhead + _LATER,
+        "frozen weights": _frozen_bytes(model, recipe.quantise),
+        "copies of them to learn": _copies_bytes(model, recipe, rows, place.kind),
+        "adapter, encoder, head": trained,
+        "AdamW's moments": 2 * trained,
+        "running average": trained if recipe.average else 0,
+    }
+
+
 def _passes(
     model: Adapted, recipe: Recipe, rows: int, tokens: int, kind: str
 ) -> tuple[PassCost, int, PassCost]:
     """The pass of a few blocks, how many more there are, and what each adds; cuts the model."""
     plain, given = plain_of(model.backbone), model.blank_input(rows, tokens)
     trace = partial(
-        traced_pass, model.backbone, given, on_cpu=kind == "cpu", again=recipe.gradient_checkpointing
+        traced_pass,
+        model.backbone,
+        given,
+        on_cpu=kind == "cpu",
+        again=recipe.gradient_checkpointing,
     )
     blocks = _blocks(model)
     if blocks > _FEW:
@@ -209,7 +217,7 @@ def _drawn_bytes(build: Build, recipe: Recipe) -> int:
     return 4 * sum(p.numel() for p in plain_of(model.backbone).parameters() if not p.requires_grad)
 
 
-def _unpacked_bytes(model: Adapted) -> int:
+def _unpacked(model: Adapted) -> int:
     """Of the largest weight in fewer bits, made whole for the product that reads it."""
     layers = (one.weight.nbytes for one in model.modules() if isinstance(one, Packed))
     return max(layers, default=0)
@@ -223,10 +231,12 @@ def _copies_bytes(model: Adapted, recipe: Recipe, rows: int, kind: str) -> int:
     lean = uncovered_training(model.backbone) is None
     for module in model.backbone.modules():
         if isinstance(module, LoraLinear):
-            layers.append((module.base_layer.weight, True))
+            layers.append((module.frozen()[0], True))
         elif lean and type(module) is nn.Linear and not module.weight.requires_grad:
             layers.append((module.weight, False))
-    unique = {id(weight): (weight, adapted) for weight, adapted in reversed(layers)}
+    # A layer that is adapted comes a second time, as the frozen one inside; GPT-2's has no copies.
+    own = [pair for pair in reversed(layers) if isinstance(pair[0], nn.Parameter)]
+    unique = {id(weight): (weight, adapted) for weight, adapted in own}
     return bytes_of_copies(unique.values(), rows=rows, in_int8=recipe.products == "int8")
 
 

@@ -34,7 +34,9 @@ def remedies(
     fewer_bits = [{"quantise": kind, "products": None} for kind in ("int8", "nf4") if frozen]
     whole = plan(recipe, sessions=sessions)
     blocks = whole.blocks if frozen else 1
-    fewer_sessions = [{"validation": n} for n in _halves(sessions if whole.bytes_per_session else 1)]
+    fewer_sessions = [
+        {"validation": n} for n in _halves(sessions if whole.bytes_per_session else 1)
+    ]
     fewer_blocks = [{"layers": count} for count in _halves(blocks)]
 
     def made(change: Change) -> Plan:

@@ -28,7 +28,9 @@ class PassCost(NamedTuple):
     """Of matrix products and attention, a multiplication and an addition counted as two."""
 
 
-def traced_pass(backbone: nn.Module, given: BackboneInput, *, on_cpu: bool, again: bool) -> PassCost:
+def traced_pass(
+    backbone: nn.Module, given: BackboneInput, *, on_cpu: bool, again: bool
+) -> PassCost:
     """What a training pass takes: every operation is run, and none computes or has memory.
 
     Args:
@@ -73,7 +75,7 @@ class _Counter(TorchDispatchMode):
     """Counts the bytes of all storages that operations make, while these live, and the flops."""
 
     def __init__(self, held: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.now = self.peak = self.flops = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet(one.untyped_storage() for one in held)
 
