@@ -496,7 +496,8 @@ def test_matrices_of_which_the_configuration_knows_nothing_are_named(tmp_path: P
 
 def test_a_backbone_with_offloaded_weights_is_refused(tmp_path: Path) -> None:
     _bare().save_pretrained(tmp_path / "model")
-    places = {"layers.0": "disk", "layers.1": "disk", "": "cpu"}
+    parts = ("embed_tokens", "layers.0", "layers.1", "layers.2", "layers.3", "norm", "rotary_emb")
+    places = {part: "disk" if part == "layers.1" else "cpu" for part in parts}
     offloaded = AutoModel.from_pretrained(
         tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk"
     )
