@@ -50,7 +50,7 @@ def traced_pass(
     live = _Counter(held)
     path = nullcontext() if on_cpu else library_training()
     passes = recomputing(backbone) if again else nullcontext()
-    with path, passes, _fused_attention(on_cpu=on_cpu), live:
+    with path, passes, _without_memory(on_cpu=on_cpu), live:
         if uncovered_training(backbone) is not None:  # else the mask's own numbers are looked at
             given = given._replace(mask=given.mask.to("meta"), position=given.position.to("meta"))
         given.through(backbone).float().sum().backward()
@@ -104,17 +104,18 @@ class _Counter(TorchDispatchMode):
 
 
 @contextmanager
-def _fused_attention(*, on_cpu: bool) -> Iterator[None]:
-    """Attention that keeps no probabilities, as torch's kernels do; on CPUs without dropout alone.
+def _without_memory(*, on_cpu: bool) -> Iterator[None]:
+    """Two functions of torch that treat tensors without memory as they treat others.
 
-    For tensors without memory torch takes the way that keeps them. A mode that torch offers for
-    such a change is off in a backward pass, where gradient checkpointing repeats the forward one.
+    Attention keeps no probabilities then, on CPUs only without dropout; and autocast may be asked
+    for, as transformers before 5 does. A mode that torch offers for such a change is off in a
+    backward pass, where gradient checkpointing repeats the forward one.
     """
-    own = functional.scaled_dot_product_attention
+    attention, autocast = functional.scaled_dot_product_attention, torch.autocast
 
-    def fused(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+    def attend(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         if query.device.type != "meta" or (on_cpu and options.get("dropout_p")):
-            return own(query, key, value, **options)
+            return attention(query, key, value, **options)
         mask, scale = options.get("attn_mask"), options.get("scale")
         if mask is not None and mask.dtype == torch.bool:
             mask = mask.to(query.dtype)
@@ -122,8 +123,14 @@ def _fused_attention(*, on_cpu: bool) -> Iterator[None]:
         result: Tensor = fused(query, key, value, attn_mask=mask, scale=scale)[0]
         return result
 
-    functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
+    def cast(device_type: str, *options: Any, **named: Any) -> Any:
+        return nullcontext() if device_type == "meta" else autocast(device_type, *options, **named)
+
+    changed: Any = torch
+    functional.scaled_dot_product_attention = attend  # type: ignore[assignment, unused-ignore]
+    changed.autocast = cast
     try:
         yield
     finally:
-        functional.scaled_dot_product_attention = own
+        functional.scaled_dot_product_attention = attention
+        changed.autocast = autocast
