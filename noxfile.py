@@ -287,7 +287,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Pull the backbone and run every script of benchmarks/, each in its quick form."""
-    session.install(*EDITABLE)
+    session.install(*EDITABLE, f"-e{PACKAGES['netllm']}[ray]")
     session.run("netllm", "backbone", "pull", BACKBONE)
     for script in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
         # Without a GPU gpu.py says so and exits with 1.

@@ -68,6 +68,10 @@ def least_of(table: str, figure: str) -> Callable[[dict[str, Any]], float]:
     return lambda d: min(row[figure] for row in d[table].values())
 
 
+def faster(way: str, than: str, key: str) -> Callable[[dict[str, Any]], float]:
+    return lambda d: d["seconds"]["all"][than][key] / d["seconds"]["all"][way][key]
+
+
 def peak(what: str, part: str, most: float) -> Row:
     return Row(what, "memory", lambda d: d.get(f"{part}_gib"), most=most, unit=" GiB")
 
@@ -168,6 +172,18 @@ ROWS = (
     peak("peak memory of adapting SmolLM2-135M, 8 x 384 tokens at once", "adapt", 2.2),
     peak("… of collecting 2,000 streaming episodes", "collect", 1),
     peak("… of testing the scheduler on `default`", "evaluate_cjs", 3),
+    Row(
+        "collecting 2,000 streaming episodes: one worker / two, CPU time",
+        "workers",
+        faster("loky", "one", "longest"),
+        1.8,
+    ),
+    Row(
+        "… two workers of Ray / two processes, CPU time",
+        "workers",
+        faster("loky", "ray", "longest"),
+        most=1.1,
+    ),
     Row(
         "LoRA's trainable share",
         "adaptation_cost",
@@ -281,11 +297,28 @@ def of_answers(document: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def of_workers(document: dict[str, Any]) -> Iterator[str]:
+    """What workers take in all, and to start."""
+    names = {"one": "one worker", "loky": "two processes", "ray": "two workers of Ray"}
+    whole, start = document["seconds"]["all"], document["seconds"]["start"]
+    told = "; ".join(
+        f"{what} {whole[name]['cpu']:.0f} s in all, of it {start[name]['cpu']:.0f} s to start and "
+        f"end ({whole[name]['wall']:.0f} s by the clock)"
+        for name, what in names.items()
+    )
+    yield (
+        f"- CPU time of {document['episodes']:,} streaming episodes of `{document['policy']}`, one "
+        f"thread for each worker, with others at work: {told}. The table has the command's own "
+        "and its busiest worker's: by the clock idle cores also wait, such as for Ray to start."
+    )
+
+
 NOTES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "adapt_throughput": of_training,
     "adaptation_cost": of_methods,
     "adaptation_cost-int8": of_methods,
     "vp_answers": of_answers,
+    "workers": of_workers,
 }
 
 
