@@ -37,7 +37,7 @@ def test_a_model_of_7_billion_is_planned_from_its_configuration(netllm, llama_7b
 
 
 def test_what_does_not_fit_names_the_options_that_make_it_fit(netllm, llama_7b):
-    options = ("plan", "abr", "--backbone", llama_7b, "--gpus", "1x8", "--tflops", "50")
+    options = ("plan", "abr", "--backbone", llama_7b, "--gpus", "1x7", "--tflops", "50")
     code, out, _ = netllm(*options)
     assert code == 0
     assert "it does not fit" in out

@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapt_parts import LinearEncoder, LinearHead
-from netllm_adapt import AdaptedModel, BackboneSpec, Policy, Recipe, add_lora, load_backbone
+from adapt_parts import LinearEncoder, LinearHead, SumEncoder, SumHead
+from netllm_adapt import (
+    AdaptedModel,
+    BackboneSpec,
+    Policy,
+    Predictor,
+    Recipe,
+    add_lora,
+    load_backbone,
+)
 from netllm_adapt.backbone import embedding_width
 from netllm_adapt.llama.training import library_training
 from netllm_adapt.model.base import BackboneInput
@@ -162,3 +170,14 @@ def test_a_shared_run_passes_fewer_rows_on_each_device() -> None:
     of = partial(make_plan, partial(_empty, "tiny-random-llama"))
     assert of(RECIPE, replace(WIDE, count=4)).rows == 1
     assert of(RECIPE, WIDE).rows == ROWS
+
+
+def test_a_predictor_whose_encoder_tells_no_tokens_is_not_planned() -> None:
+    model = Predictor(
+        backbone=add_lora(load_backbone("tiny-random", layers=1), rank=2),
+        encoder=SumEncoder(64),
+        head=SumHead(64),
+        spec=BackboneSpec("tiny-random"),
+    )
+    with pytest.raises(ValueError, match="SumEncoder must have `tokens`"):
+        model.longest_row()

@@ -134,9 +134,12 @@ def tell(
     if backbone == "scratch":  # it is chosen to be small
         return
     place = this_machine(device)
-    whole, fitting = planned(
-        task, setting, backbone, recipe, place, experience=experience, validation=validation
-    )
+    learned: dict[str, Any] = {"experience": experience, "validation": validation}
+    try:
+        whole, fitting = planned(task, setting, backbone, recipe, place, **learned)
+    except Exception as error:  # whatever others' parts make of tensors without memory
+        _log.info("What this run takes cannot be told before it is loaded: %s", error)
+        return
     told = f"This run takes about {gib(whole.peak)} of {gib(whole.available)}"
     if whole.fits:
         _log.info("%s of memory.", told)

@@ -47,8 +47,18 @@ class Predictor(Adapted):
         return self._of_tokens(zero.expand(rows, tokens, embedding_width(self.backbone)))
 
     def longest_row(self, steps: int | None = None) -> int:
-        """See `Adapted`: the tokens of an observation, whose encoder must tell them."""
-        return int(self.encoder.tokens)
+        """See `Adapted`: the tokens of an observation.
+
+        Raises:
+            ValueError: if the encoder does not tell them.
+        """
+        tokens: int | None = getattr(self.encoder, "tokens", None)
+        if tokens is None:
+            raise ValueError(
+                f"{type(self.encoder).__name__} must have `tokens`, how many it makes of an "
+                "observation, for the model to be planned. Add that attribute."
+            )
+        return tokens
 
     def _of_tokens(self, tokens: Float[Tensor, "batch token width"]) -> BackboneInput:
         position = torch.arange(tokens.shape[1], device=tokens.device)[None]

@@ -50,7 +50,7 @@ _ENDS = 16
 _ALLOCATOR = 1.2
 """Of activations on CPUs; measured by benchmarks/plan.py."""
 _LATER = 128 << 20
-"""Bytes that code takes once it runs; measured by benchmarks/plan.py."""
+"""Bytes that code takes of the main memory once it runs; measured by benchmarks/plan.py."""
 _NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 """Bytes a number: 4 bits, a scale in 8 bits for 64 numbers, and one of these in 32 for 256."""
 
@@ -158,7 +158,7 @@ def _weights(model: Adapted, recipe: Recipe, place: Place, rows: int) -> dict[st
     """Bytes of what lasts while a model learns and is validated."""
     trained = _bytes(p for p in model.parameters() if p.requires_grad)
     return {
-        "libraries": place.overhead + _LATER,
+        "libraries": place.overhead + (0 if place.kind == "cuda" else _LATER),
         "frozen weights": _frozen_bytes(model, recipe.quantise),
         "copies of them to learn": _copies_bytes(model, recipe, rows, place.kind),
         "adapter, encoder, head": trained,
