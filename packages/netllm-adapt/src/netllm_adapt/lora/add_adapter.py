@@ -115,6 +115,8 @@ def twin_without_adapter(backbone: Any) -> PreTrainedModel:
     frozen += [module.state for module in backbone.modules() if hasattr(module, "state")]
     twin: Any = copy.deepcopy(backbone, {id(one): one for one in frozen})
     plain: PreTrainedModel = twin.unload()
+    if hasattr(plain, "peft_config"):  # before version 0.19 PEFT leaves it
+        del plain.peft_config
     return plain
 
 
