@@ -1,6 +1,6 @@
 """Peak memory and time of adapting to pools of more and more steps.
 
-    python benchmarks/pools.py [--quick] [--backbone smollm2-135m] [--steps 100] [--json FILE]
+    python benchmarks/pools.py [--quick] [--backbone smollm2-135m] [--steps 60] [--json FILE]
 
 Pools of abr, driven by `bba` on generated traces. Each is learned from in a process of its own, by
 the task's recipe with so many optimiser steps of 8 rows and one validation of two episodes. All
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two small pools, few steps")
     parser.add_argument("--backbone", default="smollm2-135m")
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     sizes, steps = (SIZES[:1], 2) if args.quick else (SIZES, args.steps)

@@ -26,7 +26,7 @@ from netllm_adapt.pool.parquet_format import (
 )
 from netllm_adapt.pool.provenance import PROVENANCE, read_provenance
 
-KEPT = 96 << 20
+KEPT = 48 << 20
 """Bytes of groups that a pool keeps in memory, those that were used last."""
 
 
