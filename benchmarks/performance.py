@@ -308,7 +308,7 @@ def of_workers(document: dict[str, Any]) -> Iterator[str]:
     )
     yield (
         f"- CPU time of {document['episodes']:,} streaming episodes of `{document['policy']}`, one "
-        f"thread for each worker, with others at work: {told}. The table has the command's own "
+        f"thread for each worker: {told}. The table has the command's own "
         "and its busiest worker's: by the clock idle cores also wait, such as for Ray to start."
     )
 
