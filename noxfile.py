@@ -295,12 +295,22 @@ def bench(session: nox.Session) -> None:
         session.run("python", str(script), "--quick", *session.posargs, success_codes=codes)
 
 
+def disturb(session: nox.Session, script: str, kills: str, *more: str) -> None:
+    """Run a script of the tests that kills what it has begun."""
+    session.install(*EDITABLE, *more)
+    folder = Path(session.create_tmp()) / "kills"
+    shutil.rmtree(folder, ignore_errors=True)
+    path = PACKAGES["netllm"] / "tests" / script
+    session.run("python", str(path), str(folder), *(session.posargs or ["--kills", kills]))
+
+
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Kill commands at their writes and at random, `-- --kills 400` at every one; then workers."""
-    session.install(*EDITABLE, f"{EDITABLE[-1]}[ray]")
-    for script, kills in (("kills.py", "100"), ("kills_of_workers.py", "30")):
-        folder = Path(session.create_tmp()) / "kills"
-        shutil.rmtree(folder, ignore_errors=True)
-        path = PACKAGES["netllm"] / "tests" / script
-        session.run("python", str(path), str(folder), *(session.posargs or ["--kills", kills]))
+    """Kill commands at writes, fsyncs, renames and at random; `-- --kills 400`: at every one."""
+    disturb(session, "kills.py", "100")
+
+
+@nox.session
+def worker_kills(session: nox.Session) -> None:
+    """Kill, stop and leave without room processes that share a run or a collection."""
+    disturb(session, "kills_of_workers.py", "30", f"-e{PACKAGES['netllm']}[ray]")

@@ -90,7 +90,8 @@ def adapt(
     place = origin.setting(setting, data)
     experience = found.experience(origin.pool, place, chosen)
     begun = _begun(task, start, trust_backbone=trust_backbone)
-    model = begun or _fresh(found, place, backbone, chosen, experience, validation, device)
+    learned: Any = {"experience": experience, "validation": validation}
+    model = begun or _fresh(found, place, backbone, chosen, device=device, **learned)
     count = found.validation if validation is None else validation
     describe(model, origin, place, recipe=chosen, device=device, validation=count)
     how = validated(found, model, place, count, experience, target_return)
@@ -113,19 +114,11 @@ def check_run(out: Path, *, resume: bool, device: str, tracker: str | None = Non
     check_folder(out)
 
 
-def _fresh(
-    task: Task,
-    setting: Any,
-    backbone: str,
-    recipe: Recipe,
-    experience: Any,
-    validation: int | None,
-    device: str,
-) -> Adapted:
+def _fresh(task: Task, setting: Any, backbone: str, recipe: Recipe, **told: Any) -> Adapted:
     """A model that has learned nothing yet; what the run takes is told before it is loaded."""
     from netllm.task.build_model import build_model
 
-    tell(task, setting, backbone, recipe, experience, validation=validation, device=device)
+    tell(task, setting, backbone, recipe, **told)
     return build_model(task, setting, backbone, recipe)
 
 

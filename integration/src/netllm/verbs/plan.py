@@ -121,20 +121,15 @@ def planned(
 
 
 def tell(
-    task: Task,
-    setting: Any,
-    backbone: str,
-    recipe: Recipe,
-    experience: Any,
-    *,
-    validation: int | None,
-    device: str,
+    task: Task, setting: Any, backbone: str, recipe: Recipe, *, device: str, **learned: Any
 ) -> None:
-    """Log what a run will take; as a warning, with what makes it fit, if that is too much."""
+    """Log what a run will take; as a warning, with what makes it fit, if that is too much.
+
+    `learned` is `experience` and `validation`, as `planned` takes them.
+    """
     if backbone == "scratch":  # it is chosen to be small
         return
     place = this_machine(device)
-    learned: dict[str, Any] = {"experience": experience, "validation": validation}
     try:
         whole, fitting = planned(task, setting, backbone, recipe, place, **learned)
     except Exception as error:  # whatever others' parts make of tensors without memory

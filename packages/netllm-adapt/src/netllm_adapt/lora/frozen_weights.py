@@ -150,9 +150,7 @@ def _int8_of(weight: Tensor, transposed: bool) -> Rounded:
 def _layout_for(x: Tensor, weight: Tensor, *, adapted: bool, transposed: bool) -> Tensor | None:
     """How a product of ``x`` is to read a frozen weight, or its transposed; None if as it is."""
     wide, short = weight.dtype == torch.float32, x.shape[0] <= _MOST_ROWS
-    if weight.device.type != "cpu" or not has_onednn(weight.dtype):
-        return None
-    if not (wide or (adapted and short)):
+    if weight.device.type != "cpu" or not _is_laid_out(weight, adapted=adapted, short=short):
         return None
     layouts = _copies_of(weight).layouts
     if (layout := layouts.get(transposed)) is not None:
@@ -166,6 +164,11 @@ def _layout_for(x: Tensor, weight: Tensor, *, adapted: bool, transposed: bool) -
     return layout
 
 
+def _is_laid_out(weight: Tensor, *, adapted: bool, short: bool) -> bool:
+    """Whether the products of a pass, which may be short, read a weight in oneDNN's layout."""
+    return has_onednn(weight.dtype) and (weight.dtype == torch.float32 or (adapted and short))
+
+
 def bytes_of_copies(
     weights: Iterable[tuple[Tensor, bool]], *, rows: int, in_int8: bool = False
 ) -> int:
@@ -176,15 +179,14 @@ def bytes_of_copies(
         rows: of the longest pass.
         in_int8: whether products are in int8.
     """
-    held = passing = 0
+    held, passing, short = 0, 0, rows <= _MOST_ROWS
     for weight, adapted in weights:
-        wide = weight.dtype == torch.float32
         if in_int8:
             held += 2 * weight.numel()
-        elif has_onednn(weight.dtype) and (wide or adapted):
-            if rows <= _MOST_ROWS and held + 2 * weight.nbytes <= _MOST_BYTES:
+        elif _is_laid_out(weight, adapted=adapted, short=short):
+            if short and held + 2 * weight.nbytes <= _MOST_BYTES:
                 held += 2 * weight.nbytes
-            elif wide:
+            elif weight.dtype == torch.float32:
                 passing = max(passing, weight.nbytes)
     return held + passing
 

@@ -18,7 +18,12 @@ _GROWTH = 32
 
 def slots_for(tokens: int) -> int:
     """Slots of a row that holds so many tokens at most."""
-    return 1 + -(-tokens // _GROWTH) * _GROWTH
+    return 1 + _grown(tokens)
+
+
+def _grown(slots: int) -> int:
+    """What a ring grows by to have so many more slots."""
+    return -(-slots // _GROWTH) * _GROWTH
 
 
 class Ring:
@@ -89,7 +94,7 @@ class Ring:
         taken[:, 0] = True
         missing = int((taken.sum(1) + real.sum(1)).amax()) - self.slots
         if missing > 0:
-            more = -(-missing // _GROWTH) * _GROWTH
+            more = _grown(missing)
             self.step, taken = F.pad(self.step, (0, more)), F.pad(taken, (0, more))
             self.position = F.pad(self.position, (0, more), value=-1)
         free = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : step.shape[1]]

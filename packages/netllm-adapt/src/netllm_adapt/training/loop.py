@@ -60,10 +60,12 @@ def _optimizer(model: Adapted, recipe: Recipe) -> torch.optim.AdamW:
 
 def _gradients(model: Adapted) -> list[Tensor]:
     """Of every trained parameter; zeros where the loss does not depend on it."""
+    gradients = []
     for parameter in trained(model).values():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in trained(model).values() if parameter.grad is not None]
+        gradients.append(parameter.grad)
+    return gradients
 
 
 @dataclass(frozen=True)
