@@ -23,6 +23,7 @@ import torch
 from _machine import machine
 from netllm_adapt import AdaptedModel, BackboneSpec, DecisionStream, add_lora, load_backbone
 from netllm_adapt.batches import Batch
+from netllm_adapt.stream.cuda_graphs import Record
 from netllm_encoders import Step
 from netllm_heads import Categorical
 
@@ -56,8 +57,10 @@ def window_batch(batch: int) -> Batch:
     )
 
 
-def decider(model: AdaptedModel, batch: int, *, lean: bool | None) -> Callable[[], None]:
-    stream = DecisionStream(model, batch=batch, lean=lean)
+def decider(
+    model: AdaptedModel, batch: int, *, lean: bool | None, record: Record | None = None
+) -> Callable[[], None]:
+    stream = DecisionStream(model, batch=batch, lean=lean, record=record)
     observation = {name: torch.rand(batch, device=model.device) for name in FIELDS}
     action = None
 

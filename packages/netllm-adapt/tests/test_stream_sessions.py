@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from netllm_adapt import (
     load_backbone,
 )
 from netllm_adapt.backbone import embedding_width
+from netllm_adapt.stream import cuda_graphs, decision_stream
+from torch import Tensor
 
 WINDOW, STEPS, SESSIONS = 3, 20, 5
 KINDS = {
@@ -85,8 +88,11 @@ def alone(model: AdaptedModel, kind: str, session: int, steps: int, took: Any = 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sessions_that_come_and_go_answer_as_each_does_alone(kind: str, architecture: str) -> None:
     model = make_model(kind, architecture)
+    come_and_go(model, kind, Policy(model))
+
+
+def come_and_go(model: AdaptedModel, kind: str, policy: Policy) -> None:
     dice = np.random.default_rng(0)
-    policy = Policy(model)
     steps = dict.fromkeys(range(SESSIONS), 0)
     answers: dict[int, list[Any]] = {session: [] for session in steps}
     took: dict[tuple[int, int], int] = {}
@@ -264,3 +270,62 @@ def test_probabilities_are_a_step_like_an_answer() -> None:
         assert np.allclose(given.sum(1), 1, atol=1e-5)
     with pytest.raises(ValueError, match="a head with a `distribution`, which PickHead has not"):
         Policy(make_model("ragged")).probabilities(question("ragged", [(0, 0)]))
+
+
+class Repeated:
+    """What a GPU replays, computed anew on the same memory."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    def __call__(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        result = run()
+        self.recorded += 1
+
+        def replay() -> None:
+            self.replayed += 1
+            result.copy_(run())
+
+        return replay, result
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> Repeated:
+    """The first stream's passes are recorded by it."""
+    record = Repeated()
+    streams = iter([record])
+    monkeypatch.setattr(decision_stream, "recorder", lambda device: next(streams, None))
+    return record
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recorded_passes_answer_as_others_do(
+    kind: str, record: Repeated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "OFTEN", 2)  # sessions are short and differ in their tokens
+    model = make_model(kind, "gpt2")  # the lean pass does not cover it
+    come_and_go(model, kind, Policy(model))
+    assert 0 < record.recorded < record.replayed
+
+
+def test_passes_are_recorded_anew_once_the_ring_has_moved(record: Repeated) -> None:
+    model = make_model("fixed", "gpt2")
+    policies = Policy(model), Policy(model)
+    for step in range(STEPS):
+        going = [0, 1, 2] if step < STEPS // 2 else [0, 2]
+        asked = question("fixed", [(session, step) for session in going])
+        given, wanted = (policy.act(asked).tolist() for policy in policies)
+        assert given == wanted
+        assert record.recorded == (step >= cuda_graphs.OFTEN) + (step >= STEPS - 2), step
+
+
+def test_graphs_are_asked_for_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.delenv(cuda_graphs.SWITCH, raising=False)
+    assert cuda_graphs.recorder(gpu) is None
+    monkeypatch.setenv(cuda_graphs.SWITCH, "1")
+    assert cuda_graphs.recorder(gpu) is cuda_graphs.on_gpu
+    assert cuda_graphs.recorder(cpu) is None
+    monkeypatch.setenv(cuda_graphs.SWITCH, "yes")
+    with pytest.raises(ValueError, match="NETLLM_CUDA_GRAPHS must be 0 or 1, got 'yes'"):
+        cuda_graphs.recorder(gpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from netllm_adapt import AdaptedModel, Examples, Policy, fit, load_backbone
 from netllm_adapt.batches import collate, plan
 from netllm_adapt.llama.training import library_training
+from netllm_adapt.training import loading
 from netllm_adapt.training.order import Order
 from netllm_adapt.training.processes import stream_seed
 from netllm_adapt.training.run_folder import read_log
@@ -138,6 +140,26 @@ def test_every_epoch_sees_every_row_once(batch: int, rows: int, seed: int) -> No
     drawn = [row for step in range(rows) for row in order.rows(step)]
     for epoch in range(batch):
         assert sorted(drawn[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_what_is_loaded_comes_in_order_and_errors_where_they_are(ahead: bool) -> None:
+    asked = []
+
+    def wanted() -> Iterator[int]:
+        for number in range(20):
+            asked.append(number)
+            yield number
+
+    def load(number: int) -> float:
+        return 1 / (10 - number)
+
+    coming = loading.loaded(load, wanted(), ahead=ahead)
+    for number in range(10):
+        assert next(coming) == 1 / (10 - number)
+        assert len(asked) == number + 1 + loading.AHEAD * ahead
+    with pytest.raises(ZeroDivisionError):
+        next(coming)
 
 
 def test_every_process_and_step_draws_from_a_stream_of_its_own() -> None:

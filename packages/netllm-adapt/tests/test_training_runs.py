@@ -16,6 +16,7 @@ import torch
 from adapt_parts import make_episode
 from netllm_adapt import AdaptedModel, BackboneSpec, fit
 from netllm_adapt.pool import Episode, Pool, PoolWriter, reader
+from netllm_adapt.training import loading
 from netllm_adapt.training.resume_state import read_state, write_state
 from netllm_adapt.training.run_folder import open_run, read_log
 from training_parts import EPISODES, VNNI, make_model, recipe, weights
@@ -62,6 +63,7 @@ def test_a_pool_that_memory_does_not_hold_is_learned_from_and_resumed_alike(
     monkeypatch.setattr(reader, "KEPT", 1)
     pool, settings = Pool(tmp_path / "pool"), recipe(batch=16, micro_batch=16)
     fit(make_model(), pool, recipe=settings, out=tmp_path / "whole")
+    monkeypatch.setenv(loading.SWITCH, "1")  # a thread that loads ahead changes nothing
     with pytest.raises(InterruptedError):
         fit(make_model(), pool, recipe=settings, out=tmp_path / "cut", validate=stop)
     fit(make_model(), pool, recipe=settings, out=tmp_path / "cut", resume=True)

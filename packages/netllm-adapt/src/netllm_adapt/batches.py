@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from netllm_adapt.device import to_device
 from netllm_adapt.episodes import Episode, Ragged, check_steps, digest, return_to_go
 from netllm_adapt.observations import as_tensor, tensors
 from netllm_adapt.pool.reader import Pool
@@ -61,9 +62,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        observations = {name: value.to(device) for name, value in self.observations.items()}
+        observations = {n: to_device(value, device) for n, value in self.observations.items()}
         parts = (self.returns, self.actions, self.labels, self.learn)
-        return Batch(observations, *(part.to(device) for part in parts))
+        return Batch(observations, *(to_device(part, device) for part in parts))
 
 
 def collate(episodes: Sequence[Episode], segments: Sequence[Segment]) -> Batch:
@@ -177,8 +178,8 @@ class ExampleBatch:
 
     def to(self, device: torch.device) -> ExampleBatch:
         """The same batch on another device."""
-        observations = {name: value.to(device) for name, value in self.observations.items()}
-        return ExampleBatch(observations, self.labels.to(device))
+        observations = {n: to_device(value, device) for n, value in self.observations.items()}
+        return ExampleBatch(observations, to_device(self.labels, device))
 
 
 class Examples:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,29 @@ def learning_device(device: str | torch.device, accelerator: Accelerator) -> tor
             "takes --cpu."
         )
     return own
+
+
+def switched(name: str, *, default: bool) -> bool:
+    """Whether an environment variable switches something on, by 1, or off, by 0.
+
+    Raises:
+        ValueError: if it has another value.
+    """
+    given = os.environ.get(name, str(int(default)))
+    if given not in ("0", "1"):
+        raise ValueError(f"The environment variable {name} must be 0 or 1, got {given!r}.")
+    return given == "1"
+
+
+def to_device(value: Any, device: str | torch.device) -> Any:
+    """A tensor, or tuple of tensors, on another device; a GPU copies it while Python goes on."""
+    import torch
+
+    if isinstance(value, tuple):
+        return type(value)(*(to_device(part, device) for part in value))
+    if torch.device(device).type == "cuda" and value.device.type == "cpu":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
 
 
 def _absent(kind: str, index: int = 0) -> str | None:

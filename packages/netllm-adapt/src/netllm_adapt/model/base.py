@@ -17,7 +17,6 @@ from netllm_adapt.attention import check_attention, check_positions, run_backbon
 from netllm_adapt.backbone import embedding_width
 from netllm_adapt.checkpoint.config import BackboneSpec, DataIdentity
 from netllm_adapt.device import resolve_device
-from netllm_adapt.llama.inference import LeanPass
 from netllm_adapt.llama.training import lean_training, uncovered_training
 from netllm_adapt.lora import adapters, mixes
 
@@ -155,7 +154,7 @@ class Adapted(nn.Module, ABC):
             return nullcontext()
         return adapters(self.backbone, [str(self.adapter)] * rows)
 
-    def pass_through(self, given: BackboneInput, lean: LeanPass | None = None) -> Any:
+    def pass_through(self, given: BackboneInput, lean: Callable[..., Tensor] | None = None) -> Any:
         """What the head reads, after a pass of these rows with the model's own adapter.
 
         Args:

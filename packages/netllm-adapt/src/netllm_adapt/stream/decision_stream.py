@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from netllm_adapt.attention import check_positions
 from netllm_adapt.batches import joined, select
 from netllm_adapt.episodes import Ragged
+from netllm_adapt.llama.inference import LeanPass, compiled_rows
 from netllm_adapt.llama.packed_weights import lean_pass
 from netllm_adapt.lora import mixes
 from netllm_adapt.model.base import BackboneInput
 from netllm_adapt.model.decider import AdaptedModel
+from netllm_adapt.stream.cuda_graphs import GraphedPass, Record, recorder
 from netllm_adapt.stream.key_value_ring import Ring
 
 Piece = tuple[int, Float[Tensor, "token width"]]
@@ -81,18 +84,26 @@ class DecisionStream:
             than through the backbone's own modules; None does so where it covers the backbone, and
             while its rows do not mix `adapters`: so not for a member of `Together` whose adapter is
             not the active one.
+        record: records passes of the backbone's own modules, see `stream.cuda_graphs`, unless rows
+            mix `adapters`; by default a GPU does where ``NETLLM_CUDA_GRAPHS`` is 1.
 
     Raises:
         ValueError: if `batch` is below 1, or `lean` is asked for and does not cover the backbone,
             here or at a decision.
     """
 
-    def __init__(self, model: AdaptedModel, *, batch: int, lean: bool | None = None) -> None:
+    def __init__(
+        self,
+        model: AdaptedModel,
+        *,
+        batch: int,
+        lean: bool | None = None,
+        record: Record | None = None,
+    ) -> None:
         if batch < 1:
             raise ValueError(f"`batch` must be at least 1 episode, got {batch}.")
         self._model = model
         self._dtype, self._device = model.dtype, model.device
-        self._ring = Ring(batch=batch, device=self._device)
         self._sessions = [_Session(model.window) for _ in range(batch)]
         self._seen: Mapping[str, Tensor | Ragged] = {}
         """The newest observations, of the episodes in the rows `_asked`."""
@@ -100,7 +111,12 @@ class DecisionStream:
         self._free: list[int] = []
         self._asked_lean = lean
         with model.own_adapter(batch):
-            self._lean = lean_pass(model.backbone, lean)
+            self._lean: LeanPass | GraphedPass | None = lean_pass(model.backbone, lean)
+        record = record or recorder(self._device)
+        self._recorded = record is not None and self._lean is None and not model.shares_backbone
+        if record is not None and self._recorded:
+            self._lean = GraphedPass(model.backbone, record)
+        self._ring = Ring(batch=batch, device=self._device, runs=not self._recorded)
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
         """Go on with some of the episodes only, by their numbers among the present ones.
@@ -325,6 +341,8 @@ class DecisionStream:
         """The pieces in padded rows; what is read are the observations, which come last."""
         rows = [torch.cat([tokens for _, tokens in row]) for row in pieces]
         longest = max(map(len, rows))
+        if self._recorded:  # few shapes
+            longest = compiled_rows(longest)
         steps, positions, newest = [], [], []
         sessions = [self._sessions[row] for row in asked]
         for number, (session, parts) in enumerate(zip(sessions, pieces, strict=True)):
@@ -348,6 +366,7 @@ class DecisionStream:
             return Ragged(torch.cat(observed), ptr)
 
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        padded = F.pad(padded, (0, 0, 0, longest - padded.shape[1]))
         return BackboneInput(padded, mask, position, read, cache=self._ring)
 
 

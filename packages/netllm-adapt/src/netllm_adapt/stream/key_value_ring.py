@@ -34,19 +34,29 @@ class Ring:
     and `position` say what each slot of each row holds. The backbone's own modules and the lean
     pass write and read the same ring, by `update`. The library's own caches are not used, since
     they evict by rules of their own.
+
+    Args:
+        batch: number of rows.
+        device: where it lies.
+        runs: write neighbouring slots and rows as runs, without lists of them; not for a pass that
+            is recorded, whose lists are copied to where it reads them.
     """
 
     is_compileable = False
 
-    def __init__(self, *, batch: int, device: torch.device) -> None:
+    def __init__(self, *, batch: int, device: torch.device, runs: bool = True) -> None:
         # Slot 0 is where padding goes; it is never seen.
         self.step = torch.zeros(batch, 1, dtype=torch.long, device=device)
         self.position = torch.full((batch, 1), -1, dtype=torch.long, device=device)
         self._layers: list[tuple[Tensor, Tensor]] = []
         """Keys and values of each layer, (row, head, slot, dim)."""
-        self._target: Int[Tensor, "row token"] | slice = slice(0, 0)
+        self._runs = runs
+        self._held = 0
+        self.version = 0
+        """Changes when keys and values come to lie elsewhere."""
+        self.target: Int[Tensor, "row token"] | slice = slice(0, 0)
         """The slots that the coming pass writes."""
-        self._rows: Int[Tensor, "row"] | slice = slice(None)
+        self.rows: Int[Tensor, "row"] | slice = slice(None)
         """The rows that take part in the coming pass."""
 
     @property
@@ -62,11 +72,13 @@ class Ring:
         """Forget all other rows."""
         self.step, self.position = self.step[rows], self.position[rows]
         self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
+        self.version += 1
 
     def add(self, rows: int) -> None:
         """So many more rows, with nothing in them."""
         self.step = F.pad(self.step, (0, 0, 0, rows))
         self.position = F.pad(self.position, (0, 0, 0, rows), value=-1)
+        self.version += 1
 
     def admit(
         self,
@@ -87,14 +99,16 @@ class Ring:
             window: how many steps a token sees.
             rows: those that take part in the coming pass, in the tokens' order; all if None.
         """
-        chosen = self._rows = _as_run(rows, self.step.device)
+        chosen = self.rows = _chosen(rows, self.step.device, runs=self._runs)
         real = position >= 0
         oldest = step.masked_fill(~real, torch.iinfo(torch.long).max).amin(1, keepdim=True)
         taken = (self.position[chosen] >= 0) & (oldest - self.step[chosen] < window)
         taken[:, 0] = True
-        missing = int((taken.sum(1) + real.sum(1)).amax()) - self.slots
+        self._held = int((taken.sum(1) + real.sum(1)).amax()) - 1
+        missing = max(self._held + 1, step.shape[1]) - self.slots
         if missing > 0:
             more = _grown(missing)
+            self.version += 1
             self.step, taken = F.pad(self.step, (0, more)), F.pad(taken, (0, more))
             self.position = F.pad(self.position, (0, more), value=-1)
         free = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : step.shape[1]]
@@ -104,7 +118,7 @@ class Ring:
         positions[:, 0] = -1
         if isinstance(chosen, Tensor):  # a run of rows is written where it lies
             self.step[chosen], self.position[chosen] = steps, positions
-        self._target = _as_slice(target)
+        self.target = _as_slice(target) if self._runs else target
         mask = band(step, position, steps, positions, window=window)
         mask[..., 0] |= ~real[:, None]
         return mask
@@ -121,7 +135,7 @@ class Ring:
         held = self._layers[layer_idx]
         if held[0].shape[::2] != self.step.shape:
             held = self._layers[layer_idx] = (self._grown(held[0]), self._grown(held[1]))
-        rows, target = self._rows, self._target
+        rows, target = self.rows, self.target
         if isinstance(rows, Tensor):
             row, slots = rows[:, None], target
             if isinstance(slots, slice):
@@ -146,8 +160,11 @@ class Ring:
         return F.pad(held, more)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """How many tokens are held; part of the interface that backbones expect of a cache."""
-        return int((self.position >= 0).sum(1).amax())
+        """How many tokens a row of the coming pass sees at most, its own among them.
+
+        Part of the interface that backbones expect of a cache.
+        """
+        return self._held
 
 
 def _as_slice(target: Int[Tensor, "row token"]) -> Int[Tensor, "row token"] | slice:
@@ -157,10 +174,12 @@ def _as_slice(target: Int[Tensor, "row token"]) -> Int[Tensor, "row token"] | sl
     return slice(start, start + count) if bool((target == run).all()) else target
 
 
-def _as_run(rows: Sequence[int] | None, device: torch.device) -> Int[Tensor, "row"] | slice:
+def _chosen(
+    rows: Sequence[int] | None, device: torch.device, *, runs: bool
+) -> Int[Tensor, "row"] | slice:
     """Rows that follow one another as a slice, which needs no copy of them."""
     if rows is None:
         return slice(None)
-    if [*rows] == [*range(rows[0], rows[0] + len(rows))]:
+    if runs and [*rows] == [*range(rows[0], rows[0] + len(rows))]:
         return slice(rows[0], rows[0] + len(rows))
     return torch.tensor(rows, device=device)

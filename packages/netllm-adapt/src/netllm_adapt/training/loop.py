@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,13 +22,15 @@ from transformers import get_cosine_schedule_with_warmup
 
 from netllm_adapt.batches import Examples
 from netllm_adapt.checkpoint.save_and_load import describe
-from netllm_adapt.device import learning_device
+from netllm_adapt.device import learning_device, switched
 from netllm_adapt.episodes import Episode
 from netllm_adapt.llama.packed_weights import forget_lean_weights
 from netllm_adapt.lora import check_int8, int8_products
 from netllm_adapt.lora.int8_speed import warn_if_slower
 from netllm_adapt.model.base import Adapted
 from netllm_adapt.training.gradient_checkpointing import check_recomputing, recomputing
+from netllm_adapt.training.loading import SWITCH as LOAD_AHEAD
+from netllm_adapt.training.loading import loaded
 from netllm_adapt.training.order import Order, Rows
 from netllm_adapt.training.processes import (
     add_up,
@@ -108,6 +111,8 @@ class _Trainer:
     """Whether each process keeps a part of what is frozen alone."""
     step: int = 0
     best: float | None = None
+    batch: Any = None
+    """What was learned from last, one micro batch."""
 
     def __post_init__(self) -> None:
         recipe, processes = self.recipe, self.accelerator.num_processes
@@ -148,8 +153,9 @@ class _Trainer:
         )
         losses: list[float] = []
         begun = time.monotonic()
+        batches = self._batches()
         while self.step < recipe.steps:
-            losses.append(self._learn())
+            losses.append(self._learn(batches))
             bar.update()
             if self.step % recipe.log_every == 0:
                 mean = float(np.mean(losses))
@@ -169,7 +175,18 @@ class _Trainer:
         for first in range(0, len(mine), self.recipe.micro_batch):
             yield mine[first : first + self.recipe.micro_batch]
 
-    def _learn(self) -> float:
+    def _batches(self) -> Iterator[Any]:
+        """The micro batches of all steps to come, on the device."""
+
+        def load(rows: Sequence[int]) -> Any:
+            return self.rows.batch(rows).to(self.device)
+
+        steps = map(self.order.rows, range(self.step, self.recipe.steps))
+        wanted = chain.from_iterable(map(self._micro_batches, steps))
+        ahead = switched(LOAD_AHEAD, default=self.device.type == "cuda")
+        return loaded(load, wanted, ahead=ahead)
+
+    def _learn(self, batches: Iterator[Any]) -> float:
         """One optimiser step; the mean loss of its decisions."""
         recipe = self.recipe
         torch.manual_seed(stream_seed(recipe.seed, self.step, self.accelerator.process_index))
@@ -177,12 +194,12 @@ class _Trainer:
         total = torch.zeros((), device=self.device)
         drawn = self.order.rows(self.step)
         learned = sum(map(self.rows.weight, drawn))
-        for chosen in self._micro_batches(drawn):
-            batch = self.rows.batch(chosen).to(self.device)
+        for batch in islice(batches, len([*self._micro_batches(drawn)])):
             with int8_products() if recipe.products == "int8" else nullcontext():
                 loss: Tensor = self.model(batch).sum() / learned
                 self.accelerator.backward(loss)
             total += loss.detach()
+            self.batch = batch
         if self.accelerator.num_processes > 1:
             add_up([*_gradients(self.model), total])
         norm = self.accelerator.clip_grad_norm_(trained(self.model).values(), recipe.clip)
@@ -215,9 +232,8 @@ class _Trainer:
         with self.average.applied(model):
             model.eval()
             with whole(model.backbone):
-                learned = next(self._micro_batches(self.order.rows(self.step - 1)))
                 with torch.no_grad():
-                    loss = float(model(self.rows.batch(learned).to(self.device)).sum())
+                    loss = float(model(self.batch).sum())
                 self._check_finite(loss, "with what it learned a loss of")
                 figures = choice.figures(model)
             forget_lean_weights(model.backbone)  # the next step changes what was read
