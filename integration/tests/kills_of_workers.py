@@ -12,12 +12,16 @@ must leave what the undisturbed one left: the same episodes, each once, the same
 - `full disk`: the same, but one cannot write.
 - `loky`: a worker, or the driver, of `--jobs 2`.
 - `ray`: a worker, or the driver, of `--backend ray`. A killed worker must not even be noticed.
+- `ray stalls`: one of two machines of a cluster is stopped, as by a network that carries nothing
+  more. The driver must not even notice.
+- `sweep`: one of two workers of a sweep. The other must do all that is left.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import re
@@ -39,6 +43,10 @@ PATIENCE_S = 60.0
 """Within which the others of a failed process must have ended."""
 STALL = timedelta(seconds=5)
 """After which a process that does not answer is given up here, in place of `LONGEST_STEP`."""
+HEALTH = {"initial_delay": 0, "period": 500, "timeout": 1000}
+"""Milliseconds of Ray's own look at its machines, each some ten times shorter than usual."""
+RAY = r"^ray::(?!\w*Agent)"
+"""The command line of Ray's workers; with one of its agents it gives up the whole machine."""
 ROOM = 20_000
 """Bytes of the largest file that fits on a full disk: settings and log do, no weights."""
 
@@ -125,6 +133,72 @@ def killed_rank(
     if ended(both[number], PATIENCE_S) is None or code is None:
         return "the other process did not end within a minute"
     return unless_told(code, folder / f"rank-{1 - number}.txt", "--resume")
+
+
+def stopped_machine(words: Sequence[str], folder: Path, seconds: float, rng: random.Random) -> str:
+    """Stop all processes of the second machine of a cluster, once it works."""
+    process = fork(partial(cluster_driver, words, folder))
+    second = folder / "raylet.txt"
+    while not (second.exists() and workers(int(second.read_text()), RAY)):
+        if (code := ended_already(process)) is not None:
+            return f"it ended with {code} before the second machine worked"
+        time.sleep(0.05)
+    time.sleep(seconds)
+    raylet = int(second.read_text())
+    found = [*workers(raylet, ""), raylet]
+    for one in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGSTOP)
+    code = ended(process, PATIENCE_S * 2)
+    for one in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    if code:
+        return f"it ended with {code}: {(folder / 'driver.txt').read_text()[-500:]}"
+    return "" if code is not None else "it did not end after a machine was stopped"
+
+
+def clustered(words: Sequence[str], folder: Path) -> int:
+    """The exit code of a driver with a cluster of two machines."""
+    code = ended(fork(partial(cluster_driver, words, folder)), 600.0)
+    return 70 if code is None else code
+
+
+def cluster_driver(words: Sequence[str], folder: Path) -> int:
+    """A driver that starts two machines of Ray here, and leaves the second one's number."""
+    from ray.cluster_utils import Cluster
+
+    os.setpgid(0, 0)
+    health = {f"health_check_{name}_ms": value for name, value in HEALTH.items()}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": health}
+    )
+    node: Any = cluster.add_node(num_cpus=1)
+    (raylet,) = node.all_processes["raylet"]
+    (folder / "raylet.txt").write_text(str(raylet.process.pid))
+    try:
+        return spoken([*words, "--address", cluster.address], folder / "driver.txt")
+    finally:
+        cluster.shutdown()
+
+
+def killed_searcher(words: Sequence[str], folder: Path, seconds: float, rng: random.Random) -> str:
+    """Kill one of two workers that share a sweep."""
+    both = [fork(partial(spoken, words, folder / f"worker-{n}.txt")) for n in range(2)]
+    number = rng.randrange(2)
+    time.sleep(seconds)
+    os.kill(both[number], signal.SIGKILL)
+    code = ended(both[1 - number], 600.0)
+    os.waitpid(both[number], 0)
+    if code is None:
+        return "the other worker did not end"
+    told = (folder / f"worker-{1 - number}.txt").read_text()
+    return f"the other worker ended with {code}: {told[-500:]}" if code else ""
+
+
+def searched(out: Path) -> Any:
+    """Of every trial its weights, with the steps of its log."""
+    return {run.name: learned(run) for run in out.glob("trial-*")}
 
 
 def unless_told(code: int, said: Path, words: str) -> str:
@@ -232,16 +306,28 @@ def ways(pool: Path) -> dict[str, Way]:
     def gather(out: Path, *more: str) -> list[str]:
         return [*collect, "--out", str(out), *more]
 
+    def by_ray(out: Path) -> list[str]:
+        return gather(out, "--backend", "ray")
+
+    def search(out: Path) -> list[str]:
+        return ["sweep", "abr", str(file), "--out", str(out)]
+
     stop = partial(killed_rank, signal_number=signal.SIGSTOP)
     loky = partial(killed_worker, mark="popen_loky", survives=False)
-    # Ray's agents are none: with one of them it gives up the whole machine.
-    ray = partial(killed_worker, mark=r"^ray::(?!\w*Agent)", survives=True)
+    ray = partial(killed_worker, mark=RAY, survives=True)
+    trials = {"pool": str(pool), "backbone": "scratch-16x1", "steps": 10, "validate_every": 1}
+    trials |= {"batch": 2, "validation": 1, "trials": 4}
+    file = pool.with_name("sweep.toml")
+    told = [f"{name} = {json.dumps(value)}" for name, value in trials.items()]
+    file.write_text("\n".join([*told, "[search]", "rank = [2]"]), encoding="utf-8")
     return {
         "ranks": Way(run, learned, together, killed_rank),
         "stalls": Way(run, learned, together, stop),
         "full disk": Way(run, learned, together, full_disk),
         "loky": Way(gather, collected, alone, loky),
-        "ray": Way(lambda out: gather(out, "--backend", "ray"), collected, alone, ray),
+        "ray": Way(by_ray, collected, alone, ray),
+        "ray stalls": Way(by_ray, collected, clustered, stopped_machine),
+        "sweep": Way(search, searched, alone, killed_searcher),
     }
 
 
