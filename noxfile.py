@@ -312,5 +312,5 @@ def kills(session: nox.Session) -> None:
 
 @nox.session
 def worker_kills(session: nox.Session) -> None:
-    """Kill, stop and leave without room processes that share a run or a collection."""
-    disturb(session, "kills_of_workers.py", "30", f"-e{PACKAGES['netllm']}[ray]")
+    """Kill, stop and leave without room processes that share a run, a collection or a sweep."""
+    disturb(session, "kills_of_workers.py", "30", f"-e{PACKAGES['netllm']}[ray,sweep]")
