@@ -30,6 +30,7 @@ def joined_processes(device: str | torch.device) -> Accelerator:
 
     Raises:
         ValueError: if accelerate was told to share the model's weights itself.
+        RuntimeError: if another process that was launched is not there.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
@@ -42,7 +43,8 @@ def joined_processes(device: str | torch.device) -> Accelerator:
 
     patient = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     alone = str(device) == "cpu" or not torch.accelerator.is_available()
-    return Accelerator(device_placement=False, cpu=alone, kwargs_handlers=[patient])
+    with reaching_others(distributed.DistError):
+        return Accelerator(device_placement=False, cpu=alone, kwargs_handlers=[patient])
 
 
 def stream_seed(seed: int, step: int, process: int = 0) -> int:
@@ -55,15 +57,18 @@ def stream_seed(seed: int, step: int, process: int = 0) -> int:
 
 
 @contextmanager
-def reaching_others() -> Iterator[None]:
+def reaching_others(kind: type[RuntimeError] = RuntimeError) -> Iterator[None]:
     """Say, of an error in the block, that another process could not be reached.
 
+    Args:
+        kind: of the errors of what carries messages between processes.
+
     Raises:
-        RuntimeError: for any error of what carries messages between processes.
+        RuntimeError: for any such error.
     """
     try:
         yield
-    except RuntimeError as error:
+    except kind as error:
         raise RuntimeError(
             "Another process of this run has ended, or does not answer any more "
             f"({first_line(error):.200}). Run the command again with --resume: the run goes on "
