@@ -217,7 +217,7 @@ def measured(results: Path) -> Iterator[tuple[Row, float]]:
 
 def others(results: Path) -> list[Path]:
     """The folders of other machines."""
-    return sorted(path for path in results.iterdir() if path.is_dir())
+    return sorted(path.parent for path in results.glob("*/lora_op.json"))
 
 
 def table(results: Path) -> str:

@@ -43,8 +43,8 @@ PATIENCE_S = 60.0
 """Within which the others of a failed process must have ended."""
 STALL = timedelta(seconds=5)
 """After which a process that does not answer is given up here, in place of `LONGEST_STEP`."""
-HEALTH = {"initial_delay": 0, "period": 500, "timeout": 1000}
-"""Milliseconds of Ray's own look at its machines, each some ten times shorter than usual."""
+HEALTH = {"initial_delay": 0, "period": 1000, "timeout": 3000}
+"""Milliseconds of how Ray looks after its machines, a third of the usual."""
 RAY = r"^ray::(?!\w*Agent)"
 """The command line of Ray's workers; with one of its agents it gives up the whole machine."""
 ROOM = 20_000

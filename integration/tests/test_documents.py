@@ -164,8 +164,8 @@ def _is_there(name):
 
 def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    names = ("ablation", "_documents", "graph_convolutions", "performance", "quality")
-    ablation, documents, convolutions, performance, quality = map(importlib.import_module, names)
+    names = ("ablation", "_documents", "graph_convolutions", "performance", "findings")
+    ablation, documents, convolutions, performance, findings = map(importlib.import_module, names)
     names = ("layers", "serving", "sizes", "student")
     layers, serving, sizes, student = map(importlib.import_module, names)
     results = ROOT / "benchmarks" / "results"
@@ -182,9 +182,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/serve.md", "serving"): serving.table(saved("serving.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
     }
-    for case in quality.CASES:
-        file = "quality.json" if case == "abr" else f"quality-{case}.json"
-        expected |= quality.tables(case, results / file)
+    for row in findings.read("full").rows:
+        expected |= findings.tables(row.name)
     for (document, mark), text in expected.items():
         assert documents.get(document, mark) == text, f"{document}: --documents writes it anew"
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netllm.verbs.improve import improve as improve
     from netllm.verbs.plan import plan as plan
     from netllm.verbs.ray_workers import on_ray as on_ray
+    from netllm.verbs.reproduce import reproduce as reproduce
     from netllm.verbs.sweep import sweep as sweep
     from netllm.verbs.test import test as test
 
@@ -37,6 +38,7 @@ _HOMES = {
     "plan": "verbs.plan",
     "policies": "registry",
     "policy": "registry",
+    "reproduce": "verbs.reproduce",
     "rl_collect": "verbs.collect",
     "sweep": "verbs.sweep",
     "task": "registry",

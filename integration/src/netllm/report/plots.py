@@ -76,6 +76,28 @@ def bars(
     return ax
 
 
+def boxes(
+    ax: Axes, results: Sequence[Result], metric: Metric, *, bounds: frozenset[str] = frozenset()
+) -> Axes:
+    """The metric's quartiles over episodes, with its 5th and 95th percentile, the best on top."""
+    ordered = best_first(results, metric)[::-1]
+    values = [list(by_episode(result.episodes, metric.key).values()) for result in ordered]
+    drawn = ax.boxplot(
+        values, orientation="horizontal", whis=(5, 95), showfliers=False, patch_artist=True
+    )
+    for box, result in zip(drawn["boxes"], ordered, strict=True):
+        colour = BOUND if result.policy in bounds else RIVALS[0]
+        box.set(facecolor=ADAPTED[0] if result.checkpoint else colour, alpha=0.85)
+    for line in drawn["medians"]:
+        line.set_color("black")
+    frame(ax, results)
+    ax.set_xlim(*_limits([tuple(np.quantile(some, (0.05, 0.95))) for some in values]))
+    ax.set_yticks(range(1, len(ordered) + 1), [short(result) for result in ordered])
+    ax.set_xlabel(f"{metric.label} of an episode: quartiles, 5th and 95th percentile")
+    ax.grid(visible=False, axis="y")
+    return ax
+
+
 def asked(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The metric less the checkpoint's own, by the share of decisions that reach its model.
 

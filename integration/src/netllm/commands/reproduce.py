@@ -1,0 +1,41 @@
+"""`netllm reproduce`."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from netllm.commands.options_from_docstrings import options_of
+from netllm.commands.printed_answer import Answer
+from netllm.verbs import reproduce as reproducing
+
+
+@options_of(reproducing.reproduce)
+def reproduce(**options: Any) -> Answer:
+    """Reproduce, and say where the report lies, or what would be done."""
+    found = reproducing.reproduce(**options)
+    show = partial(_schedule, found) if options.get("dry_run") else partial(_done, found)
+    return Answer(dataclasses.asdict(found), show)
+
+
+def _done(found: reproducing.Reproduction) -> None:
+    for line in found.failed:
+        print(f"Failed: {line}")
+    print(f"The report is {found.out / 'report.html'}, and its numbers are in numbers.csv beside.")
+
+
+def _schedule(found: reproducing.Reproduction) -> None:
+    from rich.table import Table
+
+    from netllm.report.table import wide_console
+
+    table = Table("row", "who", "not tested in", "training, minutes")
+    for one in found.left:
+        minutes = "?" if one.minutes is None else f"{one.minutes:.0f}"
+        table.add_row(one.row, one.contender, ", ".join(one.missing), minutes)
+    wide_console().print(table)
+    known = sum(one.minutes or 0 for one in found.left)
+    unknown = sum(one.minutes is None for one in found.left)
+    more = f", without those of {unknown} lines that nobody measured" if unknown else ""
+    print(f"Pools and trainings take {known / 60:.1f} h on two cores{more}; tests come to that.")

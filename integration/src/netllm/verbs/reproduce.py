@@ -1,0 +1,133 @@
+"""Reproduce: every claim of the paper, one command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netllm.verbs import check_arguments
+
+if TYPE_CHECKING:
+    from netllm.verbs.reproducing.experiments import Contender
+    from netllm.verbs.reproducing.work import Work
+
+OUT = Path("runs/reproduce")
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """What a reproduction does for one contender."""
+
+    row: str
+    contender: str
+    """Or the pool that models of it learn from."""
+    missing: tuple[str, ...]
+    """Settings without a result."""
+    minutes: float | None
+    """What its training, or collecting the pool, takes on two cores; None if nobody measured it."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The end of a reproduction, or what one would do."""
+
+    out: Path
+    left: tuple[ToDo, ...]
+    """What was not done: everything that is missing, of a dry run."""
+    failed: tuple[str, ...] = ()
+    """What failed, and why."""
+
+
+def reproduce(
+    *,
+    budget: str = "fast",
+    only: str | Sequence[str] = (),
+    out: str | Path = OUT,
+    ledger: str | Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    known: bool = False,
+    jobs: int = 1,
+    data: str | Path | None = None,
+    device: str = "auto",
+) -> Reproduction:
+    """Make what is missing of the paper's experiments, and write a report of all.
+
+    Results that are known already, of this folder or of a ledger, are not made again. It may be cut
+    off anywhere: the same call with `resume` goes on.
+
+    Args:
+        budget: How much: fast (minutes, generated data, tiny models: whether all works), day (what
+            the shipped models and the rivals reach) or full (every training anew).
+        only: Names of rows, as --dry-run lists them; all unless given.
+        out: Folder of report.md, report.html, numbers.csv, numbers.json, figures, pools and runs.
+        ledger: Folder of results, such as benchmarks/results/reproduce of a clone: what it holds is
+            not made again, and what is made is kept there. In the folder `out` unless given.
+        resume: Go on in a folder that holds a reproduction.
+        dry_run: Do nothing but say what is missing, and what its trainings take.
+        known: Train and test nothing; report what is known.
+        jobs: Pieces of work at once, each in its own process; -1 for one per core.
+        data: Folder of real data; that of NETLLM_DATA unless given.
+        device: Where models compute: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
+
+    Raises:
+        ValueError: for unknown names and values that cannot be, or a damaged ledger.
+        FileExistsError: if `out` holds something else, or a reproduction and `resume` is not given.
+        BlockingIOError: if another reproduction writes there.
+    """
+    from netllm_adapt.files.locks import locked
+
+    from netllm.verbs.reproducing import experiments
+    from netllm.verbs.reproducing.document import write
+    from netllm.verbs.reproducing.findings import finding
+    from netllm.verbs.reproducing.ledger import Ledger
+    from netllm.verbs.reproducing.work import Work
+
+    check_arguments.check_jobs(jobs)
+    whole, out = experiments.read(budget), Path(out)
+    rows = experiments.chosen(whole, check_arguments.names(only))
+    kept = out / "ledger" if ledger is None else Path(ledger)
+    work = Work(whole, out, Ledger(kept), data, jobs, device)
+    everyone = [one for row in rows for one in experiments.contenders(row, whole.models)]
+    if dry_run:
+        return Reproduction(out, _to_do(work, everyone))
+    _check_folder(out, resume=resume)
+    with locked(out):
+        for one in () if known else everyone:
+            work.do(one)
+        findings = [finding(work, row) for row in rows]
+        command = shlex.join(["netllm", "reproduce", "--budget", budget])
+        write(findings, out, command=command)
+    failed = tuple(line for one in findings for line in one.failed())
+    return Reproduction(out, _to_do(work, everyone), failed)
+
+
+def _to_do(work: Work, everyone: Sequence[Contender]) -> tuple[ToDo, ...]:
+    """What is missing: pools, and contender by contender."""
+    found, pools = [], {}
+    for one in everyone:
+        if missing := work.missing(one):
+            trained = one.model is not None and not one.model.checkpoint
+            minutes = one.model.minutes if one.model is not None and trained else 0.0
+            found.append(ToDo(one.row.name, one.label, tuple(missing), minutes))
+            if one.model is not None and one.model.pool:
+                pools[one.model.pool] = work.experiments.pools[one.model.pool].minutes
+    return (*(ToDo("", f"pool {name}", (), took) for name, took in pools.items()), *found)
+
+
+def _check_folder(out: Path, *, resume: bool) -> None:
+    from netllm_adapt.files.writing import check_replaceable
+
+    from netllm.verbs.check_writable import check_folder
+
+    ours = ("ledger", "pools", "runs", "report.md")
+    check_replaceable(out, "a reproduction", ours=lambda it: any((it / n).exists() for n in ours))
+    if not resume and out.is_dir() and any((out / name).exists() for name in ours):
+        raise FileExistsError(
+            f"{out} holds a reproduction. Go on with it by --resume, or choose another --out."
+        )
+    check_folder(out, files=("report.md", "report.html", "numbers.csv", "numbers.json"))
+    out.mkdir(parents=True, exist_ok=True)

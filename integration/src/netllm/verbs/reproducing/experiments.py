@@ -1,0 +1,156 @@
+"""Which experiments there are: rows of a report, the models in them, the pools they learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from netllm.unknown_names import unknown
+
+BUDGETS = ("fast", "day", "full")
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One question of the report: who is best where."""
+
+    name: str
+    title: str
+    paper: str
+    """What the paper says of it, and where."""
+    task: str
+    settings: tuple[str, ...]
+    policies: tuple[str, ...]
+    models: tuple[str, ...]
+    """Names in `models`."""
+    about: tuple[str, ...] = ()
+    """Labels of those whose comparisons are told; those of the first model unless given."""
+    slow: tuple[str, ...] = ()
+    """Who is left out of the budget `day`, beside what must be trained."""
+    reduced: str = ""
+    """What of the paper's experiment is left out."""
+    episodes: int | None = None
+    set: dict[str, Any] = {}
+    """Fields of the settings to override."""
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A checkpoint, or a recipe that makes one."""
+
+    task: str
+    label: str = ""
+    """What tables call it; its own name unless given."""
+    checkpoint: str = ""
+    """One that there is: `pretrained`, the one shipped with netllm."""
+    pool: str = ""
+    """A name in `pools`; empty for a task that learns from its setting."""
+    seeds: tuple[int, ...] = (0,)
+    adapt: dict[str, Any] = {}
+    """Arguments of `netllm.adapt`."""
+    plan: int | None = None
+    """Simulations of a candidate ahead, where it decides as a planner."""
+    minutes: float | None = None
+    """What it takes on two cores, per seed."""
+
+
+class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A collection of experience."""
+
+    task: str
+    rl_collect: dict[str, Any] = {}
+    """Arguments of `netllm.rl_collect`."""
+    minutes: float | None = None
+    """What it takes on two cores."""
+
+
+class Experiments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All that a budget holds."""
+
+    rows: tuple[Row, ...]
+    models: dict[str, Model]
+    pools: dict[str, Pool] = {}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who is tested in a row: a policy, or a model of one training seed."""
+
+    row: Row
+    name: str
+    model: Model | None = None
+    seed: int = 0
+
+    @property
+    def recipe(self) -> str:
+        """What tables call it with all its training seeds."""
+        return (self.model and self.model.label) or self.name
+
+    @property
+    def label(self) -> str:
+        """What tables and files call it."""
+        several = self.model is not None and len(self.model.seeds) > 1
+        return f"{self.recipe}-{self.seed}" if several else self.recipe
+
+    def who(self, pools: Mapping[str, Pool]) -> dict[str, Any]:
+        """All that makes it what it is, as JSON can hold it; of a checkpoint what it is called."""
+        model = self.model
+        if model is None:
+            return {"policy": self.name}
+        plan = {} if model.plan is None else {"plan": model.plan}
+        if model.checkpoint:
+            return {"checkpoint": model.checkpoint, **plan}
+        pool = {"rl_collect": pools[model.pool].rl_collect} if model.pool else {}
+        return {"adapt": model.adapt, "seed": self.seed, **pool, **plan}
+
+
+def read(budget: str) -> Experiments:
+    """The experiments of a budget.
+
+    Raises:
+        ValueError: if there is no such budget.
+    """
+    if budget not in BUDGETS:
+        raise unknown("budget", budget, BUDGETS)
+    name = "fast" if budget == "fast" else "paper"
+    text = files(__package__).joinpath(f"{name}.toml").read_bytes()
+    whole = msgspec.toml.decode(text, type=Experiments)
+    return whole if budget != "day" else _without_training(whole)
+
+
+def _without_training(whole: Experiments) -> Experiments:
+    """What there is already, tested; without the slow ones."""
+    there = {name for name, model in whole.models.items() if model.checkpoint}
+    rows = [
+        msgspec.structs.replace(
+            row,
+            models=tuple(name for name in row.models if name in there - {*row.slow}),
+            policies=tuple(name for name in row.policies if name not in row.slow),
+        )
+        for row in whole.rows
+    ]
+    return msgspec.structs.replace(whole, rows=tuple(rows))
+
+
+def chosen(experiments: Experiments, only: Sequence[str]) -> list[Row]:
+    """The rows of these names; all if there are none.
+
+    Raises:
+        ValueError: for a name that no row has.
+    """
+    names = [row.name for row in experiments.rows]
+    for name in only:
+        if name not in names:
+            raise unknown("row", name, names)
+    return [row for row in experiments.rows if not only or row.name in only]
+
+
+def contenders(row: Row, models: Mapping[str, Model]) -> Iterator[Contender]:
+    """All of a row, models first."""
+    for name in row.models:
+        for seed in models[name].seeds:
+            yield Contender(row, name, models[name], seed)
+    for name in row.policies:
+        yield Contender(row, name)

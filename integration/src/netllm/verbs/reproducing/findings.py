@@ -1,0 +1,152 @@
+"""What was found, row by row: tables, verdicts, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from netllm import registry
+from netllm.report.compare import compare
+from netllm.report.provenance import provenance
+from netllm.report.report import Report
+from netllm.report.result import Result
+from netllm.report.table import sentence, told_once
+from netllm.report.training_seeds import trained
+from netllm.verbs.reproducing.experiments import Contender, Row, contenders
+from netllm.verbs.reproducing.ledger import Entry
+from netllm.verbs.reproducing.work import Work
+
+
+@dataclass(frozen=True)
+class Line:
+    """A contender in a setting, and what is known of it."""
+
+    who: Contender
+    setting: str
+    entry: Entry | None
+
+    @property
+    def where(self) -> str:
+        """Both in words."""
+        return f"{self.who.label} in {self.setting}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one row."""
+
+    row: Row
+    report: Report
+    lines: tuple[Line, ...]
+
+    def results(self) -> Iterator[tuple[Line, Entry, Result]]:
+        """The lines that have a result."""
+        for line in self.lines:
+            if line.entry is not None and line.entry.result is not None:
+                yield line, line.entry, line.entry.result
+
+    def failed(self) -> list[str]:
+        """Who failed where, and why."""
+        found = [(line.where, line.entry.failed) for line in self.lines if line.entry is not None]
+        return [f"{where}: {why}" for where, why in found if why]
+
+    def missing(self) -> list[str]:
+        """Who has not been tested where."""
+        return [line.where for line in self.lines if line.entry is None]
+
+    def outdated(self) -> list[str]:
+        """What other versions of netllm's packages found than those installed."""
+        now = _ours(provenance()["versions"])
+        found = [(line.where, _ours(entry.made["versions"])) for line, entry, _ in self.results()]
+        return [f"{where}: {versions}" for where, versions in found if versions != now]
+
+    def verdicts(self) -> Iterator[str]:
+        """In words how those it is about compare with the best rival and the other models."""
+        models = {line.who.recipe for line in self.lines if line.who.model is not None}
+        for one in told_once(self.report.comparisons):
+            wanted = one.rival in models or "best rival" in one.role
+            if wanted and one.subset == "all":
+                yield sentence(one, self.report.metrics).plain
+
+    def shares(self) -> dict[tuple[str, str], float]:
+        """By setting and label the mean as a share of that of who knows the future, if anyone."""
+        found, metric = {}, self.report.metrics[0]
+        for setting, some in self.report.settings().items():
+            bounds = [one for one in some if one.policy in self.report.bounds]
+            for one in some if bounds else ():
+                best = bounds[0].metrics[metric.key].mean
+                found[setting, one.label] = one.metrics[metric.key].mean / best
+        return found
+
+    def numbers(self) -> Iterator[dict[str, Any]]:
+        """Every number with what made it."""
+        shares = self.shares()
+        for line, entry, result in self.results():
+            values = {
+                name: (v.mean, *(v.ci95 or (None, None))) for name, v in result.metrics.items()
+            }
+            if (share := shares.get((line.setting, line.who.label))) is not None:
+                values["share of the bound"] = (share, None, None)
+            for metric, (mean, low, high) in values.items():
+                yield {
+                    "row": self.row.name,
+                    "setting": line.setting,
+                    "contender": line.who.label,
+                    "metric": metric,
+                    "mean": mean,
+                    "low": low,
+                    "high": high,
+                    "episodes": len(result.episodes),
+                    "key": entry.key,
+                    "command": entry.command,
+                    "made_at": entry.made["made_at"],
+                    "versions": _told(entry.made["versions"]),
+                }
+
+
+def finding(work: Work, row: Row) -> Finding:
+    """What the ledger holds of a row, compared; by its key, so that it is of these data."""
+    some = [*contenders(row, work.experiments.models)]
+    lines = [Line(one, s, work.found(one, s)) for one in some for s in row.settings]
+    task, members = registry.task(row.task), {}
+    for setting in dict.fromkeys(line.setting for line in lines if line.entry is not None):
+        place = work.place(row, setting)
+        members[setting] = task.subsets(place, task.episodes(place, "test", count=row.episodes))
+    return of_lines(row, lines, members)
+
+
+def of_lines(
+    row: Row, lines: Sequence[Line], members: Mapping[str, Mapping[str, frozenset[str]]]
+) -> Finding:
+    """Lines, compared.
+
+    Args:
+        row: whose lines they are.
+        lines: of all its contenders.
+        members: per setting the named parts of the test set, as episode ids.
+    """
+    task = registry.task(row.task)
+    entries = [line.entry for s in row.settings for line in lines if line.setting == s]
+    results = [one.result for one in entries if one is not None and one.result is not None]
+    notes = dict.fromkeys(note for one in entries if one is not None for note in one.notes)
+    first = [line.who for line in lines if line.who.name in row.models[:1]]
+    about = row.about or {name for one in first for name in (one.label, one.recipe)}
+    compared = compare(results, task, members)
+    report = Report(
+        results=results,
+        comparisons=[one for one in compared if one.checkpoint in about],
+        provenance={"notes": [*notes]},
+        metrics=task.metrics,
+        bounds=task.bounds,
+        recipes=trained(results, task.metrics),
+    )
+    return Finding(row, report, tuple(lines))
+
+
+def _ours(versions: dict[str, str]) -> str:
+    return _told({name: one for name, one in versions.items() if name.startswith("netllm")})
+
+
+def _told(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

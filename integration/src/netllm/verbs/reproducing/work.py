@@ -1,0 +1,168 @@
+"""The work of a reproduction: pools, runs and tests, of which nothing is done twice."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from netllm import registry
+from netllm.data import sources
+from netllm.deciders.checkpoint_folder import PRETRAINED, SHIPPED, weights_of
+from netllm.report.provenance import provenance
+from netllm.report.report import Report
+from netllm.report.result import Result
+from netllm.verbs.reproducing.experiments import Contender, Experiments, Row
+from netllm.verbs.reproducing.ledger import Entry, Ledger, key_of
+
+_log = logging.getLogger(__name__)
+_MADE = ("versions", "python", "machine", "made_at", "sources")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Makes what a ledger lacks, in a folder that it goes on with when it is called again."""
+
+    experiments: Experiments
+    out: Path
+    """Pools and runs lie here."""
+    ledger: Ledger
+    data: str | Path | None
+    jobs: int
+    device: str
+    _places: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _pools: dict[str, Path] = field(default_factory=dict)
+
+    def place(self, row: Row, setting: str) -> Any:
+        """A setting of a row, read once."""
+        if (row.name, setting) not in self._places:
+            found = registry.task(row.task).setting(setting, data=self.data, **row.set)
+            self._places[row.name, setting] = found
+        return self._places[row.name, setting]
+
+    def key(self, one: Contender, setting: str) -> str:
+        """What an entry must have to answer for a contender in a setting."""
+        row, place = one.row, self.place(one.row, setting)
+        who = one.who(self.experiments.pools)
+        if who.get("checkpoint") == PRETRAINED:
+            shipped = SHIPPED / registry.task(row.task).shipped(place)
+            who["checkpoint"] = weights_of(row.task, str(shipped))
+        elif name := who.get("checkpoint"):
+            who["checkpoint"] = weights_of(row.task, name)
+        made_of = [one.sha256 for one in sources.sources(place)]
+        where = {"task": row.task, "setting": setting, "episodes": row.episodes, "set": row.set}
+        return key_of(who=who, where=where, data=made_of)
+
+    def found(self, one: Contender, setting: str) -> Entry | None:
+        """What the ledger has of a contender in a setting."""
+        return self.ledger.find(one.row.name, one.label, setting, self.key(one, setting))
+
+    def missing(self, one: Contender) -> list[str]:
+        """The settings in which a contender has no result."""
+        entries = {setting: self.found(one, setting) for setting in one.row.settings}
+        return [name for name, entry in entries.items() if entry is None or entry.failed]
+
+    def do(self, one: Contender) -> None:
+        """Make what a contender needs, test it where it is missing, and keep what was found.
+
+        A recipe that fails, and a policy that cannot be built, are findings too.
+        """
+        for setting in self.missing(one):
+            begun = time.monotonic()
+            try:
+                checkpoint = self._checkpoint(one)
+                report = self._tested(one, setting, checkpoint)
+            except (registry.Unbuildable, RuntimeError) as error:
+                _log.warning("%s in %s failed: %s", one.label, setting, error)
+                key, command = self.key(one, setting), command_of(one, setting)
+                entry = Entry(key=key, command=command, made=provenance(), failed=f"{error}")
+            else:
+                entry = self._entry(one, setting, report, checkpoint)
+                entry.made["seconds"] = round(time.monotonic() - begun, 1)
+            self.ledger.add(one.row.name, one.label, {setting: entry})
+
+    def _entry(self, one: Contender, setting: str, report: Report, checkpoint: str | None) -> Entry:
+        """What a test found, without telling where runs lie on this machine."""
+        made = {name: report.provenance[name] for name in _MADE if name in report.provenance}
+        result = next(r for r in report.results if one.model is None or r.plan == one.model.plan)
+        return Entry(
+            key=self.key(one, setting),
+            command=command_of(one, setting),
+            made=made,
+            result=named(one, result),
+            notes=tuple(note.replace(checkpoint or one.name, one.label) for note in report.notes),
+        )
+
+    def _tested(self, one: Contender, setting: str, checkpoint: str | None) -> Report:
+        from netllm.verbs.test import test
+
+        how: dict[str, Any] = {"policy": one.name} if checkpoint is None else {}
+        if one.model is not None:
+            how = {"checkpoint": checkpoint, "plan": one.model.plan}
+        return test(
+            one.row.task,
+            setting=setting,
+            set=one.row.set,
+            episodes=one.row.episodes,
+            jobs=self.jobs,
+            data=self.data,
+            device=self.device,
+            **how,
+        )
+
+    def _checkpoint(self, one: Contender) -> str | None:
+        """The contender's checkpoint, made if it is not there; None of a policy."""
+        if one.model is None:
+            return None
+        return one.model.checkpoint or str(self._adapted(one))
+
+    def _adapted(self, one: Contender) -> Path:
+        """The run of a model with one training seed."""
+        from netllm.verbs.adapt import adapt
+
+        model, out = one.model, self.out / "runs" / f"{one.name}-{one.seed}"
+        assert model is not None
+        if not (out / "finished.json").is_file():
+            pool = self._pool(model.pool) if model.pool else None
+            began = (out / "settings.json").is_file()
+            how: dict[str, Any] = {"data": self.data, "device": self.device, **model.adapt}
+            adapt(model.task, out=out, pool=pool, resume=began, seed=one.seed, **how)
+        return out
+
+    def _pool(self, name: str) -> Path:
+        """A pool; what is missing of it is collected."""
+        from netllm.verbs.collect import rl_collect
+
+        if name not in self._pools:
+            pool, out = self.experiments.pools[name], self.out / "pools" / name
+            how: dict[str, Any] = {"data": self.data, "jobs": self.jobs, "device": self.device}
+            rl_collect(pool.task, out=out, append=True, **how, **pool.rl_collect)
+            self._pools[name] = out
+        return self._pools[name]
+
+
+def command_of(one: Contender, setting: str) -> str:
+    """The command that repeats a finding."""
+    words = ["netllm", "test", one.row.task, "--setting", setting]
+    if one.model is None:
+        words += ["--policy", one.name]
+    else:
+        words += ["--checkpoint", one.model.checkpoint or f"runs/{one.name}-{one.seed}"]
+        words += [] if one.model.plan is None else ["--plan", str(one.model.plan)]
+    if one.row.episodes is not None:
+        words += ["--episodes", str(one.row.episodes)]
+    for name, value in one.row.set.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
+
+
+def named(one: Contender, result: Result) -> Result:
+    """A result under the contender's name; of several training seeds with its recipe."""
+    if one.model is None:
+        return result
+    result = replace(result, checkpoint=one.label, nickname=one.label)
+    several = len(one.model.seeds) > 1
+    return replace(result, recipe=one.recipe, training_seed=one.seed) if several else result
