@@ -43,8 +43,14 @@ PATIENCE_S = 60.0
 """Within which the others of a failed process must have ended."""
 STALL = timedelta(seconds=5)
 """After which a process that does not answer is given up here, in place of `LONGEST_STEP`."""
-HEALTH = {"initial_delay": 0, "period": 1000, "timeout": 3000}
-"""Milliseconds of how Ray looks after its machines, a third of the usual."""
+CLUSTER = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 1_000,
+    "health_check_timeout_ms": 3_000,
+    "grpc_client_keepalive_time_ms": 10_000,
+    "grpc_client_keepalive_timeout_ms": 5_000,
+}
+"""Settings of Ray: by its own it waits for a machine that does not answer for seven minutes."""
 RAY = r"^ray::(?!\w*Agent)"
 """The command line of Ray's workers; with one of its agents it gives up the whole machine."""
 ROOM = 20_000
@@ -169,10 +175,8 @@ def cluster_driver(words: Sequence[str], folder: Path) -> int:
     from ray.cluster_utils import Cluster
 
     os.setpgid(0, 0)
-    health = {f"health_check_{name}_ms": value for name, value in HEALTH.items()}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": health}
-    )
+    head = {"num_cpus": 1, "_system_config": CLUSTER}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     node: Any = cluster.add_node(num_cpus=1)
     (raylet,) = node.all_processes["raylet"]
     (folder / "raylet.txt").write_text(str(raylet.process.pid))
