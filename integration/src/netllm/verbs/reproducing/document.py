@@ -119,9 +119,7 @@ def page(text: str, folder: Path) -> str:
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    body = body.replace("<table>", '<div class="wide"><table>').replace(
-        "</table>", "</table></div>"
-    )
+    body = re.sub("(<table>.*?</table>)", r'<div class="wide">\1</div>', body, flags=re.S)
 
     def embedded(found: re.Match[str]) -> str:
         content = base64.b64encode((folder / found[1]).read_bytes()).decode()

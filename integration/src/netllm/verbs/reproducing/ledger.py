@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,6 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[Path, Mapping[str, Entry]] = {}
 
     def find(self, row: str, label: str, setting: str, key: str) -> Entry | None:
         """The entry with this key, if there is one.
@@ -71,32 +71,30 @@ class Ledger:
         Raises:
             ValueError: naming the file, if it is damaged.
         """
-        from netllm_adapt.files.reading import read_json
-
         path = self._path(row, label)
-        if path not in self._read:
-            there = path.is_file()
-            self._read[path] = (
-                read_json(path, _File, most_bytes=MOST_BYTES).entries if there else {}
-            )
-        return self._read[path]
+        return _entries(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
     def add(self, row: str, label: str, entries: Mapping[str, Entry]) -> None:
         """Keep entries by setting, in the place of others of the same settings."""
-        path = self._path(row, label)
-        together = {**self.entries(row, label), **entries}
         documents = {
             setting: {
                 **msgspec.structs.asdict(entry),
                 "result": entry.result and numbers_alone(entry.result.document()),
             }
-            for setting, entry in together.items()
+            for setting, entry in {**self.entries(row, label), **entries}.items()
         }
-        save_document({"entries": documents}, path)
-        self._read[path] = together
+        save_document({"entries": documents}, self._path(row, label))
 
     def _path(self, row: str, label: str) -> Path:
         return self._folder / row / f"{label}.json"
+
+
+@lru_cache(maxsize=512)
+def _entries(path: Path, stamp: int) -> Mapping[str, Entry]:
+    """Read once; `stamp` tells a rewritten file from the one read before."""
+    from netllm_adapt.files.reading import read_json
+
+    return read_json(path, _File, most_bytes=MOST_BYTES).entries
 
 
 def numbers_alone(document: dict[str, Any]) -> dict[str, Any]:

@@ -70,19 +70,29 @@ class Work:
 
         A recipe that fails, and a policy that cannot be built, are findings too.
         """
-        for setting in self.missing(one):
+        missing = self.missing(one)
+        try:
+            checkpoint = self._checkpoint(one) if missing else None
+        except RuntimeError as error:
+            self.ledger.add(
+                one.row.name, one.label, {s: self._failed(one, s, error) for s in missing}
+            )
+            return
+        for setting in missing:
             begun = time.monotonic()
             try:
-                checkpoint = self._checkpoint(one)
-                report = self._tested(one, setting, checkpoint)
-            except (registry.Unbuildable, RuntimeError) as error:
-                _log.warning("%s in %s failed: %s", one.label, setting, error)
-                key, command = self.key(one, setting), command_of(one, setting)
-                entry = Entry(key=key, command=command, made=provenance(), failed=f"{error}")
-            else:
-                entry = self._entry(one, setting, report, checkpoint)
+                entry = self._entry(
+                    one, setting, self._tested(one, setting, checkpoint), checkpoint
+                )
                 entry.made["seconds"] = round(time.monotonic() - begun, 1)
+            except (registry.Unbuildable, RuntimeError) as error:
+                entry = self._failed(one, setting, error)
             self.ledger.add(one.row.name, one.label, {setting: entry})
+
+    def _failed(self, one: Contender, setting: str, error: Exception) -> Entry:
+        _log.warning("%s in %s failed: %s", one.label, setting, error)
+        key, command = self.key(one, setting), command_of(one, setting)
+        return Entry(key=key, command=command, made=provenance(), failed=f"{error}")
 
     def _entry(self, one: Contender, setting: str, report: Report, checkpoint: str | None) -> Entry:
         """What a test found, without telling where runs lie on this machine."""
