@@ -124,9 +124,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(tags=["ci"])
 def types(session: nox.Session) -> None:
-    """Check the types of every package and of the example."""
+    """Check the types of every package and of the examples."""
     session.install(*EDITABLE, *group("types"))
-    session.run("mypy", *SOURCES, "examples/congestion-control/src")
+    session.run("mypy", *SOURCES, "examples/congestion-control/src", "examples/own-loop")
 
 
 def run_tests(session: nox.Session, *arguments: str) -> None:

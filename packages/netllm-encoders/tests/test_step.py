@@ -115,7 +115,7 @@ def test_a_field_of_another_shape_is_named():
 
 def test_a_field_of_other_steps_is_named():
     observation = make_observation() | {"buffer_s": torch.zeros(2, 4)}
-    with pytest.raises(ValueError, match=r"'buffer_s' .* return-to-go, \(2, 3\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"'buffer_s' .* observation, \(2, 3\), got \(2, 4\)"):
         make_step().observe(observation, torch.ones(2, 3))
 
 

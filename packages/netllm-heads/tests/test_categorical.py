@@ -182,7 +182,7 @@ def test_the_head_is_found_by_its_entry_point():
 def test_states_of_another_width_are_refused():
     with pytest.raises(
         ValueError,
-        match=r"must end with width 16, got shape \(2, 5, 3, 12\)\. Was the head built for another",
+        match=r"\(batch, step, token, 16\) or \(batch, 16\), got \(2, 5, 3, 12\)\. Was the head built",
     ):
         make_head().answer(torch.zeros(2, 5, 3, 12), {})
 

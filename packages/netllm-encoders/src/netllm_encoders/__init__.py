@@ -5,11 +5,13 @@ from netllm_encoders.graph import Graph
 from netllm_encoders.projection import Projection
 from netllm_encoders.scalar import Scalar
 from netllm_encoders.series import Series
+from netllm_encoders.single import Fields
 from netllm_encoders.step import Step
 from netllm_encoders.viewport import Viewport
 
 __all__ = [
     "FieldEncoder",
+    "Fields",
     "Graph",
     "Projection",
     "Scalar",

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,6 +62,31 @@ def field_encoder(field: str, settings: Mapping[str, Any], *, hidden: int) -> Fi
     except (TypeError, ValueError) as error:
         raise ValueError(f"field {field!r}: {error}") from error
     return encoder
+
+
+def field_features(
+    name: str, encoder: FieldEncoder, observation: Mapping[str, Any], shape: Sequence[int]
+) -> Float[Tensor, "batch step hidden"]:
+    """Features of a field of an observation of so many rows and steps.
+
+    Raises:
+        ValueError: If the field is missing or its values have another shape.
+    """
+    try:
+        features = encoder(observation[name])
+    except KeyError:
+        raise ValueError(
+            f"the observation must hold the field {name!r}, got {', '.join(observation)}. "
+            "Was the encoder built for another task?"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"field {name!r} {error}") from error
+    if features.shape[:2] != tuple(shape):
+        raise ValueError(
+            f"field {name!r} must have as many rows and steps as the observation, "
+            f"{tuple(shape)}, got {tuple(features.shape[:2])}."
+        )
+    return features
 
 
 def _load(field: str, name: object) -> Any:

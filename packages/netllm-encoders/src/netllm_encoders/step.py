@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from netllm_encoders.fields import field_encoder
+from netllm_encoders.fields import field_encoder, field_features
 from netllm_encoders.projection import Projection
 from netllm_encoders.scalar import Scalar
 
@@ -84,7 +84,7 @@ class Step(nn.Module):
         """
         features = [self.return_encoder(return_to_go)]
         for name, encoder in zip(self.fields, self.field_encoders, strict=True):
-            features.append(self._features(name, encoder, observation, return_to_go.shape))
+            features.append(field_features(name, encoder, observation, return_to_go.shape))
         # (token, batch * step, hidden) -> (batch * step, token, width)
         vectors: Tensor = self.projection(torch.stack(features).flatten(1, 2))
         return vectors.view(*return_to_go.shape, self.tokens, self.width)
@@ -108,22 +108,3 @@ class Step(nn.Module):
             ) from error
         vectors: Tensor = self.action_projection(features.flatten(0, 1)[None])
         return vectors.view(*action.shape, 1, self.width)
-
-    def _features(
-        self, name: str, encoder: nn.Module, observation: Mapping[str, Any], shape: torch.Size
-    ) -> Tensor:
-        try:
-            features: Tensor = encoder(observation[name])
-        except KeyError:
-            raise ValueError(
-                f"the observation must hold the field {name!r}, got {', '.join(observation)}. "
-                "Was the encoder built for another task?"
-            ) from None
-        except ValueError as error:
-            raise ValueError(f"field {name!r} {error}") from error
-        if features.shape[:2] != shape:
-            raise ValueError(
-                f"field {name!r} must have as many rows and steps as the return-to-go, "
-                f"{tuple(shape)}, got {tuple(features.shape[:2])}."
-            )
-        return features

@@ -1,6 +1,6 @@
 """One answer out of a fixed number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ NO_LABEL = -100
 
 class Categorical(nn.Module):
     """One answer per step out of a fixed number, read from the step's last hidden state.
+
+    Of a model that answers each observation by itself the states are (batch, width), and masks,
+    labels and answers have no axis of steps.
 
     Logits are a layer norm and a linear map of that state, with a hidden layer between them if
     asked for. Where a mask says that an answer is invalid its logit is -inf, so its probability is
@@ -55,8 +58,8 @@ class Categorical(nn.Module):
         }
 
     def distribution(
-        self, hidden: Float[Tensor, "batch step token width"], observation: Mapping[str, Any]
-    ) -> Float[Tensor, "batch step answers"]:
+        self, hidden: Float[Tensor, "batch *token width"], observation: Mapping[str, Any]
+    ) -> Float[Tensor, "batch *step answers"]:
         """Logits of the answers in float32, -inf where an answer is invalid.
 
         Raises:
@@ -65,21 +68,21 @@ class Categorical(nn.Module):
         """
         valid = self._valid(hidden, observation)
         if valid is not None and not bool(valid.any(-1).all()):
-            row, step = (~valid.any(-1)).nonzero()[0].tolist()
+            where = _place((~valid.any(-1)).nonzero()[0].tolist())
             raise ValueError(
                 f"`{self.mask}` must leave at least one valid answer at every step, got none in "
-                f"row {row}, step {step}. Mask only answers that the environment would refuse."
+                f"{where}. Mask only answers that the environment would refuse."
             )
         return self._logits(hidden, valid)
 
     def answer(
         self,
-        hidden: Float[Tensor, "batch step token width"],
+        hidden: Float[Tensor, "batch *token width"],
         observation: Mapping[str, Any],
         *,
         greedy: bool = True,
         generator: Generator | None = None,
-    ) -> Int[Tensor, "batch step"]:
+    ) -> Int[Tensor, "batch *step"]:
         """The most probable answer of every step, or one drawn from its distribution.
 
         Args:
@@ -96,15 +99,15 @@ class Categorical(nn.Module):
             raise ValueError("logits must be numbers, got NaN. Are the hidden states finite?")
         if greedy:
             return logits.argmax(-1)
-        draws = torch.multinomial(logits.softmax(-1).flatten(0, 1), 1, generator=generator)
-        return draws.view(logits.shape[:2])
+        draws = torch.multinomial(logits.softmax(-1).flatten(0, -2), 1, generator=generator)
+        return draws.view(logits.shape[:-1])
 
     def loss(
         self,
-        hidden: Float[Tensor, "batch step token width"],
+        hidden: Float[Tensor, "batch *token width"],
         observation: Mapping[str, Any],
-        label: Num[Tensor, "batch step *answers"],
-    ) -> Float[Tensor, "batch step"]:
+        label: Num[Tensor, "batch *label"],
+    ) -> Float[Tensor, "batch *step"]:
         """Cross-entropy of every step, in nats.
 
         Args:
@@ -119,7 +122,7 @@ class Categorical(nn.Module):
                 another shape or gives probability to an invalid answer.
         """
         valid = self._valid(hidden, observation)
-        target = self._target(label, hidden.shape[:2])
+        target = self._target(label, _last(hidden).shape[:-1])
         if valid is not None:
             self._check_labels(target, valid)
             valid = valid | ~target.any(-1, keepdim=True)
@@ -129,14 +132,15 @@ class Categorical(nn.Module):
 
     def _logits(self, hidden: Tensor, valid: Tensor | None) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.layers(hidden[:, :, -1].float())
+            logits: Tensor = self.layers(_last(hidden).float())
         return logits if valid is None else logits.masked_fill(~valid, -torch.inf)
 
     def _valid(self, hidden: Tensor, observation: Mapping[str, Any]) -> Tensor | None:
-        if hidden.shape[-1] != self.width:
+        if hidden.ndim not in (2, 4) or hidden.shape[-1] != self.width:
             raise ValueError(
-                f"`hidden` must end with width {self.width}, got shape {tuple(hidden.shape)}. "
-                "Was the head built for another backbone?"
+                f"`hidden` must have shape (batch, step, token, {self.width}) or (batch, "
+                f"{self.width}), got {tuple(hidden.shape)}. Was the head built for another "
+                "backbone?"
             )
         if self.mask is None:
             return None
@@ -146,9 +150,10 @@ class Categorical(nn.Module):
                 "Was the head built for another task?"
             )
         valid: Tensor = observation[self.mask].bool()
-        if valid.shape != (*hidden.shape[:2], self.answers):
+        shape = (*_last(hidden).shape[:-1], self.answers)
+        if valid.shape != shape:
             raise ValueError(
-                f"`{self.mask}` must have shape {(*hidden.shape[:2], self.answers)}, "
+                f"`{self.mask}` must have shape {shape}, "
                 f"got {tuple(valid.shape)}. Does it have one entry per answer?"
             )
         return valid
@@ -182,8 +187,20 @@ class Categorical(nn.Module):
     def _check_labels(self, target: Tensor, valid: Tensor) -> None:
         forbidden = (target * ~valid).nonzero()
         if len(forbidden):
-            row, step, answer = forbidden[0].tolist()
+            *place, answer = forbidden[0].tolist()
             raise ValueError(
-                f"a label must be a valid answer, got {answer} in row {row}, step {step}, "
+                f"a label must be a valid answer, got {answer} in {_place(place)}, "
                 f"which `{self.mask}` forbids. Do labels and masks come from the same step?"
             )
+
+
+def _last(hidden: Float[Tensor, "batch *token width"]) -> Float[Tensor, "batch *step width"]:
+    """The state of every step's last token."""
+    return hidden if hidden.ndim == 2 else hidden[:, :, -1]
+
+
+def _place(indices: Sequence[int]) -> str:
+    """Where in a batch something is, in words."""
+    return ", ".join(
+        f"{name} {index}" for name, index in zip(("row", "step"), indices, strict=False)
+    )

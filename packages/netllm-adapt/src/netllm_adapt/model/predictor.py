@@ -41,6 +41,14 @@ class Predictor(Adapted):
         """The tokens of observations, as they pass through the backbone."""
         return self._of_tokens(self.encoder.observe(observation).to(self.dtype))
 
+    def hidden_of(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch *reads width"]:
+        """What the head reads of observations, after one pass, for a loop of one's own.
+
+        Where gradients are asked for and it covers the backbone, that is the lean training pass.
+        """
+        states: Float[Tensor, "batch *reads width"] = self.pass_through(self.input_of(observation))
+        return states
+
     def blank_input(self, rows: int, tokens: int) -> BackboneInput:
         """See `Adapted`."""
         zero = torch.zeros((), dtype=self.dtype, device="cpu")
