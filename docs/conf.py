@@ -42,6 +42,8 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Source", "returns_style")]
 
+# A signature names a class as its module does, which another package's class may be called too.
+suppress_warnings = ["ref.python"]
 nitpicky = True
 # Only this project's public names are looked up: other projects' inventories are on the network,
 # and signatures name classes by the modules that define them.

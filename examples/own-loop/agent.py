@@ -100,10 +100,8 @@ def main(arguments: list[str] | None = None) -> dict[str, np.ndarray]:
     """Learn, save, load; the returns of each session before, after and of the loaded model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="tiny-random")
-    parser.add_argument(
-        "--layers", type=int, help="the first so many of its blocks; all if left out"
-    )
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--layers", type=int, help="take its first blocks alone")
+    parser.add_argument("--steps", type=int, default=4_500)
     parser.add_argument("--out", default="runs/agent", help="folder of the checkpoint")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)

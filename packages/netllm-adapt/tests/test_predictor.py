@@ -22,6 +22,7 @@ from netllm_adapt import (
     fit,
     load_backbone,
 )
+from netllm_adapt.llama.training import library_training
 from netllm_adapt.lora import adapters
 from netllm_adapt.training.run_folder import read_log
 from torch import Tensor
@@ -63,6 +64,37 @@ def test_the_shared_loop_learns_a_sum(tmp_path: Path) -> None:
     assert error(model)["error"] < 0.2 * before
     figures = [line["error"] for line in read_log(tmp_path) if "error" in line]
     assert model.about["validation error"] == min(figures)
+
+
+def test_a_loop_of_ones_own_learns_the_sum_through_the_lean_pass() -> None:
+    model = make_model().train()
+    numbers = torch.tensor(NUMBERS, dtype=torch.float32)
+    observation, label = {"numbers": numbers}, numbers.sum(dim=1)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    before = error(model)["error"]
+    for _ in range(40):
+        hidden = model.hidden_of(observation)
+        loss = model.head.loss(hidden, observation, label).mean()
+        assert "NormOfSumBackward" in operations(hidden)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert error(model)["error"] < 0.2 * before
+    with library_training():
+        plain = model.hidden_of(observation)
+    assert "NormOfSumBackward" not in operations(plain)
+    torch.testing.assert_close(plain, model.hidden_of(observation), rtol=1e-4, atol=1e-4)
+
+
+def operations(tensor: Tensor) -> set[str]:
+    """The names of the operations that autograd goes back through."""
+    waiting, names = [tensor.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in names:
+            names.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return {node.name() for node in names}
 
 
 def test_without_validation_the_last_checkpoint_is_the_best(tmp_path: Path) -> None:

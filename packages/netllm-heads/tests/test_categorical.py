@@ -164,6 +164,41 @@ def test_padded_steps_need_neither_label_nor_mask(soft):
     assert (hidden.grad[0, 1] == 0).all()
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_states_without_steps_are_answered_as_steps_of_one_token(soft):
+    head, state = make_head(mask="valid"), make_hidden(8, 1)[:, 0, 0]
+    valid = torch.ones(8, ANSWERS, dtype=torch.bool)
+    valid[:, 4:] = False
+    label = torch.arange(8) % 4
+    if soft:
+        label = torch.nn.functional.one_hot(label, ANSWERS).float()
+
+    def outputs(state, valid, label):
+        seen = {"valid": valid}
+        draw = torch.Generator().manual_seed(0)
+        return (
+            head.distribution(state, seen),
+            head.answer(state, seen),
+            head.answer(state, seen, greedy=False, generator=draw),
+            head.loss(state, seen, label),
+        )
+
+    steps = outputs(state[:, None, None], valid[:, None], label[:, None])
+    for alone, step in zip(outputs(state, valid, label), steps, strict=True):
+        assert len(alone) == 8
+        torch.testing.assert_close(alone[:, None], step)
+
+
+def test_errors_of_states_without_steps_name_the_row_alone():
+    head, state = make_head(mask="valid"), torch.zeros(3, WIDTH)
+    valid = torch.ones(3, ANSWERS, dtype=torch.bool)
+    valid[2] = False
+    with pytest.raises(ValueError, match=r"got none in row 2\. Mask only"):
+        head.answer(state, {"valid": valid})
+    with pytest.raises(ValueError, match=r"got 1 in row 2, which"):
+        head.loss(state, {"valid": valid}, torch.ones(3, dtype=torch.int64))
+
+
 def test_config_rebuilds_the_head():
     head = make_head(mask="valid", hidden=7)
     twin = Categorical(**json.loads(json.dumps(head.config())))
@@ -182,7 +217,7 @@ def test_the_head_is_found_by_its_entry_point():
 def test_states_of_another_width_are_refused():
     with pytest.raises(
         ValueError,
-        match=r"\(batch, step, token, 16\) or \(batch, 16\), got \(2, 5, 3, 12\)\. Was the head built",
+        match=r"token, 16\) or \(batch, 16\), got \(2, 5, 3, 12\)\. Was the head built for another",
     ):
         make_head().answer(torch.zeros(2, 5, 3, 12), {})
 

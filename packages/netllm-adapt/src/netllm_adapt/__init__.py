@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from netllm_adapt.model.predictor import Predictor as Predictor
     from netllm_adapt.model.protocols import Encoder as Encoder
     from netllm_adapt.model.protocols import Head as Head
+    from netllm_adapt.model.protocols import PredictorEncoder as PredictorEncoder
     from netllm_adapt.model.shared_backbone import Together as Together
     from netllm_adapt.observations import SessionError as SessionError
     from netllm_adapt.pool import Pool as Pool
@@ -50,6 +51,7 @@ _HOMES = {
     "Pool": "pool",
     "PoolWriter": "pool",
     "Predictor": "model.predictor",
+    "PredictorEncoder": "model.protocols",
     "Ragged": "episodes",
     "Recipe": "training.recipe",
     "SessionError": "observations",
@@ -71,6 +73,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"netllm_adapt.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'netllm_adapt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def _of_use(record: logging.LogRecord) -> bool:

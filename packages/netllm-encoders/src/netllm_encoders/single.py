@@ -71,16 +71,14 @@ class Fields(nn.Module):
         Raises:
             ValueError: If a declared field is missing or its values have another shape.
         """
-        # (batch, 1, …): the kinds of fields know steps, here one.
-        steps = {
-            name: values if values.shape[1:] == (1,) else values[:, None]
-            for name, values in observation.items()
-            if name in self.fields
-        }
-        shape = (len(next(iter(steps.values()), ())), 1)
+        # The kinds of fields know steps: here one.
+        seen = {name: observation[name] for name in self.fields if name in observation}
+        steps = {n: x if x.shape[1:] == (1,) else x[:, None] for n, x in seen.items()}
+        shape = (len(next(iter(seen.values()), ())), 1)
         features = [
             field_features(name, encoder, steps, shape)
             for name, encoder in zip(self.fields, self.field_encoders, strict=True)
         ]
+        # (token, batch, 1, hidden) -> (batch, token, width)
         vectors: Tensor = self.projection(torch.stack(features).flatten(1, 2))
         return vectors

@@ -42,9 +42,10 @@ class Predictor(Adapted):
         return self._of_tokens(self.encoder.observe(observation).to(self.dtype))
 
     def hidden_of(self, observation: Mapping[str, Tensor]) -> Float[Tensor, "batch *reads width"]:
-        """What the head reads of observations, after one pass, for a loop of one's own.
+        """What the head reads of observations, in the backbone's dtype, for a loop of one's own.
 
-        Where gradients are asked for and it covers the backbone, that is the lean training pass.
+        Where gradients are asked for, it comes from the lean training pass if that covers the
+        backbone.
         """
         states: Float[Tensor, "batch *reads width"] = self.pass_through(self.input_of(observation))
         return states
