@@ -34,7 +34,8 @@ def test_a_graph_answers_as_the_model(name, checkpoint, netllm, tmp_path):
     pytest.importorskip("onnxscript", reason="needs netllm-adapt[onnx]")
     folder, model = checkpoint(name)
     file = tmp_path / "model.onnx"
-    assert netllm("export", folder, "--out", file, "--format", "onnx")[0] == 0
+    code, _, err = netllm("export", folder, "--out", file, "--format", "onnx")
+    assert code == 0, err
     with torch.no_grad():
         if name == "vp":
             fields = {"viewport_deg": 360 * torch.rand(5, model.encoder.history, 3) - 180}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -106,22 +107,17 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 class Shard(NamedTuple):
-    """A complete file of a pool, its footer read and checked."""
+    """A complete file of a pool, its footer read and checked.
+
+    A footer takes half a megabyte, those of a large pool more than all else that is kept of it.
+    """
 
     path: Path
-    footer: pq.FileMetaData
     schema: Schema
-
-    @property
-    def group_bytes(self) -> list[int]:
-        """About how many bytes the values of each group take in memory."""
-        names = self.schema.arrow().names
-        widths = [
-            (names.index(name), np.dtype(field.dtype).itemsize)
-            for name, field in self.schema.fields.items()
-        ]
-        groups = map(self.footer.row_group, range(self.footer.num_row_groups))
-        return [sum(g.column(at).num_values * width for at, width in widths) for g in groups]
+    rows: tuple[int, ...]
+    """Of each group."""
+    group_bytes: tuple[int, ...]
+    """About how many bytes the values of each group take in memory."""
 
     def read(self, group: int, columns: list[str] | None = None) -> pa.RecordBatch:
         """The rows of one group.
@@ -129,7 +125,9 @@ class Shard(NamedTuple):
         Raises:
             ValueError: If the file was damaged.
         """
-        checks = {"metadata": self.footer, "page_checksum_verification": True}
+        with _damage_named(self.path):
+            footer = _footer(self.path, self.path.stat().st_mtime_ns)
+        checks = {"metadata": footer, "page_checksum_verification": True}
         with _damage_named(self.path), pq.ParquetFile(self.path, **checks) as file:
             batch = file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -170,10 +168,26 @@ def open_shard(path: Path) -> Shard:
             f"{path}: must have the columns that its metadata declares, but {differ}. Was it "
             f"rewritten by another tool? {_AGAIN}"
         )
-    rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    rows = tuple(group.num_rows for group in groups)
     if not rows or min(rows) < 1:
         raise ValueError(f"{path}: must hold episodes in every group, got {rows} rows. {_AGAIN}")
-    return Shard(path, footer, schema)
+    return Shard(path, schema, rows, tuple(_bytes_of(group, schema) for group in groups))
+
+
+@lru_cache(maxsize=4)
+def _footer(path: Path, stamp: int) -> pq.FileMetaData:
+    """Read once for groups that are read one after the other; `stamp` tells a file from others."""
+    return pq.read_metadata(path)
+
+
+def _bytes_of(group: pq.RowGroupMetaData, schema: Schema) -> int:
+    """About how many bytes the values of a group take in memory."""
+    names = schema.arrow().names
+    return sum(
+        group.column(names.index(name)).num_values * np.dtype(field.dtype).itemsize
+        for name, field in schema.fields.items()
+    )
 
 
 def _has_nulls(array: pa.Array) -> bool:

@@ -57,9 +57,9 @@ class Pool(Sequence[Episode]):
         for shard in self._shards[1:]:
             self._schema.check(shard.schema, where=f"{shard.path}:", pool=str(paths[0]))
         self._groups = [
-            (shard, group) for shard in self._shards for group in range(shard.footer.num_row_groups)
+            (shard, group) for shard in self._shards for group in range(len(shard.rows))
         ]
-        sizes = [shard.footer.row_group(group).num_rows for shard, group in self._groups]
+        sizes = [rows for shard in self._shards for rows in shard.rows]
         self._ends = np.cumsum(sizes)
         self._kept: OrderedDict[int, pa.RecordBatch] = OrderedDict()
 
@@ -208,7 +208,7 @@ def collections_of(folder: Path) -> list[tuple[dict[str, Any], int]]:
     about = read_provenance(folder / PROVENANCE)
     shards = [open_shard(path) for path in shards_of(folder)]
     held = _held(about, shards)
-    lost = sum(shard.footer.num_rows for shard in shards) - sum(held)
+    lost = sum(sum(shard.rows) for shard in shards) - sum(held)
     if lost:
         raise ValueError(
             f"{folder}: every episode must belong to a collection of {PROVENANCE}, but {lost:,} "
@@ -224,7 +224,7 @@ def _held(about: Mapping[str, Any], shards: Sequence[Shard]) -> list[int]:
     held = [0] * len(firsts)
     for shard in shards:
         if number := bisect_right(firsts, shard.path.name):
-            held[number - 1] += shard.footer.num_rows
+            held[number - 1] += sum(shard.rows)
     return held
 
 
