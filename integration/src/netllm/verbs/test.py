@@ -50,7 +50,7 @@ def test(
         task: What is tested, such as abr.
         policy: Names of policies, NAME:FILE.npz for one with weights of one's own, or
             module:callable for one's own code. One that cannot be built in a setting is an error.
-        checkpoint: Folders of runs or checkpoints, or patterns such as 'runs/seed-*'; pretrained
+        checkpoint: Folders of runs or checkpoints, or patterns such as `runs/seed-*`; pretrained
             is the one shipped with netllm, owner/name one on the model hub, if no folder is called
             so. Those of one recipe are also reported over their training seeds.
         rivals: Policies that are left out, with a note, of settings that they cannot be built for;
