@@ -65,9 +65,11 @@ def field_encoder(field: str, settings: Mapping[str, Any], *, hidden: int) -> Fi
 
 
 def field_features(
-    name: str, encoder: FieldEncoder, observation: Mapping[str, Any], shape: Sequence[int]
+    name: str, encoder: FieldEncoder, observation: Mapping[str, Any], shape: Sequence[Any]
 ) -> Float[Tensor, "batch step hidden"]:
     """Features of a field of an observation of so many rows and steps.
+
+    The numbers of both are torch's own symbols while a graph is exported.
 
     Raises:
         ValueError: If the field is missing or its values have another shape.
