@@ -16,9 +16,9 @@ from _documents import ROOT, put
 from netllm import registry
 from netllm.report.intervals import Rows, cluster_counts, counted
 from netllm.report.table import digits, told_once
-from netllm.verbs.reproducing.experiments import contenders, read
-from netllm.verbs.reproducing.findings import Finding, Line, of_lines
-from netllm.verbs.reproducing.ledger import Ledger
+from netllm.verbs.reproducing.experiments import Contender, read
+from netllm.verbs.reproducing.findings import Finding, lines_of, of_lines
+from netllm.verbs.reproducing.ledger import Entry, Ledger
 
 LEDGER = ROOT / "benchmarks" / "results" / "reproduce"
 TELLING = {
@@ -41,12 +41,11 @@ def kept(name: str, folder: Path = LEDGER) -> Finding:
     whole = read("full")
     row = next(one for one in whole.rows if one.name == name)
     ledger = Ledger(folder)
-    lines = [
-        Line(one, setting, ledger.entries(name, one.label).get(setting))
-        for one in contenders(row, whole.models)
-        for setting in row.settings
-    ]
-    return of_lines(row, lines, {})
+
+    def entry(one: Contender, setting: str) -> Entry | None:
+        return ledger.entries(name, one.label).get(setting)
+
+    return of_lines(row, lines_of(row, whole.models, entry), {})
 
 
 def table(found: Finding, only: tuple[str, ...] = ()) -> str:

@@ -35,6 +35,17 @@ def real_data():
 
 
 @pytest.fixture
+def one_thread():
+    """Let torch compute in one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def netllm(capsys):
     """Run one command of the program: exit code, standard output, standard error."""
 

@@ -164,12 +164,6 @@ def stopped_machine(words: Sequence[str], folder: Path, seconds: float, rng: ran
     return "" if code is not None else "it did not end after a machine was stopped"
 
 
-def clustered(words: Sequence[str], folder: Path) -> int:
-    """The exit code of a driver with a cluster of two machines."""
-    code = ended(fork(partial(cluster_driver, words, folder)), 600.0)
-    return 70 if code is None else code
-
-
 def cluster_driver(words: Sequence[str], folder: Path) -> int:
     """A driver that starts two machines of Ray here, and leaves the second one's number."""
     from ray.cluster_utils import Cluster
@@ -222,16 +216,18 @@ def full_disk(words: Sequence[str], folder: Path, seconds: float, rng: random.Ra
     return unless_told(1, folder / "rank-0.txt", "File too large")
 
 
-def alone(words: Sequence[str], folder: Path) -> int:
-    """The exit code of a driver with its workers."""
-    code = ended(fork(partial(driver, words, folder)), 600.0)
-    return 70 if code is None else code
-
-
 def driver(words: Sequence[str], folder: Path) -> int:
     """A driver whose workers end with it."""
     os.setpgid(0, 0)
     return spoken(words, folder / "driver.txt")
+
+
+def alone(
+    words: Sequence[str], folder: Path, drive: Callable[[Sequence[str], Path], int] = driver
+) -> int:
+    """The exit code of a driver with its workers."""
+    code = ended(fork(partial(drive, words, folder)), 600.0)
+    return 70 if code is None else code
 
 
 def killed_worker(
@@ -320,6 +316,7 @@ def ways(pool: Path) -> dict[str, Way]:
     stop = partial(killed_rank, signal_number=signal.SIGSTOP)
     loky = partial(killed_worker, mark="popen_loky", survives=False)
     ray = partial(killed_worker, mark=RAY, survives=True)
+    clustered = partial(alone, drive=cluster_driver)
     trials = {"pool": str(pool), "backbone": "scratch-16x1", "steps": 10, "validate_every": 1}
     trials |= {"batch": 2, "validation": 1, "trials": 4}
     file = pool.with_name("sweep.toml")

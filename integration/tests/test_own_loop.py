@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from netllm_adapt import Predictor
 from netllm_adapt.llama.training import uncovered_training
 from scipy import stats
@@ -13,12 +12,7 @@ from scipy import stats
 HERE = Path(__file__).resolve().parents[2] / "examples" / "own-loop"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_plain_loop_learns_more_than_holding_the_last_viewport(tmp_path, capsys):

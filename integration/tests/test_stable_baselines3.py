@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 import sb3_contrib as contrib
 import stable_baselines3 as sb3
-import torch
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import base64
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from netllm.report.plots import boxes, cdf
+from netllm.report.plots import boxes, cdf, save
 from netllm.report.provenance import provenance
 from netllm.report.report import save_document
 from netllm.verbs.reproducing.findings import Finding
@@ -32,9 +34,7 @@ def write(findings: Sequence[Finding], out: Path, *, command: str) -> None:
     """Write `report.md`, `report.html`, `numbers.csv`, `numbers.json` and `figures`."""
     from netllm_adapt.files.writing import new_file
 
-    for one in findings:
-        _draw(one, out)
-    text = "\n".join(_lines(findings, command))
+    text = "\n".join(_lines(findings, out, command))
     numbers = [line for one in findings for line in one.numbers()]
     with new_file(out / "report.md") as work:
         work.write_text(text, encoding="utf-8")
@@ -50,7 +50,7 @@ def write(findings: Sequence[Finding], out: Path, *, command: str) -> None:
     save_document({"numbers": numbers}, out / "numbers.json")
 
 
-def _lines(findings: Sequence[Finding], command: str) -> Iterator[str]:
+def _lines(findings: Sequence[Finding], out: Path, command: str) -> Iterator[str]:
     """The Markdown document."""
     made = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
@@ -63,11 +63,11 @@ def _lines(findings: Sequence[Finding], command: str) -> Iterator[str]:
         if missing := one.missing():
             yield f"    - {len(missing)} results are missing."
     for one in findings:
-        yield from _section(one)
+        yield from _section(one, out)
 
 
-def _section(one: Finding) -> Iterator[str]:
-    """One row."""
+def _section(one: Finding, out: Path) -> Iterator[str]:
+    """One row, whose figures are drawn: a box plot and the distribution of the first metric."""
     yield from ("", f"## {one.row.title}", "", f"> {one.row.paper}", "")
     if one.row.reduced:
         yield from (f"Reduced: {one.row.reduced}", "")
@@ -75,8 +75,10 @@ def _section(one: Finding) -> Iterator[str]:
         yield from (one.report.markdown(), "")
     for setting, shares in _shares(one).items():
         yield from (f"Of what the future would allow in {setting}: {', '.join(shares)}.", "")
-    for name in _figures(one):
-        yield from (f"![{name}](figures/{one.row.name}/{name})", "")
+    how: dict[str, Any] = {"metric": one.report.metrics[0], "bounds": one.report.bounds}
+    draws = {"box.png": partial(boxes, **how), "cdf.png": partial(cdf, **how)}
+    for path in save(one.report, draws, out / "figures" / one.row.name):
+        yield from (f"![{path.stem}]({path.relative_to(out).as_posix()})", "")
     for what, lines in (
         ("Failed", one.failed()),
         ("Not tested", one.missing()),
@@ -92,26 +94,6 @@ def _shares(one: Finding) -> dict[str, list[str]]:
     for (setting, label), share in one.shares().items():
         found.setdefault(setting, []).append(f"{label} {share:.1%}")
     return found
-
-
-def _figures(one: Finding) -> list[str]:
-    kinds = ("box", "cdf")
-    return [f"{setting}-{kind}.png" for setting in one.report.settings() for kind in kinds]
-
-
-def _draw(one: Finding, out: Path) -> None:
-    """A box plot and the distribution of the first metric, per setting."""
-    from matplotlib.figure import Figure
-    from netllm_adapt.files.writing import new_file
-
-    folder = out / "figures" / one.row.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for setting, results in one.report.settings().items():
-        for kind, draw in (("box", boxes), ("cdf", cdf)):
-            figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-            draw(figure.subplots(), results, one.report.metrics[0], bounds=one.report.bounds)
-            with new_file(folder / f"{setting}-{kind}.png") as work:
-                figure.savefig(work, dpi=110, format="png")
 
 
 def page(text: str, folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from netllm.report.report import Report
 from netllm.report.result import Result
 from netllm.report.table import sentence, told_once
 from netllm.report.training_seeds import trained
-from netllm.verbs.reproducing.experiments import Contender, Row, contenders
+from netllm.verbs.reproducing.experiments import Contender, Model, Row, contenders
 from netllm.verbs.reproducing.ledger import Entry
 from netllm.verbs.reproducing.work import Work
 
@@ -107,13 +107,20 @@ class Finding:
 
 def finding(work: Work, row: Row) -> Finding:
     """What the ledger holds of a row, compared; by its key, so that it is of these data."""
-    some = [*contenders(row, work.experiments.models)]
-    lines = [Line(one, s, work.found(one, s)) for one in some for s in row.settings]
+    lines = lines_of(row, work.experiments.models, work.found)
     task, members = registry.task(row.task), {}
     for setting in dict.fromkeys(line.setting for line in lines if line.entry is not None):
         place = work.place(row, setting)
         members[setting] = task.subsets(place, task.episodes(place, "test", count=row.episodes))
     return of_lines(row, lines, members)
+
+
+def lines_of(
+    row: Row, models: Mapping[str, Model], entry: Callable[[Contender, str], Entry | None]
+) -> list[Line]:
+    """All lines of a row, with what `entry` knows of each contender in a setting."""
+    some = [*contenders(row, models)]
+    return [Line(one, setting, entry(one, setting)) for one in some for setting in row.settings]
 
 
 def of_lines(

@@ -11,7 +11,8 @@ from typing import Any
 
 from netllm import registry
 from netllm.data import sources
-from netllm.deciders.checkpoint_folder import PRETRAINED, SHIPPED, weights_of
+from netllm.deciders.checkpoint_folder import weights_of
+from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.provenance import provenance
 from netllm.report.report import Report
 from netllm.report.result import Result
@@ -47,11 +48,9 @@ class Work:
         """What an entry must have to answer for a contender in a setting."""
         row, place = one.row, self.place(one.row, setting)
         who = one.who(self.experiments.pools)
-        if who.get("checkpoint") == PRETRAINED:
-            shipped = SHIPPED / registry.task(row.task).shipped(place)
-            who["checkpoint"] = weights_of(row.task, str(shipped))
-        elif name := who.get("checkpoint"):
-            who["checkpoint"] = weights_of(row.task, name)
+        if name := who.get("checkpoint"):
+            spec = PolicySpec(row.task, checkpoint=name).in_setting(place)
+            who["checkpoint"] = weights_of(row.task, str(spec.found()))
         made_of = [one.sha256 for one in sources.sources(place)]
         where = {"task": row.task, "setting": setting, "episodes": row.episodes, "set": row.set}
         return key_of(who=who, where=where, data=made_of)

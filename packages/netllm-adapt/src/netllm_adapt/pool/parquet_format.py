@@ -127,9 +127,10 @@ class Shard(NamedTuple):
         """
         with _damage_named(self.path):
             footer = _footer(self.path, self.path.stat().st_mtime_ns)
-        checks = {"metadata": footer, "page_checksum_verification": True}
-        with _damage_named(self.path), pq.ParquetFile(self.path, **checks) as file:
-            batch = file.read_row_group(group, columns=columns).combine_chunks().to_batches()[0]
+            checks = {"metadata": footer, "page_checksum_verification": True}
+            with pq.ParquetFile(self.path, **checks) as file:
+                table = file.read_row_group(group, columns=columns)
+            batch = table.combine_chunks().to_batches()[0]
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if _has_nulls(column):
                 raise ValueError(
@@ -172,22 +173,18 @@ def open_shard(path: Path) -> Shard:
     rows = tuple(group.num_rows for group in groups)
     if not rows or min(rows) < 1:
         raise ValueError(f"{path}: must hold episodes in every group, got {rows} rows. {_AGAIN}")
-    return Shard(path, schema, rows, tuple(_bytes_of(group, schema) for group in groups))
+    names = schema.arrow().names
+    widths = {names.index(n): np.dtype(field.dtype).itemsize for n, field in schema.fields.items()}
+    group_bytes = (
+        sum(group.column(at).num_values * width for at, width in widths.items()) for group in groups
+    )
+    return Shard(path, schema, rows, tuple(group_bytes))
 
 
 @lru_cache(maxsize=4)
 def _footer(path: Path, stamp: int) -> pq.FileMetaData:
     """Read once for groups that are read one after the other; `stamp` tells a file from others."""
     return pq.read_metadata(path)
-
-
-def _bytes_of(group: pq.RowGroupMetaData, schema: Schema) -> int:
-    """About how many bytes the values of a group take in memory."""
-    names = schema.arrow().names
-    return sum(
-        group.column(names.index(name)).num_values * np.dtype(field.dtype).itemsize
-        for name, field in schema.fields.items()
-    )
 
 
 def _has_nulls(array: pa.Array) -> bool:

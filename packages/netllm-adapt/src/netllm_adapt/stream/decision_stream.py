@@ -113,9 +113,9 @@ class DecisionStream:
         with model.own_adapter(batch):
             self._lean: LeanPass | GraphedPass | None = lean_pass(model.backbone, lean)
         record = record or recorder(self._device)
-        self._recorded = record is not None and self._lean is None and not model.shares_backbone
-        if record is not None and self._recorded:
+        if record is not None and self._lean is None and not model.shares_backbone:
             self._lean = GraphedPass(model.backbone, record)
+        self._recorded = isinstance(self._lean, GraphedPass)
         self._ring = Ring(batch=batch, device=self._device, runs=not self._recorded)
 
     def keep(self, rows: Int[Tensor, "row"]) -> None:
@@ -366,7 +366,8 @@ class DecisionStream:
             return Ragged(torch.cat(observed), ptr)
 
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        padded = F.pad(padded, (0, 0, 0, longest - padded.shape[1]))
+        if longest > padded.shape[1]:
+            padded = F.pad(padded, (0, 0, 0, longest - padded.shape[1]))
         return BackboneInput(padded, mask, position, read, cache=self._ring)
 
 

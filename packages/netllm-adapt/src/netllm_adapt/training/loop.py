@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -175,26 +175,28 @@ class _Trainer:
         for first in range(0, len(mine), self.recipe.micro_batch):
             yield mine[first : first + self.recipe.micro_batch]
 
-    def _batches(self) -> Iterator[Any]:
-        """The micro batches of all steps to come, on the device."""
+    def _batches(self) -> Iterator[tuple[Any, int]]:
+        """The micro batches of all steps to come, on the device, and how much their step teaches."""
 
-        def load(rows: Sequence[int]) -> Any:
-            return self.rows.batch(rows).to(self.device)
+        def load(one: tuple[Sequence[int], int]) -> tuple[Any, int]:
+            return self.rows.batch(one[0]).to(self.device), one[1]
 
-        steps = map(self.order.rows, range(self.step, self.recipe.steps))
-        wanted = chain.from_iterable(map(self._micro_batches, steps))
+        def wanted() -> Iterator[tuple[Sequence[int], int]]:
+            for drawn in map(self.order.rows, range(self.step, self.recipe.steps)):
+                learned = sum(map(self.rows.weight, drawn))
+                yield from ((chosen, learned) for chosen in self._micro_batches(drawn))
+
         ahead = switched(LOAD_AHEAD, default=self.device.type == "cuda")
-        return loaded(load, wanted, ahead=ahead)
+        return loaded(load, wanted(), ahead=ahead)
 
-    def _learn(self, batches: Iterator[Any]) -> float:
+    def _learn(self, batches: Iterator[tuple[Any, int]]) -> float:
         """One optimiser step; the mean loss of its decisions."""
         recipe = self.recipe
         torch.manual_seed(stream_seed(recipe.seed, self.step, self.accelerator.process_index))
         self.model.train()
         total = torch.zeros((), device=self.device)
-        drawn = self.order.rows(self.step)
-        learned = sum(map(self.rows.weight, drawn))
-        for batch in islice(batches, len([*self._micro_batches(drawn)])):
+        parts = len([*self._micro_batches(range(recipe.batch))])
+        for batch, learned in islice(batches, parts):
             with int8_products() if recipe.products == "int8" else nullcontext():
                 loss: Tensor = self.model(batch).sum() / learned
                 self.accelerator.backward(loss)
