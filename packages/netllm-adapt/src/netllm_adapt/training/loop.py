@@ -176,7 +176,7 @@ class _Trainer:
             yield mine[first : first + self.recipe.micro_batch]
 
     def _batches(self) -> Iterator[tuple[Any, int]]:
-        """The micro batches of all steps to come, on the device, and how much their step teaches."""
+        """The micro batches of all steps to come, on the device, with what their steps teach."""
 
         def load(one: tuple[Sequence[int], int]) -> tuple[Any, int]:
             return self.rows.batch(one[0]).to(self.device), one[1]
