@@ -37,7 +37,7 @@ LIBRARIES = ("lowest", "newest")
 FLOORED = {
     "netllm-encoders": ("vision", "graph"),
     "netllm-adapt": ("wandb",),
-    "netllm": ("serve", "real", "ray", "sweep"),
+    "netllm": ("serve", "real", "ray", "sweep", "explain"),
 }
 """Extras whose lowest releases `minimums` tests too."""
 CELL_TAGS = {

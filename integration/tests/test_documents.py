@@ -166,8 +166,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     names = ("ablation", "_documents", "graph_convolutions", "performance", "findings")
     ablation, documents, convolutions, performance, findings = map(importlib.import_module, names)
-    names = ("layers", "serving", "sizes", "student")
-    layers, serving, sizes, student = map(importlib.import_module, names)
+    names = ("explanations", "layers", "serving", "sizes", "student")
+    explanations, layers, serving, sizes, student = map(importlib.import_module, names)
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):
@@ -178,6 +178,9 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
         ("docs/performance.md", "performance"): performance.table(results),
         ("docs/tasks/abr.md", "student"): student.table(saved("student.json")),
+        ("docs/explain.md", "explanations"): explanations.table(
+            saved("explanations.json")["tasks"]
+        ),
         ("docs/tasks/abr.md", "layers"): layers.table(saved("layers.json")),
         ("docs/serve.md", "serving"): serving.table(saved("serving.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),

@@ -40,6 +40,12 @@ def test_a_task_of_ones_own_goes_through_the_three_verbs(netllm, tmp_path):
     utility = {name: one["metrics"]["utility"]["mean"] for name, one in results.items()}
     assert utility["delay"] > utility["aimd"]
     assert all(len(one["episodes"]) == 128 for one in results.values())
+    few = ("--episode", "0", "--decisions", "2", "--episodes", "2")
+    code, text, err = netllm(
+        "explain", "congestion", "--checkpoint", run, "--out", tmp_path / "why", *few
+    )
+    assert code == 0, err
+    assert "wait" in text
 
 
 @pytest.mark.usefixtures("installed")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netllm.verbs.adapt import adapt as adapt
     from netllm.verbs.collect import rl_collect as rl_collect
     from netllm.verbs.distil import distil as distil
+    from netllm.verbs.explain import explain as explain
     from netllm.verbs.improve import improve as improve
     from netllm.verbs.plan import plan as plan
     from netllm.verbs.ray_workers import on_ray as on_ray
@@ -33,6 +34,7 @@ _HOMES = {
     "Task": "task",
     "adapt": "verbs.adapt",
     "distil": "verbs.distil",
+    "explain": "verbs.explain",
     "improve": "verbs.improve",
     "on_ray": "verbs.ray_workers",
     "plan": "verbs.plan",

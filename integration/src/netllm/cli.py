@@ -56,6 +56,7 @@ _COMMANDS = [
     (app, "sweep", "sweep:sweep", "Adapt with many recipes, which a search chooses."),
     (app, "test", "verbs:test", "Compare policies and checkpoints on the same episodes."),
     (app, "reproduce", "reproduce:reproduce", "Every claim of the paper, in one report."),
+    (app, "explain", "explain:explain", "Which inputs moved the decisions of an adapted model."),
     (app, "serve", "serve:serve", "Answer over HTTP with adapted models."),
     (app, "real", "real:real", "Let policies decide for real players, in real time."),
     (app, "export", "export:export", "Write an adapted model or a student as an ONNX graph."),

@@ -23,6 +23,7 @@ OPTIONAL = {
     "bitsandbytes": ("backbones in 4 or 8 bits", "netllm-adapt[quantised]"),
     "fastapi": ("netllm serve", "netllm[serve]"),
     "playwright": ("netllm real", "netllm[real]"),
+    "captum": ("netllm explain", "netllm[explain]"),
     "onnxscript": ("netllm export", "netllm-adapt[onnx]"),
     "tensorboard": ("--tracker tensorboard", "netllm-adapt[tensorboard]"),
     "trackio": ("--tracker trackio", "netllm-adapt[trackio]"),

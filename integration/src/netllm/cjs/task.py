@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from netllm_adapt.training.recipe import Recipe
 
+from netllm.cjs.observation import JOBS, STAGES
 from netllm.cjs.state import State
 from netllm.task import Metric, ObservationField, Policy, PoolTask
 
@@ -59,6 +60,8 @@ class CJS(PoolTask):
         "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"
     }
     planner = "netllm.cjs.planner:Planner"
+    columns: Mapping[str, Sequence[str]] = {"stages": tuple(STAGES), "jobs": tuple(JOBS)}
+    candidates = "netllm.cjs.candidates:candidates"
     plots: Mapping[str, str] = {
         "cdf.png": "netllm.cjs.plots:job_cdf",
         "box.png": "netllm.cjs.plots:boxes",
@@ -131,8 +134,6 @@ class CJS(PoolTask):
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
         """One token per schedulable stage, made by messages along the graph, and three more."""
         from netllm_encoders import Graph
-
-        from netllm.cjs.observation import JOBS, STAGES
 
         conv = recipe.conv if isinstance(recipe, GraphRecipe) else "decima"
         return Graph(

@@ -83,6 +83,15 @@ class Task(ABC):
     planner: str = ""
     """What `netllm test --plan` makes of a model: `module:class`, called with its policy, the
     setting and `draws`, with a class attribute `knows`. None if empty."""
+    columns: Mapping[str, Sequence[str]] = {}
+    """Names of the last axis of fields that are tables, which `netllm explain` tells apart."""
+    neutral: str = ""
+    """What `netllm explain` compares an observation with: `module:function`, from its numbers by
+    field to the same as they may be moved along a line, and the neutral ones. Means if empty."""
+    candidates: str = ""
+    """Of a task whose answers differ in number: `module:function`, from what the encoder is given
+    at one step to names and a table with a row for each answer, for the rule tree of `netllm
+    explain`. An answer's first number is its row."""
     plots: Mapping[str, str] = {}
     """Its own plots by file name: `module:function` with `(ax, results, metric)`; see `draws`."""
     supervised: bool

@@ -85,6 +85,10 @@ class VP(SupervisedTask):
         "horizon.png": "netllm.vp.plots:horizon",
         "example.png": "netllm.vp.plots:example",
     }
+    columns: Mapping[str, Sequence[str]] = dict.fromkeys(
+        ("viewport_deg", "memory_deg", "crowd_deg"), ("roll", "pitch", "yaw")
+    )
+    neutral = "netllm.vp.standing_still:standing_still"
     student = "netllm.vp.student_training:Training"
     simulator = "netllm_sims.vp"
     chooses = False

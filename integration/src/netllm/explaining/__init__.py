@@ -1,0 +1,1 @@
+"""Why an adapted model decided as it did: inputs, attention, sweeps of one field, a rule tree."""
