@@ -57,6 +57,18 @@ def test_a_bar_is_as_long_as_the_mean_and_the_best_is_on_top(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["bba", "mine"]
 
 
+def test_a_curve_goes_through_the_mean_over_seeds_and_rivals_lie_across(ax):
+    model = {"runs/a-1": 1.0, "runs/a-10-0": 2.0, "runs/a-10-1": 4.0, "runs/b-10": 2.5}
+    results = [*RESULTS[:1], *(result(n, [v] * 4, checkpoint=True) for n, v in model.items())]
+    places = {"a-1": ("a", 1), "a-10-0": ("a", 10), "a-10-1": ("a", 10), "b-10": ("b", 10)}
+    plots.curves(ax, results, QOE, places={**places, "bba": ("bba", None)}, axis="episodes")
+    drawn = [dict(zip(*bars.lines[0].get_data(), strict=True)) for bars in ax.containers]
+    assert drawn == [{1: 1.0, 10: 3.0}, {10: 2.5}]
+    across = [line for line in ax.lines if line.get_label() == "bba"]
+    assert list(across[0].get_ydata()) == [2.5, 2.5]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "10"]
+
+
 def test_one_policy_that_is_far_off_does_not_set_the_scale(ax):
     far = result("random", [-90.0, -80.0, -70.0, -60.0])
     plots.bars(ax, [*RESULTS, far], QOE)

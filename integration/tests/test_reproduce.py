@@ -5,18 +5,33 @@ import csv
 import inspect
 import json
 import re
+from functools import partial
 
 import netllm as library
 import pytest
+import torch
 from netllm import registry
 from netllm.real.browser import PATIENCE_MS
+from netllm.report.report import Report
+from netllm.report.result import Result, summarise
 from netllm.verbs import test as testing
-from netllm.verbs.reproducing.experiments import Experiments, Model, Pool, Row, contenders, read
-from netllm.verbs.reproducing.findings import finding
-from netllm.verbs.reproducing.ledger import Ledger
+from netllm.verbs.reproducing.backbones import make
+from netllm.verbs.reproducing.experiments import (
+    Contender,
+    Experiments,
+    Model,
+    Pool,
+    Row,
+    contenders,
+    read,
+)
+from netllm.verbs.reproducing.findings import Finding, Line, finding
+from netllm.verbs.reproducing.ledger import Entry, Ledger
+from netllm.verbs.reproducing.pretraining import statement, table
 from netllm.verbs.reproducing.work import Work
+from netllm_adapt import load_backbone
 
-TESTS = 12
+TESTS = 17
 """Contenders and settings of the budget `fast`."""
 
 
@@ -66,7 +81,7 @@ def test_the_report_holds_every_number_and_stands_alone(reproduced):
             if (one["row"], one["metric"]) == (row.name, metric):
                 assert f"{float(one['mean']):.3f}" in text
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 7
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert str(out) not in page + text + (out / "numbers.csv").read_text()
 
@@ -171,8 +186,97 @@ def test_the_experiments_name_what_there_is(budget):
         known = {*inspect.signature(library.adapt).parameters, *vars(task.recipe())}
         assert {*model.adapt} <= known
         assert not model.pool or whole.pools[model.pool].task == model.task
+        varied = model.vary.removeprefix("set.")
+        assert not varied or varied in known | {"episodes", "train_stride"}
+        assert bool(varied) == bool(model.values)
+        assert not model.backbone or model.backbone in whole.backbones
+    for row in whole.rows:
+        labels = {one.kind for one in contenders(row, whole.models)}
+        assert {row.subject, *row.against} - {""} <= labels
+        assert bool(row.axis) == any(whole.models[name].values for name in row.models)
     for pool in whole.pools.values():
         assert {*pool.rl_collect} <= {*inspect.signature(library.rl_collect).parameters}
+
+
+def gain(task, settings, *found):
+    """What a row tells of `ours` over `other`, of (label, seed, value, errors) of its models."""
+    row = Row(
+        name="row",
+        title="",
+        paper="",
+        task=task,
+        settings=settings,
+        policies=(),
+        models=(),
+        axis="blocks",
+        subject="ours",
+        against=("other",),
+    )
+    metric = registry.task(task).metrics[0].key
+    lines = []
+    for label, seed, value, errors in found:
+        rows = [{"id": f"e{i}", "seed": 0, metric: one} for i, one in enumerate(errors)]
+        result = Result(
+            task=task,
+            setting=settings[0],
+            policy=None,
+            checkpoint=label,
+            metrics=summarise(rows, registry.task(task).metrics[:1]),
+            subsets={},
+            episodes=rows,
+            seconds=1.0,
+            decisions_per_s=1.0,
+        )
+        who = Contender(row, label, Model(task=task, seeds=(0, 1)), seed, value)
+        lines.append(Line(who, settings[0], Entry(key="", command="", made={}, result=result)))
+    report = Report(results=[], comparisons=[], provenance={}, metrics=registry.task(task).metrics)
+    return Finding(row, report, tuple(lines))
+
+
+def test_what_pretraining_contributes_is_told_by_every_pair_of_seeds():
+    level = [10.0, 12.0, 11.0, 13.0, 14.0, 12.0]
+    better, best = [x - 1 for x in level], [x - 3 for x in level]
+    ours = [("ours", 0, None, best), ("ours", 1, None, level)]
+    found = gain("vp", ("default",), *ours, ("other", 0, None, better), ("other", 1, None, level))
+    assert [*table(found)] == [
+        "| `ours` over | default |",
+        "|---|---|",
+        "| `other` | +1.000 (-1.000 to +3.000) |",
+    ]
+    assert statement(found).endswith("and no difference can be told in 1.")
+    found = gain("vp", ("default",), ours[0], ("other", 0, None, better), ("other", 1, None, level))
+    assert [*table(found)][2] == "| `other` | +2.500 (+2.000 to +3.000) gains |"
+
+
+def test_one_seed_tells_by_its_interval_and_values_are_compared_with_their_like():
+    level = [1.0, 2.0, 1.5, 2.5, 3.0, 1.0]
+    worse = [x - 0.5 + 0.01 * i for i, x in enumerate(level)]
+    found = gain(
+        "abr", ("default",), ("ours", 0, 4, worse), ("other", 0, 4, level), ("other", 0, 8, level)
+    )
+    (line,) = [*table(found)][2:]
+    assert re.fullmatch(r"\| `other`, 4 blocks \| -0\.475 \[-0\.\d+, -0\.\d+\] loses \|", line)
+    told = "loses in 1 (most against `other` in default with 4 blocks, -0.475)."
+    assert statement(found) == f"Of 1 comparisons with what lacks its pre-training, `ours` {told}"
+
+
+def test_backbones_of_experiments_are_what_they_say(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        make("markov", tmp_path / "markov", layers=1, steps=40)
+    last, least, first = (float(n) for n in re.findall(r"\d+\.\d+", caplog.messages[-1]))
+    assert least < last < first
+    kept = load_backbone(str(tmp_path / "markov"), dtype="float32")
+    assert (len(kept.layers), kept.config.hidden_size) == (1, 576)
+    make("mean", tmp_path / "mean", layers=1)
+    mean = load_backbone(str(tmp_path / "mean"), dtype="float32")
+    tokens = torch.randn(1, 5, 576, generator=torch.Generator().manual_seed(0))
+    norm = partial(torch.nn.functional.rms_norm, normalized_shape=(576,), eps=1e-5)
+    before = norm(tokens).cumsum(1) / torch.arange(1, 6)[:, None]
+    with torch.no_grad():
+        seen = mean(inputs_embeds=tokens).last_hidden_state
+    torch.testing.assert_close(seen, norm(tokens + before))
+    with pytest.raises(ValueError, match="Did you mean markov"):
+        make("markow", tmp_path / "more", layers=1)
 
 
 def test_a_day_trains_nothing():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,20 +194,34 @@ def test_examples_must_be_of_one_length() -> None:
         Examples({}, np.zeros(0))
 
 
-def test_a_network_from_scratch_is_trained_whole_and_kept_whole(tmp_path: Path) -> None:
-    spec = BackboneSpec("scratch-32x2", dtype="float32", seed=3)
+@pytest.mark.parametrize(
+    ("name", "frozen"), [("scratch-32x2", ()), ("scratch-mlp-32x2", ("q_proj", "k_proj"))]
+)
+def test_a_network_from_scratch_is_trained_whole_and_kept_whole(
+    tmp_path: Path, name: str, frozen: tuple[str, ...]
+) -> None:
+    spec = BackboneSpec(name, dtype="float32", seed=3)
     backbone = load_backbone(spec.name, dtype="float32", seed=3)
     model = Predictor(backbone=backbone, encoder=SumEncoder(32), head=SumHead(32), spec=spec)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     recipe = Recipe(steps=3, batch=8, warmup=1, validate_every=3)
     best = fit(model, EXAMPLES, recipe=recipe, out=tmp_path)
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert changed == {n for n in before if "embed_tokens" not in n}
+    assert changed == {n for n in before if not any(p in n for p in ("embed_tokens", *frozen))}
     for name, value in best.state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
 
 
-@pytest.mark.parametrize("name", ["scratch-30x2", "scratch-32", "scratch-32x0"])
+def test_a_network_without_attention_sees_the_mean_of_what_came_before() -> None:
+    backbone: Any = load_backbone("scratch-mlp-32x1", dtype="float32")
+    tokens = torch.randn(1, 6, 32, generator=torch.Generator().manual_seed(0))
+    mixed = tokens[:, [2, 0, 4, 1, 3, 5]]
+    with torch.no_grad():
+        last = [backbone(inputs_embeds=some).last_hidden_state[:, -1] for some in (tokens, mixed)]
+    torch.testing.assert_close(*last)
+
+
+@pytest.mark.parametrize("name", ["scratch-30x2", "scratch-32", "scratch-32x0", "scratch-gru-32x2"])
 def test_a_scratch_of_another_form_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="scratch-WIDTHxLAYERS"):
         load_backbone(name)

@@ -121,6 +121,15 @@ def test_only_trainable_parameters_change(tmp_path: Path) -> None:
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
 
 
+def test_low_rank_matrices_at_a_rate_of_zero_add_nothing(tmp_path: Path) -> None:
+    model = make_model()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    fit(model, EPISODES, recipe=recipe(lora_learning_rate=0.0), out=tmp_path)
+    for name, parameter in model.named_parameters():
+        learns = name.startswith(("encoder.", "head."))
+        assert torch.equal(parameter, before[name]) != learns, name
+
+
 def test_parts_that_no_package_brings_learn_and_come_back(tmp_path: Path) -> None:
     encoder, head = (
         type(name, (kind,), {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ def compare(
     results: Sequence[Result],
     task: Task,
     members: Mapping[str, Mapping[str, frozenset[str]]],
+    *,
+    about: Container[str] | None = None,
 ) -> list[Comparison]:
     """Every checkpoint against its best rival, the paper's, its teachers and other checkpoints.
 
@@ -31,6 +33,7 @@ def compare(
         task: says which metric decides, which policies know the future and are no rivals, and which
             rivals are the paper's.
         members: per setting the named parts of the test set, as episode ids.
+        about: labels of the checkpoints and recipes that are compared; all if None.
 
     Raises:
         ValueError: if results of one setting are of different episodes.
@@ -42,7 +45,7 @@ def compare(
         parts: dict[str, frozenset[str] | None] = {"all": None, **members.get(setting, {})}
         for (ours, rival, role), (subset, ids) in product(_pairs(some, task), parts.items()):
             rows, others = _rows(ours, ids), _rows(rival, ids)
-            if not all(rows.values()):
+            if not all(rows.values()) or (about is not None and _label(ours) not in about):
                 continue
             sample = difference_over_seeds(rows, others, metric.key)
             delta = sample.estimate()

@@ -98,6 +98,54 @@ def boxes(
     return ax
 
 
+def curves(
+    ax: Axes,
+    results: Sequence[Result],
+    metric: Metric,
+    *,
+    places: Mapping[str, tuple[str, int | None]],
+    axis: str,
+    bounds: frozenset[str] = frozenset(),
+) -> Axes:
+    """The metric's mean over what was varied, a line per kind of model; others lie across.
+
+    Args:
+        ax: where it is drawn.
+        results: of one setting.
+        metric: which is drawn.
+        places: by nickname or policy the kind of a model, and how much of `axis` it had.
+        axis: what was varied.
+        bounds: policies that know the future.
+    """
+    lines: dict[str, dict[int, list[float]]] = {
+        kind: {} for kind, value in places.values() if value
+    }
+    across = []
+    for result in best_first(results, metric):
+        kind, value = places[short(result)]
+        if value:
+            lines[kind].setdefault(value, []).append(result.metrics[metric.key].mean)
+        else:
+            across.append(result)
+    for (kind, of), colour in zip(lines.items(), cycle((*ADAPTED, *RIVALS)), strict=False):
+        values = sorted(of)
+        ends = [(min(of[one]), float(np.mean(of[one])), max(of[one])) for one in values]
+        low, mean, high = np.array(ends).reshape(-1, 3).T
+        error = (mean - low, high - mean)
+        ax.errorbar(values, mean, error, label=kind, marker="o", capsize=3, color=colour)
+    for result, style in styled(across, bounds):
+        ax.axhline(result.metrics[metric.key].mean, label=short(result), **style)
+    frame(ax, results)
+    ax.set_xscale("log")
+    ticks = sorted({value for of in lines.values() for value in of})
+    ax.set_xticks(ticks, [f"{value:,}" for value in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel(axis)
+    ax.set_ylabel(f"mean {metric.label}; several training seeds: least to most")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
 def asked(ax: Axes, results: Sequence[Result], metric: Metric) -> Axes:
     """The metric less the checkpoint's own, by the share of decisions that reach its model.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from netllm_adapt import Adapted, Recipe
 
 ALL_LINEAR = "all-linear"
+SCRATCH = ("scratch", "scratch-mlp")
 SCRATCH_LAYERS = 4
 
 
@@ -22,7 +23,8 @@ def build_model(
     """The model before training: frozen backbone, fresh low-rank matrices, encoder and head.
 
     `scratch` is a small network that is trained whole, with as many trainable parameters as the
-    default backbone's adapter, encoder and head have together, within 10 %. An `empty` model has
+    default backbone's adapter, encoder and head have together, within 10 %; so is `scratch-mlp`,
+    which learns no attention. An `empty` model has
     no memory for its weights: it lies on torch's meta device, its backbone made of its
     configuration alone.
     """
@@ -30,8 +32,8 @@ def build_model(
     from netllm_adapt import BackboneSpec, add_lora
     from netllm_adapt.backbone import embedding_width, is_scratch
 
-    if backbone == "scratch":
-        return _scratch(task, setting, recipe, empty=empty)
+    if backbone in SCRATCH:
+        return _scratch(task, setting, backbone, recipe, empty=empty)
     spec = BackboneSpec(
         backbone,
         layers=recipe.layers,
@@ -55,7 +57,7 @@ def build_model(
         )
 
 
-def _scratch(task: Task, setting: Any, recipe: Recipe, *, empty: bool) -> Adapted:
+def _scratch(task: Task, setting: Any, kind: str, recipe: Recipe, *, empty: bool) -> Adapted:
     """The small network whose trainable parameters come closest to the adapter's."""
     build = partial(build_model, task, setting, empty=empty)
     layers = task.recipe().layers
@@ -65,7 +67,7 @@ def _scratch(task: Task, setting: Any, recipe: Recipe, *, empty: bool) -> Adapte
     own = dataclasses.replace(recipe, layers=None, dtype="float32")
     best = model
     for width in range(16, 512, 16):
-        model = build(f"scratch-{width}x{SCRATCH_LAYERS}", own)
+        model = build(f"{kind}-{width}x{SCRATCH_LAYERS}", own)
         if width == 16 or abs(trainable(model) - wanted) < abs(trainable(best) - wanted):
             best = model
         if trainable(model) > wanted:

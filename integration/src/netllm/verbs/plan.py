@@ -127,7 +127,9 @@ def tell(
 
     `learned` is `experience` and `validation`, as `planned` takes them.
     """
-    if backbone == "scratch":  # it is chosen to be small
+    from netllm.task.build_model import SCRATCH
+
+    if backbone in SCRATCH:  # it is chosen to be small
         return
     place = this_machine(device)
     try:

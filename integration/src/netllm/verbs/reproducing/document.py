@@ -11,10 +11,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from netllm.report.plots import boxes, cdf, save
+from netllm.report.plots import boxes, cdf, curves, save
 from netllm.report.provenance import provenance
 from netllm.report.report import save_document
 from netllm.verbs.reproducing.findings import Finding
+from netllm.verbs.reproducing.pretraining import RULE, statement, table
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -56,8 +57,15 @@ def _lines(findings: Sequence[Finding], out: Path, command: str) -> Iterator[str
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     yield from ("# NetLLM, reproduced", "")
     yield f"Made by `{command}` on {made['made_at']}, {made['machine']}. {versions}."
+    if asked := [one for one in findings if one.row.subject]:
+        yield from ("", "## Does the language model matter?", "")
+        for one in asked:
+            yield f"- **{one.row.title}** {statement(one) or 'Nothing is known yet.'}"
+        yield from ("", RULE)
     yield from ("", "## In short", "")
     for one in findings:
+        if one.row.subject and not one.missing():
+            continue
         yield f"- **{one.row.title}**"
         yield from (f"    - {line}" for line in one.verdicts())
         if missing := one.missing():
@@ -71,12 +79,17 @@ def _section(one: Finding, out: Path) -> Iterator[str]:
     yield from ("", f"## {one.row.title}", "", f"> {one.row.paper}", "")
     if one.row.reduced:
         yield from (f"Reduced: {one.row.reduced}", "")
+    if one.row.subject:
+        yield from (*table(one), "")
     if one.report.results:
         yield from (one.report.markdown(), "")
     for setting, shares in _shares(one).items():
         yield from (f"Of what the future would allow in {setting}: {', '.join(shares)}.", "")
     how: dict[str, Any] = {"metric": one.report.metrics[0], "bounds": one.report.bounds}
-    draws = {"box.png": partial(boxes, **how), "cdf.png": partial(cdf, **how)}
+    draws: dict[str, Draw] = {"box.png": partial(boxes, **how), "cdf.png": partial(cdf, **how)}
+    if one.row.axis:
+        places = {line.who.label: (line.who.kind, line.who.value) for line in one.lines}
+        draws = {"curve.png": partial(curves, places=places, axis=one.row.axis, **how)}
     for path in save(one.report, draws, out / "figures" / one.row.name):
         yield from (f"![{path.stem}]({path.relative_to(out).as_posix()})", "")
     for what, lines in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -35,6 +36,26 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     episodes: int | None = None
     set: dict[str, Any] = {}
     """Fields of the settings to override."""
+    axis: str = ""
+    """What its models' `values` count."""
+    subject: str = ""
+    """Label of the models whose pre-training is in question; see `against`."""
+    against: tuple[str, ...] = ()
+    """Labels of models that lack it."""
+
+
+class Backbone(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A backbone that is made for an experiment; see `backbones.make`."""
+
+    kind: str
+    layers: int
+    steps: int = 300
+    minutes: float | None = None
+    """What it takes on two cores."""
+
+    def how(self) -> dict[str, Any]:
+        """Arguments of `backbones.make`, without a folder."""
+        return {"kind": self.kind, "layers": self.layers, "steps": self.steps}
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,13 +68,19 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One that there is: `pretrained`, the one shipped with netllm."""
     pool: str = ""
     """A name in `pools`; empty for a task that learns from its setting."""
+    backbone: str = ""
+    """A name in `backbones`; the one that `adapt` names unless given."""
+    vary: str = ""
+    """What differs among its `values`: a field of `adapt`, one of the setting as `set.FIELD`, or
+    the `episodes` of its pool."""
+    values: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
     adapt: dict[str, Any] = {}
     """Arguments of `netllm.adapt`."""
     plan: int | None = None
     """Simulations of a candidate ahead, where it decides as a planner."""
     minutes: float | None = None
-    """What it takes on two cores, per seed."""
+    """What it takes on two cores, per seed and value."""
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,6 +99,7 @@ class Experiments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     rows: tuple[Row, ...]
     models: dict[str, Model]
     pools: dict[str, Pool] = {}
+    backbones: dict[str, Backbone] = {}
 
 
 @dataclass(frozen=True)
@@ -82,11 +110,18 @@ class Contender:
     name: str
     model: Model | None = None
     seed: int = 0
+    value: int | None = None
+    """One of the model's `values`."""
+
+    @property
+    def kind(self) -> str:
+        """What tables call it with all its values and training seeds."""
+        return (self.model and self.model.label) or self.name
 
     @property
     def recipe(self) -> str:
         """What tables call it with all its training seeds."""
-        return (self.model and self.model.label) or self.name
+        return self.kind if self.value is None else f"{self.kind}-{self.value}"
 
     @property
     def label(self) -> str:
@@ -94,7 +129,29 @@ class Contender:
         several = self.model is not None and len(self.model.seeds) > 1
         return f"{self.recipe}-{self.seed}" if several else self.recipe
 
-    def who(self, pools: Mapping[str, Pool]) -> dict[str, Any]:
+    @property
+    def run(self) -> str:
+        """The folder of its training."""
+        of_value = [] if self.value is None else [f"{self.value}"]
+        return "-".join([self.name, *of_value, f"{self.seed}"])
+
+    def adapt(self) -> dict[str, Any]:
+        """Arguments of `netllm.adapt`, without folders."""
+        assert self.model is not None
+        given, vary = dict(self.model.adapt), self.model.vary
+        if vary.startswith("set."):
+            given["set"] = {**given.get("set", {}), vary.removeprefix("set."): self.value}
+        elif vary and vary != "episodes":
+            given[vary] = self.value
+        return given
+
+    def rl_collect(self, pools: Mapping[str, Pool]) -> dict[str, Any]:
+        """Arguments of `netllm.rl_collect` for the pool that it learns from, without folders."""
+        assert self.model is not None
+        fewer = {"episodes": self.value} if self.model.vary == "episodes" else {}
+        return {**pools[self.model.pool].rl_collect, **fewer}
+
+    def who(self, whole: Experiments) -> dict[str, Any]:
         """All that makes it what it is, as JSON can hold it; of a checkpoint what it is called."""
         model = self.model
         if model is None:
@@ -102,8 +159,12 @@ class Contender:
         plan = {} if model.plan is None else {"plan": model.plan}
         if model.checkpoint:
             return {"checkpoint": model.checkpoint, **plan}
-        pool = {"rl_collect": pools[model.pool].rl_collect} if model.pool else {}
-        return {"adapt": model.adapt, "seed": self.seed, **pool, **plan}
+        made: dict[str, Any] = {"adapt": self.adapt(), "seed": self.seed, **plan}
+        if model.pool:
+            made["rl_collect"] = self.rl_collect(whole.pools)
+        if model.backbone:
+            made["backbone"] = whole.backbones[model.backbone].how()
+        return made
 
 
 def read(budget: str) -> Experiments:
@@ -121,7 +182,7 @@ def read(budget: str) -> Experiments:
 
 
 def _without_training(whole: Experiments) -> Experiments:
-    """What there is already, tested; without the slow ones."""
+    """What there is already, tested; without the slow ones, and questions that take trainings."""
     there = {name for name, model in whole.models.items() if model.checkpoint}
     rows = [
         msgspec.structs.replace(
@@ -130,6 +191,7 @@ def _without_training(whole: Experiments) -> Experiments:
             policies=tuple(name for name in row.policies if name not in row.slow),
         )
         for row in whole.rows
+        if not row.subject
     ]
     return msgspec.structs.replace(whole, rows=tuple(rows))
 
@@ -150,7 +212,8 @@ def chosen(experiments: Experiments, only: Sequence[str]) -> list[Row]:
 def contenders(row: Row, models: Mapping[str, Model]) -> Iterator[Contender]:
     """All of a row, models first."""
     for name in row.models:
-        for seed in models[name].seeds:
-            yield Contender(row, name, models[name], seed)
+        model = models[name]
+        for value, seed in product(model.values or (None,), model.seeds):
+            yield Contender(row, name, model, seed, value)
     for name in row.policies:
         yield Contender(row, name)

@@ -139,10 +139,10 @@ def of_lines(
     notes = dict.fromkeys(note for one in entries if one is not None for note in one.notes)
     first = [line.who for line in lines if line.who.name in row.models[:1]]
     about = row.about or {name for one in first for name in (one.label, one.recipe)}
-    compared = compare(results, task, members)
+    compared = compare(results, task, members, about=set() if row.subject else {*about})
     report = Report(
         results=results,
-        comparisons=[one for one in compared if one.checkpoint in about],
+        comparisons=compared,
         provenance={"notes": [*notes]},
         metrics=task.metrics,
         bounds=task.bounds,

@@ -16,6 +16,7 @@ from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.provenance import provenance
 from netllm.report.report import Report
 from netllm.report.result import Result
+from netllm.verbs.reproducing.backbones import make
 from netllm.verbs.reproducing.experiments import Contender, Experiments, Row
 from netllm.verbs.reproducing.ledger import Entry, Ledger, key_of
 
@@ -47,7 +48,7 @@ class Work:
     def key(self, one: Contender, setting: str) -> str:
         """What an entry must have to answer for a contender in a setting."""
         row, place = one.row, self.place(one.row, setting)
-        who = one.who(self.experiments.pools)
+        who = one.who(self.experiments)
         if name := who.get("checkpoint"):
             spec = PolicySpec(row.task, checkpoint=name).in_setting(place)
             who["checkpoint"] = weights_of(row.task, str(spec.found()))
@@ -111,6 +112,7 @@ class Work:
         how: dict[str, Any] = {"policy": one.name} if checkpoint is None else {}
         if one.model is not None:
             how = {"checkpoint": checkpoint, "plan": one.model.plan}
+            how["trust_backbone"] = bool(one.model.backbone)
         return test(
             one.row.task,
             setting=setting,
@@ -132,25 +134,38 @@ class Work:
         """The run of a model with one training seed."""
         from netllm.verbs.adapt import adapt
 
-        model, out = one.model, self.out / "runs" / f"{one.name}-{one.seed}"
+        model, out = one.model, self.out / "runs" / one.run
         assert model is not None
         if not (out / "finished.json").is_file():
-            pool = self._pool(model.pool) if model.pool else None
+            pool = self._pool(one) if model.pool else None
             began = (out / "settings.json").is_file()
-            how: dict[str, Any] = {"data": self.data, "device": self.device, **model.adapt}
+            how: dict[str, Any] = {"data": self.data, "device": self.device, **one.adapt()}
+            if model.backbone:
+                how["backbone"] = str(self._backbone(model.backbone))
             adapt(model.task, out=out, pool=pool, resume=began, seed=one.seed, **how)
         return out
 
-    def _pool(self, name: str) -> Path:
-        """A pool; what is missing of it is collected."""
+    def _pool(self, one: Contender) -> Path:
+        """The pool that a model learns from; what is missing of it is collected."""
         from netllm.verbs.collect import rl_collect
 
+        assert one.model is not None
+        what, name = one.rl_collect(self.experiments.pools), one.model.pool
+        if one.model.vary == "episodes":
+            name += f"-{one.value}"
         if name not in self._pools:
-            pool, out = self.experiments.pools[name], self.out / "pools" / name
+            out = self.out / "pools" / name
             how: dict[str, Any] = {"data": self.data, "jobs": self.jobs, "device": self.device}
-            rl_collect(pool.task, out=out, append=True, **how, **pool.rl_collect)
+            rl_collect(one.model.task, out=out, append=True, **how, **what)
             self._pools[name] = out
         return self._pools[name]
+
+    def _backbone(self, name: str) -> Path:
+        """A backbone of the experiments' own, made if it is not there."""
+        out = self.out / "backbones" / name
+        if not out.exists():
+            make(out=out, **self.experiments.backbones[name].how())
+        return out
 
 
 def command_of(one: Contender, setting: str) -> str:
@@ -159,7 +174,7 @@ def command_of(one: Contender, setting: str) -> str:
     if one.model is None:
         words += ["--policy", one.name]
     else:
-        words += ["--checkpoint", one.model.checkpoint or f"runs/{one.name}-{one.seed}"]
+        words += ["--checkpoint", one.model.checkpoint or f"runs/{one.run}"]
         words += [] if one.model.plan is None else ["--plan", str(one.model.plan)]
     if one.row.episodes is not None:
         words += ["--episodes", str(one.row.episodes)]

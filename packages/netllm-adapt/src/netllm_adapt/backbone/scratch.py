@@ -4,12 +4,13 @@ import re
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SCRATCH = "scratch-"
-_FORM = re.compile(r"scratch-(\d+)x(\d+)")
+_FORM = re.compile(r"scratch-(mlp-)?(\d+)x(\d+)")
 _HEAD = 16  # width of an attention head
 
 
@@ -21,7 +22,8 @@ def is_scratch(name: str) -> bool:
 def scratch(name: str, *, dtype: torch.dtype, seed: int) -> "PreTrainedModel":
     """The Llama network that ``scratch-WIDTHxLAYERS`` names, with random trainable weights.
 
-    Its MLP is three times as wide as the network; heads are 16 wide.
+    Its MLP is three times as wide as the network; heads are 16 wide. That of
+    ``scratch-mlp-WIDTHxLAYERS`` learns no attention: a token sees the mean of all that it may see.
 
     Raises:
         ValueError: If the name has another form, or the width is no multiple of 16.
@@ -29,12 +31,13 @@ def scratch(name: str, *, dtype: torch.dtype, seed: int) -> "PreTrainedModel":
     from transformers import LlamaConfig, LlamaModel
 
     match = _FORM.fullmatch(name)
-    if match is None or int(match[1]) % _HEAD or not int(match[1]) or not int(match[2]):
+    width, layers = (int(match[2]), int(match[3])) if match else (0, 0)
+    if width % _HEAD or not width or not layers:
         raise ValueError(
-            f"A backbone from scratch must be named `scratch-WIDTHxLAYERS` with a width that is a "
-            f"multiple of {_HEAD}, such as scratch-128x4; got {name!r}."
+            f"A backbone from scratch must be named `scratch-WIDTHxLAYERS` or "
+            f"`scratch-mlp-WIDTHxLAYERS` with a width that is a multiple of {_HEAD}, such as "
+            f"scratch-128x4; got {name!r}."
         )
-    width, layers = int(match[1]), int(match[2])
     config = LlamaConfig(
         vocab_size=3,
         hidden_size=width,
@@ -50,5 +53,9 @@ def scratch(name: str, *, dtype: torch.dtype, seed: int) -> "PreTrainedModel":
         torch.manual_seed(seed)
         model: PreTrainedModel = LlamaModel(config)
         model = model.to(dtype)  # type: ignore[arg-type, unused-ignore]
+    if match is not None and match[1]:
+        for block in model.layers:
+            for part in (block.self_attn.q_proj, block.self_attn.k_proj):
+                nn.init.zeros_(part.weight).requires_grad_(False)
     model.get_input_embeddings().requires_grad_(False)  # never read: the encoder gives the tokens
     return model

@@ -195,10 +195,10 @@ def _check_scratch(name: str, weights: Path, path: Path) -> None:
     """Refuse a larger network than its weights, before it takes memory."""
     shapes = tensor_shapes(weights)
     blocks = {key.split(".")[1] for key in shapes if key.startswith("layers.")}
-    held = f"scratch-{shapes.get('norm.weight', [0])[0]}x{len(blocks)}"
-    if name != held:
+    held = f"{shapes.get('norm.weight', [0])[0]}x{len(blocks)}"
+    if name.rpartition("-")[2] != held:
         raise ValueError(
-            f"{path}: `backbone` must be {held!r}, as the weights in {weights} are, got "
+            f"{path}: `backbone` must end in {held}, as the weights in {weights} are, got "
             f"{name!r:.80}. Take all files from one checkpoint."
         )
 

@@ -35,11 +35,11 @@ _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda value: value is None or value >= 1, "at least 1"),
     ),
     **dict.fromkeys(
-        ("learning_rate", "lora_learning_rate", "clip", "alpha"),
+        ("learning_rate", "clip", "alpha"),
         (lambda value: value > 0, "above 0"),
     ),
     **dict.fromkeys(
-        ("warmup", "weight_decay", "seed"),
+        ("lora_learning_rate", "warmup", "weight_decay", "seed"),
         (lambda value: value >= 0, "at least 0"),
     ),
     **dict.fromkeys(("lora_dropout", "average"), (lambda value: 0 <= value < 1, "in [0, 1)")),
@@ -59,7 +59,7 @@ class Recipe:
     learning_rate: float = 1e-3
     """Peak learning rate of encoder and head."""
     lora_learning_rate: float = 5e-4
-    """Peak learning rate of the low-rank matrices."""
+    """Peak learning rate of the low-rank matrices; 0: they add nothing, the others learn alone."""
     warmup: int = 30
     """Steps of linear warm-up before the cosine."""
     weight_decay: float = 0.0
