@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from functools import partial
+from pathlib import Path
 
 import netllm as library
 import pytest
@@ -19,6 +20,7 @@ from netllm.verbs.reproducing.backbones import make
 from netllm.verbs.reproducing.experiments import (
     Contender,
     Experiments,
+    Measure,
     Model,
     Pool,
     Row,
@@ -27,10 +29,12 @@ from netllm.verbs.reproducing.experiments import (
 )
 from netllm.verbs.reproducing.findings import Finding, Line, finding
 from netllm.verbs.reproducing.ledger import Entry, Ledger
+from netllm.verbs.reproducing.measures import read as measured
 from netllm.verbs.reproducing.pretraining import statement, table
 from netllm.verbs.reproducing.work import Work
 from netllm_adapt import load_backbone
 
+ROOT = Path(__file__).parents[2]
 TESTS = 17
 """Contenders and settings of the budget `fast`."""
 
@@ -277,6 +281,44 @@ def test_backbones_of_experiments_are_what_they_say(tmp_path, caplog):
     torch.testing.assert_close(seen, norm(tokens + before))
     with pytest.raises(ValueError, match="Did you mean markov"):
         make("markow", tmp_path / "more", layers=1)
+
+
+def test_what_scripts_measured_is_read_where_the_ledger_lies(tmp_path):
+    measure = Measure(
+        name="cost",
+        title="",
+        paper="",
+        script="cost",
+        at="kinds",
+        label=("kind", "bits"),
+        columns={"s": "step.s", "GiB": "gib"},
+    )
+    assert measured(measure, tmp_path).cells == {}
+    lines = [{"kind": "low rank", "bits": 4, "step": {"s": 1234.5}}, {"kind": "full", "bits": 8}]
+    document = {"machine": {"cpu": "Z80"}, "kinds": [*lines, {"kind": "x", "bits": 1, "gib": 0.5}]}
+    (tmp_path / "cost.json").write_text(json.dumps(document))
+    found = measured(measure, tmp_path)
+    assert [*found.table()] == [
+        "| Z80 | s | GiB |",
+        "|---|---:|---:|",
+        "| low rank 4 | 1,234 | - |",
+        "| x 1 | - | 0.5 |",
+    ]
+    told = [(one["contender"], one["metric"], one["mean"]) for one in found.numbers()]
+    assert told == [("low rank 4", "s", 1234.5), ("x 1", "GiB", 0.5)]
+    (tmp_path / "cost.json").write_text('{"kinds": 3}')
+    with pytest.raises(ValueError, match=r"cost\.json: must hold lines at 'kinds'"):
+        measured(measure, tmp_path)
+
+
+@pytest.mark.parametrize("measure", read("full").measures, ids=lambda one: one.name)
+def test_every_measure_has_a_script_and_its_document(measure):
+    benchmarks = ROOT / "benchmarks"
+    assert (benchmarks / f"{measure.script}.py").is_file()
+    cells = measured(measure, benchmarks / "results").cells
+    assert cells
+    told = {name for line in cells.values() for name, value in line.items() if value is not None}
+    assert told == {*measure.columns}
 
 
 def test_a_day_trains_nothing():

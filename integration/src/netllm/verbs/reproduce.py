@@ -84,11 +84,12 @@ def reproduce(
     from netllm.verbs.reproducing.document import write
     from netllm.verbs.reproducing.findings import finding
     from netllm.verbs.reproducing.ledger import Ledger
+    from netllm.verbs.reproducing.measures import read as read_measure
     from netllm.verbs.reproducing.work import Work
 
     check_arguments.check_jobs(jobs)
     whole, out = experiments.read(budget), Path(out)
-    rows = experiments.chosen(whole, check_arguments.names(only))
+    rows, measures = experiments.chosen(whole, check_arguments.names(only))
     kept = out / "ledger" if ledger is None else Path(ledger)
     work = Work(whole, out, Ledger(kept), data, jobs, device)
     everyone = [one for row in rows for one in experiments.contenders(row, whole.models)]
@@ -99,8 +100,9 @@ def reproduce(
         for one in () if known else everyone:
             work.do(one)
         findings = [finding(work, row) for row in rows]
+        measured = [read_measure(one, kept.parent) for one in measures]
         command = shlex.join(["netllm", "reproduce", "--budget", budget])
-        write(findings, out, command=command)
+        write(findings, measured, out, command=command)
     failed = tuple(line for one in findings for line in one.failed())
     return Reproduction(out, _to_do(work, everyone), failed)
 

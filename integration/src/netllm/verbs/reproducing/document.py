@@ -14,7 +14,9 @@ from typing import Any
 from netllm.report.plots import boxes, cdf, curves, save
 from netllm.report.provenance import provenance
 from netllm.report.report import save_document
+from netllm.verbs.reproducing.experiments import Measure, Row
 from netllm.verbs.reproducing.findings import Finding
+from netllm.verbs.reproducing.measures import Measured
 from netllm.verbs.reproducing.pretraining import RULE, statement, table
 
 STYLE = """
@@ -31,12 +33,21 @@ code { font-size: 0.9em; overflow-wrap: anywhere; }
 """
 
 
-def write(findings: Sequence[Finding], out: Path, *, command: str) -> None:
+NUMBER = (
+    *("row", "setting", "contender", "metric", "mean", "low", "high", "episodes", "key"),
+    *("command", "made_at", "versions"),
+)
+"""What there is of a number."""
+
+
+def write(
+    findings: Sequence[Finding], measured: Sequence[Measured], out: Path, *, command: str
+) -> None:
     """Write `report.md`, `report.html`, `numbers.csv`, `numbers.json` and `figures`."""
     from netllm_adapt.files.writing import new_file
 
-    text = "\n".join(_lines(findings, out, command))
-    numbers = [line for one in findings for line in one.numbers()]
+    text = "\n".join(_lines(findings, measured, out, command))
+    numbers = [line for one in (*findings, *measured) for line in one.numbers()]
     with new_file(out / "report.md") as work:
         work.write_text(text, encoding="utf-8")
     with new_file(out / "report.html") as work:
@@ -45,13 +56,15 @@ def write(findings: Sequence[Finding], out: Path, *, command: str) -> None:
         new_file(out / "numbers.csv") as work,
         work.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, list(numbers[0]) if numbers else ["row"])
+        writer = csv.DictWriter(file, NUMBER)
         writer.writeheader()
         writer.writerows(numbers)
     save_document({"numbers": numbers}, out / "numbers.json")
 
 
-def _lines(findings: Sequence[Finding], out: Path, command: str) -> Iterator[str]:
+def _lines(
+    findings: Sequence[Finding], measured: Sequence[Measured], out: Path, command: str
+) -> Iterator[str]:
     """The Markdown document."""
     made = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
@@ -72,13 +85,26 @@ def _lines(findings: Sequence[Finding], out: Path, command: str) -> Iterator[str
             yield f"    - {len(missing)} results are missing."
     for one in findings:
         yield from _section(one, out)
+    for known in measured:
+        yield from _measure(known)
+
+
+def _measure(one: Measured) -> Iterator[str]:
+    """What a script measured."""
+    yield from _head(one.measure)
+    yield from (*(one.table() if one.cells else ["Not measured."]), "")
+    yield from (f"Measured by `{one.measure.command}` in a clone.", "")
+
+
+def _head(row: Row | Measure) -> Iterator[str]:
+    yield from ("", f"## {row.title}", "", f"> {row.paper}", "")
+    if row.reduced:
+        yield from (f"Reduced: {row.reduced}", "")
 
 
 def _section(one: Finding, out: Path) -> Iterator[str]:
     """One row, whose figures are drawn: a box plot and the distribution of the first metric."""
-    yield from ("", f"## {one.row.title}", "", f"> {one.row.paper}", "")
-    if one.row.reduced:
-        yield from (f"Reduced: {one.row.reduced}", "")
+    yield from _head(one.row)
     if one.row.subject:
         yield from (*table(one), "")
     if one.report.results:

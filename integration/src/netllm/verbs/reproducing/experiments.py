@@ -93,6 +93,34 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What it takes on two cores."""
 
 
+class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A question that a script of the repository answers, and where its document has the answer."""
+
+    name: str
+    title: str
+    paper: str
+    """What the paper says of it, and where."""
+    reduced: str = ""
+    """What of the paper's experiment is left out."""
+    script: str
+    at: str
+    """Where the lines are, such as `latency`: a table of them, or a list; all of it if empty."""
+    label: tuple[str, ...] = ()
+    """Of a list what a line is called by."""
+    columns: dict[str, str]
+    """By their headings the places of the numbers in a line."""
+
+    @property
+    def document(self) -> str:
+        """The name of the file that the script writes."""
+        return f"{self.script}.json"
+
+    @property
+    def command(self) -> str:
+        """What writes it, in a clone."""
+        return f"python benchmarks/{self.script}.py --json benchmarks/results/{self.document}"
+
+
 class Experiments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All that a budget holds."""
 
@@ -100,6 +128,7 @@ class Experiments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     models: dict[str, Model]
     pools: dict[str, Pool] = {}
     backbones: dict[str, Backbone] = {}
+    measures: tuple[Measure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,17 +225,18 @@ def _without_training(whole: Experiments) -> Experiments:
     return msgspec.structs.replace(whole, rows=tuple(rows))
 
 
-def chosen(experiments: Experiments, only: Sequence[str]) -> list[Row]:
-    """The rows of these names; all if there are none.
+def chosen(experiments: Experiments, only: Sequence[str]) -> tuple[list[Row], list[Measure]]:
+    """The rows and measures of these names; all if there are none.
 
     Raises:
-        ValueError: for a name that no row has.
+        ValueError: for a name that none has.
     """
-    names = [row.name for row in experiments.rows]
+    names = [one.name for one in (*experiments.rows, *experiments.measures)]
     for name in only:
         if name not in names:
             raise unknown("row", name, names)
-    return [row for row in experiments.rows if not only or row.name in only]
+    rows = [row for row in experiments.rows if not only or row.name in only]
+    return rows, [one for one in experiments.measures if not only or one.name in only]
 
 
 def contenders(row: Row, models: Mapping[str, Model]) -> Iterator[Contender]:
