@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from _documents import ROOT, put
 from netllm import registry
 from netllm.report.intervals import Rows, cluster_counts, counted
 from netllm.report.table import digits, told_once
+from netllm.verbs.reproducing import pretraining
 from netllm.verbs.reproducing.experiments import Contender, read
 from netllm.verbs.reproducing.findings import Finding, lines_of, of_lines
 from netllm.verbs.reproducing.ledger import Entry, Ledger
@@ -36,6 +38,7 @@ TELLING = {
 """Whom the README's tables show; everybody is in docs/results.md."""
 
 
+@cache
 def kept(name: str, folder: Path = LEDGER) -> Finding:
     """What a ledger holds of a row, whatever the data it was found on."""
     whole = read("full")
@@ -92,6 +95,9 @@ def _comparisons(found: Finding) -> Iterator[str]:
 def tables(name: str) -> dict[tuple[str, str], str]:
     """What stands in which document, between which marks, of a row."""
     found = kept(name)
+    if found.row.subject:
+        gained = "\n".join([*pretraining.table(found), "", pretraining.statement(found)])
+        return {("docs/results.md", f"findings {name}"): gained} if any(found.results()) else {}
     whole = "\n".join([table(found), "", *_comparisons(found)])
     texts = {("docs/results.md", f"findings {name}"): whole}
     if name in TELLING:

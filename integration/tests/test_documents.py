@@ -191,6 +191,28 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         assert documents.get(document, mark) == text, f"{document}: --documents writes it anew"
 
 
+def test_numbers_in_the_readmes_sentences_are_those_of_the_ledger(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    findings = importlib.import_module("findings")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for without in (r"```.*?```", r"<!-- .*?: begin -->.*?: end -->", r"`[^`]*`", r"\]\([^)]*\)"):
+        text = re.sub(without, "", text, flags=re.DOTALL)
+    told = re.findall(r"(?<!Python )(?<![\d.])\d+\.\d+", text)
+    assert told
+    known = {f"{abs(number):.3f}" for row in findings.read("full").rows for number in _of(row)}
+    for number in told:
+        digits = len(number.partition(".")[2])
+        assert number in {f"{float(one):.{digits}f}" for one in known}, f"README.md: {number}"
+
+
+def _of(row):
+    """The means of a row, and the differences that it tells."""
+    found = importlib.import_module("findings").kept(row.name)
+    metric = found.report.metrics[0].key
+    yield from (one.metrics[metric].mean for one in found.report.results)
+    yield from (one.difference.mean for one in found.report.comparisons)
+
+
 def test_documents_are_there_to_be_checked():
     assert len(cases(blocks)) > 20
     assert len(cases(mentions)) > 10
