@@ -18,6 +18,8 @@ from netllm.task.base import DEFAULT_BACKBONE
 from netllm.unknown_names import unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from transformers import LlamaConfig, PreTrainedModel
 
@@ -46,6 +48,7 @@ def make(kind: str, out: Path, *, layers: int, steps: int = 300) -> None:
     from netllm_adapt.backbone.quiet_transformers import quiet
     from netllm_adapt.files.writing import new_folder
 
+    kinds: dict[str, Callable[[int], PreTrainedModel]]
     kinds = {"markov": partial(_markov, steps=steps), "attention": _attention, "mean": _mean}
     if kind not in kinds:
         raise unknown("kind of backbone", kind, kinds)
@@ -73,7 +76,8 @@ def _markov(layers: int, *, steps: int) -> PreTrainedModel:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: Any = LlamaForCausalLM(_config(layers)).to(torch.float32)
+        model: Any = LlamaForCausalLM(_config(layers))
+        model = model.to(torch.float32)
         chances = torch.randn(STATES, STATES).softmax(-1)
         optimiser = AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
         rates = OneCycleLR(optimiser, max_lr=1e-3, total_steps=steps)

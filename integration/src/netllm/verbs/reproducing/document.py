@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netllm.report.plots import boxes, cdf, curves, save
 from netllm.report.provenance import provenance
@@ -18,6 +18,9 @@ from netllm.verbs.reproducing.experiments import Measure, Row
 from netllm.verbs.reproducing.findings import Finding
 from netllm.verbs.reproducing.measures import Measured
 from netllm.verbs.reproducing.pretraining import RULE, statement, table
+
+if TYPE_CHECKING:
+    from netllm.task import Draw
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -47,7 +50,8 @@ def write(
     from netllm_adapt.files.writing import new_file
 
     text = "\n".join(_lines(findings, measured, out, command))
-    numbers = [line for one in (*findings, *measured) for line in one.numbers()]
+    numbers = [line for one in findings for line in one.numbers()]
+    numbers += [line for one in measured for line in one.numbers()]
     with new_file(out / "report.md") as work:
         work.write_text(text, encoding="utf-8")
     with new_file(out / "report.html") as work:

@@ -231,7 +231,7 @@ def chosen(experiments: Experiments, only: Sequence[str]) -> tuple[list[Row], li
     Raises:
         ValueError: for a name that none has.
     """
-    names = [one.name for one in (*experiments.rows, *experiments.measures)]
+    names = [*(row.name for row in experiments.rows), *(m.name for m in experiments.measures)]
     for name in only:
         if name not in names:
             raise unknown("row", name, names)

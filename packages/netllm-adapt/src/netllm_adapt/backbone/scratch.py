@@ -1,7 +1,7 @@
 """Backbones that are no language models: small, seeded, trained whole (DESIGN decision 9)."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -54,7 +54,8 @@ def scratch(name: str, *, dtype: torch.dtype, seed: int) -> "PreTrainedModel":
         model: PreTrainedModel = LlamaModel(config)
         model = model.to(dtype)  # type: ignore[arg-type, unused-ignore]
     if match is not None and match[1]:
-        for block in model.layers:
+        blocks: Any = model.layers
+        for block in blocks:
             for part in (block.self_attn.q_proj, block.self_attn.k_proj):
                 nn.init.zeros_(part.weight).requires_grad_(False)
     model.get_input_embeddings().requires_grad_(False)  # never read: the encoder gives the tokens
