@@ -58,6 +58,8 @@ def reproduced(tmp_path_factory):
         left = library.reproduce(out=out, dry_run=True).left
         found = library.reproduce(out=out, resume=True)
     assert [one.contender for one in left][:3] == ["pool abr", "pool cjs", "abr-scratch"]
+    assert left[2].testing > 0  # as long as the two models before it
+    assert (left[3].contender, left[3].testing) == ("bba", None)
     assert (found.left, found.failed) == ((), ())
     return out, len(done)
 

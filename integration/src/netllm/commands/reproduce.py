@@ -30,12 +30,12 @@ def _schedule(found: reproducing.Reproduction) -> None:
 
     from netllm.report.table import wide_console
 
-    table = Table("row", "who", "not tested in", "training, minutes")
+    table = Table("row", "who", "not tested in", "training, minutes", "testing, minutes")
     for one in found.left:
-        minutes = "?" if one.minutes is None else f"{one.minutes:.0f}"
-        table.add_row(one.row, one.contender, ", ".join(one.missing), minutes)
+        took = ["?" if some is None else f"{some:.0f}" for some in (one.minutes, one.testing)]
+        table.add_row(one.row, one.contender, ", ".join(one.missing), *took)
     wide_console().print(table)
-    known = sum(one.minutes or 0 for one in found.left)
-    unknown = sum(one.minutes is None for one in found.left)
-    more = f", without those of {unknown} lines that nobody measured" if unknown else ""
-    print(f"Pools and trainings take {known / 60:.1f} h on two cores{more}; tests come to that.")
+    known = [(one.minutes or 0) + (one.testing or 0) for one in found.left]
+    unknown = sum(None in (one.minutes, one.testing) for one in found.left)
+    more = f", and what is unknown of {unknown} lines" if unknown else ""
+    print(f"All of it takes {sum(known) / 60:.1f} h on two cores{more}.")

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from netllm.verbs import check_arguments
@@ -28,6 +29,8 @@ class ToDo:
     """Settings without a result."""
     minutes: float | None
     """What its training, or collecting the pool, takes on two cores; None if nobody measured it."""
+    testing: float | None
+    """Minutes that testing it takes, as it did with its like; None if none was tested."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,18 @@ def _to_do(work: Work, everyone: Sequence[Contender]) -> tuple[ToDo, ...]:
         if missing := work.missing(one):
             trained = one.model is not None and not one.model.checkpoint
             minutes = one.model.minutes if one.model is not None and trained else 0.0
-            found.append(ToDo(one.row.name, one.label, tuple(missing), minutes))
+            took = _testing(work, one, missing)
+            found.append(ToDo(one.row.name, one.label, tuple(missing), minutes, took))
             if one.model is not None and one.model.pool:
                 pools[one.model.pool] = work.experiments.pools[one.model.pool].minutes
-    return (*(ToDo("", f"pool {name}", (), took) for name, took in pools.items()), *found)
+    return (*(ToDo("", f"pool {name}", (), took, 0.0) for name, took in pools.items()), *found)
+
+
+def _testing(work: Work, one: Contender, settings: Sequence[str]) -> float | None:
+    """Minutes that testing a contender takes: in each setting the median of its like."""
+    models = one.model is not None
+    took = [work.ledger.seconds(one.row.name, setting, models=models) for setting in settings]
+    return sum(median(some) for some in took) / 60 if all(took) else None
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:

@@ -74,6 +74,14 @@ class Ledger:
         path = self._path(row, label)
         return _entries(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
+    def seconds(self, row: str, setting: str, *, models: bool) -> list[float]:
+        """What testing each model, or each policy, of a row took in a setting."""
+        names = sorted(path.stem for path in (self._folder / row).glob("*.json"))
+        results = [one.result for name in names if (one := self.entries(row, name).get(setting))]
+        return [
+            one.seconds for one in results if one is not None and bool(one.checkpoint) is models
+        ]
+
     def add(self, row: str, label: str, entries: Mapping[str, Entry]) -> None:
         """Keep entries by setting, in the place of others of the same settings."""
         documents = {
