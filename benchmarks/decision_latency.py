@@ -1,6 +1,7 @@
 """One decision of an adapted model: the stream of decisions against re-encoding its window.
 
-    python benchmarks/decision_latency.py [--quick] [--backbone NAME] [--batch 1] [--json FILE]
+    python benchmarks/decision_latency.py [--quick] [--backbone NAME ...] [--batch 1]
+        [--json FILE]
 
 Window 20 steps x 8 tokens, warm, on one core, adapter merged. Three ways are measured in turn and
 in CPU time, since other work may share the machine: the stream as it is (the lean pass where it
@@ -15,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -109,34 +111,43 @@ def measure(model: AdaptedModel, decisions: int, batch: int) -> dict[str, Any]:
     return result | {"speedup": again / once}
 
 
+def weights_gib(model: AdaptedModel) -> float:
+    """What the backbone's weights take, without the embedding of words, which is never read."""
+    parts = (p for name, p in model.backbone.named_parameters() if "embed_tokens" not in name)
+    size: int = sum(p.numel() * p.element_size() for p in parts)
+    return size / 2**30
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer decisions")
-    parser.add_argument("--backbone", default="smollm2-135m")
+    parser.add_argument("--backbone", nargs="+", default=["smollm2-135m"])
     parser.add_argument("--batch", type=int, default=1, help="sessions side by side")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    results = {}
-    print(f"{args.backbone}, {args.batch} session(s), one core, window {WINDOW} steps x 8 tokens")
+    rows = []
+    print(f"{args.batch} session(s), one core, window {WINDOW} steps x 8 tokens")
     print("CPU ms    decision min   p50   p99  library p50  re-encoding p50  reading p50  faster")
-    for dtype in ("bfloat16", "float32"):
-        model = build(args.backbone, dtype)
-        result = results[dtype] = measure(model, 10 if args.quick else 60, args.batch)
+    for name, dtype in product(args.backbone, ("bfloat16", "float32")):
+        model = build(name, dtype)
+        result = measure(model, 10 if args.quick else 60, args.batch)
+        rows.append({"backbone": name, "dtype": dtype, "gib": weights_gib(model)} | result)
         ours = result["decision_cpu_ms"]
         others = ("library_decision", "re_encoding", "reading_weights")
-        library, encoding, reading = (result[f"{name}_cpu_ms"]["p50"] for name in others)
+        library, encoding, reading = (result[f"{other}_cpu_ms"]["p50"] for other in others)
         print(
             f"{dtype:9} {ours['min']:12.1f} {ours['p50']:5.1f} {ours['p99']:5.1f} {library:12.1f} "
-            f"{encoding:16.1f} {reading:12.1f} {result['speedup']:6.1f}x",
+            f"{encoding:16.1f} {reading:12.1f} {result['speedup']:6.1f}x  {name}",
             flush=True,
         )
     if args.json:
-        args.json.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
-    bf16 = results["bfloat16"]
+        first = {row["dtype"]: row for row in rows if row["backbone"] == args.backbone[0]}
+        document = {"machine": machine()} | first | {"rows": rows}
+        args.json.write_text(json.dumps(document, indent=2) + "\n")
     print(
-        f"one decision: p50 {bf16['decision_cpu_ms']['p50']:.1f} ms in bfloat16, "
-        f"{bf16['speedup']:.1f} times faster than re-encoding the window"
+        f"one decision: p50 {rows[0]['decision_cpu_ms']['p50']:.1f} ms in bfloat16, "
+        f"{rows[0]['speedup']:.1f} times faster than re-encoding the window"
     )
 
 
