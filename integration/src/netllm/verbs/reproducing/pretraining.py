@@ -105,6 +105,6 @@ def statement(found: Finding) -> str:
             where = f"most against `{most.against}` in {most.where(row.axis)}, {most.mean:+.3f}"
             told.append(f"{verdict} in {len(ones)} ({where})")
     left = sum(not one.verdict for one in some)
-    told += [f"and no difference can be told in {left}"] if left else []
-    compared = f"{len(some)} comparisons with what lacks its pre-training"
-    return f"Of {compared}, `{row.subject}` {', '.join(told)}."
+    told += [f"no difference told in {left}"] if left else []
+    compared = f"{len(some)} comparisons of `{row.subject}` with what lacks its pre-training"
+    return f"Of {compared}: {', '.join(told)}."
