@@ -159,6 +159,13 @@ def test_the_spread_over_seeds_stands_apart_from_that_of_the_episodes():
     assert high - low > 1  # the episodes' standard deviation is 1
 
 
+def test_one_model_of_a_recipe_says_nothing_of_its_seeds():
+    alone = results([0.9])
+    assert trained(alone, (QOE,)) == []
+    found = compare([*results([0.5], recipe=""), *alone], TASK, {})
+    assert [one.checkpoint for one in found] == ["seed-*0"]
+
+
 def test_a_recipe_has_a_verdict_with_five_seeds_and_each_seed_its_own():
     rival = results([0.5], recipe="")
     few = compare([*rival, *results([0.9, 1.0, 1.1])], TASK, {})

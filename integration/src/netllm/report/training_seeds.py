@@ -21,12 +21,12 @@ SEED, RIVALS_SEED = "training seed", "training seed of the rival"
 
 
 def families(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results in one setting of each recipe that has several seeds."""
+    """The results in one setting of each recipe of which there are several seeds' models."""
     found: dict[str, list[Result]] = {}
     for result in results:
         if result.recipe:
             found.setdefault(result.recipe, []).append(result)
-    return found
+    return {recipe: members for recipe, members in found.items() if len(members) > 1}
 
 
 def trained(results: Sequence[Result], metrics: Sequence[Metric]) -> list[Trained]:
