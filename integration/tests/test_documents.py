@@ -12,6 +12,7 @@ import pytest
 from cyclopts.exceptions import CoercionError, MissingArgumentError, UnknownCommandError
 from netllm import registry
 from netllm.cli import app
+from netllm.verbs.reproducing.pretraining import gains
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -211,6 +212,7 @@ def _of(row):
     metric = found.report.metrics[0].key
     yield from (one.metrics[metric].mean for one in found.report.results)
     yield from (one.difference.mean for one in found.report.comparisons)
+    yield from (one.mean for one in gains(found))
 
 
 def test_documents_are_there_to_be_checked():

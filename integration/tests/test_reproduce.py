@@ -239,19 +239,25 @@ def gain(task, settings, *found):
     return Finding(row, report, tuple(lines))
 
 
-def test_what_pretraining_contributes_is_told_by_every_pair_of_seeds():
+def seeds(label, *all_errors):
+    return [(label, seed, None, errors) for seed, errors in enumerate(all_errors)]
+
+
+def test_what_pretraining_contributes_is_told_by_every_pair_of_three_seeds():
     level = [10.0, 12.0, 11.0, 13.0, 14.0, 12.0]
-    better, best = [x - 1 for x in level], [x - 3 for x in level]
-    ours = [("ours", 0, None, best), ("ours", 1, None, level)]
-    found = gain("vp", ("default",), *ours, ("other", 0, None, better), ("other", 1, None, level))
+    lower = [[x - n for x in level] for n in (1, 2, 3)]
+    ours = seeds("ours", *lower)
+    found = gain("vp", ("default",), *ours, *seeds("other", [x - 1.5 for x in level], level, level))
     assert [*table(found)] == [
         "| `ours` over | default |",
         "|---|---|",
-        "| `other` | +1.000 (-1.000 to +3.000) |",
+        "| `other` | +1.500 (-0.500 to +3.000) |",
     ]
     assert statement(found).endswith("pre-training: no difference told in 1.")
-    found = gain("vp", ("default",), ours[0], ("other", 0, None, better), ("other", 1, None, level))
-    assert [*table(found)][2] == "| `other` | +2.500 (+2.000 to +3.000) gains |"
+    found = gain("vp", ("default",), *ours, *seeds("other", level, level, level))
+    assert [*table(found)][2] == "| `other` | +2.000 (+1.000 to +3.000) gains |"
+    few = gain("vp", ("default",), *ours, *seeds("other", level))
+    assert [*table(few)][2] == "| `other` | +2.000 (+1.000 to +3.000) |"
 
 
 def test_one_seed_tells_by_its_interval_and_values_are_compared_with_their_like():

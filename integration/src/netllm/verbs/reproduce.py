@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -87,7 +85,6 @@ def reproduce(
 
     from netllm.verbs.reproducing import experiments
     from netllm.verbs.reproducing.document import write
-    from netllm.verbs.reproducing.experiments import contenders
     from netllm.verbs.reproducing.findings import finding
     from netllm.verbs.reproducing.ledger import Ledger
     from netllm.verbs.reproducing.measures import read as read_measure
@@ -98,9 +95,7 @@ def reproduce(
     rows, measures = experiments.chosen(whole, check_arguments.names(only))
     kept = out / "ledger" if ledger is None else Path(ledger)
     work = Work(whole, out, Ledger(kept), data, jobs, device)
-    # First seeds first: where it is cut off, something is known of everyone.
-    by_seed = partial(sorted, key=attrgetter("seed"))
-    everyone = [one for row in rows for one in by_seed(contenders(row, whole.models))]
+    everyone = experiments.in_turn(rows, whole.models)
     if dry_run:
         return Reproduction(out, _to_do(work, everyone))
     _check_folder(out, resume=resume)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -247,3 +248,9 @@ def contenders(row: Row, models: Mapping[str, Model]) -> Iterator[Contender]:
             yield Contender(row, name, model, seed, value)
     for name in row.policies:
         yield Contender(row, name)
+
+
+def in_turn(rows: Sequence[Row], models: Mapping[str, Model]) -> list[Contender]:
+    """All of some rows, in each first seeds first: cut off, it has found something of everyone."""
+    each = (sorted(contenders(row, models), key=attrgetter("seed")) for row in rows)
+    return [one for some in each for one in some]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import comb
 
 from netllm.report.intervals import Estimate
 from netllm.report.training_seeds import difference_over_seeds
 from netllm.verbs.reproducing.findings import Finding
 
+CHANCE = 0.1
+"""Largest chance with which all pairs of seeds of two equal recipes have one sign."""
 RULE = (
     "A plus is a gain by pre-training. Of several training seeds the mean over all pairs of seeds "
-    "is given, (the least to the most), and told is what holds for every pair: of three seeds each "
-    "chance alone would do that once in ten times. Of one seed the 95 % interval over episodes is "
-    "given, [from, to], which knows nothing of the luck in training."
+    "is given, (the least to the most); told is what holds for every pair of at least three seeds "
+    "each, which chance alone would do once in ten times. Of one seed each the 95 % interval over "
+    "episodes is given, [from, to], which knows nothing of the luck in training."
 )
 
 
@@ -27,12 +31,15 @@ class Gain:
     mean: float
     span: tuple[float, float] | None
     """The least and the most of all pairs of training seeds; of one pair its 95 % interval."""
-    pairs: int
+    seeds: tuple[int, int]
+    """How many of both."""
 
     @property
     def verdict(self) -> str:
         """`gains`, `loses`, or empty where neither can be told."""
         low, high = self.span or (0.0, 0.0)
+        if self.seeds != (1, 1) and 2 / comb(sum(self.seeds), self.seeds[0]) > CHANCE:
+            return ""
         return "gains" if low > 0 else "loses" if high < 0 else ""
 
     @property
@@ -41,7 +48,7 @@ class Gain:
         told = [f"{self.mean:+.3f}"]
         if self.span is not None:
             low, high = (f"{end:+.3f}" for end in self.span)
-            told.append(f"({low} to {high})" if self.pairs > 1 else f"[{low}, {high}]")
+            told.append(f"({low} to {high})" if self.seeds != (1, 1) else f"[{low}, {high}]")
         return " ".join([*told, *([self.verdict] if self.verdict else [])])
 
     def where(self, axis: str) -> str:
@@ -59,24 +66,24 @@ def gains(found: Finding) -> Iterator[Gain]:
         of.setdefault(line.who.kind, []).append(result.episodes)
     for (setting, value), of in rows.items():
         for name in row.against:
-            pairs = [(a, b) for a in of.get(row.subject, []) for b in of.get(name, [])]
+            ours, theirs = of.get(row.subject, []), of.get(name, [])
             each = [
-                difference_over_seeds({"": a}, {"": b}, metric.key).estimate() for a, b in pairs
+                difference_over_seeds({"": a}, {"": b}, metric.key).estimate()
+                for a, b in product(ours, theirs)
             ]
             if each:
-                yield _gain(setting, name, value, each, sign)
+                mean, span = _spanned(each, sign)
+                yield Gain(setting, name, value, mean, span, (len(ours), len(theirs)))
 
 
-def _gain(
-    setting: str, against: str, value: int | None, each: Sequence[Estimate], sign: int
-) -> Gain:
-    """From the differences of all pairs of training seeds; times `sign` more is better."""
+def _spanned(each: Sequence[Estimate], sign: int) -> tuple[float, tuple[float, float] | None]:
+    """The mean of differences, times `sign`, and its span."""
     means = [sign * one.mean for one in each]
     span: tuple[float, float] | None = (min(means), max(means))
     if len(each) == 1:
         low, high = each[0].ci95 or (0.0, 0.0)
         span = each[0].ci95 and (min(sign * low, sign * high), max(sign * low, sign * high))
-    return Gain(setting, against, value, sum(means) / len(means), span, len(each))
+    return sum(means) / len(means), span
 
 
 def table(found: Finding) -> Iterator[str]:
