@@ -83,10 +83,11 @@ def learn(model: Any, episodes: Any, method: str, steps: int, seed: int = 0) -> 
     """CPU seconds of every step."""
     import torch
     from netllm_adapt.lora import int8_products
-    from netllm_adapt.training.loop import order
+    from netllm_adapt.training.order import Order
     from netllm_adapt.training.trainable_parameters import trained
 
     rows = model.rows(episodes)
+    order = Order(rows, batch=ROWS, seed=seed)
     parts = trained(model)
     rate = RATES.get(method, 5e-4)
     optimizer = torch.optim.AdamW(
@@ -103,7 +104,7 @@ def learn(model: Any, episodes: Any, method: str, steps: int, seed: int = 0) -> 
     )
     seconds = []
     for step in range(steps):
-        batch = rows.batch(order(step, batch=ROWS, rows=len(rows), seed=seed))
+        batch = rows.batch(order.rows(step))
         start = time.process_time()
         with int8_products() if method == INT8 else nullcontext():
             (model(batch).sum() / batch.learn.sum()).backward()
