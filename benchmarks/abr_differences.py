@@ -14,7 +14,7 @@ from pathlib import Path
 
 import netllm
 from netllm import registry
-from netllm.report.intervals import difference
+from netllm.report.intervals import differences
 from netllm.report.table import digits
 from netllm_sims.abr import setting, settings
 
@@ -33,7 +33,7 @@ def measure(name: str, ours: str, other: str, data: Path | None) -> list[dict[st
     found: list[dict[str, object]] = []
     for part, ids in {"all": {row["id"] for row in mine}, **parts}.items():
         some = ([row for row in rows if row["id"] in ids] for rows in (mine, theirs))
-        delta = difference(*some, "qoe")
+        delta = differences(*some, "qoe").estimate()
         print(f"{name:18}{part:10}{len(ids):6}  {digits(delta, '+')}", flush=True)
         found.append(
             {
