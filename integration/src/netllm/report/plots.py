@@ -131,7 +131,7 @@ def curves(
         values = sorted(of)
         ends = [(min(of[one]), float(np.mean(of[one])), max(of[one])) for one in values]
         low, mean, high = np.array(ends).reshape(-1, 3).T
-        error = (mean - low, high - mean)
+        error = [(mean - low).tolist(), (high - mean).tolist()]
         ax.errorbar(values, mean, error, label=kind, marker="o", capsize=3, color=colour)
     for result, style in styled(across, bounds):
         ax.axhline(result.metrics[metric.key].mean, label=short(result), **style)
