@@ -14,9 +14,7 @@ of an earlier run's JSON into docs/results.md.
 
 The gradient is that of REINFORCE (Williams, Machine Learning, 1992). Each session is played several
 times, and the mean return of its plays at a chunk is the baseline there, since most of what a
-session earns is its trace's doing (Mao et al., ICLR 2019). Steps of PPO, which clips the gradient
-to learn from a round several times, gain little here: a round of plays takes less time than a step.
-"""
+session XX"""
 
 from __future__ import annotations
 
@@ -48,9 +46,16 @@ from netllm_adapt.training.trainable_parameters import Average, trained
 from torch import Tensor
 
 WORLDS = {"alter": 0.65, "worlds": "wide"}
-COLLECT = {"policy": ["ppo-wide", "ppo-wide-sampled"], "relabel": "ppo-wide", "epsilon": 0.08}
+COLLECT: dict[str, Any] = {
+    "policy": ["ppo-wide", "ppo-wide-sampled"],
+    "relabel": "ppo-wide",
+    "epsilon": 0.08,
+    "set": WORLDS,
+}
 SESSIONS, PLAYS = 4, 4
 """Training sessions of a round of `online`, and how often each is played."""
+ALONE = {"label": None, "soft": False, "epsilon": 0.0}
+"""Nobody labels, and nothing is done at random."""
 DISCOUNT, ENTROPY = 0.95, 0.05
 WARMUP = 0.05
 """Share of the budget in which the learning rates rise; then they fall with a cosine."""
@@ -145,8 +150,7 @@ def online(learner: Learner, task: PoolTask, place: Any) -> None:
         with learner.timed("collect"):
             drawn = task.episodes(place, "train", count=SESSIONS, seed=number)
             plays = [session for session in drawn for _ in range(PLAYS)]
-            how: Any = {"name": "model", "seed": number, "label": None}
-            how |= {"soft": False, "epsilon": 0.0}
+            how: Any = {"name": "model", "seed": number, **ALONE}
             episodes = [*task.record(Policy(model, greedy=False), place, plays, **how)]
         learner.collected(episodes)
         learner.update(partial(policy_loss, model, episodes))
@@ -183,8 +187,7 @@ def pool(learner: Learner, episodes: int, data: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "pool"
         with learner.timed("collect"):
-            options: Any = {"set": WORLDS, "episodes": episodes, "data": data, "out": out}
-            kept = [*netllm.rl_collect("abr", **COLLECT, **options)]
+            kept = [*netllm.rl_collect("abr", episodes=episodes, data=data, out=out, **COLLECT)]
     learner.collected(kept)
     with learner.timed("update"):
         rows = learner.model.rows(kept)
