@@ -167,9 +167,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     names = ("ablation", "_documents", "graph_convolutions", "performance", "findings")
     ablation, documents, convolutions, performance, findings = map(importlib.import_module, names)
-    names = ("explanations", "layers", "serving", "sizes", "student")
-    explanations, layers, serving, sizes, student = map(importlib.import_module, names)
-    plan, large = map(importlib.import_module, ("plan", "large_backbones"))
+    names = ("explanations", "layers", "online_rl", "serving", "sizes", "student")
+    explanations, layers, online_rl, serving, sizes, student = map(importlib.import_module, names)
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):
@@ -178,6 +177,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     expected = {
         ("docs/tasks/cjs.md", "convolutions"): convolutions.table(saved("graph_convolutions.json")),
         ("docs/results.md", "ablation"): ablation.table(saved("ablation.json")),
+        ("docs/results.md", "online"): online_rl.table(saved("online_rl.json")),
         ("docs/performance.md", "performance"): performance.table(results),
         ("docs/tasks/abr.md", "student"): student.table(saved("student.json")),
         ("docs/explain.md", "explanations"): explanations.table(
