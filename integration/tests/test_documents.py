@@ -169,6 +169,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     ablation, documents, convolutions, performance, findings = map(importlib.import_module, names)
     names = ("explanations", "layers", "online_rl", "serving", "sizes", "student")
     explanations, layers, online_rl, serving, sizes, student = map(importlib.import_module, names)
+    plan, large = map(importlib.import_module, ("plan", "large_backbones"))
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):

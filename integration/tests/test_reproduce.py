@@ -302,10 +302,13 @@ def test_what_scripts_measured_is_read_where_the_ledger_lies(tmp_path):
         script="cost",
         at="kinds",
         label=("kind", "bits"),
-        columns={"s": "step.s", "GiB": "gib"},
+        columns={"s": "steps.1.s", "GiB": "gib"},
     )
     assert measured(measure, tmp_path).cells == {}
-    lines = [{"kind": "low rank", "bits": 4, "step": {"s": 1234.5}}, {"kind": "full", "bits": 8}]
+    lines = [
+        {"kind": "low rank", "bits": 4, "steps": [0, {"s": 1234.5}]},
+        {"kind": "full", "bits": 8},
+    ]
     document = {"machine": {"cpu": "Z80"}, "kinds": [*lines, {"kind": "x", "bits": 1, "gib": 0.5}]}
     (tmp_path / "cost.json").write_text(json.dumps(document))
     found = measured(measure, tmp_path)

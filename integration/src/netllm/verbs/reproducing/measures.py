@@ -71,9 +71,12 @@ def read(measure: Measure, folder: Path) -> Measured:
 
 
 def _at(document: Any, where: str) -> Any:
-    """What is at a place such as `latency.ours`, everything at an empty one; None if nothing is."""
+    """What is at a place such as `latency.0.ms`, everything at an empty one; None if nothing is."""
     for name in where.split(".") if where else ():
-        document = document.get(name) if isinstance(document, dict) else None
+        if isinstance(document, list) and name.isdecimal() and int(name) < len(document):
+            document = document[int(name)]
+        else:
+            document = document.get(name) if isinstance(document, dict) else None
     return document
 
 
