@@ -14,7 +14,7 @@ of an earlier run's JSON into docs/results.md.
 
 The gradient is that of REINFORCE (Williams, Machine Learning, 1992). Each session is played several
 times, and the mean return of its plays at a chunk is the baseline there, since most of what a
-session XX"""
+session earns is its link's doing."""
 
 from __future__ import annotations
 

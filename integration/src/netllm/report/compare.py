@@ -43,9 +43,10 @@ def compare(
     for setting, some in by_setting(results).items():
         check_same_episodes(some)
         parts: dict[str, frozenset[str] | None] = {"all": None, **members.get(setting, {})}
-        for (ours, rival, role), (subset, ids) in product(_pairs(some, task), parts.items()):
+        pairs = [one for one in _pairs(some, task) if about is None or _label(one[0]) in about]
+        for (ours, rival, role), (subset, ids) in product(pairs, parts.items()):
             rows, others = _rows(ours, ids), _rows(rival, ids)
-            if not all(rows.values()) or (about is not None and _label(ours) not in about):
+            if not all(rows.values()):
                 continue
             sample = difference_over_seeds(rows, others, metric.key)
             delta = sample.estimate()

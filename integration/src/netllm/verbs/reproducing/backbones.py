@@ -45,6 +45,7 @@ def make(kind: str, out: Path, *, layers: int, steps: int = 300) -> None:
     Source: Wang et al., "Pre-training with Synthetic Data Helps Offline Reinforcement Learning",
     ICLR 2024, for `markov`.
     """
+    import torch
     from netllm_adapt.backbone.quiet_transformers import quiet
     from netllm_adapt.files.writing import new_folder
 
@@ -52,7 +53,8 @@ def make(kind: str, out: Path, *, layers: int, steps: int = 300) -> None:
     kinds = {"markov": partial(_markov, steps=steps), "attention": _attention, "mean": _mean}
     if kind not in kinds:
         raise unknown("kind of backbone", kind, kinds)
-    with new_folder(out) as work, quiet():
+    with new_folder(out) as work, quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         kinds[kind](layers).save_pretrained(work)
 
 
@@ -74,23 +76,21 @@ def _markov(layers: int, *, steps: int) -> PreTrainedModel:
     from torch.optim.lr_scheduler import OneCycleLR
     from transformers import LlamaForCausalLM
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model: Any = LlamaForCausalLM(_config(layers))
-        model = model.to(torch.float32)
-        chances = torch.randn(STATES, STATES).softmax(-1)
-        optimiser = AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
-        rates = OneCycleLR(optimiser, max_lr=1e-3, total_steps=steps)
-        losses = []
-        for _ in range(steps):
-            states = _walks(chances)
-            loss = model(input_ids=states, labels=states).loss
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            rates.step()
-            losses.append(loss.item())
+    model: Any = LlamaForCausalLM(_config(layers))
+    model = model.to(torch.float32)
+    chances = torch.randn(STATES, STATES).softmax(-1)
+    optimiser = AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    rates = OneCycleLR(optimiser, max_lr=1e-3, total_steps=steps)
+    losses = []
+    for _ in range(steps):
+        states = _walks(chances)
+        loss = model(input_ids=states, labels=states).loss
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        rates.step()
+        losses.append(loss.item())
     last = losses[-max(1, steps // 10) :]
     _log.info(
         "Pre-trained on Markov chains: %.3f nats per state in the last tenth, %.3f is the least "

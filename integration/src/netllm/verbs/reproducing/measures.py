@@ -59,14 +59,14 @@ def read(measure: Measure, folder: Path) -> Measured:
     document = read_json(path)
     found = _at(document, measure.at)
     if isinstance(found, list):
-        found = {" ".join(f"{one.get(name)}" for name in measure.label): one for one in found}
+        found = {" ".join(f"{_at(one, name)}" for name in measure.label): one for one in found}
     if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
         raise ValueError(f"{path}: must hold lines at {measure.at!r}. Run: {measure.command}")
     cells = {
         line: {name: _number(_at(one, where)) for name, where in measure.columns.items()}
         for line, one in found.items()
     }
-    cells = {line: known for line, known in cells.items() if any(known.values())}
+    cells = {line: known for line, known in cells.items() if {*known.values()} != {None}}
     return Measured(measure, cells, f"{_at(document, 'machine.cpu') or ''}")
 
 

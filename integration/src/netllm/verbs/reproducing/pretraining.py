@@ -67,8 +67,9 @@ def gains(found: Finding) -> Iterator[Gain]:
     for (setting, value), of in rows.items():
         for name in row.against:
             ours, theirs = of.get(row.subject, []), of.get(name, [])
+            alone = len(ours) == len(theirs) == 1  # of several pairs the means alone are told
             each = [
-                difference_over_seeds({"": a}, {"": b}, metric.key).estimate()
+                difference_over_seeds({"": a}, {"": b}, metric.key).estimate(ci=alone)
                 for a, b in product(ours, theirs)
             ]
             if each:
