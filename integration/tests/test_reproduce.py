@@ -259,6 +259,7 @@ def test_what_pretraining_contributes_is_told_by_every_pair_of_three_seeds():
     assert [*table(found)][2] == "| `other` | +2.000 (+1.000 to +3.000) gains |"
     few = gain("vp", ("default",), *ours, *seeds("other", level))
     assert [*table(few)][2] == "| `other` | +2.000 (+1.000 to +3.000) |"
+    assert statement(few).endswith("pre-training: too few training seeds for a verdict in 1.")
 
 
 def test_one_seed_tells_by_its_interval_and_values_are_compared_with_their_like():

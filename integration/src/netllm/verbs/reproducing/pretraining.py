@@ -35,11 +35,14 @@ class Gain:
     """How many of both."""
 
     @property
+    def seeds_suffice(self) -> bool:
+        """Whether chance alone would rarely bring a verdict."""
+        return self.seeds == (1, 1) or 2 / comb(sum(self.seeds), self.seeds[0]) <= CHANCE
+
+    @property
     def verdict(self) -> str:
         """`gains`, `loses`, or empty where neither can be told."""
-        low, high = self.span or (0.0, 0.0)
-        if self.seeds != (1, 1) and 2 / comb(sum(self.seeds), self.seeds[0]) > CHANCE:
-            return ""
+        low, high = (self.seeds_suffice and self.span) or (0.0, 0.0)
         return "gains" if low > 0 else "loses" if high < 0 else ""
 
     @property
@@ -112,7 +115,9 @@ def statement(found: Finding) -> str:
             most = max(ones, key=lambda one: abs(one.mean))
             where = f"most against `{most.against}` in {most.where(row.axis)}, {most.mean:+.3f}"
             told.append(f"{verdict} in {len(ones)} ({where})")
-    left = sum(not one.verdict for one in some)
-    told += [f"no difference told in {left}"] if left else []
+    level = sum(not one.verdict for one in some if one.seeds_suffice)
+    told += [f"no difference told in {level}"] if level else []
+    few = sum(not one.seeds_suffice for one in some)
+    told += [f"too few training seeds for a verdict in {few}"] if few else []
     compared = f"{len(some)} comparisons of `{row.subject}` with what lacks its pre-training"
     return f"Of {compared}: {', '.join(told)}."
