@@ -220,6 +220,17 @@ def _of(row):
     yield from (one.mean for one in gains(found))
 
 
+@pytest.mark.parametrize("script", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda file: file.stem)
+def test_every_benchmark_finds_what_it_imports(script, monkeypatch):
+    monkeypatch.syspath_prepend(script.parent)
+    try:
+        assert importlib.import_module(script.stem).__doc__
+    except ModuleNotFoundError as lack:
+        if lack.name.startswith(("netllm", "_")):
+            raise
+        pytest.skip(f"needs {lack.name}")
+
+
 def test_documents_are_there_to_be_checked():
     assert len(cases(blocks)) > 20
     assert len(cases(mentions)) > 10
