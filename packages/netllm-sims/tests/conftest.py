@@ -22,6 +22,7 @@ sys.modules[checker.__name__] = checker
 # The modules with shapes in their signatures, but for those that numba compiles, and those of cjs,
 # whose forward references the lowest jaxtyping cannot resolve.
 CHECKED = {
+    "cc": "capacity rollout simulator utility",
     "abr": "link qoe rollout simulator synthetic trace_formats traces video",
     "vp": "clips frames geometry metrics resampling rollout side_information synthetic_scenes "
     "synthetic_viewers trajectories trajectory_formats trajectory_loading",
