@@ -1,4 +1,4 @@
-"""The congestion simulator: decisions per second and core, in batches and one environment at a time.
+"""The congestion simulator: decisions per second and core, in batches and in the environment.
 
     python benchmarks/cc_simulator.py [--quick] [--json FILE]
 

