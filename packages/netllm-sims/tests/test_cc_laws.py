@@ -43,7 +43,9 @@ def links(draw, competitors=2):
 
 
 rates = st.tuples(
-    st.sampled_from([0.1, 1.0, 5.0, 20.0, 100.0]), st.sampled_from([1.0, 30.0, 400.0, UNLIMITED])
+    # no whole packets, which would be lost a step earlier or later as rounding has it
+    st.sampled_from([0.1007, 1.0013, 5.003, 20.017, 100.03]),
+    st.sampled_from([1.03, 30.07, 400.3, UNLIMITED]),
 )
 factors = st.integers(0, len(FACTORS) - 1)
 actions = st.one_of(
@@ -205,7 +207,7 @@ class ReferenceLink:
 @given(links(), st.lists(rates, min_size=INTERVALS, max_size=INTERVALS))
 @example(
     Link(id="x", trace=STEADY, buffer_packets=20.0, loss=0.1, competitors=(2,)),
-    [(20.0, UNLIMITED)] * INTERVALS,
+    [(20.017, UNLIMITED)] * INTERVALS,
 )
 @settings(max_examples=40)
 def test_the_compiled_simulator_does_what_plain_python_does(link, chosen):

@@ -85,25 +85,28 @@ class Actor:
             layer.load_state_dict(weights)
 
     @classmethod
-    def load(cls, path: Path) -> "Actor":
+    def load(cls, path: Path, *, command: str = "netllm train-baseline abr ppo") -> "Actor":
         """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            command: what writes such files, for messages.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else.
         """
         if not path.exists():
-            raise FileNotFoundError(
-                f"no PPO weights at {path}. Train some: netllm train-baseline abr ppo --out {path}"
-            )
-        arrays, meta = _weights_files.read_npz(path, _WHAT)
+            raise FileNotFoundError(f"no PPO weights at {path}. Train some: {command} --out {path}")
+        what = f"the weights of a PPO actor (.npz written by `{command}`)"
+        arrays, meta = _weights_files.read_npz(path, what)
         try:
             layers = range(sum(name.startswith("matrix") for name in arrays))
             _weights_files.check_shapes(arrays, _shapes(arrays, len(layers)))
             if not (arrays["std"] > 0).all():
                 raise ValueError("`std` must be > 0")
         except (KeyError, IndexError, ValueError) as fault:
-            raise _weights_files.damaged(path, _WHAT, fault) from None
+            raise _weights_files.damaged(path, what, fault) from None
         return cls(
             mean=arrays["mean"],
             std=arrays["std"],
@@ -111,9 +114,6 @@ class Actor:
             biases=tuple(arrays[f"bias{i}"] for i in layers),
             meta=meta,
         )
-
-
-_WHAT = "the weights of a PPO actor (.npz written by `netllm train-baseline abr ppo`)"
 
 
 def _shapes(arrays: Mapping[str, np.ndarray], layers: int) -> dict[str, tuple[int, ...]]:

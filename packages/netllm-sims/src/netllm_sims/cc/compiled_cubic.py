@@ -56,7 +56,7 @@ def cubic(
             flow[THRESHOLD] = flow[FRIENDLY] = window
             flow[SINCE_S] = 0.0
             flow[K_S] = (max(flow[MOST] - window, 0.0) / C) ** (1 / 3)
-            flow[RECOVERY_S] = rtt_s
+            flow[RECOVERY_S] = rtt_s + interval_s  # until all that was sent before is noticed
         elif window < flow[THRESHOLD]:
             window += acked
         elif acked > 0.0:

@@ -1,0 +1,80 @@
+"""Aurora: a small network trained by reinforcement learning on the simulator."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+from netllm_sims.cc import FACTORS
+from numpy import ndarray
+
+from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.cc.aurora_features import WIDTH, features
+
+if TYPE_CHECKING:
+    from netllm_sims.cc import Setting
+
+COMMAND = "netllm train-baseline cc aurora"
+
+
+class Aurora:
+    """Factors chosen by a PPO-trained perceptron, in batches and without torch.
+
+    Source: Jay et al., ICML 2019. Differences: the answer is one of nine factors, not a number;
+    eight intervals are seen, not ten, with the share lost beside; trained on `Setting`'s links for
+    its utility, see `aurora_training`.
+
+    Args:
+        setting: Where it acts; one set of weights serves every setting.
+        sample: Draw factors by their probability instead of taking the most probable.
+        weights: A `.npz` written by `train_aurora`, or an actor.
+
+    Raises:
+        ValueError: No weights, or weights of another shape.
+    """
+
+    def __init__(
+        self, setting: "Setting", *, sample: bool = False, weights: Path | str | Actor | None = None
+    ) -> None:
+        if weights is None:
+            raise ValueError(
+                "`aurora` needs weights, and none are shipped. Train some: "
+                f"{COMMAND} --out FILE.npz, then --policy aurora:FILE.npz."
+            )
+        where = "The actor"
+        if not isinstance(weights, Actor):
+            where, weights = str(weights), Actor.load(Path(weights), command=COMMAND)
+        self.actor = weights
+        if (self.actor.levels, len(self.actor.mean)) != (len(FACTORS), WIDTH):
+            raise ValueError(
+                f"{where} must choose among {len(FACTORS)} factors by {WIDTH} features, got "
+                f"{self.actor.levels} and {len(self.actor.mean)}. Train your own: {COMMAND} --out "
+                "FILE.npz."
+            )
+        self._sample = sample
+        self._rng = np.random.default_rng(0)
+
+    def reset(self, seed: int) -> None:
+        """Start the stream of the sampled factors anew."""
+        self._rng = np.random.default_rng(seed)
+
+    def probabilities(self, observation: Mapping[str, ndarray]) -> Float[ndarray, "batch factor"]:
+        """Probability of each factor."""
+        logits = self.actor.logits(features(observation))
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: Float[ndarray, "batch factor"] = odds / odds.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
+        """An index of `netllm_sims.cc.FACTORS` for each flow."""
+        if not self._sample:
+            return self.actor.logits(features(observation)).argmax(axis=1)
+        below = self.probabilities(observation).cumsum(axis=1)[:, :-1]
+        drawn: Int[ndarray, "batch"] = (below < self._rng.random((len(below), 1))).sum(axis=1)
+        return drawn
+
+
+AuroraSampled = partial(Aurora, sample=True)
+"""`Aurora` that draws its factors."""

@@ -1,0 +1,34 @@
+"""What Aurora sees of a flow, whatever the link's speed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+from netllm_sims.cc import HISTORY
+from numpy import ndarray
+
+WIDTH = 4 * HISTORY
+"""Number of features."""
+_MOST_INFLATION = 8.0
+_RATIOS = (0.1, 10.0)
+
+
+def features(observation: Mapping[str, ndarray]) -> Float[ndarray, "batch feature"]:
+    """Of each of the last intervals: latency gradient and ratio, sending ratio, and share lost.
+
+    The gradient is the round trip's change per time; the latency ratio is the round trip over the
+    shortest one, less 1, seen through a logarithm; the sending ratio is the logarithm of what was
+    sent over what was acknowledged. All are 0 before the start.
+
+    Source: Jay et al., ICML 2019 (Aurora), section 4.1; the share lost is ours.
+    """
+    rtt_ms, sent = observation["rtt_ms"], observation["sent_mbps"]
+    known = rtt_ms > 0
+    before = np.concatenate([rtt_ms[:, :1], rtt_ms[:, :-1]], axis=1)
+    change = (rtt_ms - before) / observation["interval_ms"][:, None]
+    gradient = np.where(known & (before > 0), np.clip(change, -1, 1), 0)
+    latency = np.log1p(np.minimum(observation["inflation"], _MOST_INFLATION))
+    ratio = np.maximum(sent, 1e-3) / np.maximum(observation["throughput_mbps"], 1e-3)
+    sending = np.where(known, np.log(np.clip(ratio, *_RATIOS)), 0)
+    seen = np.concatenate([gradient, latency, sending, observation["loss"]], axis=1)
+    return seen.astype(np.float32)
