@@ -7,7 +7,12 @@ from netllm import registry
 from netllm.task.build_model import build_model
 from netllm_adapt import Recipe
 
-SETTINGS = {"abr": {}, "cjs": {"num_jobs": 6, "num_executors": 5}, "vp": {}}
+SETTINGS = {
+    "abr": {},
+    "cc": {"intervals": 20},
+    "cjs": {"num_jobs": 6, "num_executors": 5},
+    "vp": {},
+}
 
 
 @pytest.mark.parametrize("task", SETTINGS)

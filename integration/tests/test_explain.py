@@ -28,12 +28,12 @@ from netllm_heads import Categorical
 pytest.importorskip("captum", reason="the extra `explain`")
 pytest.importorskip("sklearn", reason="the extra `explain`")
 
-TASKS = ("abr", "cjs", "vp")
+TASKS = ("abr", "cc", "cjs", "vp")
 FEW = {"decisions": 3, "episodes": 3}
 PLOTS = {"fields.png", "ago.png", "attention.png", "sweeps.png"}
 
 
-SMALL = {"cjs": {"num_jobs": 4, "num_executors": 6}}
+SMALL = {"cc": {"intervals": 20}, "cjs": {"num_jobs": 4, "num_executors": 6}}
 
 
 def smooth(name, **recipe):
@@ -261,7 +261,7 @@ def test_a_tree_of_candidates_names_the_one_that_was_chosen():
 @pytest.mark.parametrize("name", TASKS)
 def test_a_tree_imitates_the_decisions_of_every_task(explainers, name):
     tree = explainers(name).rule_tree(depth=3, seed=0)
-    kinds = {"abr": "answers", "cjs": "candidates", "vp": "numbers"}
+    kinds = {"abr": "answers", "cc": "answers", "cjs": "candidates", "vp": "numbers"}
     assert tree.kind == kinds[name]
     counts = [len(explainers(name).decisions(k)) for k in range(3)]
     assert [tree.fitted, tree.held_out] == [sum(counts[:2]), counts[2]]

@@ -54,7 +54,7 @@ def test_what_does_not_fit_names_the_options_that_make_it_fit(netllm, llama_7b):
     assert again["peak"] == plan["remedies"][0]["peak"]
 
 
-@pytest.mark.parametrize("task", ["abr", "cjs", "vp"])
+@pytest.mark.parametrize("task", ["abr", "cc", "cjs", "vp"])
 def test_every_task_is_planned_for_this_machine(task):
     planned = library.plan(task, backbone="tiny-random", setting="synthetic", device="cpu", rank=4)
     assert planned.plan.fits

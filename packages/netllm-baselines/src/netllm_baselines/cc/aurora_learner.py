@@ -117,7 +117,7 @@ class Learner:
             seen = torch.from_numpy(features(observation)).clamp(-CUT, CUT)
             odds = self._actor(seen).softmax(1)
             action = torch.multinomial(odds, 1, generator=self._generator)[:, 0]
-            observation, reward, _ = simulator.step(action.numpy())
-            rows.append((seen, action, torch.from_numpy(reward)))
+            observation, earned, _ = simulator.step(action.numpy())
+            rows.append((seen, action, torch.from_numpy(earned)))
         seen, action, reward = (torch.stack(column) for column in zip(*rows, strict=True))
         return seen, action, reward
