@@ -1,6 +1,6 @@
 """Named settings: from which links the episodes are drawn."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -209,7 +209,7 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         ValueError: Unknown setting or field (with the nearest names), or a value that does not fit.
         FileNotFoundError: The folder of data, or of own traces, is not there.
     """
-    known = [key for key in Setting.__dataclass_fields__ if key not in Setting.fixed_fields]
+    known = [one.name for one in fields(Setting) if one.name not in Setting.fixed_fields]
     check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
     kind = _RECORDED_IN.get(name)
     root = data_root(
