@@ -146,7 +146,7 @@ class ReferenceLink:
         drawn = np.random.default_rng(self.link.seed).geometric(self.link.loss, (self.flows, 64))[
             flow
         ]
-        yield drawn[-1] * PACKET_BYTES
+        yield (drawn[-1] - 0.5) * PACKET_BYTES
         while True:
             yield from drawn * PACKET_BYTES
 

@@ -109,7 +109,8 @@ class Simulator:
         window = INITIAL_PACKETS * PACKET_BYTES
         control[:, :, 0] = (window / (ROUND_TRIP * self._links.tick_s))[:, None]
         control[:, 1:, 1] = window
-        lucky = self._links.gaps[:, :, -1].copy()
+        # a packet is lost at its middle, so that rounding never moves a loss to another step
+        lucky = self._links.gaps[:, :, -1] - PACKET_BYTES / 2
         owed, gap = np.zeros((batch, flows)), np.zeros((batch, flows), np.int64)
         self._state = State(self._history, control, lucky, owed, gap, fresh(batch, flows))
         self._view.series[:] = 0
