@@ -145,12 +145,13 @@ def test_bbr_does_not_yield_to_losses_by_chance(place):
     assert figures[1] < 0.4 * 12.0
 
 
-@pytest.mark.parametrize("loss", [0.0, 0.02])
-def test_vivace_comes_to_rest_near_the_capacity_with_a_short_queue(place, loss):
-    # section 3.2: the utility rises up to the capacity, and tolerates losses of up to 5 %
-    got = course(Vivace(place), steady(loss=loss, seed=2))
-    assert got["mbps"].mean() > 0.75 * 12.0
-    assert np.median(got["rtt_ms"]) < 60.0
+@pytest.mark.parametrize(("mbps", "loss"), [(12.0, 0.0), (96.0, 0.01)])
+def test_vivace_comes_to_rest_near_the_capacity_with_a_short_queue(place, mbps, loss):
+    # section 3.2: the utility rises up to the capacity, and still does with some losses by chance
+    link = steady(mbps, buffer_packets=mbps * 8, loss=loss, seed=2)
+    got = course(Vivace(place), link, intervals=2_400, skip=1_200)
+    assert got["mbps"].mean() > 0.8 * mbps
+    assert np.median(got["rtt_ms"]) < 55.0
 
 
 def test_vivaces_utility_rises_below_the_capacity_and_falls_above():
