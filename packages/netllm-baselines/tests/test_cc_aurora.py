@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from netllm_baselines.abr.ppo_weights import Actor
-from netllm_baselines.cc import Aurora
+from netllm_baselines.cc import CUBIC, Aurora
 from netllm_baselines.cc.aurora_features import WIDTH, features
 from netllm_baselines.cc.aurora_recipe import AuroraRecipe
 from netllm_sims import cc
@@ -43,9 +43,17 @@ def test_the_features_are_zero_before_the_start(place):
     assert not features(simulator.reset()).any()
 
 
-def test_weights_must_be_given_and_fit(place, tmp_path):
-    with pytest.raises(ValueError, match="none are shipped"):
-        Aurora(place)
+def test_the_shipped_weights_say_how_they_were_made_and_beat_a_published_rule(place):
+    shipped = Aurora(place)
+    assert shipped.actor.meta["command"].startswith("netllm train-baseline cc aurora ")
+    links = place.links("valid")
+    mine, published = (
+        cc.rollout(policy, place, links)["utility"] for policy in (shipped, CUBIC(place))
+    )
+    assert mine.mean() > published.mean()
+
+
+def test_weights_must_be_there_and_fit(place, tmp_path):
     with pytest.raises(FileNotFoundError, match="netllm train-baseline cc aurora --out"):
         Aurora(place, weights=tmp_path / "no.npz")
     small = Actor(

@@ -52,7 +52,7 @@ class CC(PoolTask):
         Metric("loss", "share lost", higher_is_better=False),
         Metric("fairness", "Jain's index"),
     )
-    rivals = ("cubic", "vegas", "copa", "bbr", "vivace", "capacity")
+    rivals = ("cubic", "vegas", "copa", "bbr", "vivace", "aurora", "capacity")
     bounds = frozenset({"capacity"})
     fallback = "aimd"
     published = frozenset({"copa", "bbr"})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ COMMAND = "netllm train-baseline cc aurora"
 class Aurora:
     """Factors chosen by a PPO-trained perceptron, in batches and without torch.
 
+    The shipped weights, `aurora.npz`, were trained on the train part of `default` and serve every
+    setting; how they were made is in `actor.meta`.
+
     Source: Jay et al., ICML 2019. Differences: the answer is one of nine factors, not a number;
     eight intervals are seen, not ten, with the share lost beside; trained on `Setting`'s links for
     its utility, see `aurora_training`.
@@ -29,23 +33,19 @@ class Aurora:
     Args:
         setting: Where it acts; one set of weights serves every setting.
         sample: Draw factors by their probability instead of taking the most probable.
-        weights: A `.npz` written by `train_aurora`, or an actor.
+        weights: A `.npz` written by `train_aurora`, or an actor; None takes the shipped one.
 
     Raises:
-        ValueError: No weights, or weights of another shape.
+        ValueError: Weights of another shape.
     """
 
     def __init__(
         self, setting: "Setting", *, sample: bool = False, weights: Path | str | Actor | None = None
     ) -> None:
-        if weights is None:
-            raise ValueError(
-                "`aurora` needs weights, and none are shipped. Train some: "
-                f"{COMMAND} --out FILE.npz, then --policy aurora:FILE.npz."
-            )
         where = "The actor"
         if not isinstance(weights, Actor):
-            where, weights = str(weights), Actor.load(Path(weights), command=COMMAND)
+            file = Path(weights or str(files("netllm_baselines.cc") / "weights" / "aurora.npz"))
+            where, weights = str(file), Actor.load(file, command=COMMAND)
         self.actor = weights
         if (self.actor.levels, len(self.actor.mean)) != (len(FACTORS), WIDTH):
             raise ValueError(
