@@ -30,7 +30,7 @@ PACKAGES = {config["project"]["name"]: path for path, config in PROJECTS.items()
 SOURCES = [str(path / "src") for path in PACKAGES.values()]
 EDITABLE = [f"-e{path}" for path in PACKAGES.values()]
 
-TASKS = ("abr", "cc", "cjs", "vp")
+TASKS = [*PROJECTS[PACKAGES["netllm"]]["project"]["entry-points"]["netllm.tasks"]]
 BACKBONE = "smollm2-135m"
 SIBLINGS = ("workspace", "tagged")
 LIBRARIES = ("lowest", "newest")

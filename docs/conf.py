@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.pop("NETLLM_DATA", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from netllm import registry  # noqa: E402
+
 project = "NetLLM"
 author = "The NetLLM authors"
 project_copyright = "The NetLLM authors"
@@ -45,9 +47,10 @@ napoleon_custom_sections = [("Source", "returns_style")]
 # A signature names a class as its module does, which another package's class may be called too.
 suppress_warnings = ["ref.python"]
 nitpicky = True
+TASKS = "|".join(registry.tasks())
 # Only this project's public names are looked up: other projects' inventories are on the network,
 # and signatures name classes by the modules that define them.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!netllm).*"),
-    ("py:.*", r"netllm\w*\.(?:(?:abr|cjs|vp)\.|(?!abr\.|cjs\.|vp\.))[a-z_]\w*\..*"),
+    ("py:.*", rf"netllm\w*\.(?:(?:{TASKS})\.|(?!(?:{TASKS})\.))[a-z_]\w*\..*"),
 ]

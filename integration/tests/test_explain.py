@@ -28,7 +28,7 @@ from netllm_heads import Categorical
 pytest.importorskip("captum", reason="the extra `explain`")
 pytest.importorskip("sklearn", reason="the extra `explain`")
 
-TASKS = ("abr", "cc", "cjs", "vp")
+TASKS = registry.tasks()
 FEW = {"decisions": 3, "episodes": 3}
 PLOTS = {"fields.png", "ago.png", "attention.png", "sweeps.png"}
 

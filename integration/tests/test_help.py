@@ -19,7 +19,7 @@ def test_the_help_of_adapt_shows_the_recipe_of_the_task(netllm):
     code, general, _ = netllm("adapt", "--help")
     assert code == 0
     assert "Optimiser steps. [default: 600]" in flat(general)
-    for task in ("abr", "cc", "cjs", "vp"):
+    for task in registry.tasks():
         code, out, _ = netllm("adapt", task, "--help")
         best = registry.task(task).recipe("smollm2-135m")
         assert code == 0
@@ -41,7 +41,7 @@ def test_the_help_of_improve_shows_the_steps_of_a_round_and_the_usual_teacher(ne
 
 
 @pytest.mark.parametrize("command", ["rl-collect", "adapt", "improve", "test", "train-baseline"])
-@pytest.mark.parametrize("task", ["abr", "cc", "cjs", "vp"])
+@pytest.mark.parametrize("task", registry.tasks())
 def test_help_for_a_task_lists_its_settings_and_their_fields(netllm, command, task):
     code, out, _ = netllm(command, task, "--help")
     shown = flat(out)
@@ -63,7 +63,7 @@ def test_help_of_real_players_lists_settings_and_policies(netllm):
     assert " chunks " in shown
 
 
-@pytest.mark.parametrize("task", ["abr", "cc", "cjs", "vp"])
+@pytest.mark.parametrize("task", registry.tasks())
 def test_help_lists_exactly_the_fields_that_can_be_set(task):
     found = registry.task(task)
     with pytest.raises(ValueError, match="nonsense") as refused:

@@ -5,6 +5,7 @@ import logging
 
 import netllm as library
 import pytest
+from netllm import registry
 from transformers import LlamaConfig
 
 GIB = 2**30
@@ -54,7 +55,7 @@ def test_what_does_not_fit_names_the_options_that_make_it_fit(netllm, llama_7b):
     assert again["peak"] == plan["remedies"][0]["peak"]
 
 
-@pytest.mark.parametrize("task", ["abr", "cc", "cjs", "vp"])
+@pytest.mark.parametrize("task", registry.tasks())
 def test_every_task_is_planned_for_this_machine(task):
     planned = library.plan(task, backbone="tiny-random", setting="synthetic", device="cpu", rank=4)
     assert planned.plan.fits

@@ -64,7 +64,7 @@ class Task(ABC):
     """
 
     name: str
-    """`abr`, `cjs`, `vp` or a third party's."""
+    """What commands call it, such as `abr`."""
     metrics: tuple[Metric, ...]
     """What is reported per episode; the first is the one that decides."""
     rivals: tuple[str, ...] = ()
