@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.pop("NETLLM_DATA", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from netllm import registry  # noqa: E402
+from netllm import registry
 
 project = "NetLLM"
 author = "The NetLLM authors"

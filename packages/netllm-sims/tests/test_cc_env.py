@@ -42,8 +42,25 @@ def test_a_rate_above_the_capacity_fills_the_buffer_and_loses_the_rest():
     assert seen["rtt_ms"][0, -1] == pytest.approx(100.0)  # 50 packets wait 50 ms at 1,000 a second
     assert simulator.queue_packets[0] == pytest.approx(50.0)
     assert simulator.lost_mbps[0] == pytest.approx(6.0)
+    assert seen["send_ratio"][0, -1] == pytest.approx(18 / 12)
+    assert seen["throughput_ratio"][0, -1] == pytest.approx(12 / 18)
     # (12 - 5 x 6) / 12 x 1.25 x 50 / 100
     assert seen["reward"][0] == pytest.approx(-1.5 * 0.625)
+
+
+def test_round_trips_grow_by_what_is_sent_beyond_the_capacity():
+    seen = run(steady(buffer_packets=500.0), [(15.0, UNLIMITED)] * 20).observation
+    # what is sent in a second waits up to 0.25 s, and takes 1.25 s to be carried
+    assert seen["rtt_gradient"][0, -1] == pytest.approx(0.25 / 1.25)
+    seen = run(steady(), [(6.0, UNLIMITED)] * 2).observation
+    for name in ("rtt_gradient", "send_ratio", "throughput_ratio"):
+        assert not seen[name][0, :-2].any()
+
+
+def test_ratios_are_finite_where_nothing_is_acknowledged():
+    seen = run(steady(), [(6.0, UNLIMITED)]).observation
+    assert seen["throughput_mbps"][0, -1] == 0
+    assert (seen["send_ratio"][0, -1], seen["throughput_ratio"][0, -1]) == (10, 0)
 
 
 def test_a_window_of_one_bdp_fills_the_link_and_no_queue():

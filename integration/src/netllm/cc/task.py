@@ -27,16 +27,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 FIELDS: dict[str, dict[str, Any]] = {
-    "throughput_mbps": {"kind": "series", "length": HISTORY, "scale": 5.0, "log": True},
-    "sent_mbps": {"kind": "series", "length": HISTORY, "scale": 5.0, "log": True},
-    "inflation": {"kind": "series", "length": HISTORY, "scale": 0.2, "log": True},
+    "throughput_ratio": {"kind": "series", "length": HISTORY, "log": True},
+    "send_ratio": {"kind": "series", "length": HISTORY, "log": True},
+    "inflation": {"kind": "series", "length": HISTORY, "scale": 0.1, "log": True},
+    "rtt_gradient": {"kind": "series", "length": HISTORY, "scale": 0.1},
     "loss": {"kind": "series", "length": HISTORY, "scale": 0.02, "log": True},
-    "rate_mbps": {"kind": "scalar", "scale": 5.0, "log": True},
-    "min_rtt_ms": {"kind": "scalar", "scale": 50.0, "log": True},
 }
-"""What the model sees of an observation, token by token.
+"""What the model sees of an observation, token by token: nothing that depends on a link's speed.
 
-Scales bring typical values to order one; all span orders of magnitude and are seen through a
+Scales bring typical values to order one; what spans orders of magnitude is seen through a
 logarithm.
 """
 

@@ -10,7 +10,7 @@ from numpy import ndarray
 WIDTH = 4 * HISTORY
 """Number of features."""
 _MOST_INFLATION = 8.0
-_RATIOS = (0.1, 10.0)
+_LEAST_RATIO = 0.1
 
 
 def features(observation: Mapping[str, ndarray]) -> Float[ndarray, "batch feature"]:
@@ -22,13 +22,10 @@ def features(observation: Mapping[str, ndarray]) -> Float[ndarray, "batch featur
 
     Source: Jay et al., ICML 2019 (Aurora), section 4.1; the share lost is ours.
     """
-    rtt_ms, sent = observation["rtt_ms"], observation["sent_mbps"]
-    known = rtt_ms > 0
-    before = np.concatenate([rtt_ms[:, :1], rtt_ms[:, :-1]], axis=1)
-    change = (rtt_ms - before) / observation["interval_ms"][:, None]
-    gradient = np.where(known & (before > 0), np.clip(change, -1, 1), 0)
     latency = np.log1p(np.minimum(observation["inflation"], _MOST_INFLATION))
-    ratio = np.maximum(sent, 1e-3) / np.maximum(observation["throughput_mbps"], 1e-3)
-    sending = np.where(known, np.log(np.clip(ratio, *_RATIOS)), 0)
-    seen = np.concatenate([gradient, latency, sending, observation["loss"]], axis=1)
+    ratio = np.where(observation["rtt_ms"] > 0, observation["send_ratio"], 1)
+    sending = np.log(np.maximum(ratio, _LEAST_RATIO))
+    seen = np.concatenate(
+        [observation["rtt_gradient"], latency, sending, observation["loss"]], axis=1
+    )
     return seen.astype(np.float32)

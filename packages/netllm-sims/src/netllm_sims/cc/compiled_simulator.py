@@ -24,6 +24,8 @@ NOTICEABLE_BYTES = 1.0
 """What is lost, or measured by its round trip, has at least a byte; less is left by rounding."""
 DUST_BYTES = 1e-5
 """A queue below it is empty."""
+MOST_RATIO = 10.0
+"""Observed ratios of rates are at most this."""
 
 History = Float[ndarray, "tick column"]
 """`State.history` of one link."""
@@ -59,6 +61,7 @@ def run(interval: int, links: Links, state: State, view: View) -> None:
         seen = measure(history, end, 0)
         show(history, end, b, seen, tick_s[b], series, scalars)
         judge(b, seen, control[b, 0, 0], control[b, 0, 1], capacity[b], tick_s[b], scalars)
+        compare(b, series, scalars)
         for flow in range(1, control.shape[1]):
             if end > first[b, flow]:
                 acked, lost, rtt = measure(history, end, 2 * flow)
@@ -180,7 +183,7 @@ def show(
     b: int,
     seen: Seen,
     tick_s: float,
-    series: Float[ndarray, "5 batch past"],
+    series: Float[ndarray, "8 batch past"],
     scalars: Float[ndarray, "6 batch"],
 ) -> None:
     """Write what the first flow has measured by step `k`."""
@@ -190,7 +193,8 @@ def show(
     scalars[1, b] = in_flight / PACKET_BYTES
     scalars[2, b] = min(scalars[2, b], rtt_ms)
     newest = series.shape[2] - 1
-    for i in range(series.shape[0]):
+    before_ms = series[2, b, newest]
+    for i in range(7):
         for past in range(newest):
             series[i, b, past] = series[i, b, past + 1]
     series[0, b, newest] = (history[k, SENT] - history[k - TICKS, SENT]) * to_mbps
@@ -198,6 +202,24 @@ def show(
     series[2, b, newest] = rtt_ms
     series[3, b, newest] = max(rtt_ms / scalars[2, b] - 1.0, 0.0)
     series[4, b, newest] = lost / (acked + lost) if lost > 0.0 else 0.0
+    change = (rtt_ms - before_ms) / (TICKS * tick_s * 1e3) if before_ms > 0.0 else 0.0
+    series[5, b, newest] = min(max(change, -1.0), 1.0)
+    series[6, b, newest] = ratio(series[0, b, newest], series[1, b, newest])
+
+
+@compiled
+def compare(
+    b: int, series: Float[ndarray, "8 batch past"], scalars: Float[ndarray, "6 batch"]
+) -> None:
+    """Write throughputs over the rate that led to the last of them."""
+    for past in range(series.shape[2]):
+        series[7, b, past] = ratio(series[1, b, past], scalars[0, b])
+
+
+@compiled
+def ratio(rate: float, other: float) -> float:
+    """One rate over another, at most 10."""
+    return min(rate / other, MOST_RATIO) if other > 0.0 else (MOST_RATIO if rate > 0.0 else 0.0)
 
 
 @compiled

@@ -9,11 +9,10 @@ from netllm_sims.cc import interval_picture
 from netllm_sims.cc.links import Link
 from netllm_sims.cc.settings import Setting
 from netllm_sims.cc.settings import setting as named
-from netllm_sims.cc.simulator import FACTORS, HISTORY, Observation, Simulator
+from netllm_sims.cc.simulator import FACTORS, HISTORY, SERIES, Observation, Simulator
 from netllm_sims.gymnasium_env_base import SettingEnv
 
 _ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
-_SERIES = ("sent_mbps", "throughput_mbps", "rtt_ms", "inflation", "loss")
 _SCALARS = ("rate_mbps", "inflight_packets", "min_rtt_ms", "interval_ms", "reward")
 
 
@@ -33,6 +32,9 @@ class Env(SettingEnv):
     | `rtt_ms` | (8,) | 0 | any | ms, mean round trip of what was acknowledged |
     | `inflation` | (8,) | 0 | any | the same over the shortest one so far, less 1 |
     | `loss` | (8,) | 0 | 1 | share of losses among what was acknowledged or lost |
+    | `rtt_gradient` | (8,) | -1 | 1 | change of the round-trip time per time |
+    | `send_ratio` | (8,) | 0 | 10 | sent over acknowledged |
+    | `throughput_ratio` | (8,) | 0 | 10 | throughput over the present rate |
     | `rate_mbps` | (1,) | 0 | any | Mbit/s, the sending rate |
     | `inflight_packets` | (1,) | 0 | any | packets of which nothing is known yet |
     | `min_rtt_ms` | (1,) | 0 | any | ms, shortest round trip so far |
@@ -70,9 +72,11 @@ class Env(SettingEnv):
         self._intervals: list[interval_picture.Interval] = []
         self._fixed = self.setting.links(self.part)
         self.action_space = spaces.Discrete(len(FACTORS))  # type: ignore[assignment]
-        fields: dict[str, spaces.Space[Any]] = {name: _box((HISTORY,)) for name in _SERIES}
+        fields: dict[str, spaces.Space[Any]] = {name: _box((HISTORY,)) for name in SERIES}
         fields |= {name: _box((1,)) for name in _SCALARS}
         fields |= {"loss": _box((HISTORY,), high=1.0), "reward": _box((1,), low=-_ANY)}
+        fields["rtt_gradient"] = _box((HISTORY,), low=-1.0, high=1.0)
+        fields |= {name: _box((HISTORY,), high=10.0) for name in ("send_ratio", "throughput_ratio")}
         self.observation_space = spaces.Dict(fields)  # type: ignore[assignment]
 
     def reset(

@@ -26,6 +26,11 @@ FACTORS = (0.5, 0.7, 0.85, 0.95, 1.0, 1.05, 1.2, 1.5, 2.0)
 """What an answer, an index, does to the sending rate."""
 HISTORY = 8
 """Past monitoring intervals that an observation shows."""
+SERIES = (
+    *("sent_mbps", "throughput_mbps", "rtt_ms", "inflation", "loss"),
+    *("rtt_gradient", "send_ratio", "throughput_ratio"),
+)
+"""Names of the series."""
 UNLIMITED = 1e6
 """A rate in Mbit/s, or a window in packets, that binds nobody."""
 RATES_MBPS = (0.01, 1000.0)
@@ -62,6 +67,9 @@ class Simulator:
     | `rtt_ms` | (8,) | mean round-trip time of what was acknowledged |
     | `inflation` | (8,) | the same over the shortest one so far, less 1 |
     | `loss` | (8,) | share of losses among what was acknowledged or lost |
+    | `rtt_gradient` | (8,) | change of the round-trip time per time, within -1 and 1 |
+    | `send_ratio` | (8,) | sent over acknowledged, at most 10 |
+    | `throughput_ratio` | (8,) | throughput over the present rate, at most 10 |
     | `rate_mbps` | () | sending rate, which a factor would change |
     | `inflight_packets` | () | packets of 1,500 bytes of which nothing is known yet |
     | `min_rtt_ms` | () | shortest round trip so far |
@@ -95,7 +103,9 @@ class Simulator:
             self._history[b, :, CAPACITY] = _capacity(link, intervals)
         mean = self._history[:, -1, CAPACITY] / (intervals * TICKS)
         self._links = _constants(links, flows, mean)
-        self._view = View(np.zeros((5, batch, HISTORY), dtype), np.zeros((6, batch), dtype))
+        self._view = View(
+            np.zeros((len(SERIES), batch, HISTORY), dtype), np.zeros((6, batch), dtype)
+        )
         self._state: State | None = None
         self._observation = self._named_views()
 
@@ -223,9 +233,8 @@ class Simulator:
         )
 
     def _named_views(self) -> Observation:
-        series = ("sent_mbps", "throughput_mbps", "rtt_ms", "inflation", "loss")
         scalars = ("rate_mbps", "inflight_packets", "min_rtt_ms", "interval_ms", "reward")
-        views = dict(zip(series, self._view.series, strict=True))
+        views = dict(zip(SERIES, self._view.series, strict=True))
         views |= dict(zip(scalars, self._view.scalars[:5], strict=True))
         for array in views.values():
             array.setflags(write=False)

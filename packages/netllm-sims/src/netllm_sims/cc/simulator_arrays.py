@@ -50,8 +50,9 @@ class State(NamedTuple):
 class View(NamedTuple):
     """What the senders see."""
 
-    series: Float[ndarray, "5 batch past"]
-    """Sent, throughput, round-trip time, its inflation, share lost; the newest last."""
+    series: Float[ndarray, "8 batch past"]
+    """Sent, throughput, round-trip time, its inflation, share lost, the round-trip time's gradient,
+    sent over throughput, and throughput over the present rate; the newest last."""
     scalars: Float[ndarray, "6 batch"]
     """Rate in Mbit/s, packets in flight, shortest round trip in ms, interval in ms, reward, and
     lost bytes/s."""
