@@ -31,7 +31,7 @@ def mean_of_each(name, rivals, **options):
     return ours, dict(zip(rivals, others, strict=True))
 
 
-NAMES = ["abr", "cjs", "vp", "vp-side"]
+NAMES = ["abr", "cc", "cjs", "vp", "vp-side"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,6 +64,12 @@ def test_the_shipped_abr_streams_better_than_bba():
     # 1.23 against 0.94.
     ours, rivals = mean_of_each("abr", ["bba"], setting="synthetic", episodes=8)
     assert ours > rivals["bba"] + 0.1
+
+
+@pytest.mark.usefixtures("backbone")
+def test_the_shipped_cc_sends_better_than_cubic():
+    ours, rivals = mean_of_each("cc", ["cubic"], setting="synthetic", episodes=8)
+    assert ours > rivals["cubic"] + 0.1
 
 
 def turning_heads(folder):

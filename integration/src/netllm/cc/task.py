@@ -60,14 +60,14 @@ class CC(PoolTask):
     }
     simulator = "netllm_sims.cc"
     validation = 60
-    layers = 12
+    layers = 4
     training: Mapping[str, Any] = {
         "steps": 800,
         "validate_every": 200,
         "average": 0.98,
         "returns": False,
     }
-    teacher = "capacity"
+    teacher = "aurora"
     quantiles = (0.5, 0.25, 0.75, 0.9)
     reason = "the flow is over"
 
