@@ -6,13 +6,13 @@ from hypothesis.extra.numpy import arrays
 from netllm_sims.vp import geometry, metrics
 from scipy.spatial.transform import Rotation
 
+TILES = (metrics.tile_hit_rate, metrics.tile_f_score, metrics.tile_iou)
 ALL = [
     metrics.mae_deg,
     metrics.rmse_deg,
     metrics.rmse_unwrapped_deg,
     metrics.great_circle_deg,
-    metrics.tile_hit_rate,
-    metrics.tile_overlap,
+    *TILES,
 ]
 degrees = arrays(float, (2, 4, 3), elements=st.floats(-180, 179.99))
 
@@ -54,7 +54,7 @@ def test_great_circles_are_the_angles_between_scipys_directions(predicted, futur
 
 @given(degrees, degrees)
 def test_the_mean_over_steps_is_the_whole(predicted, future):
-    for metric in (metrics.mae_deg, metrics.great_circle_deg, metrics.tile_overlap):
+    for metric in (metrics.mae_deg, metrics.great_circle_deg, *TILES):
         steps = metric(predicted, future, per_step=True)
         assert steps.shape == (2, 4)
         np.testing.assert_allclose(steps.mean(axis=1), metric(predicted, future), atol=1e-9)
@@ -63,7 +63,7 @@ def test_the_mean_over_steps_is_the_whole(predicted, future):
 @given(degrees)
 def test_the_truth_is_without_error_and_hits_every_tile(future):
     for metric in ALL:
-        wanted = 1.0 if metric in (metrics.tile_hit_rate, metrics.tile_overlap) else 0.0
+        wanted = 1.0 if metric in TILES else 0.0
         np.testing.assert_allclose(metric(future, future), wanted, atol=1e-9)
 
 
@@ -89,23 +89,35 @@ def test_tiles_turn_and_tilt_with_the_head():
     assert len(set(rows)) > 2
 
 
-def test_hits_and_overlap_by_hand():
+def test_tile_scores_by_hand():
     # 64° x 64° sees 2 x 2 tiles of 30°; turned by 30° it sees the next column instead of one
     predicted, future = viewports([0, 0, 30]), viewports([0, 0, 0])
     wide = {"fov_deg": (64.0, 64.0)}
     assert metrics.tile_hit_rate(predicted, future, **wide) == pytest.approx([0.5])
-    assert metrics.tile_overlap(predicted, future, **wide) == pytest.approx([2 / 6])
+    assert metrics.tile_f_score(predicted, future, **wide) == pytest.approx([4 / 8])
+    assert metrics.tile_iou(predicted, future, **wide) == pytest.approx([2 / 6])
+
+
+@given(degrees, degrees)
+def test_the_f_score_is_the_harmonic_mean_of_hit_rate_and_precision(predicted, future):
+    wide = {"per_step": True, "fov_deg": (110.0, 90.0)}
+    recall = metrics.tile_hit_rate(predicted, future, **wide)
+    precision = metrics.tile_hit_rate(future, predicted, **wide)
+    both = np.maximum(recall + precision, 1e-9)
+    np.testing.assert_allclose(
+        metrics.tile_f_score(predicted, future, **wide), 2 * recall * precision / both, atol=1e-9
+    )
 
 
 def test_where_no_tile_is_in_view_none_is_missed():
     # a field of 20° that looks at the corner of four 30° tiles sees no centre
     corner, centre = viewports([0, 0, 0]), viewports([0, 15, 15])
     narrow = {"fov_deg": (20.0, 20.0)}
-    for metric in (metrics.tile_hit_rate, metrics.tile_overlap):
+    for metric in TILES:
         assert metric(corner, corner, **narrow) == pytest.approx([1.0])
         assert metric(corner, centre, **narrow) == pytest.approx([0.0])
     assert metrics.tile_hit_rate(centre, corner, **narrow) == pytest.approx([1.0])
-    assert metrics.tile_overlap(centre, corner, **narrow) == pytest.approx([0.0])
+    assert metrics.tile_iou(centre, corner, **narrow) == pytest.approx([0.0])
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -15,13 +15,18 @@ def row(clip: Clip, predicted_deg: np.ndarray, setting: Setting) -> dict[str, An
     from netllm_sims.vp import metrics
 
     by_step = metrics.mae_deg(predicted_deg, clip.future_deg, per_step=True)
-    tiles = metrics.tile_hit_rate(predicted_deg, clip.future_deg, fov_deg=setting.fov_deg)
+    tiles = {
+        metric.__name__: float(
+            metric(predicted_deg, clip.future_deg, fov_deg=setting.fov_deg).mean()
+        )
+        for metric in (metrics.tile_hit_rate, metrics.tile_f_score, metrics.tile_iou)
+    }
     return {
         "id": clip.id,
         "mae_deg": float(by_step.mean()),
         "rmse_deg": float(metrics.rmse_deg(predicted_deg, clip.future_deg).mean()),
         "great_circle_deg": float(metrics.great_circle_deg(predicted_deg, clip.future_deg).mean()),
-        "tile_hit_rate": float(tiles.mean()),
+        **tiles,
         "weight": len(clip.future_deg),
         "mae_by_step_deg": [round(float(value), 4) for value in by_step.mean(axis=0)],
         "step_s": 1 / setting.rate_hz,

@@ -61,6 +61,8 @@ class VP(SupervisedTask):
         Metric("rmse_deg", "RMSE °", higher_is_better=False),
         Metric("great_circle_deg", "great circle °", higher_is_better=False),
         Metric("tile_hit_rate", "tiles hit"),
+        Metric("tile_f_score", "tile F-score"),
+        Metric("tile_iou", "tile IoU"),
     )
     rivals = (
         "hold-last",

@@ -140,13 +140,15 @@ def of_lines(
     first = [line.who for line in lines if line.who.name in row.models[:1]]
     about = row.about or {name for one in first for name in (one.label, one.recipe)}
     compared = compare(results, task, members, about=set() if row.subject else {*about})
+    # A ledger may be older than a metric.
+    metrics = tuple(m for m in task.metrics if all(m.key in one.metrics for one in results))
     report = Report(
         results=results,
         comparisons=compared,
         provenance={"notes": [*notes]},
-        metrics=task.metrics,
+        metrics=metrics,
         bounds=task.bounds,
-        recipes=trained(results, task.metrics),
+        recipes=trained(results, metrics),
     )
     return Finding(row, report, tuple(lines))
 

@@ -10,8 +10,9 @@ from netllm_sims.vp.metrics import (
     mae_deg,
     rmse_deg,
     rmse_unwrapped_deg,
+    tile_f_score,
     tile_hit_rate,
-    tile_overlap,
+    tile_iou,
     wrap_deg,
 )
 from netllm_sims.vp.resampling import resample
@@ -42,8 +43,9 @@ __all__ = [
     "rollout",
     "setting",
     "settings",
+    "tile_f_score",
     "tile_hit_rate",
-    "tile_overlap",
+    "tile_iou",
     "unwrap_deg",
     "wrap_deg",
 ]
