@@ -169,7 +169,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     ablation, documents, convolutions, performance, findings = map(importlib.import_module, names)
     names = ("explanations", "layers", "online_rl", "serving", "sizes", "student")
     explanations, layers, online_rl, serving, sizes, student = map(importlib.import_module, names)
-    plan, large = map(importlib.import_module, ("plan", "large_backbones"))
+    names = ("plan", "large_backbones", "vp_tiles")
+    plan, large, tiles = map(importlib.import_module, names)
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):
@@ -187,6 +188,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ("docs/tasks/abr.md", "layers"): layers.table(saved("layers.json")),
         ("docs/serve.md", "serving"): serving.table(saved("serving.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
+        ("docs/tasks/vp.md", "tiles"): tiles.table(saved("vp_tiles.json")),
         ("docs/scale.md", "plan"): plan.table(saved("plan.json")),
         ("docs/scale.md", "large-memory"): large.memory_table(saved("large_backbones.json")),
         ("docs/scale.md", "large-time"): large.time_table(saved("large_backbones.json")),

@@ -18,12 +18,14 @@ from netllm_sims.vp.metrics import (
 from netllm_sims.vp.resampling import resample
 from netllm_sims.vp.rollout import Policy, Predicted, rollout
 from netllm_sims.vp.settings import Setting, setting, settings
+from netllm_sims.vp.tile_streaming import Fetched, fetched_by_margin
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_loading import Gaps, load_trajectories
 
 __all__ = [
     "Clip",
     "Env",
+    "Fetched",
     "Frames",
     "Gaps",
     "Policy",
@@ -31,6 +33,7 @@ __all__ = [
     "Setting",
     "Trajectory",
     "cut",
+    "fetched_by_margin",
     "geometry",
     "great_circle_deg",
     "load_trajectories",

@@ -53,7 +53,7 @@ def rmse_unwrapped_deg(
 
     Source: the public NetLLM code, whose `compute_rmse` drops its argument `rotation`.
     """
-    _check(predicted_deg, future_deg)
+    check_shapes(predicted_deg, future_deg)
     error = np.square(np.asarray(predicted_deg) - future_deg)
     return np.sqrt(error.mean(axis=-1 if per_step else (-2, -1)))
 
@@ -66,7 +66,7 @@ def great_circle_deg(
     2·atan2(|u - v|, |u + v|) of the unit vectors u and v along which the viewports look, exact at
     any angle. A tilt of the head about that direction does not count.
     """
-    _check(predicted_deg, future_deg)
+    check_shapes(predicted_deg, future_deg)
     u, v = to_vectors(predicted_deg), to_vectors(future_deg)
     chord, sum_ = np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1)
     angle = np.rad2deg(2 * np.arctan2(chord, sum_))
@@ -149,8 +149,31 @@ def visible_tiles(
     Raises:
         ValueError: A field of view outside (0, 180) or no tiles.
     """
+    wide, high = half_extents(fov_deg)
+    x, y, z = in_head_axes(viewports_deg, tiles)
+    return ((z > 0) & (np.abs(x) <= wide * z) & (np.abs(y) <= high * z)).astype(np.float64)
+
+
+def half_extents(fov_deg: tuple[float, float]) -> tuple[float, float]:
+    """Tangents of half the field of view, across and from top to bottom.
+
+    Raises:
+        ValueError: A field of view outside (0, 180).
+    """
     if not all(0 < angle < 180 for angle in fov_deg):
         raise ValueError(f"`fov_deg` must be two angles in (0, 180) degrees, got {fov_deg}.")
+    wide, high = (float(np.tan(np.deg2rad(angle) / 2)) for angle in fov_deg)
+    return wide, high
+
+
+def in_head_axes(
+    viewports_deg: Float[ndarray, "*any 3"], tiles: tuple[int, int]
+) -> Float[ndarray, "3 *any tile"]:
+    """Unit vectors to the centres of tiles as the head sees them: to its right, down, ahead.
+
+    Raises:
+        ValueError: No tiles.
+    """
     if min(tiles) < 1:
         raise ValueError(f"`tiles` must be at least one row and one column, got {tiles}.")
     rows, columns = tiles
@@ -160,9 +183,8 @@ def visible_tiles(
     centres = np.stack([np.cos(up) * np.sin(right), -np.sin(up), np.cos(up) * np.cos(right)])
     turns = np.moveaxis(rotation_matrices(viewports_deg), -1, -2)  # (..., 3, 3)
     inside = turns.reshape(-1, 3) @ centres  # one product, ten times as fast as one per viewport
-    x, y, z = np.moveaxis(inside.reshape(*turns.shape[:-1], -1), -2, 0)
-    wide, high = (np.tan(np.deg2rad(angle) / 2) for angle in fov_deg)
-    return ((z > 0) & (np.abs(x) <= wide * z) & (np.abs(y) <= high * z)).astype(np.float64)
+    found: ndarray = np.moveaxis(inside.reshape(*turns.shape[:-1], -1), -2, 0)
+    return found
 
 
 def _tiles(
@@ -171,7 +193,7 @@ def _tiles(
     fov_deg: tuple[float, float],
     tiles: tuple[int, int],
 ) -> tuple[ndarray, ndarray, ndarray]:
-    _check(predicted_deg, future_deg)
+    check_shapes(predicted_deg, future_deg)
     counts = []
     for begin in range(0, max(len(predicted_deg), 1), 256):  # some megabytes at a time
         fetched, seen = (
@@ -184,12 +206,13 @@ def _tiles(
 
 
 def _error_deg(predicted_deg: ndarray, future_deg: ndarray) -> ndarray:
-    _check(predicted_deg, future_deg)
+    check_shapes(predicted_deg, future_deg)
     d = np.asarray(predicted_deg, dtype=np.float64) - future_deg
     return np.minimum(np.abs(d), np.minimum(np.abs(d + 360), np.abs(d - 360)))
 
 
-def _check(predicted_deg: ndarray, future_deg: ndarray) -> None:
+def check_shapes(predicted_deg: ndarray, future_deg: ndarray) -> None:
+    """Raise ValueError unless both are (window, horizon, 3)."""
     shape, other = np.shape(predicted_deg), np.shape(future_deg)
     if shape != other or len(shape) != 3 or shape[-1] != 3:
         raise ValueError(
