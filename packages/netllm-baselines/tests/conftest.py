@@ -17,15 +17,31 @@ with install_import_hook("netllm_baselines", "beartype.beartype"):
         BBA,
         MPC,
         Bola,
+        Dynamic,
         Genet,
         Hindsight,
         MPCPaper,
         Panda,
         Random,
+        Soda,
         Steady,
+        Throughput,
     )
 
-CHECKED = (BBA, MPC, Bola, Genet, Hindsight, MPCPaper, Panda, Random, Steady)
+CHECKED = (
+    BBA,
+    MPC,
+    Bola,
+    Dynamic,
+    Genet,
+    Hindsight,
+    MPCPaper,
+    Panda,
+    Random,
+    Soda,
+    Steady,
+    Throughput,
+)
 
 Observe = Callable[..., dict[str, ndarray]]
 

@@ -6,11 +6,23 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
-from netllm_baselines.abr import BBA, MPC, Bola, GenetGreedy, Hindsight, Panda, Steady
+from netllm_baselines.abr import (
+    BBA,
+    MPC,
+    Bola,
+    Dynamic,
+    GenetGreedy,
+    Hindsight,
+    Panda,
+    Soda,
+    Steady,
+    Throughput,
+)
 from netllm_sims.abr import rollout, setting
 
-PLAIN = (BBA, Bola, MPC, Panda, Steady)
+PLAIN = (BBA, Bola, Dynamic, MPC, Panda, Soda, Steady, Throughput)
 NAMES = ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "random", "hindsight")
+NAMES += ("soda", "throughput", "dynamic")
 UDR = ("udr_1", "udr_2", "udr_3", "udr_real")
 
 
@@ -29,7 +41,7 @@ def test_greedy_genet_does_not_depend_on_its_batch(real):
     assert np.array_equal(together.actions, alone)
 
 
-@pytest.mark.parametrize("policy", [Bola, MPC, Panda])
+@pytest.mark.parametrize("policy", [Bola, Dynamic, MPC, Panda, Soda, Throughput])
 def test_a_session_that_begins_amid_a_batch_begins_afresh(synthetic, policy):
     run = rollout(BBA(synthetic), synthetic, synthetic.sessions("test")[:3], record=True)
     seen = run.observations

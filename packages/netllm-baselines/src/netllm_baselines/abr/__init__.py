@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_baselines.abr.bba import BBA
     from netllm_baselines.abr.bola import Bola
+    from netllm_baselines.abr.dashjs import Dynamic, Throughput
     from netllm_baselines.abr.genet import (
         UDR1,
         UDR2,
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from netllm_baselines.abr.panda import Panda
     from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled
     from netllm_baselines.abr.random import Random
+    from netllm_baselines.abr.soda import Soda
     from netllm_baselines.abr.steady import Steady
 
 _MODULES = {
     "BBA": "bba",
     "Bola": "bola",
+    "Dynamic": "dashjs",
     "Genet": "genet",
     "GenetGreedy": "genet",
     "Hindsight": "hindsight",
@@ -44,7 +47,9 @@ _MODULES = {
     "PPOWideSampled": "ppo",
     "Panda": "panda",
     "Random": "random",
+    "Soda": "soda",
     "Steady": "steady",
+    "Throughput": "dashjs",
     "UDR1": "genet",
     "UDR1Greedy": "genet",
     "UDR2": "genet",
@@ -63,6 +68,7 @@ __all__ = [
     "UDR2",
     "UDR3",
     "Bola",
+    "Dynamic",
     "Genet",
     "GenetGreedy",
     "Hindsight",
@@ -72,7 +78,9 @@ __all__ = [
     "PPOWideSampled",
     "Panda",
     "Random",
+    "Soda",
     "Steady",
+    "Throughput",
     "UDR1Greedy",
     "UDR2Greedy",
     "UDR3Greedy",

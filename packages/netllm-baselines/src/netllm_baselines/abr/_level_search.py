@@ -104,3 +104,65 @@ def plan_gradual(
         if value >= best:
             best, first = value, sequences[i, 0]
     return first
+
+
+@compiled
+def steer(
+    rate_mbps: Float[ndarray, "batch"],
+    buffer_s: Float[ndarray, "batch"],
+    level: Int[ndarray, "batch"],
+    horizon: int,
+    ladder_mbps: Float[ndarray, "level"],
+    distortion: Float[ndarray, "level"],
+    terms: Float[ndarray, "6"],
+) -> Int[ndarray, "batch"]:
+    """First level of each session's cheapest plan that never falls or never rises.
+
+    Of equally cheap ones the falling counts, then the one that stays closer; 0 where every plan
+    runs the buffer dry. `terms`: length of a step in s, buffer cap in s, target buffer in s, weight
+    of the buffer, weight of changes, share of the buffer's cost above its target.
+    """
+    best = np.empty(len(level), np.int64)
+    for b in range(len(level)):
+        gained_s = terms[0] * rate_mbps[b] / ladder_mbps
+        falling, cost = _steer(-1, gained_s, buffer_s[b], level[b], horizon, distortion, terms)
+        rising, other = _steer(1, gained_s, buffer_s[b], level[b], horizon, distortion, terms)
+        best[b] = max(rising if other < cost - TIE else falling, 0)
+    return best
+
+
+@compiled
+def _steer(
+    direction: int,
+    gained_s: Float[ndarray, "level"],
+    buffer_s: float,
+    level: int,
+    horizon: int,
+    distortion: Float[ndarray, "level"],
+    terms: Float[ndarray, "6"],
+) -> tuple[int, float]:
+    """First level, -1 without any, and cost of the cheapest plan that only moves in a direction."""
+    choice = np.empty(horizon, np.int64)
+    cost, buffers = np.zeros(horizon + 1), np.full(horizon + 1, buffer_s)
+    best, first, depth = np.inf, -1, 0
+    choice[0] = level - direction
+    while depth >= 0:
+        choice[depth] += direction
+        m = choice[depth]
+        if m < 0 or m == len(gained_s):
+            depth -= 1
+            continue
+        ahead_s = min(buffers[depth] + gained_s[m] - terms[0], terms[1])
+        change = distortion[m] - distortion[choice[depth - 1] if depth > 0 else level]
+        off = (1 - ahead_s / terms[2]) ** 2 * (1.0 if ahead_s <= terms[2] else terms[5])
+        spent = distortion[m] * gained_s[m] / terms[0] + terms[3] * off + terms[4] * change**2
+        reached = cost[depth] + spent
+        # No cost is negative.
+        if ahead_s < 0 or reached >= best - TIE:
+            continue
+        if depth == horizon - 1:
+            best, first = reached, choice[0]
+            continue
+        depth += 1
+        cost[depth], buffers[depth], choice[depth] = reached, ahead_s, m - direction
+    return first, best

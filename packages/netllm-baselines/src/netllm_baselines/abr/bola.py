@@ -6,13 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from netllm_baselines.abr._moving_throughput import MovingThroughput
 from netllm_baselines.abr._session_memory import Memory, Observation
 
 if TYPE_CHECKING:
     from netllm_sims.abr import Setting
-
-HALF_LIVES_S = (3.0, 8.0)
-"""Two moving averages of the throughput; the smaller counts."""
 
 
 class Bola:
@@ -40,7 +38,7 @@ class Bola:
         video = setting.video
         self._rates_mbps = np.array(video.rates_kbps) / 1000
         self._chunk_s = video.chunk_s
-        self._rtt_s = setting.rtt_s
+        self._throughput_mbps = MovingThroughput(setting.rtt_s)
         self._overhead_s = setting.rtt_s + setting.latency_s
         self._utility = 1 + np.log(self._rates_mbps / self._rates_mbps[0])
         capacity_s = max(minimum_buffer_s + 2.0 * video.levels, setting.buffer_cap_s)
@@ -48,9 +46,7 @@ class Bola:
         self.v_s = minimum_buffer_s / self.g
         self._most_s = self.v_s * (self._utility + self.g)
         self._least_s = self._crossings_s()
-        self._memory = Memory(
-            throughput_mbps=(2,), weight_s=(), placeholder_s=(), safety=(), buffer_s=()
-        )
+        self._memory = Memory(placeholder_s=(), safety=(), buffer_s=())
 
     def _crossings_s(self) -> Float[ndarray, "level"]:
         """Buffer from which on each level beats all lower ones."""
@@ -63,6 +59,7 @@ class Bola:
 
     def reset(self, seed: int) -> None:
         """Forget all sessions."""
+        self._throughput_mbps.clear()
         self._memory.clear()
 
     def act(self, observation: Observation) -> Int[ndarray, "batch"]:
@@ -95,19 +92,6 @@ class Bola:
         """Highest level whose nominal chunk stays within a limit in Mbit."""
         fitting = np.searchsorted(self._rates_mbps * self._chunk_s, limit_mb, side="right") - 1
         return np.maximum(fitting, 0)
-
-    def _throughput_mbps(self, observation: Observation) -> Float[ndarray, "batch"]:
-        """Smaller of two averages over download time, corrected for starting at zero."""
-        memory = self._memory
-        delay_s = observation["delay_s"][:, -1]
-        payload_s = np.maximum(delay_s - self._rtt_s, 0.1 * delay_s)
-        sample = observation["throughput_mbps"][:, -1] * delay_s / payload_s
-        half = np.array(HALF_LIVES_S)
-        keep = 0.5 ** (delay_s[:, None] / half)
-        memory["throughput_mbps"] = keep * memory["throughput_mbps"] + (1 - keep) * sample[:, None]
-        memory["weight_s"] = memory["weight_s"] + delay_s
-        seen = 1 - 0.5 ** (memory["weight_s"][:, None] / half)
-        return (memory["throughput_mbps"] / seen).min(axis=1)
 
     def _settle_placeholder(self, observation: Observation) -> None:
         """Keep the placeholder within what the last level justifies; add time at a full buffer."""
