@@ -58,7 +58,8 @@ def test_random_plans_equal_brute_force():
         one = [np.array([x]) for x in (rate_mbps, sizes_mb, buffer_s, level, horizon)]
         best = max(values.values())
         lowest = min(first for first, value in values.items() if value > best - 1e-9)
-        assert plan(*one, ladder, terms).tolist() == [lowest]
+        quality = np.tile(ladder, (1, 7, 1))
+        assert plan(*one, quality, terms).tolist() == [lowest]
 
 
 def test_errors_of_the_prediction_make_it_careful(synthetic, observe):

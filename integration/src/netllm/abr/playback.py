@@ -24,6 +24,7 @@ class Playback:
 
     def __init__(self, setting: Setting) -> None:
         self._rates_kbps, self._qoe = setting.video.rates_kbps, setting.qoe
+        self._quality = setting.chunk_quality[: setting.chunks]
         self._throughput_mbps = deque([0.0] * HISTORY, HISTORY)
         self._delay_s = deque([0.0] * HISTORY, HISTORY)
         self._level = self._before = 0
@@ -59,18 +60,20 @@ class Playback:
             chunks_left: chunks still to be decided.
             sizes_mb: sizes of the next chunks by level; those that are missing are shown as 0.
         """
-        rate, before = (self._rates_kbps[level] for level in (self._level, self._before))
+        last = min(max(len(self._quality) - 1 - chunks_left, 0), len(self._quality) - 1)
+        worth = float(self._quality[last, self._level])
+        before = float(self._quality[max(last - 1, 0), self._before])
         none = [0.0] * len(self._rates_kbps)
         coming = [[*sizes] for sizes in sizes_mb[:HISTORY]]
-        reward = rate * 1e-3 - self._qoe.rebuffering * stall_s
+        reward = worth - self._qoe.rebuffering * stall_s
         return {
             "throughput_mbps": [*self._throughput_mbps],
             "delay_s": [*self._delay_s],
             "sizes_mb": coming + [none] * (HISTORY - len(coming)),
-            "rate_kbps": rate,
+            "rate_kbps": self._rates_kbps[self._level],
             "level": self._level,
             "buffer_s": buffer_s,
             "stall_s": stall_s,
             "chunks_left": chunks_left,
-            "reward": reward - self._qoe.smoothness * abs(rate - before) * 1e-3,
+            "reward": reward - self._qoe.smoothness * abs(worth - before),
         }

@@ -96,7 +96,9 @@ def figures(chunks: Sequence[PicturedChunk], setting: Setting) -> dict[str, floa
     change_mbps = np.abs(np.diff(rates_mbps))
     stall_s = np.array([chunk.stall_s for chunk in chunks[1:]])
     parts = {"bitrate_mbps": rates_mbps[1:], "rebuffer_s": stall_s, "smoothness_mbps": change_mbps}
-    found = {"qoe": setting.qoe(*parts.values()), **parts}
+    levels = np.searchsorted(np.array(setting.video.rates_kbps) * 1e-3, rates_mbps - 1e-9)
+    quality = setting.chunk_quality[np.arange(len(levels)), levels]
+    found = {"qoe": setting.qoe(quality[1:], stall_s, np.diff(quality)), **parts}
     return {name: float(values.mean()) for name, values in found.items()}
 
 

@@ -86,16 +86,16 @@ def search(
     buffer_s: float,
     level: int,
     sizes_bytes: Float[ndarray, "chunk level"],
-    gains: Float[ndarray, "level level"],
+    gains: Float[ndarray, "chunk level level"],
     terms: Float[ndarray, "6"],
     unit: float,
     width: int,
 ) -> Int[ndarray, "chunk"]:
     """Levels of the best session from here to the end.
 
-    `gains[m, n]`: quality of a chunk at level n after one at level m. `terms`: chunk s, round trip
-    s, latency s, buffer cap s, drain step s, rebuffering weight. `width`: at most so many states
-    are kept per chunk, those of highest value.
+    `gains[k, m, n]`: quality of chunk k at level n after one at level m. `terms`: chunk s, round
+    trip s, latency s, buffer cap s, drain step s, rebuffering weight. `width`: at most so many
+    states are kept per chunk, those of highest value.
     """
     chunk_s, rtt_s, latency_s, rebuffering = terms[0], terms[1], terms[2], terms[5]
     times, quality, stalled = np.array([time_s]), np.zeros(1), np.zeros(1)
@@ -103,14 +103,14 @@ def search(
     parents, levels = [np.zeros(1, np.int64)], [last]
     for k in range(len(sizes_bytes)):
         deadline_s = time_s + buffer_s + k * (chunk_s - rtt_s)
-        count, room = 0, len(times) * len(gains)
+        count, room = 0, len(times) * gains.shape[2]
         new = np.empty((3, room))
         origin, choice = np.empty(room, np.int64), np.empty(room, np.int64)
-        for m in range(len(gains)):
+        for m in range(gains.shape[2]):
             ends = finish(curve, times + latency_s, sizes_bytes[k, m])
             stalls = stalled + np.maximum(ends + rtt_s - deadline_s - stalled, 0.0)
             _pause(ends, deadline_s + chunk_s - rtt_s + stalls, terms[3], terms[4])
-            reached = quality + gains[:, m][last]
+            reached = quality + gains[k, :, m][last]
             for state in front(ends, reached, stalls, rebuffering, unit):
                 new[0, count], new[1, count] = ends[state], reached[state]
                 new[2, count] = stalls[state]

@@ -17,18 +17,18 @@ def plan(
     buffer_s: Float[ndarray, "batch"],
     level: Int[ndarray, "batch"],
     horizon: Int[ndarray, "batch"],
-    ladder_mbps: Float[ndarray, "level"],
+    quality: Float[ndarray, "batch chunk level"],
     terms: Float[ndarray, "5"],
 ) -> Int[ndarray, "batch"]:
     """First level of each session's best sequence at a constant rate; the lowest among equals.
 
-    `terms`: overhead of a request in s, length of a chunk in s, buffer cap in s, rebuffering
-    weight, smoothness weight.
+    `quality`: of the last chunk and of those ahead. `terms`: overhead of a request in s, length of
+    a chunk in s, buffer cap in s, rebuffering weight, smoothness weight.
     """
     best = np.empty(len(level), np.int64)
     for b in range(len(level)):
         seconds = sizes_mb[b, : horizon[b]] * (8 / rate_mbps[b]) + terms[0]
-        best[b] = _search(seconds, buffer_s[b], level[b], ladder_mbps, terms)
+        best[b] = _search(seconds, buffer_s[b], level[b], quality[b], terms)
     return best
 
 
@@ -37,12 +37,12 @@ def _search(
     seconds: Float[ndarray, "chunk level"],
     buffer_s: float,
     level: int,
-    ladder_mbps: Float[ndarray, "level"],
+    quality: Float[ndarray, "chunk level"],
     terms: Float[ndarray, "5"],
 ) -> int:
     chunk_s, cap_s, rebuffering, smoothness = terms[1], terms[2], terms[3], terms[4]
     depths, levels = seconds.shape
-    top = ladder_mbps[levels - 1]
+    top = quality.max()
     choice = np.zeros(depths, np.int64)
     value = np.zeros(depths + 1)
     buffers = np.empty(depths + 1)
@@ -55,11 +55,12 @@ def _search(
         if m == levels:
             depth -= 1
             continue
-        before = ladder_mbps[choice[depth - 1] if depth > 0 else level]
+        before = quality[depth, choice[depth - 1] if depth > 0 else level]
+        worth = quality[depth + 1, m]
         stall_s = max(seconds[depth, m] - buffers[depth], 0.0)
-        gain = ladder_mbps[m] - rebuffering * stall_s - smoothness * abs(ladder_mbps[m] - before)
+        gain = worth - rebuffering * stall_s - smoothness * abs(worth - before)
         reached = value[depth] + gain
-        # No later chunk can add more than the top rate.
+        # No later chunk can add more than the best quality.
         if reached + top * (depths - depth - 1) <= best + TIE:
             continue
         if depth == depths - 1:

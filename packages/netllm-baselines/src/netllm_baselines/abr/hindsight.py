@@ -26,28 +26,32 @@ class Hindsight:
         setting: Gives video, QoE weights and link.
         width: States kept per chunk, those of highest value; about 100,000 arise on hard traces,
             and 3,000 lose about 0.001 in QoE at a quarter of the time.
+        horizon: Chunks looked ahead, anew at every chunk; None looks to the end. With it this is an
+            expert to learn from and no bound, since what comes later is not seen.
 
     Raises:
-        ValueError: `width` is below 1, or the setting has delay noise, which is not known
-        beforehand.
+        ValueError: `width` or `horizon` is below 1, or the setting has delay noise, which is not
+            known beforehand.
     """
 
     knows = "the future"
 
-    def __init__(self, setting: "Setting", *, width: int = 200_000) -> None:
-        if width < 1:
-            raise ValueError(f"`width` must be >= 1, got {width}.")
+    def __init__(
+        self, setting: "Setting", *, width: int = 200_000, horizon: int | None = None
+    ) -> None:
+        if width < 1 or (horizon is not None and horizon < 1):
+            raise ValueError(f"`width` and `horizon` must be >= 1, got {width} and {horizon}.")
         if setting.delay_noise > 0:
             raise ValueError(
                 f"`delay_noise` must be 0 for `hindsight`, got {setting.delay_noise}: what is "
                 "drawn later cannot be known."
             )
-        self.width = width
+        self.width, self.horizon = width, horizon
         video = setting.video
-        rates = np.array(video.rates_kbps)
-        gains_kbps = rates - setting.smoothness * np.abs(rates[:, None] - rates)
-        self._gains = gains_kbps / 1000
-        self._unit = _unit_kbps(gains_kbps) / 1000
+        quality = setting.chunk_quality[: video.chunks]
+        before = np.concatenate([quality[:1], quality[:-1]])[:, :, None]
+        self._gains = quality[:, None] - setting.smoothness * np.abs(quality[:, None] - before)
+        self._unit = _unit(self._gains)
         self._terms = np.array(
             [
                 video.chunk_s,
@@ -67,7 +71,7 @@ class Hindsight:
         self._simulator = None
 
     def begin(self, simulator: "Simulator") -> None:
-        """Plan every session of the simulator to its end."""
+        """Plan every session of the simulator, to its end unless there is a horizon."""
         self._simulator = simulator
         self._plans = np.zeros((len(simulator.sessions), self._video.chunks), np.int64)
         for b in range(len(self._plans)):
@@ -86,7 +90,8 @@ class Hindsight:
                 "or use `rollout`."
             )
         chunk = simulator.chunk
-        for b in np.flatnonzero(self._plans[:, chunk - 1] != observation["level"]):
+        left = self._plans[:, chunk - 1] != observation["level"]
+        for b in np.flatnonzero(left | (self.horizon is not None)):
             self._plan(int(b), simulator)
         return self._plans[:, chunk].copy()
 
@@ -98,24 +103,26 @@ class Hindsight:
         session, chunk = simulator.sessions[b], simulator.chunk
         level = int(simulator.observation["level"][b])
         video = session.video or self._video
+        end = video.chunks if self.horizon is None else min(chunk + self.horizon, video.chunks)
         self._plans[b, chunk - 1] = level
-        self._plans[b, chunk:] = search(
+        self._plans[b, chunk:end] = search(
             curve(session.trace, packet_share=self._packet_share),
             float(simulator.time_s[b]),
             float(simulator.observation["buffer_s"][b]),
             level,
-            video.sizes_bytes[chunk : video.chunks] / session.scale,
-            self._gains,
+            video.sizes_bytes[chunk:end] / session.scale,
+            self._gains[chunk:end],
             self._terms,
             self._unit,
             self.width,
         )
 
 
-def _unit_kbps(gains_kbps: Float[ndarray, "level level"]) -> float:
-    """Largest whole number of kbit/s of which all gains are multiples; else one of a fine grid."""
-    fine = max(1.0, gains_kbps.max() / 2000)
-    whole = np.rint(gains_kbps).astype(np.int64)
-    if np.abs(gains_kbps - whole).max() > 1e-6:
-        return fine
-    return max(fine, float(np.gcd.reduce(np.abs(whole), axis=None)))
+def _unit(gains: Float[ndarray, "chunk level level"]) -> float:
+    """Largest whole number of thousandths that all gains are multiples of; else a fine grid's."""
+    thousandths = np.unique(1000 * gains)
+    fine = max(1.0, thousandths.max() / 2000)
+    whole = np.rint(thousandths).astype(np.int64)
+    if np.abs(thousandths - whole).max() > 1e-6:
+        return fine / 1000
+    return max(fine, float(np.gcd.reduce(np.abs(whole)))) / 1000

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from netllm_baselines.abr._chunk_quality import ChunkQuality
 from netllm_baselines.abr._session_memory import Memory, Observation
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class MPC:
     more). Of equally good sequences the one that starts lower wins.
 
     Args:
-        setting: Gives ladder, QoE weights, length of a chunk, round trip, latency and buffer.
+        setting: Gives QoE, length of a chunk, round trip, latency and buffer.
         horizon: Chunks planned ahead, at most the 6 that an observation shows.
 
     Raises:
@@ -40,7 +41,7 @@ class MPC:
         if not 1 <= horizon <= 6:
             raise ValueError(f"`horizon` must lie between 1 and 6 chunks, got {horizon}.")
         self.horizon = horizon
-        self._rates_mbps = np.array(setting.video.rates_kbps) / 1000
+        self._quality = ChunkQuality(setting, horizon)
         self._rtt_s = setting.rtt_s
         self._terms = np.array(
             [
@@ -76,7 +77,7 @@ class MPC:
             observation["buffer_s"].astype(np.float64),
             observation["level"].astype(np.int64),
             np.minimum(observation["chunks_left"], self.horizon).astype(np.int64),
-            self._rates_mbps,
+            self._quality(observation),
             self._terms,
         )
 

@@ -22,7 +22,7 @@ class Soda:
 
         v_m w / rate_m  +  buffering b(x)  +  switching (v_m - v_before)^2
 
-    - v_m is a level's distortion: the quality that it lacks to the best level's, from 1 to 0;
+    - v_m is a level's distortion: the quality that it lacks in the mean to the best, 1 to 0;
     - b(x) is `(1 - x / target)^2`, times `above` where the buffer exceeds its target: stalls are
       not weighed, the buffer is kept away from them;
     - plans that run the buffer dry are out; without any other the lowest level is taken.
@@ -30,7 +30,7 @@ class Soda:
     Only plans that never fall, or never rise, are searched.
 
     Args:
-        setting: Gives ladder, length of a chunk, capacity of the buffer and round trip.
+        setting: Gives ladder, quality, length of a chunk, capacity of the buffer and round trip.
         target: The buffer that is aimed at, as a share of its capacity.
         buffering: Weight of the buffer's cost (beta).
         switching: Weight of changes (gamma).
@@ -67,8 +67,8 @@ class Soda:
             )
         self.horizon = horizon
         self._rates_mbps = np.array(setting.video.rates_kbps) / 1000
-        lacking = self._rates_mbps[-1] - self._rates_mbps
-        self._distortion = lacking / lacking[0]
+        quality = setting.chunk_quality[: setting.chunks].mean(axis=0)
+        self._distortion = (quality.max() - quality) / max(np.ptp(quality), 1e-9)
         cap_s = setting.buffer_cap_s
         self._terms = np.array(
             [setting.video.chunk_s, cap_s, target * cap_s, buffering, switching, above]

@@ -2,7 +2,8 @@
 
 from netllm_sims.abr.env import Env
 from netllm_sims.abr.link import capacity_bytes, curve, curves, delivery_s
-from netllm_sims.abr.qoe import QoE
+from netllm_sims.abr.p1203 import p1203
+from netllm_sims.abr.qoe import QUALITIES, QoE
 from netllm_sims.abr.rollout import Policy, Rollout, rollout
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.settings import Setting, setting, settings
@@ -18,6 +19,7 @@ __all__ = [
     "GENET_RANGES",
     "HISTORY",
     "LADDER_KBPS",
+    "QUALITIES",
     "Env",
     "Observation",
     "Policy",
@@ -40,6 +42,7 @@ __all__ = [
     "load_traces",
     "load_video",
     "markov_trace",
+    "p1203",
     "randomise",
     "rollout",
     "setting",

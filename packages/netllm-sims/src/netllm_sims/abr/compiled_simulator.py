@@ -123,6 +123,22 @@ def fetch(
 
 
 @_compiled
+def earned(
+    quality: Float[ndarray, "row level"],
+    row: int,
+    chunk: int,
+    level: int,
+    previous: int,
+    stall_s: float,
+    knobs: Knobs,
+) -> float:
+    """QoE of the chunk in a row of the table, after one at level `previous` if there was any."""
+    worth = quality[row, level]
+    change = abs(worth - quality[row - (chunk > 0), previous]) * 1e-3
+    return worth * 1e-3 - knobs.rebuffering * stall_s - knobs.smoothness * change
+
+
+@_compiled
 def push(history: Float[ndarray, "batch past"], b: int, value: float) -> None:
     """Forget the oldest value of session `b` and append the newest."""
     newest = history.shape[1] - 1
@@ -150,7 +166,7 @@ def play(
     """
     # names for the arrays outside the loop: numba counts references at every attribute of a group
     curve, first, last, unscale, _ = link
-    sizes, rates, table, first_chunk = ladder
+    sizes, rates, quality, table, first_chunk = ladder
     row, place, previous = state
     throughput_mbps, delay_s, sizes_mb, scalars = view
     for b in range(level.shape[0]):
@@ -167,7 +183,7 @@ def play(
         row[b], place[b, 0], place[b, 1], place[b, 2] = here
         rate = rates[level[b]]
         change_mbps = abs(rate - rates[previous[b]]) * 1e-3
-        reward = rate * 1e-3 - knobs.rebuffering * stall_s - knobs.smoothness * change_mbps
+        reward = earned(quality, of_video, chunk, level[b], previous[b], stall_s, knobs)
         previous[b] = level[b]
         push(throughput_mbps, b, size * 8e-6 / took_s)
         push(delay_s, b, took_s)

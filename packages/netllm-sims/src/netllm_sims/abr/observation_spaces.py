@@ -30,7 +30,7 @@ def observation_space(setting: Setting) -> spaces.Dict:
             "buffer_s": box(setting.buffer_cap_s, 1),
             "stall_s": box(_ANY, 1),
             "chunks_left": box(setting.chunks - 1, 1),
-            "reward": box(top * 1e-3, 1, low=-_ANY),
+            "reward": box(float(setting.chunk_quality.max()), 1, low=-_ANY),
         }
     )
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from netllm_sims import own_data
 from netllm_sims.abr import train_valid_test
-from netllm_sims.abr.qoe import QoE
+from netllm_sims.abr.qoe import REBUFFERING, QoE, quality_thousandths
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.synthetic import GENERATED, vbr_video
 from netllm_sims.abr.video import Video, load_video
@@ -44,7 +46,7 @@ _SPLITS = {
     "paper-split": train_valid_test.paper_split,
 }
 _VIDEO_FIELDS = ("rates_kbps", "chunk_s", "chunks")
-_WORD_FIELDS = ("worlds", "trace_name")
+_WORD_FIELDS = ("worlds", "trace_name", "quality")
 _FIXED_FIELDS = ("name", "data", "synthetic")
 # With the bounds of traces, videos and scales they keep a chunk's laps around its trace, and the
 # steps in which a buffer drains, below 2^52: there the compiled core would round whole laps away.
@@ -84,10 +86,14 @@ class Setting:
     split: bool = True
     """Whether a flat folder of own traces is divided into training, validation and test by content;
     else every part has all of them."""
+    quality: str = "linear"
+    """What the QoE takes a chunk's quality to be: the bitrate in Mbit/s (`linear`), `log`, `hd`, or
+    a `table` of the video's own numbers."""
     rebuffering: float = 4.3
-    """QoE penalty per second without playback, in Mbps."""
+    """QoE penalty per second without playback, in the unit of quality; unless it is given, 2.66 for
+    `log`, 8 for `hd` and 100 for a `table`."""
     smoothness: float = 1.0
-    """QoE penalty per Mbps of change between two chunks."""
+    """QoE penalty per unit of change between two chunks."""
     latency_s: float = 0.0
     """Seconds of deciding that pass before each chosen request leaves."""
     rtt_s: float = 0.08
@@ -108,7 +114,7 @@ class Setting:
     """Train and validate only on traces with this text in their name; tests keep all."""
 
     def __post_init__(self) -> None:
-        _ = self.qoe
+        _ = self.qoe, self.chunk_quality
         for name, (least, most) in _BOUNDS_S.items():
             value = getattr(self, name)
             if not least <= value <= most:
@@ -138,6 +144,11 @@ class Setting:
     def qoe(self) -> QoE:
         """Weights of the QoE."""
         return QoE(rebuffering=self.rebuffering, smoothness=self.smoothness)
+
+    @property
+    def chunk_quality(self) -> Float[ndarray, "chunk level"]:
+        """Quality of every chunk at every level, for the QoE."""
+        return quality_thousandths(self.quality, self.video) / 1000
 
     @property
     def rates_kbps(self) -> tuple[float, ...]:
@@ -228,7 +239,9 @@ class Setting:
             published = self.data is not None and self.data in video.folder.parents
             origin: Origin = "published" if published else "own"
             only = [
-                name for name in own_data.files_of(video.folder) if name.startswith("video_size_")
+                name
+                for name in own_data.files_of(video.folder)
+                if name.startswith(("video_size_", "video_quality_"))
             ]
             return of_files("video", video.folder, origin=origin, only=only)
         if video.name == GENERATED:
@@ -312,6 +325,8 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     for key in _WORD_FIELDS:
         if overrides.get(key) is not None:
             changes[key] = word(key, overrides[key])
+    if "rebuffering" not in overrides and changes.get("quality") in REBUFFERING:
+        changes["rebuffering"] = REBUFFERING[changes["quality"]]
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,6 +10,7 @@ from numpy import ndarray
 from numpy.typing import DTypeLike
 
 from netllm_sims.abr.link import curves
+from netllm_sims.abr.qoe import quality_thousandths
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, State, View
 from netllm_sims.abr.traces import Trace
@@ -49,7 +50,7 @@ class Simulator:
     | `buffer_s` | () | playback time in the buffer |
     | `stall_s` | () | time without playback that the last chunk caused |
     | `chunks_left` | () | chunks still to be decided, this one included |
-    | `reward` | () | QoE of the last chunk in Mbps |
+    | `reward` | () | QoE of the last chunk, in Mbit/s unless `quality` says otherwise |
 
     Args:
         setting: Video, QoE and link parameters.
@@ -77,7 +78,7 @@ class Simulator:
         video, batch = setting.video, len(sessions)
         self._knobs = Knobs(*(float(getattr(setting, name)) for name in Knobs._fields))
         self._dtype = np.dtype(dtype)
-        self._ladder = _ladder([video], np.zeros(batch, np.int64), self._dtype)
+        self._ladder = self._ladder_of([video], np.zeros(batch, np.int64))
         self._shared = True
         self._traces: dict[int, Trace] = {}
         self._state = State(
@@ -136,7 +137,7 @@ class Simulator:
             _check_video(session.id, video, self.setting.video)
         number = {key: place for place, key in enumerate(videos)}
         which = np.array([number[id(video)] for video in of])
-        self._ladder, self._shared = _ladder([*videos.values()], which, self._dtype), shared
+        self._ladder, self._shared = self._ladder_of([*videos.values()], which), shared
 
     def learn(self, traces: Sequence[Trace]) -> None:
         """Build the curves of these traces now and keep them, so that `assign` need not."""
@@ -166,7 +167,7 @@ class Simulator:
         """Download the next chunk of every session at its level.
 
         Returns:
-            The observation (reused arrays), the chunk's QoE in Mbps, and whether the session is
+            The observation (reused arrays), the chunk's QoE, and whether the session is
             over (all at once).
 
         Raises:
@@ -196,7 +197,7 @@ class Simulator:
 
     @property
     def parts(self) -> Observation:
-        """QoE parts of the last chunk, copied: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps`."""
+        """Of the last chunk, copied: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps` (change)."""
         scalars = self._view.scalars
         return {
             "bitrate_mbps": scalars[0] * 1e-3,
@@ -213,6 +214,20 @@ class Simulator:
     def chunk(self) -> int:
         """Number of chunks downloaded so far, which is also the index of the one to choose now."""
         return self._chunk
+
+    def _ladder_of(self, videos: Sequence[Video], which: Int[ndarray, "batch"]) -> Ladder:
+        """The chunks of the videos under one another, and where each session's begin."""
+        ends = np.cumsum([len(video.sizes_bytes) + HISTORY for video in videos])
+        sizes = np.zeros((ends[-1], videos[0].levels))
+        quality = np.zeros_like(sizes)
+        for end, video in zip(ends, videos, strict=True):
+            rows = slice(end - HISTORY - len(video.sizes_bytes), end - HISTORY)
+            sizes[rows] = video.sizes_bytes
+            quality[rows] = quality_thousandths(self.setting.quality, video)
+        firsts = np.concatenate([[0], ends[:-1]])
+        table = (sizes * 1e-6).astype(self._dtype).reshape(-1)
+        rates = np.array(videos[0].rates_kbps)
+        return Ladder(sizes, rates, quality, table, firsts[which])
 
     def _curves_of(self, traces: dict[int, Trace]) -> tuple[_Curves, dict[int, int]]:
         table = curves(list(traces.values()), packet_share=self.setting.packet_share)
@@ -262,18 +277,6 @@ class Simulator:
                 f"for session `{self.sessions[wrong].id}`."
             )
         self._chunk += 1
-
-
-def _ladder(videos: Sequence[Video], which: Int[ndarray, "batch"], dtype: np.dtype[Any]) -> Ladder:
-    """The chunks of the videos under one another, and where each session's begin."""
-    ends = np.cumsum([len(video.sizes_bytes) + HISTORY for video in videos])
-    sizes = np.zeros((ends[-1], videos[0].levels))
-    for end, video in zip(ends, videos, strict=True):
-        first = end - HISTORY - len(video.sizes_bytes)
-        sizes[first : end - HISTORY] = video.sizes_bytes
-    firsts = np.concatenate([[0], ends[:-1]])
-    table = (sizes * 1e-6).astype(dtype).reshape(-1)
-    return Ladder(sizes, np.array(videos[0].rates_kbps), table, firsts[which])
 
 
 def _check_video(session: str, own: Video, usual: Video) -> None:

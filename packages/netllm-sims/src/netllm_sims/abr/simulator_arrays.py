@@ -29,6 +29,8 @@ class Ladder(NamedTuple):
 
     sizes_bytes: Float[ndarray, "row level"]
     rates_kbps: Float[ndarray, "level"]
+    quality: Float[ndarray, "row level"]
+    """Quality of each chunk in thousandths."""
     table_mb: Float[ndarray, "cell"]
     """The same sizes in MB, row by row."""
     first: Int[ndarray, "batch"]

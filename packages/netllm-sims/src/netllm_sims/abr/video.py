@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from netllm_sims.files import reading
@@ -47,6 +47,8 @@ class Video:
     """Chunks played."""
     folder: Path | None = None
     """Where its sizes were read from."""
+    quality: Float[ndarray, "chunk level"] | None = None
+    """Quality of each chunk, such as SSIM in dB or VMAF."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates_kbps", tuple(float(rate) for rate in self.rates_kbps))
@@ -70,6 +72,8 @@ class Video:
                 f"{len(rates)} rates, "
                 f"got shape {sizes.shape}. Set `rates_kbps` to the ladder of this video."
             )
+        if self.quality is not None:
+            object.__setattr__(self, "quality", self._checked(self.quality))
         wrong = sizes[~((sizes > 0) & (sizes <= _MOST_BYTES))]
         if len(wrong):
             raise ValueError(
@@ -82,11 +86,24 @@ class Video:
                 f"got {self.chunks}."
             )
 
+    def _checked(self, quality: Float[ndarray, "..."]) -> Float[ndarray, "chunk level"]:
+        """The qualities, read-only, if there is a finite one for every size."""
+        quality = np.array(quality, dtype=np.float64, order="C")
+        quality.setflags(write=False)
+        if quality.shape != self.sizes_bytes.shape or not np.isfinite(quality).all():
+            raise ValueError(
+                f"`quality` of video `{self.name}` must hold a finite number for every size, "
+                f"shape {self.sizes_bytes.shape}, got shape {quality.shape}."
+            )
+        return quality
+
     @property
     def digest(self) -> str:
         """SHA-256 of ladder and sizes: equal for videos of equal content."""
         numbers = [*self.rates_kbps, self.chunk_s, float(self.chunks)]
-        return hashlib.sha256(np.array(numbers).tobytes() + self.sizes_bytes.tobytes()).hexdigest()
+        quality = b"" if self.quality is None else self.quality.tobytes()
+        content = np.array(numbers).tobytes() + self.sizes_bytes.tobytes() + quality
+        return hashlib.sha256(content).hexdigest()
 
     @property
     def levels(self) -> int:
@@ -103,8 +120,9 @@ def load_video(
 ) -> Video:
     """Video from files `video_size_0`, `video_size_1`, …: one size in bytes per line and chunk.
 
-    Their numbers may have leading zeros. Sizes that look like another unit, and a ladder that does
-    not fit them, are named by a warning of the logger `netllm_sims.files.unit_warnings`.
+    Files `video_quality_0` and so on beside them, one number per line and chunk, are its qualities.
+    The numbers of files may have leading zeros. Sizes that look like another unit, and a ladder
+    that does not fit them, are named by a warning of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
         folder: The folder; its name becomes the video's.
@@ -118,7 +136,7 @@ def load_video(
         FileNotFoundError: There is no such folder, or no such file in it.
     """
     folder = Path(folder)
-    columns = _read_columns(folder)
+    columns = _read_sizes(folder)
     if len(columns) != len(rates_kbps):
         raise ValueError(
             f"{folder}: there must be one size file per rate, got {len(columns)} files for the "
@@ -131,60 +149,105 @@ def load_video(
         chunk_s=chunk_s,
         chunks=min(CHUNKS, len(columns[0])) if chunks is None else chunks,
         folder=folder,
+        quality=_read_quality(folder, len(columns), len(columns[0])),
     )
     warn(folder, list(_odd(video)))
     return video
 
 
-def _read_columns(folder: Path) -> list[Float[ndarray, "chunk"]]:
+def _read_sizes(folder: Path) -> list[Float[ndarray, "chunk"]]:
     """The sizes of each level, equally many."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: there is no such folder of chunk sizes. Correct the path; the published "
             "ones come with `netllm data fetch abr`."
         )
-    files = sorted(
-        (int(p.name[11:]), p)
-        for p in folder.iterdir()
-        if re.fullmatch(r"video_size_[0-9]{1,9}", p.name)
-    )
-    numbers = [number for number, _ in files]
-    if not numbers or numbers != list(range(len(numbers))):
+    files = _numbered(folder, "size")
+    if not files:
         raise FileNotFoundError(
             f"{folder}: a video must have files video_size_0, video_size_1, … without a gap, got "
-            f"numbers {numbers}."
+            "numbers []."
         )
-    columns = [_read_sizes(file) for _, file in files]
-    for (_, file), column in zip(files, columns, strict=True):
-        if len(column) != len(columns[0]):
-            short = min(len(column), len(columns[0]))
-            raise ValueError(
-                f"{file}:{short + 1}: all size files of a video must have one line per chunk, got "
-                f"{len(column)} lines here and {len(columns[0])} in {files[0][1].name}. Correct "
-                "the shorter."
-            )
-    return columns
-
-
-def _read_sizes(file: Path) -> Float[ndarray, "chunk"]:
     layout = Layout(
         width=1,
         columns=(0,),
         what="sizes of chunks",
         remedy=f"Write one number of bytes > 0 and at most {_MOST_BYTES:g} per line.",
     )
+    columns = []
+    for file in files:
+        sizes, lines = _read_column(file, layout)
+        wrong = np.flatnonzero(~((sizes > 0) & (sizes <= _MOST_BYTES)))
+        if len(wrong):
+            raise ValueError(
+                f"{file}:{lines[wrong[0]]}: a chunk's size must be a number of bytes > 0 and at "
+                f"most {_MOST_BYTES:g}, got {sizes[wrong[0]]:g}. Correct the line."
+            )
+        columns.append(sizes)
+    _check_lengths(files, columns)
+    return columns
+
+
+def _read_quality(folder: Path, levels: int, chunks: int) -> Float[ndarray, "chunk level"] | None:
+    """The qualities of each level, as many as there are sizes; None where there are no files."""
+    files = _numbered(folder, "quality")
+    if not files:
+        return None
+    if len(files) != levels:
+        raise ValueError(
+            f"{folder}: there must be one quality file per size file, got {len(files)} and "
+            f"{levels}. Add or remove files."
+        )
+    remedy = "Write one number per line and chunk."
+    layout = Layout(width=1, columns=(0,), what="qualities of chunks", remedy=remedy)
+    columns = [_read_column(file, layout)[0] for file in files]
+    _check_lengths(files, columns)
+    if len(columns[0]) != chunks:
+        raise ValueError(
+            f"{files[0]}:{min(len(columns[0]), chunks) + 1}: there must be one quality for each of "
+            f"the {chunks} sizes, got {len(columns[0])}. {remedy}"
+        )
+    return np.array(columns).T
+
+
+def _numbered(folder: Path, kind: str) -> list[Path]:
+    """Files `video_KIND_0`, `video_KIND_1`, … in order."""
+    start = f"video_{kind}_"
+    files = sorted(
+        (int(p.name.removeprefix(start)), p)
+        for p in folder.iterdir()
+        if re.fullmatch(rf"{start}[0-9]{{1,9}}", p.name)
+    )
+    numbers = [number for number, _ in files]
+    if numbers != list(range(len(numbers))):
+        raise FileNotFoundError(
+            f"{folder}: a video must have files {start}0, {start}1, … without a gap, got "
+            f"numbers {numbers}."
+        )
+    return [file for _, file in files]
+
+
+def _read_column(
+    file: Path, layout: Layout
+) -> tuple[Float[ndarray, "chunk"], Int[ndarray, "chunk"]]:
+    """The numbers of a file, at least one, and their lines."""
     with reading.opened(file) as stream:
         values, lines = read_table(reading.blocks(stream, file), file, layout)
-    sizes = values[:, 0]
-    wrong = np.flatnonzero(~((sizes > 0) & (sizes <= _MOST_BYTES)))
-    if len(wrong):
-        raise ValueError(
-            f"{file}:{lines[wrong[0]]}: a chunk's size must be a number of bytes > 0 and at most "
-            f"{_MOST_BYTES:g}, got {sizes[wrong[0]]:g}. Correct the line."
-        )
-    if not len(sizes):
-        raise ValueError(f"{file}:1: a size file must hold one size per chunk, got an empty file.")
-    return sizes
+    if not len(values):
+        raise ValueError(f"{file}:1: there must be {layout.what}, one per line, got an empty file.")
+    return values[:, 0], lines
+
+
+def _check_lengths(files: Sequence[Path], columns: Sequence[Float[ndarray, "chunk"]]) -> None:
+    for file, column in zip(files, columns, strict=True):
+        if len(column) != len(columns[0]):
+            short = min(len(column), len(columns[0]))
+            kind = "size" if "size" in file.name else "quality"
+            raise ValueError(
+                f"{file}:{short + 1}: all {kind} files of a video must have one line per chunk, "
+                f"got {len(column)} lines here and {len(columns[0])} in {files[0].name}. Correct "
+                "the shorter."
+            )
 
 
 def _odd(video: Video) -> Iterator[Doubt]:

@@ -1,0 +1,72 @@
+"""Sessions as ITU-T P.1203 reads them, for anyone who has a licence of that model's code."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netllm_sims.abr.rollout import Rollout
+    from netllm_sims.abr.settings import Setting
+
+
+def p1203(
+    run: "Rollout",
+    episode: int,
+    setting: "Setting",
+    *,
+    resolutions: Sequence[str],
+    codec: str = "h264",
+    fps: float = 25.0,
+    display: str = "1920x1080",
+    device: str = "pc",
+) -> dict[str, Any]:
+    """Input of P.1203's mode 0 for one played session, to be written as JSON.
+
+    Every chunk is a video segment with the bitrate of its bytes; there is no audio. A stall lies at
+    the media time where playback ran dry. The wait for the first chunk is the stall at time 0; it
+    is known only where the rollout recorded what was seen.
+
+    Args:
+        run: What was played.
+        episode: Which session of it.
+        setting: Where it was played; all its sessions show its video.
+        resolutions: `WIDTHxHEIGHT` of every level, from the lowest.
+        codec: `h264`, `h265`, `vp9` or `av1`.
+        fps: Frames per second.
+        display: `WIDTHxHEIGHT` of the screen.
+        device: `pc` or `mobile`.
+
+    Raises:
+        ValueError: There is not one resolution per level.
+
+    Source: the inputs I.GEN, I.11, I.13 and I.23 of Recommendation ITU-T P.1203 (10/2017), as the
+    JSON of the reference software spells them. Only this input is made: the software itself, which
+    may not be used commercially, is no part of this package.
+    """
+    video = setting.video
+    if len(resolutions) != video.levels:
+        raise ValueError(
+            f"`resolutions` must hold one text for each of the {video.levels} levels, got "
+            f"{len(resolutions)}: {[*resolutions]}."
+        )
+    levels = [0, *run.actions[episode].tolist()]
+    segments = [
+        {
+            "bitrate": float(video.sizes_bytes[chunk, level]) * 8e-3 / video.chunk_s,
+            "codec": codec,
+            "duration": video.chunk_s,
+            "fps": fps,
+            "resolution": resolutions[level],
+            "start": chunk * video.chunk_s,
+        }
+        for chunk, level in enumerate(levels)
+    ]
+    waits_s = [0.0, *run.rebuffer_s[episode].tolist()]
+    if run.observations:
+        waits_s[0] = float(run.observations["stall_s"][episode, 0])
+    stalls = [[chunk * video.chunk_s, wait] for chunk, wait in enumerate(waits_s) if wait > 0]
+    return {
+        "IGen": {"displaySize": display, "device": device},
+        "I11": {"segments": [], "streamId": 0},
+        "I13": {"segments": segments, "streamId": 0},
+        "I23": {"stalling": stalls, "streamId": 0},
+    }
