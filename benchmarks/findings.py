@@ -25,6 +25,7 @@ from netllm.verbs.reproducing.ledger import Entry, Ledger
 LEDGER = ROOT / "benchmarks" / "results" / "reproduce"
 TELLING = {
     "abr": ("hindsight", "pretrained", "random-smollm2-135m", "ppo-wide", "ppo", "mpc", "genet"),
+    "cc": ("capacity", "aurora", "pretrained", "copa", "bbr", "cubic"),
     "cjs": (
         *("rollout", "pretrained-plan-12", "pretrained", "random-smollm2-135m", "scratch"),
         *("tuned-share", "decima", "fair"),
