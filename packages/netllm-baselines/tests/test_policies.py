@@ -22,7 +22,7 @@ from netllm_sims.abr import rollout, setting
 
 PLAIN = (BBA, Bola, Dynamic, MPC, Panda, Soda, Steady, Throughput)
 NAMES = ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "random", "hindsight")
-NAMES += ("soda", "throughput", "dynamic")
+NAMES += ("soda", "throughput", "dynamic", "fugu", "comyco")
 UDR = ("udr_1", "udr_2", "udr_3", "udr_real")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from netllm_baselines.abr import PPO, Genet
+from netllm_baselines.abr import PPO, Comyco, Fugu, Genet
 from netllm_baselines.cjs import Decima
 from netllm_baselines.cjs.decima import OURS
 from netllm_baselines.vp import GRU
@@ -31,7 +31,7 @@ def genet(path: Path) -> None:
     np.savez(path, **weights, **{f"actor.{n}.b": np.zeros(s[-1]) for n, s in shapes.items()})
 
 
-@pytest.fixture(params=["genet", "ppo", "gru", "decima"])
+@pytest.fixture(params=["genet", "ppo", "fugu", "comyco", "gru", "decima"])
 def kind(request, synthetic, tmp_path) -> tuple[Path, Load]:
     """A file of weights, and what loads it."""
     if request.param == "genet":
@@ -41,6 +41,8 @@ def kind(request, synthetic, tmp_path) -> tuple[Path, Load]:
         pytest.importorskip("torch")
     original, load = {
         "ppo": (PPO.shipped(synthetic), lambda path: PPO(synthetic, weights=path)),
+        "fugu": (Fugu.shipped(), lambda path: Fugu(synthetic, weights=path)),
+        "comyco": (Comyco.shipped(), lambda path: Comyco(synthetic, weights=path)),
         "gru": (
             shipped_vp("gru-synthetic"),
             lambda path: GRU(vp.setting("synthetic"), weights=path),

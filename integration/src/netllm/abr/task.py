@@ -63,6 +63,8 @@ class ABR(PoolTask):
     fallback = "steady"
     published = frozenset({"genet"})
     trainers: Mapping[str, str] = {
+        "comyco": "netllm_baselines.abr.comyco_training:train_comyco",
+        "fugu": "netllm_baselines.abr.fugu_training:train_fugu",
         "ppo": "netllm_baselines.abr.ppo_training:train_ppo",
         "ppo-wide": "netllm_baselines.abr.ppo_wide_training:train_ppo_wide",
     }

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netllm_baselines.abr.bba import BBA
     from netllm_baselines.abr.bola import Bola
+    from netllm_baselines.abr.comyco import Comyco
     from netllm_baselines.abr.dashjs import Dynamic, Throughput
+    from netllm_baselines.abr.fugu import Fugu
     from netllm_baselines.abr.genet import (
         UDR1,
         UDR2,
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "BBA": "bba",
     "Bola": "bola",
+    "Comyco": "comyco",
     "Dynamic": "dashjs",
+    "Fugu": "fugu",
     "Genet": "genet",
     "GenetGreedy": "genet",
     "Hindsight": "hindsight",
@@ -68,7 +72,9 @@ __all__ = [
     "UDR2",
     "UDR3",
     "Bola",
+    "Comyco",
     "Dynamic",
+    "Fugu",
     "Genet",
     "GenetGreedy",
     "Hindsight",

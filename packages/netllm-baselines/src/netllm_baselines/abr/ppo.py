@@ -64,10 +64,7 @@ class PPO:
         self, observation: Mapping[str, Shaped[np.ndarray, "batch ..."]]
     ) -> Float[np.ndarray, "batch level"]:
         """Probability of each level."""
-        logits = self.actor.logits(features(observation))
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: Float[np.ndarray, "batch level"] = odds / odds.sum(axis=1, keepdims=True)
-        return probabilities
+        return self.actor.probabilities(features(observation))
 
     def act(
         self, observation: Mapping[str, Shaped[np.ndarray, "batch ..."]]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from netllm_sims.abr import Policy, Session, Setting, rollout
-from torch import nn
+from torch import Tensor, nn
 
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_features import features
@@ -129,23 +129,49 @@ class Imitator:
         rate: float,
     ) -> float:
         """Mean cross-entropy of the last of some passes; the rate of Adam falls to 0."""
-        targets = torch.from_numpy(wanted)
         standard = torch.from_numpy((states - self._mean) / self._std).clamp(-CUT, CUT)
-        optimiser = torch.optim.Adam(self._network.parameters(), lr=rate)
-        steps = passes * -(-len(states) // _MINIBATCH)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
-        total = 0.0
-        for _ in range(passes):
-            total = 0.0
-            for rows in torch.randperm(len(states), generator=self._generator).split(_MINIBATCH):
-                error = nn.functional.cross_entropy(self._network(standard[rows]), targets[rows])
-                optimiser.zero_grad()
-                error.backward()
-                optimiser.step()
-                schedule.step()
-                total += float(error.detach()) * len(rows)
-        return total / len(states)
+        targets = torch.from_numpy(wanted)
+        return learn(
+            self._network, standard, targets, passes=passes, rate=rate, generator=self._generator
+        )
 
     def actor(self, **meta: object) -> Actor:
         """The network as it is, ready to play and to save."""
         return Actor.of(self._network, mean=self._mean, std=self._std, meta=meta)
+
+
+def learn(
+    network: nn.Module,
+    inputs: Float[Tensor, "decision feature"],
+    targets: Float[Tensor, "decision level"],
+    *,
+    passes: int,
+    rate: float,
+    generator: torch.Generator,
+    minibatch: int = _MINIBATCH,
+) -> float:
+    """Teach a network somebody's probabilities; mean cross-entropy of the last pass.
+
+    Args:
+        network: What learns, in place.
+        inputs: What it sees.
+        targets: Probability of each answer.
+        passes: Passes over all decisions.
+        rate: First learning rate of Adam; it falls to 0.
+        generator: Draws the order of minibatches.
+        minibatch: Decisions per gradient step.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    steps = passes * -(-len(inputs) // minibatch)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, steps)
+    total = 0.0
+    for _ in range(passes):
+        total = 0.0
+        for rows in torch.randperm(len(inputs), generator=generator).split(minibatch):
+            error = nn.functional.cross_entropy(network(inputs[rows]), targets[rows])
+            optimiser.zero_grad()
+            error.backward()
+            optimiser.step()
+            schedule.step()
+            total += float(error.detach()) * len(rows)
+    return total / len(inputs)

@@ -1,4 +1,4 @@
-"""The file of a trained PPO actor, and its forward pass in NumPy."""
+"""The file of a trained perceptron, such as PPO's actor, and its forward pass in NumPy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +43,15 @@ class Actor:
         logits: Float[np.ndarray, "batch level"] = x @ self.matrices[-1] + self.biases[-1]
         return logits
 
+    def probabilities(
+        self, x: Float[np.ndarray, "batch feature"]
+    ) -> Float[np.ndarray, "batch level"]:
+        """Probability of each level."""
+        logits = self.logits(x)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: Float[np.ndarray, "batch level"] = odds / odds.sum(axis=1, keepdims=True)
+        return probabilities
+
     def save(self, path: Path) -> None:
         """Write a `.npz`; a reader never sees half of it."""
         arrays: dict[str, Any] = {
@@ -85,20 +94,24 @@ class Actor:
             layer.load_state_dict(weights)
 
     @classmethod
-    def load(cls, path: Path, *, command: str = "netllm train-baseline abr ppo") -> "Actor":
+    def load(cls, path: Path, rival: str = "ppo", *, task: str = "abr") -> "Actor":
         """Read what `save` wrote.
 
         Args:
             path: the file.
-            command: what writes such files, for messages.
+            rival: whose weights it must hold, for messages.
+            task: what that rival does.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file holds something else.
         """
+        command = f"netllm train-baseline {task} {rival}"
         if not path.exists():
-            raise FileNotFoundError(f"no PPO weights at {path}. Train some: {command} --out {path}")
-        what = f"the weights of a PPO actor (.npz written by `{command}`)"
+            raise FileNotFoundError(
+                f"no weights of {rival} at {path}. Train some: {command} --out {path}"
+            )
+        what = f"the weights of {rival} (.npz written by `{command}`)"
         arrays, meta = _weights_files.read_npz(path, what)
         try:
             layers = range(sum(name.startswith("matrix") for name in arrays))

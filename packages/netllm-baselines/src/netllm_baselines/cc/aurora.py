@@ -45,7 +45,7 @@ class Aurora:
         where = "The actor"
         if not isinstance(weights, Actor):
             file = Path(weights or str(files("netllm_baselines.cc") / "weights" / "aurora.npz"))
-            where, weights = str(file), Actor.load(file, command=COMMAND)
+            where, weights = str(file), Actor.load(file, "aurora", task="cc")
         self.actor = weights
         if (self.actor.levels, len(self.actor.mean)) != (len(FACTORS), WIDTH):
             raise ValueError(
@@ -62,10 +62,7 @@ class Aurora:
 
     def probabilities(self, observation: Mapping[str, ndarray]) -> Float[ndarray, "batch factor"]:
         """Probability of each factor."""
-        logits = self.actor.logits(features(observation))
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: Float[ndarray, "batch factor"] = odds / odds.sum(axis=1, keepdims=True)
-        return probabilities
+        return self.actor.probabilities(features(observation))
 
     def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
         """An index of `netllm_sims.cc.FACTORS` for each flow."""
