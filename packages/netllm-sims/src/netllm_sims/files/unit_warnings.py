@@ -1,4 +1,4 @@
-"""Warnings of data that can be read but seem to be in another unit."""
+"""Warnings of data that can be read but seem to be in another unit, or in other axes."""
 
 import logging
 from collections.abc import Sequence

@@ -314,6 +314,7 @@ class Setting:
             videos=self.videos,
             users=self.users,
             split=self.split,
+            front_deg=self.front_deg,
         )
 
     def _meet(self, videos: set[str], part: str) -> None:

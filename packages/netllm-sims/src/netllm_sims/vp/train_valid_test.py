@@ -4,10 +4,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netllm_sims.files import unit_warnings
 from netllm_sims.own_data import NoneOfPart
 from netllm_sims.setting_values import unknown
 from netllm_sims.vp import user_video_splits as splits
 from netllm_sims.vp.folder_or_zip import Tree
+from netllm_sims.vp.orientation_checks import odd_front
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_loading import Entry, Gaps, entries, read
 
@@ -38,6 +40,8 @@ class Reading:
     """Only these."""
     split: bool = True
     """Whether users of own data without folders of parts are divided; else each is in all parts."""
+    front_deg: float = 0.0
+    """Yaw of the videos' front, from which own data that lie elsewhere are told by a warning."""
 
 
 def published_root(data: Path, dataset: str) -> Path | None:
@@ -94,7 +98,10 @@ def own(reading: Reading, part: str) -> list[Trajectory]:
         raise NoneOfPart(
             f"{reading.root}: must hold trajectories of the {part} part, got none. {remedy}"
         )
-    return read(tree, files, reading.root.stem, rate_hz=reading.rate_hz, gaps=reading.gaps)
+    found = read(tree, files, reading.root.stem, rate_hz=reading.rate_hz, gaps=reading.gaps)
+    recordings = [one.viewports_deg for one in found]
+    unit_warnings.warn(reading.root, list(odd_front(recordings, reading.front_deg)))
+    return found
 
 
 def earlier_viewers(

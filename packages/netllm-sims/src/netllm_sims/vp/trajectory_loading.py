@@ -13,6 +13,7 @@ from netllm_sims.files import unit_warnings
 from netllm_sims.files.unit_warnings import Doubt
 from netllm_sims.setting_values import unknown
 from netllm_sims.vp.folder_or_zip import Tree
+from netllm_sims.vp.orientation_checks import odd_orientation
 from netllm_sims.vp.resampling import resample
 from netllm_sims.vp.trajectories import Trajectory
 from netllm_sims.vp.trajectory_formats import Points, parse
@@ -113,8 +114,8 @@ def read(
     A file whose median step is within 10 % of 1/`rate_hz` keeps its points, another one is
     resampled (`resampling.resample`). Where more than a second lies between two points, `error`
     stops, `split` cuts no window over the gap, `interpolate` fills it along the shortest turn,
-    `keep` takes the points as they come. Numbers that look like another unit are named by a warning
-    of the logger `netllm_sims.files.unit_warnings`.
+    `keep` takes the points as they come. Numbers that look like another unit, or like other axes or
+    signs, are named by a warning of the logger `netllm_sims.files.unit_warnings`.
 
     Args:
         tree: Where the files lie.
@@ -145,7 +146,9 @@ def read(
         video = f"{dataset}/{entry.video}"
         loaded.append(Trajectory(video, entry.user, times_s, viewports_deg, path, tuple(breaks)))
     if not as_published:
-        unit_warnings.warn(tree.root, list(odd_angles(most_deg)))
+        turned = [(one.user, one.viewports_deg) for one in loaded]
+        doubts = list(odd_angles(most_deg)) or list(odd_orientation(turned))
+        unit_warnings.warn(tree.root, doubts)
         unit_warnings.warn_of_files(tree.root, odd, of=len(chosen))
     return loaded
 
