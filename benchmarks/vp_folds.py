@@ -1,12 +1,14 @@
 """Recipes of viewport prediction compared on folds of the training part, videos and users apart.
 
     python benchmarks/vp_folds.py [--quick] [--data DIR] [--folds 0 1 2] [--set FIELD=VALUE ...]
-                                  [--gru FIELD=VALUE ...] [--only NAME ...] [--json FILE]
+                                  [--gru FIELD=VALUE ...] [--vpt360 FIELD=VALUE ...]
+                                  [--only NAME ...] [--json FILE]
 
-Each fold trains the GRU and the adapted model on two thirds of the training videos and users, and
-tests them on the other third of both, as the test part does with users and videos that training
-never saw. The validation part has six videos whose viewers move little, so that it says less. The
-test part is never touched. `--set` changes the adapted model's recipe, `--gru` the GRU's.
+Each fold trains the GRU, VPT360 and the adapted model on two thirds of the training videos and
+users, and tests them on the other third of both, as the test part does with users and videos that
+training never saw. The validation part has six videos whose viewers move little, so that it says
+less. The test part is never touched. `--set` changes the adapted model's recipe, `--gru` and
+`--vpt360` theirs.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from netllm import registry
 from netllm.commands.options import overrides
 from netllm.report.intervals import mean_of
 from netllm.task.build_model import build_model
-from netllm_baselines.vp import GRU, HoldLast
+from netllm_baselines.vp import GRU, VPT360, HoldLast
 from netllm_baselines.vp.gru_training import train_gru
+from netllm_baselines.vp.vpt360_training import train_vpt360
 
 FOLDS = 3
 
@@ -61,6 +64,14 @@ def gru(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
     return GRU(held, weights=train_gru(place, out=folder / "gru.npz", steps=steps, **changes))
 
 
+def vpt360(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
+    """VPT360, trained in a fold."""
+    steps = 2_000 if args.quick else None
+    changes = overrides(args.vpt360, option="--vpt360")
+    weights = train_vpt360(place, out=folder / "vpt360.npz", steps=steps, **changes)
+    return VPT360(held, weights=weights)
+
+
 def adapted(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> Any:
     """The adapted model, trained in a fold."""
     task: Any = registry.task("vp")
@@ -80,7 +91,7 @@ def adapted(place: Any, held: Any, args: argparse.Namespace, folder: Path) -> An
     return task.policy(model, held)
 
 
-TRAINED = {"hold-last": hold_last, "gru": gru, "adapted": adapted}
+TRAINED = {"hold-last": hold_last, "gru": gru, "vpt360": vpt360, "adapted": adapted}
 
 
 def fold_errors(fold: int, args: argparse.Namespace) -> dict[str, float]:
@@ -103,6 +114,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", type=int, default=list(range(FOLDS)))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--gru", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--vpt360", nargs="*", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--only", nargs="*", choices=list(TRAINED), default=list(TRAINED))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -117,6 +129,7 @@ def main() -> None:
         )
         if args.json:
             changes = {"adapted": overrides(args.set), "gru": overrides(args.gru, option="--gru")}
+            changes["vpt360"] = overrides(args.vpt360, option="--vpt360")
             document = {"changes": changes, "mae_deg": results}
             args.json.write_text(json.dumps(document, indent=1) + "\n")
     means = {

@@ -37,8 +37,8 @@ from netllm.report.table import digits
 from netllm_sims.vp import Clip, Setting, fetched_by_margin, rollout
 
 DOCUMENT = "docs/tasks/vp.md"
-POLICIES = ("hold-last", "velocity-unwrapped", "gru", "track")
-MARGINS_DEG = np.arange(0.0, 181.0, 2.5)
+POLICIES = ("hold-last", "velocity-unwrapped", "gru", "track", "vpt360")
+MARGINS_DEG = [2.5 * step for step in range(73)]
 NEAR = 2
 """Margins to either side over which the slope is taken: between two it jumps with single tiles."""
 TILES = (6, 12)
@@ -148,8 +148,7 @@ def main() -> None:
     specs: dict[str, PolicySpec | None] = {"exact": None}
     specs |= {name: PolicySpec("vp", policy=name) for name in policies[: 2 if args.quick else None]}
     for folder in () if args.quick else args.checkpoint:
-        spec = PolicySpec("vp", checkpoint=folder).in_setting(place)
-        specs[Path(folder).name] = spec
+        specs[Path(folder).name] = PolicySpec("vp", checkpoint=folder).in_setting(place)
     rows: dict[str, Rows] = {}
     document: dict[str, Any] = {
         "setting": place.name,
@@ -162,13 +161,13 @@ def main() -> None:
     for name, spec in specs.items():
         margin_deg, rows[name] = measured(spec, place, clips, args)
         document["extent"] = f"{place.name}, {extent(rows[name])}"
-        found = {"policy": name, "margin_deg": margin_deg, "bits": mean_of(rows[name], "bits")}
-        print(f"{name}: margin {margin_deg:.1f}°, bits {digits(found['bits'])}", flush=True)
+        bits = mean_of(rows[name], "bits")
+        print(f"{name}: margin {margin_deg:.1f}°, bits {digits(bits)}", flush=True)
+        found = {"policy": name, "margin_deg": margin_deg, "bits": asdict(bits)}
         document["policies"].append(found)
     for found in document["policies"]:
-        name, found["bits"] = found["policy"], asdict(found["bits"])
-        paired = differences(rows[name], rows[HELD], "bits").estimate()
-        found["difference"] = None if name == HELD else asdict(paired)
+        paired = differences(rows[found["policy"]], rows[HELD], "bits").estimate()
+        found["difference"] = None if found["policy"] == HELD else asdict(paired)
     print(table(document))
     if args.json:
         args.json.write_text(json.dumps(document, indent=1) + "\n")

@@ -63,7 +63,8 @@ def test_predictors_of_another_rate_are_left_out_too(netllm):
     document = json.loads(out)
     assert code == 0
     assert labels(document["results"]) == {"hold-last", "velocity", "linear-regression"}
-    assert set(document["provenance"]["left_out"]["default"]) == {"gru", "gru-dense", "track"}
+    left_out = document["provenance"]["left_out"]["default"]
+    assert set(left_out) == {"gru", "gru-dense", "track", "vpt360"}
 
 
 def test_rivals_that_read_a_crowd_or_a_memory_are_usual_only_where_one_is_shown():

@@ -73,6 +73,7 @@ class VP(SupervisedTask):
         "gru-dense",
         "gru-side",
         "track",
+        "vpt360",
     )
     fallback = "hold-last"
     published = frozenset({"track"})
@@ -80,6 +81,7 @@ class VP(SupervisedTask):
         "gru": "netllm_baselines.vp.gru_training:train_gru",
         "gru-side": "netllm_baselines.vp.gru_side_training:train_gru_side",
         "track": "netllm_baselines.vp.track_training:train_track",
+        "vpt360": "netllm_baselines.vp.vpt360_training:train_vpt360",
         "prompt": "netllm.vp.text_task:train_prompt",
         "token": "netllm.vp.text_task:train_token",
     }

@@ -2,7 +2,7 @@
 
 Each is built with a setting: `Velocity(setting("default"))`, and answers the next `horizon`
 positions of a head (roll, pitch, yaw in degrees) from its last `history` ones. Modules load when
-their policy is first named; `GRU` and `TRACK` need torch.
+their policy is first named; `GRU`, `TRACK` and `VPT360` need torch.
 """
 
 from importlib import import_module
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         VelocityUnwrapped,
     )
     from netllm_baselines.vp.track import TRACK, TRACKSaliency
+    from netllm_baselines.vp.vpt360 import VPT360
 
 _MODULES = {
     "CrowdMedian": "crowd_median",
@@ -31,6 +32,7 @@ _MODULES = {
     "LinearRegressionUnwrapped": "rules",
     "TRACK": "track",
     "TRACKSaliency": "track",
+    "VPT360": "vpt360",
     "Velocity": "rules",
     "VelocityUnwrapped": "rules",
 }
@@ -38,6 +40,7 @@ _MODULES = {
 __all__ = [
     "GRU",
     "TRACK",
+    "VPT360",
     "CrowdMedian",
     "GRUDense",
     "GRUSide",
