@@ -1,10 +1,7 @@
 """Our own formats of traces and videos, written as a folder that appears when it is complete."""
 
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import numpy as np
 from netllm_sims.abr.importers._bandwidth_series import Series
 from netllm_sims.abr.traces import Trace, first_fault
 from netllm_sims.abr.video import Video
+from netllm_sims.files.new_folder import new_folder
 
 _LEAST_S = 10.0
 _LEAST_POINTS = 5
@@ -31,7 +29,7 @@ def write_traces(out: Path, series: Iterable[Series]) -> tuple[int, int]:
     """
     made = left_out = 0
     first = None
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         for one in series:
             first = first or one.where
             fault = first_fault(one.time_s, one.bandwidth_mbps)
@@ -59,7 +57,7 @@ def write_video(out: Path, video: Video) -> None:
     Raises:
         FileExistsError: The folder holds something.
     """
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         for level, sizes in enumerate(video.sizes_bytes.T.tolist()):
             lines = "".join(f"{size:.0f}\n" for size in sizes)
             (folder / f"video_size_{level}").write_text(lines, encoding="utf-8")
@@ -68,24 +66,6 @@ def write_video(out: Path, video: Video) -> None:
             f"rates_kbps={rates}\nchunk_s={video.chunk_s:.10g}\nchunks={video.chunks}\n",
             encoding="utf-8",
         )
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder that takes the place of `out` once it is complete, and else is gone."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(
-            f"{out}: the folder to write must be empty or not exist. Name another one."
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        inner = folder / "new"  # of the usual mode, which mkdtemp's is not
-        inner.mkdir()
-        yield inner
-        inner.replace(out)
-    finally:
-        shutil.rmtree(folder)
 
 
 def _short(one: Series) -> bool:

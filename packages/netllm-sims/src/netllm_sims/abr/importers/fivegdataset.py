@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from netllm_sims.abr.importers._bandwidth_series import Series, of_seconds
-from netllm_sims.abr.importers._csv_rows import number, rows
+from netllm_sims.files.csv_rows import number, rows
 
 _TIME = "%Y.%m.%d_%H.%M.%S"
 _SET_BACK_S = 2.0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from netllm_sims.abr.importers._bandwidth_series import Series, of_seconds
-from netllm_sims.abr.importers._csv_rows import number, rows
+from netllm_sims.files.csv_rows import number, rows
 
 _COLUMNS = ("mobility_mode", "trajectory_direction", "run_num", "seq_num", "Throughput")
 

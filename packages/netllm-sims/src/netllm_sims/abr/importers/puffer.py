@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 
 from netllm_sims.abr.importers._bandwidth_series import Series
-from netllm_sims.abr.importers._csv_rows import number, rows
 from netllm_sims.files import reading
+from netllm_sims.files.csv_rows import number, rows
 
 _TIME = "time (ns GMT)"
 _KEY = ("session_id", "index")
