@@ -23,6 +23,7 @@ sys.modules[checker.__name__] = checker
 # whose forward references the lowest jaxtyping cannot resolve.
 CHECKED = {
     "cc": "capacity rollout simulator utility",
+    "flows": "metrics rollout table train_valid_test",
     "abr": "link qoe rollout simulator synthetic trace_formats traces video",
     "vp": "clips frames geometry metrics resampling rollout side_information synthetic_scenes "
     "synthetic_viewers trajectories trajectory_formats trajectory_loading",

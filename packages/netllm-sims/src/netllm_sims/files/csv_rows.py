@@ -10,6 +10,16 @@ from netllm_sims.files.number_tables import MOST
 _WIDEST = 10_000
 
 
+def header(path: Path, columns: Sequence[str]) -> list[str]:
+    """The names in the header of a file, which has each of the named columns once.
+
+    Raises:
+        ValueError: As `rows` does.
+    """
+    with reading.opened(path) as stream:
+        return _header(path, _cells(path, reading.lines(stream, path)), columns)
+
+
 def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line and the cells of the named columns of each row, in this order.
 
@@ -23,14 +33,7 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, .
     """
     with reading.opened(path) as stream:
         lines = reading.lines(stream, path)
-        number, header = next(_cells(path, lines), (1, []))
-        names = [name.strip() for name in header]
-        missing = [name for name in columns if names.count(name) != 1]
-        if missing:
-            raise ValueError(
-                f"{path}:{number}: the header must name {', '.join(columns)} once, got "
-                f"{', '.join(names)!r:.200} without {', '.join(missing)}. Is this the right source?"
-            )
+        names = _header(path, _cells(path, lines), columns)
         places = [names.index(name) for name in columns]
         for number, found in _cells(path, lines):
             if len(found) != len(names):
@@ -39,6 +42,20 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, .
                     f"got {len(found)}. Was the file cut?"
                 )
             yield number, tuple([found[place].strip() for place in places])
+
+
+def _header(
+    path: Path, cells: Iterator[tuple[int, list[str]]], columns: Sequence[str]
+) -> list[str]:
+    number, found = next(cells, (1, []))
+    names = [name.strip() for name in found]
+    missing = [name for name in columns if names.count(name) != 1]
+    if missing:
+        raise ValueError(
+            f"{path}:{number}: the header must name {', '.join(columns)} once, got "
+            f"{', '.join(names)!r:.200} without {', '.join(missing)}. Is this the right source?"
+        )
+    return names
 
 
 def _cells(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list[str]]]:
