@@ -114,7 +114,7 @@ def policy(task: str, name: str, setting: Any, *, home: Path | None = None) -> P
     _check_call(build, name)
     try:
         built: Policy = build(setting)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         raise Unbuildable(str(error)) from error
     for method in ("reset", "act"):
         if not callable(getattr(built, method, None)):

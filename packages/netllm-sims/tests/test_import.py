@@ -12,7 +12,9 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["netllm_sims", "netllm_sims.abr", "netllm_sims.cc"])
+@pytest.mark.parametrize(
+    "module", ["netllm_sims", "netllm_sims.abr", "netllm_sims.cc", "netllm_sims.flows"]
+)
 def test_importing_loads_neither_torch_nor_numba_nor_scipy(module):
     modules = loaded_by(f"import {module}")
     assert module in modules

@@ -107,6 +107,9 @@ class Task(ABC):
     """Episodes that are collected at once and written as one file; bounds memory."""
     presets: Mapping[str, Any] = {}
     """Its settings by name: instances of one frozen dataclass, the usual one first."""
+    importers: str = ""
+    """What `netllm import` knows for it: a module with `IMPORTERS`, by name with a `summary` and
+    what it `makes`, and `run(name, files, out)`. None if empty."""
     simulator: str = ""
     """In place of presets, a module with `settings()` and `setting(name, data=…, **overrides)`."""
     State: type = NoState
@@ -190,6 +193,15 @@ class Task(ABC):
         self, policy: Policy, setting: Any, episodes: Sequence[Any], *, seed: int
     ) -> Outcome:
         """Let a policy decide in some episodes and measure it."""
+
+    def pooled(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """All rows of a policy, with metrics that no episode has by itself, such as an F1 score.
+
+        A row's value must be such that the mean over rows, weighed as they are, is the metric of
+        all of them together. Rows come from every call of `rollout`, which may leave such metrics
+        out.
+        """
+        return rows
 
     @abstractmethod
     def experience(self, pool: Path | None, setting: Any, recipe: Recipe) -> Any:

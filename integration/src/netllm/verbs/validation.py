@@ -107,4 +107,5 @@ def figures(task: Task, policy: Policy, setting: Any, episodes: Sequence[Any]) -
 
     own = own_share(episodes)
     rows = of_all(task.rollout(policy, setting, own, seed=VALIDATION_SEED).rows if own else ())
+    rows = task.pooled(rows)
     return {metric.key: mean_of(rows, metric.key, ci=False).mean for metric in task.metrics}

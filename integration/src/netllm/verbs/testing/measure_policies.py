@@ -122,7 +122,8 @@ def run(task: Task, plans: Sequence[Plan], *, jobs: int) -> list[Result]:
 
 def result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Result:
     """What a line's outcomes amount to."""
-    rows = [dict(row) for outcome in outcomes for row in outcome.rows]
+    every = [row for outcome in outcomes for row in outcome.rows]
+    rows = [dict(row) for row in task.pooled(every)]
     for row in rows:
         if row["id"] in one.clusters:
             row["cluster"] = dict(one.clusters[row["id"]])

@@ -86,13 +86,18 @@ class Forecast:
             the backbone's own modules; None does so where it covers the backbone, and where its
             rows do not mix `adapters` then: so not for a member of `Together` whose adapter is not
             the active one.
+        probabilities: answer with the probabilities of the head's answers, rather than with the
+            most probable one.
 
     Raises:
         ValueError: if `lean` is asked for and does not cover the backbone.
     """
 
-    def __init__(self, model: Predictor, *, lean: bool | None = None) -> None:
+    def __init__(
+        self, model: Predictor, *, lean: bool | None = None, probabilities: bool = False
+    ) -> None:
         self._model = model.eval()
+        self._probabilities = probabilities
         with model.own_adapter(1):
             self._lean = lean_pass(model.backbone, lean)
 
@@ -116,5 +121,7 @@ class Forecast:
         lean = None if mixes(model.backbone) else self._lean
         hidden = model.pass_through(model.input_of(fields), lean)
         answer: Tensor = model.head.answer(hidden, fields)
+        if self._probabilities:
+            answer = model.head.distribution(hidden, fields).softmax(-1)
         array: np.ndarray = answer.cpu().numpy()
         return array

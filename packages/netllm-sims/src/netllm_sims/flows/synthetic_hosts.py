@@ -1,9 +1,9 @@
 """Habits of generated hosts, and of generated days: what a flow shows beside its application."""
 
 from dataclasses import dataclass
+from math import erf, sqrt
 
 import numpy as np
-from scipy.special import ndtr
 
 TCP, UDP = 6, 17
 _ACCESS_MS = (4.0, 9.0, 18.0, 45.0)
@@ -97,5 +97,10 @@ def programs(rng: np.random.Generator, days: int) -> list[Program]:
         if number and (number + updates) % _DAYS_OF_A_VERSION == 0:
             habits = _KEPT * habits + np.sqrt(1 - _KEPT**2) * rng.normal(size=3)
         size, pace = np.exp([0.45, 0.8] * habits[:2]).tolist()
-        found.append(Program(size, pace, float(ndtr(habits[2]))))
+        found.append(Program(size, pace, _share(habits[2])))
     return found
+
+
+def _share(deviate: float) -> float:
+    """How many of all normal numbers lie below, which is uniform, kept within (0, 1)."""
+    return min(max((1 + erf(deviate / sqrt(2))) / 2, 1e-9), 1 - 1e-9)
