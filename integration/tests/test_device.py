@@ -7,18 +7,13 @@ from netllm import registry
 from netllm.task.build_model import build_model
 from netllm_adapt import Recipe
 
-SETTINGS = {
-    "abr": {},
-    "cc": {"intervals": 20},
-    "cjs": {"num_jobs": 6, "num_executors": 5},
-    "vp": {},
-}
+SMALL = {"cc": {"intervals": 20}, "cjs": {"num_jobs": 6, "num_executors": 5}}
 
 
-@pytest.mark.parametrize("task", SETTINGS)
+@pytest.mark.parametrize("task", registry.tasks())
 def test_a_task_makes_no_tensor_on_the_default_device(task):
     found = registry.task(task)
-    place = found.setting("synthetic", **SETTINGS[task])
+    place = found.setting("synthetic", **SMALL.get(task, {}))
     recipe = Recipe(layers=1, rank=2, dtype="float32")
     model = build_model(found, place, "tiny-random", recipe)
     episodes = found.episodes(place, "valid", count=2)
