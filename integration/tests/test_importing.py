@@ -57,7 +57,7 @@ def test_sources_are_listed(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("vp",), "There are importers for abr only, got 'vp'"),
+        (("vp",), "There are importers for abr and flows only, got 'vp'"),
         (("abr", "norwy", "a", "--out", "b"), "Did you mean norway"),
         (("abr", "norway", "a"), "needs the folder to write: --out DIR"),
         (("abr", "norway", "--out", "b"), "must be given at least one file"),

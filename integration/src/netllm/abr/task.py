@@ -69,6 +69,7 @@ class ABR(PoolTask):
         "ppo-wide": "netllm_baselines.abr.ppo_wide_training:train_ppo_wide",
     }
     student = "netllm.abr.student_training:Training"
+    importers = "netllm_sims.abr.importers"
     simulator = "netllm_sims.abr"
     validation = 64
     layers = 12

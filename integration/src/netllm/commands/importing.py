@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import join
 
+from netllm import registry
 from netllm.commands.options import Output
 from netllm.commands.printed_answer import Answer
 
@@ -20,18 +21,21 @@ def import_(
     """Write public data in the formats that a task reads; without a source, list what there is.
 
     Args:
-        task: abr.
-        source: Where the files are from, such as norway, puffer or dash.
+        task: The task that is to use it, such as abr.
+        source: Where the files are from, such as norway, puffer or pcap.
         files: The files, packed by gzip, bzip2 or xz or not.
         out: Folder to write; it must be empty or not exist.
     """
-    if task != "abr":
-        raise ValueError(
-            f"There are importers for abr only, got {task!r}. vp and cjs read their public "
-            "formats as they are: see `--set` of `netllm test`."
-        )
-    from netllm_sims.abr import importers
+    from importlib import import_module
 
+    found = registry.task(task)
+    if not found.importers:
+        able = [name for name in registry.tasks() if registry.task(name).importers]
+        raise ValueError(
+            f"There are importers for {' and '.join(able)} only, got {task!r}, which reads its "
+            "public formats as they are: see `--set` of `netllm test`."
+        )
+    importers = import_module(found.importers)
     if source is None:
         known = {
             name: f"{one.makes} from {one.summary}" for name, one in importers.IMPORTERS.items()
@@ -40,8 +44,8 @@ def import_(
     if out is None:
         raise ValueError(f"`netllm import {task} {source}` needs the folder to write: --out DIR.")
     done = importers.run(source, files, out)
-    some = f", {done.left_out} too short or without bandwidth left out" if done.left_out else ""
-    what = "traces" if "traces" in done.settings else "video"
+    some = f", {done.left_out} that could not be used left out" if done.left_out else ""
+    what = importers.IMPORTERS[source].makes
     words = [word for field in done.settings.items() for word in ("--set", "=".join(field))]
     use = join(["netllm", "test", task, *words])
     return Answer(done._asdict(), f"{done.out}: {done.made} {what}{some}\nUse: {use}")

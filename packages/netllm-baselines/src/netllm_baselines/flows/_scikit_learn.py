@@ -55,9 +55,3 @@ def part(setting: "Setting", name: str) -> Part:
     """The flows of a part as features and numbers of classes."""
     flows = setting.of_part(name)
     return Part(features(flows.observation()), numbers_of_classes(flows, setting.classes))
-
-
-def log_loss(probabilities: Float[ndarray, "flow class"], labels: Int[ndarray, "flow"]) -> float:
-    """Mean negative logarithm of the right classes' probabilities, none taken below 1e-6."""
-    own = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(own, 1e-6)).mean())

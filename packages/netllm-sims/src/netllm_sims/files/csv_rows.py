@@ -8,24 +8,28 @@ from netllm_sims.files import reading
 from netllm_sims.files.number_tables import MOST
 
 _WIDEST = 10_000
+UTF8 = "utf-8"
 
 
-def header(path: Path, columns: Sequence[str]) -> list[str]:
+def header(path: Path, columns: Sequence[str], *, encoding: str = UTF8) -> list[str]:
     """The names in the header of a file, which has each of the named columns once.
 
     Raises:
         ValueError: As `rows` does.
     """
     with reading.opened(path) as stream:
-        return _header(path, _cells(path, reading.lines(stream, path)), columns)
+        return _header(path, _cells(path, reading.lines(stream, path), encoding), columns)
 
 
-def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def rows(
+    path: Path, columns: Sequence[str], *, encoding: str = UTF8
+) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line and the cells of the named columns of each row, in this order.
 
     Args:
         path: The file, perhaps packed.
         columns: Names in the header, which may have others and any order.
+        encoding: Of the text; but for UTF-8, what cannot be read becomes a question mark.
 
     Raises:
         ValueError: No regular file or a too large one, a header without one of the columns, a row
@@ -33,15 +37,31 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, .
     """
     with reading.opened(path) as stream:
         lines = reading.lines(stream, path)
-        names = _header(path, _cells(path, lines), columns)
+        names = _header(path, _cells(path, lines, encoding), columns)
         places = [names.index(name) for name in columns]
-        for number, found in _cells(path, lines):
+        for number, found in _cells(path, lines, encoding):
             if len(found) != len(names):
                 raise ValueError(
                     f"{path}:{number}: the row must have {len(names)} cells as the header does, "
                     f"got {len(found)}. Was the file cut?"
                 )
             yield number, tuple([found[place].strip() for place in places])
+
+
+def bare_rows(path: Path, width: int) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row of a file without a header.
+
+    Raises:
+        ValueError: As `rows` does, or a row that has not `width` cells.
+    """
+    with reading.opened(path) as stream:
+        for number, found in _cells(path, reading.lines(stream, path), UTF8):
+            if len(found) != width:
+                raise ValueError(
+                    f"{path}:{number}: the row must have {width} cells, got {len(found)}. Was the "
+                    "file cut, or is it another version?"
+                )
+            yield number, [cell.strip() for cell in found]
 
 
 def _header(
@@ -58,9 +78,14 @@ def _header(
     return names
 
 
-def _cells(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, list[str]]]:
+def _cells(
+    path: Path, lines: Iterator[tuple[int, bytes]], encoding: str
+) -> Iterator[tuple[int, list[str]]]:
     for number, raw in lines:
-        line = reading.text(raw, path, line=number).strip()
+        if encoding == UTF8:
+            line = reading.text(raw, path, line=number).strip()
+        else:
+            line = raw.decode(encoding, "replace").strip()
         if not line:
             continue
         found = line.split(",") if '"' not in line else _quoted(path, number, line)
