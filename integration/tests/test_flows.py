@@ -1,6 +1,7 @@
 """Flow classification from end to end, on the tiny backbone and generated flows."""
 
 import json
+import sys
 from dataclasses import replace
 
 import netllm
@@ -163,6 +164,17 @@ def test_rivals_without_weights_are_left_out_and_the_cnn_is_trained_by_its_comma
     code, _, err = netllm(*command, "cnn")
     assert code != 0
     assert "netllm train-baseline flows cnn --out" in err
+
+
+def test_rivals_whose_extra_is_missing_are_left_out(netllm, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # as where it is not installed
+    code, out, _ = netllm("test", "flows", "--setting", "synthetic", "--episodes", "3", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert [one["policy"] for one in document["results"]] == ["port"]
+    left_out = document["provenance"]["left_out"]["synthetic"]
+    assert {*left_out} == {"nearest-neighbours", "gradient-boosting", "cnn"}
+    assert "needs scikit-learn" in left_out["gradient-boosting"]
 
 
 def test_flows_are_served_with_their_fallback(run):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import dpkt
 import numpy as np
 import pytest
-from netllm_sims.flows import load_flows, setting
-from netllm_sims.flows.importers import run
+from netllm_sims.flows import load_flows, setting, write_flows
+from netllm_sims.flows.importers import pcap, run
 from netllm_sims.flows.importers.pcap import IDLE_S
 from netllm_sims.flows.importers.unsw_nb15 import COLUMNS, STATISTICS
 
@@ -243,3 +243,15 @@ def test_statistics_alone_can_be_classified(tmp_path):
         assert place.classes == ("A", "B")
         assert all(len(place.episodes(part)) for part in ("train", "valid", "test"))
         assert place.of_part("test").observation()["statistics"].shape[1] == 5
+
+
+def test_damaged_captures_and_files_are_flows_or_refused_by_name(tmp_path, survivors):
+    file = capture(tmp_path / "web.pcap", TALK)
+    newer = capture(tmp_path / "web.pcapng", TALK, writer=dpkt.pcapng.Writer)
+    own = load_flows(run("pcap", [file], tmp_path / "out").out)
+    write_flows(tmp_path / "own.csv", own)
+    for one in (file, newer):
+        for flows, _ in survivors(one, lambda one=one: pcap.flows(one), 150):
+            assert (flows.sizes_bytes[:, 0] > 0).all()
+    for flows in survivors(tmp_path / "own.csv", lambda: load_flows(tmp_path / "own.csv"), 150):
+        assert (flows.sizes_bytes[:, 0] > 0).all()

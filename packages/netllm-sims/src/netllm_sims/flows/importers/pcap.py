@@ -110,7 +110,9 @@ def _packets(path: Path, file: BinaryIO) -> Iterator[Packet | None]:
         )
     try:
         reader = (dpkt.pcapng if start == _PCAPNG else dpkt.pcap).Reader(whole)
-    except dpkt.Error as fault:
+    except Broken:
+        raise
+    except (dpkt.Error, ValueError) as fault:
         raise Broken(path, f"its header cannot be read: {fault}") from None
     link = reader.datalink()
     if link not in (_ETHERNET, *_RAW, _LOOPBACK, *_COOKED):
@@ -123,7 +125,9 @@ def _packets(path: Path, file: BinaryIO) -> Iterator[Packet | None]:
             if not content:
                 raise Broken(path, "a packet's content is missing")
             yield _packet(dpkt, link, float(time_s), bytes(content))
-    except dpkt.Error as fault:
+    except Broken:
+        raise
+    except (dpkt.Error, ValueError) as fault:
         raise Broken(path, f"a block cannot be read: {fault}") from None
 
 
