@@ -51,6 +51,23 @@ def error(model: Predictor) -> dict[str, float]:
     return {"error": float(np.abs(answers - NUMBERS.sum(axis=1)).mean())}
 
 
+class TwoAnswers(SumHead):
+    """A number's sign."""
+
+    def distribution(self, hidden: Tensor, observation: Mapping[str, Tensor]) -> Tensor:
+        number = self.answer(hidden, observation)
+        return torch.stack([number, -number], -1)
+
+
+def test_a_forecast_may_be_of_probabilities() -> None:
+    model = make_model()
+    model.head = TwoAnswers(64)
+    answers = Forecast(model, probabilities=True).act({"numbers": NUMBERS})
+    assert answers.sum(axis=1) == pytest.approx(np.ones(len(NUMBERS)))
+    most = Forecast(model).act({"numbers": NUMBERS})
+    assert ((answers[:, 0] > 0.5) == (most > 0)).all()
+
+
 def test_the_shared_loop_learns_a_sum(tmp_path: Path) -> None:
     before = error(make_model())["error"]
     model = fit(
