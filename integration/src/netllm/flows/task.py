@@ -54,6 +54,7 @@ class Flows(SupervisedTask):
     )
     rivals = ("port", "nearest-neighbours", "gradient-boosting", "cnn")
     fallback = "port"
+    published = frozenset({"gradient-boosting"})
     trainers: Mapping[str, str] = {"cnn": "netllm_baselines.flows.cnn_training:train_cnn"}
     plots: Mapping[str, str] = {"recall.png": "netllm.flows.plots:recall"}
     importers = "netllm_sims.flows.importers"
