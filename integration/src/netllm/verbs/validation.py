@@ -106,6 +106,6 @@ def figures(task: Task, policy: Policy, setting: Any, episodes: Sequence[Any]) -
     from netllm_adapt.training.processes import of_all, own_share
 
     own = own_share(episodes)
-    rows = of_all(task.rollout(policy, setting, own, seed=VALIDATION_SEED).rows if own else ())
-    rows = task.pooled(rows)
+    every = of_all(task.rollout(policy, setting, own, seed=VALIDATION_SEED).rows if own else ())
+    rows = task.pooled(every)
     return {metric.key: mean_of(rows, metric.key, ci=False).mean for metric in task.metrics}
