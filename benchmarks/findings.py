@@ -24,13 +24,13 @@ from netllm.verbs.reproducing.ledger import Entry, Ledger
 
 LEDGER = ROOT / "benchmarks" / "results" / "reproduce"
 TELLING = {
-    "abr": ("hindsight", "pretrained", "random-smollm2-135m", "ppo-wide", "ppo", "mpc", "genet"),
+    "abr": ("hindsight", "pretrained", "random-smollm2-135m", "ppo-wide", "ppo", "soda", "genet"),
     "cc": ("capacity", "aurora", "pretrained", "copa", "bbr", "cubic"),
     "cjs": (
         *("rollout", "pretrained-plan-12", "pretrained", "random-smollm2-135m", "scratch"),
         *("tuned-share", "decima", "fair"),
     ),
-    "vp": ("pretrained", "random-smollm2-135m", "scratch", "gru", "track", "hold-last"),
+    "vp": ("pretrained", "random-smollm2-135m", "scratch", "vpt360", "gru", "track", "hold-last"),
     "vp-side": (
         *("pretrained", "random-smollm2-135m", "scratch", "gru-side", "crowd-median"),
         "hold-last",

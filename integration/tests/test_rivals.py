@@ -32,6 +32,8 @@ def test_the_document_says_by_setting_who_is_missing_and_why(netllm):
         "bola",
         "panda",
         "mpc",
+        "soda",
+        "fugu",
         "ppo",
         "ppo-wide",
         "hindsight",
@@ -43,7 +45,9 @@ def test_a_ladder_of_three_rates_leaves_out_who_needs_six(netllm):
     code, out, _ = netllm("test", "abr", *THREE_RATES, "--json")
     document = json.loads(out)
     assert code == 0
-    assert labels(document["results"]) == {"bba", "bola", "panda", "mpc", "hindsight"}
+    assert labels(document["results"]) == {
+        *("bba", "bola", "panda", "mpc", "soda", "fugu", "hindsight")
+    }
     reasons = document["provenance"]["left_out"]["default"]
     assert reasons["genet"] == "`genet` must choose among 6 rates, got a ladder of 3."
     assert "PPO's weights must fit the ladder: they choose among 6 rates" in reasons["ppo"]

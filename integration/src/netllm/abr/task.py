@@ -58,7 +58,10 @@ class ABR(PoolTask):
         Metric("rebuffer_s", "stall s", higher_is_better=False),
         Metric("smoothness_mbps", "change Mbit/s", higher_is_better=False),
     )
-    rivals = ("bba", "bola", "panda", "mpc", "genet", "ppo", "ppo-wide", "hindsight")
+    rivals = (
+        *("bba", "bola", "panda", "mpc", "soda", "fugu", "genet", "ppo", "ppo-wide"),
+        "hindsight",
+    )
     bounds = frozenset({"hindsight"})
     fallback = "steady"
     published = frozenset({"genet"})
