@@ -328,7 +328,7 @@ def test_the_listing_names_settings_policies_and_recipe(netllm):
     assert code == 0
     assert "setting default:" in out
     assert "hindsight" in out
-    assert "train-baseline: ppo" in out
+    assert "train-baseline: comyco, fugu, ppo, ppo-wide" in out
     assert "learning_rate=" in out
 
 

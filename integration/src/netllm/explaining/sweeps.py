@@ -75,13 +75,10 @@ def sweep(contrast: Contrast, part: Part, seen: Float[ndarray, "number"]) -> Swe
 
 def _newest(contrast: Contrast, part: Part) -> Tensor:
     """Which numbers of a field are the part's at the newest step; of a predictor all of its own."""
-    whole = contrast.told[part.field]
-    here = torch.zeros_like(whole, dtype=torch.bool)
-    rows = contrast.decision.ago(part) == 0
+    here = torch.zeros_like(contrast.told[part.field], dtype=torch.bool)
+    own = here if part.column is None else here[..., part.column]
     if contrast.decision.actions is None:
-        rows = torch.ones_like(rows)
-    if part.column is None:
-        here[:, rows] = True
+        own[...] = True
     else:
-        here[:, rows, ..., part.column] = True
+        own[:, contrast.decision.ago(part) == 0] = True
     return here
