@@ -70,14 +70,10 @@ class PPO:
         self, observation: Mapping[str, Shaped[np.ndarray, "batch ..."]]
     ) -> Int[np.ndarray, " batch"]:
         """The level of the next chunk."""
-        if not self._sample:
-            best: Int[np.ndarray, " batch"] = self.actor.logits(features(observation)).argmax(
-                axis=1
-            )
-            return best
-        below = self.probabilities(observation).cumsum(axis=1)[:, :-1]
-        drawn: Int[np.ndarray, " batch"] = (below < self._rng.random((len(below), 1))).sum(axis=1)
-        return drawn
+        if self._sample:
+            return self.actor.drawn(features(observation), self._rng)
+        best: Int[np.ndarray, " batch"] = self.actor.logits(features(observation)).argmax(axis=1)
+        return best
 
 
 PPOSampled = partial(PPO, sample=True)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from netllm_baselines import _weights_files
 
@@ -51,6 +51,14 @@ class Actor:
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: Float[np.ndarray, "batch level"] = odds / odds.sum(axis=1, keepdims=True)
         return probabilities
+
+    def drawn(
+        self, x: Float[np.ndarray, "batch feature"], rng: np.random.Generator
+    ) -> Int[np.ndarray, " batch"]:
+        """Levels drawn by their probability."""
+        below = self.probabilities(x).cumsum(axis=1)[:, :-1]
+        levels: Int[np.ndarray, " batch"] = (below < rng.random((len(below), 1))).sum(axis=1)
+        return levels
 
     def save(self, path: Path) -> None:
         """Write a `.npz`; a reader never sees half of it."""

@@ -66,11 +66,9 @@ class Aurora:
 
     def act(self, observation: Mapping[str, ndarray]) -> Int[ndarray, "batch"]:
         """An index of `netllm_sims.cc.FACTORS` for each flow."""
-        if not self._sample:
-            return self.actor.logits(features(observation)).argmax(axis=1)
-        below = self.probabilities(observation).cumsum(axis=1)[:, :-1]
-        drawn: Int[ndarray, "batch"] = (below < self._rng.random((len(below), 1))).sum(axis=1)
-        return drawn
+        if self._sample:
+            return self.actor.drawn(features(observation), self._rng)
+        return self.actor.logits(features(observation)).argmax(axis=1)
 
 
 AuroraSampled = partial(Aurora, sample=True)
