@@ -15,18 +15,13 @@ def row(clip: Clip, predicted_deg: np.ndarray, setting: Setting) -> dict[str, An
     from netllm_sims.vp import metrics
 
     by_step = metrics.mae_deg(predicted_deg, clip.future_deg, per_step=True)
-    tiles = {
-        metric.__name__: float(
-            metric(predicted_deg, clip.future_deg, fov_deg=setting.fov_deg).mean()
-        )
-        for metric in (metrics.tile_hit_rate, metrics.tile_f_score, metrics.tile_iou)
-    }
+    tiles = metrics.tile_scores(predicted_deg, clip.future_deg, fov_deg=setting.fov_deg)
     return {
         "id": clip.id,
         "mae_deg": float(by_step.mean()),
         "rmse_deg": float(metrics.rmse_deg(predicted_deg, clip.future_deg).mean()),
         "great_circle_deg": float(metrics.great_circle_deg(predicted_deg, clip.future_deg).mean()),
-        **tiles,
+        **{f"tile_{name}": float(score.mean()) for name, score in tiles._asdict().items()},
         "weight": len(clip.future_deg),
         "mae_by_step_deg": [round(float(value), 4) for value in by_step.mean(axis=0)],
         "step_s": 1 / setting.rate_hz,

@@ -4,6 +4,8 @@ With `per_step=True` it is one per window and step of the horizon. Predictions a
 3) in degrees, as roll, pitch and yaw.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -18,6 +20,7 @@ __all__ = [
     "tile_f_score",
     "tile_hit_rate",
     "tile_iou",
+    "tile_scores",
     "wrap_deg",
 ]
 
@@ -92,9 +95,9 @@ def tile_hit_rate(
         fov_deg: Field of view, across and from top to bottom, in degrees: see `visible_tiles`.
         tiles: Rows and columns of equal angles into which the equirectangular frame is cut.
     """
-    hits, _, seen = _tiles(predicted_deg, future_deg, fov_deg, tiles)
-    rate = np.where(seen > 0, hits / np.maximum(seen, 1), 1.0)
-    return rate if per_step else rate.mean(axis=-1)
+    return tile_scores(
+        predicted_deg, future_deg, per_step=per_step, fov_deg=fov_deg, tiles=tiles
+    ).hit_rate
 
 
 def tile_f_score(
@@ -110,10 +113,9 @@ def tile_f_score(
     It is the harmonic mean of the hit rate and of the precision |P ∩ F| / |P|, the share of the
     predicted tiles that come into view; 1 where no tile is in either.
     """
-    hits, fetched, seen = _tiles(predicted_deg, future_deg, fov_deg, tiles)
-    both = fetched + seen
-    score = np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
-    return score if per_step else score.mean(axis=-1)
+    return tile_scores(
+        predicted_deg, future_deg, per_step=per_step, fov_deg=fov_deg, tiles=tiles
+    ).f_score
 
 
 def tile_iou(
@@ -128,10 +130,35 @@ def tile_iou(
 
     It is 1 where no tile is in either.
     """
+    return tile_scores(
+        predicted_deg, future_deg, per_step=per_step, fov_deg=fov_deg, tiles=tiles
+    ).iou
+
+
+class TileScores(NamedTuple):
+    """What predicted tiles are worth, by three measures."""
+
+    hit_rate: Scores
+    """See `tile_hit_rate`."""
+    f_score: Scores
+    """See `tile_f_score`."""
+    iou: Scores
+    """See `tile_iou`."""
+
+
+def tile_scores(
+    predicted_deg: Predicted,
+    future_deg: Predicted,
+    *,
+    per_step: bool = False,
+    fov_deg: tuple[float, float] = (110.0, 90.0),
+    tiles: tuple[int, int] = (6, 12),
+) -> TileScores:
+    """`tile_hit_rate`, `tile_f_score` and `tile_iou` in the time of one of them."""
     hits, fetched, seen = _tiles(predicted_deg, future_deg, fov_deg, tiles)
-    either = fetched + seen - hits
-    share = np.where(either > 0, hits / np.maximum(either, 1), 1.0)
-    return share if per_step else share.mean(axis=-1)
+    parts = ((hits, seen), (2 * hits, fetched + seen), (hits, fetched + seen - hits))
+    shares = [np.where(of > 0, some / np.maximum(of, 1), 1.0) for some, of in parts]
+    return TileScores(*(share if per_step else share.mean(axis=-1) for share in shares))
 
 
 def visible_tiles(
