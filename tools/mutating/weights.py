@@ -108,12 +108,12 @@ def _genet_says(path: Path) -> Any:
 def _make_ppo(folder: Path) -> Path:
     import numpy as np
     from netllm_baselines.abr.ppo_features import width
-    from netllm_baselines.abr.ppo_weights import Actor
+    from netllm_baselines.perceptron import Perceptron
 
     random = np.random.default_rng(0)
     widths = (width(6), 8, 6)
     pairs = list(pairwise(widths))
-    actor = Actor(
+    actor = Perceptron(
         mean=np.zeros(width(6)),
         std=np.ones(width(6)),
         matrices=tuple(random.normal(size=pair) for pair in pairs),

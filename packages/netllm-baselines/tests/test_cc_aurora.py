@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from netllm_baselines.abr.ppo_weights import Actor
 from netllm_baselines.cc import CUBIC, Aurora
 from netllm_baselines.cc.aurora_features import WIDTH, features
 from netllm_baselines.cc.aurora_recipe import AuroraRecipe
+from netllm_baselines.perceptron import Perceptron
 from netllm_sims import cc
 
 
@@ -56,7 +56,7 @@ def test_the_shipped_weights_say_how_they_were_made_and_beat_a_published_rule(pl
 def test_weights_must_be_there_and_fit(place, tmp_path):
     with pytest.raises(FileNotFoundError, match="netllm train-baseline cc aurora --out"):
         Aurora(place, weights=tmp_path / "no.npz")
-    small = Actor(
+    small = Perceptron(
         mean=np.zeros(3), std=np.ones(3), matrices=(np.zeros((3, 9)),), biases=(np.zeros(9),)
     )
     with pytest.raises(ValueError, match=f"9 factors by {WIDTH} features, got 9 and 3"):
@@ -72,7 +72,7 @@ def test_training_learns_and_is_the_same_for_a_seed(place, tmp_path):
         train_aurora(place, out=tmp_path / f"{k}.npz", seed=seed, steps=60 * 16 * updates, **few)
         for k, (seed, updates) in enumerate(((0, 12), (0, 2), (0, 2), (1, 2)))
     ]
-    first, one, again, other = (Actor.load(file) for file in files)
+    first, one, again, other = (Perceptron.load(file) for file in files)
     assert all(np.array_equal(a, b) for a, b in zip(one.matrices, again.matrices, strict=True))
     assert not np.array_equal(one.matrices[0], other.matrices[0])
     lines = [json.loads(line) for line in files[0].with_suffix(".jsonl").read_text().splitlines()]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from netllm_baselines.abr import BBA, PPO, Fugu, Random
 from netllm_baselines.abr.fugu_predictor import AHEAD, BINS, TIMES_S, WIDTH, bin_of, inputs
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import Perceptron
 from netllm_sims.abr import rollout
 
 QUALITY = np.array([0.4, 0.9, 2.0])
@@ -121,7 +121,7 @@ def test_a_short_training_beats_chance_and_repeats(synthetic, tmp_path):
         train_fugu("synthetic", out=tmp_path / name, steps=6_000, seed=2, command="mine", **small)
         for name in ("first.npz", "again.npz")
     ]
-    first, again = (Actor.load(file, "fugu") for file in files)
+    first, again = (Perceptron.load(file, "fugu") for file in files)
     assert all((a == b).all() for a, b in zip(first.matrices, again.matrices, strict=True))
     assert first.meta["valid_error"] < np.log(BINS) - 1
     assert (first.meta["command"], first.meta["recipe"]["hidden"]) == ("mine", 24)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from netllm_baselines.abr.ppo import PPO, PPOSampled, PPOWide, PPOWideSampled
 from netllm_baselines.abr.ppo_features import HORIZONS_S, Future, features, width
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import Perceptron
 from netllm_sims.abr import Setting, Simulator, Trace, rollout, setting
 
 DATA = os.environ.get("NETLLM_DATA")
@@ -21,13 +21,13 @@ def synthetic() -> Setting:
     return setting("synthetic")
 
 
-def linear(levels: int, *, feature: int, bias: float) -> Actor:
-    """Actor without hidden layer that likes level 0 by `bias`, level 1 by one feature."""
+def linear(levels: int, *, feature: int, bias: float) -> Perceptron:
+    """An actor without hidden layer that likes level 0 by `bias`, level 1 by one feature."""
     matrix = np.zeros((width(levels), levels), dtype=np.float32)
     matrix[feature, 1] = 1
     biases = np.zeros(levels, dtype=np.float32)
     biases[0] = bias
-    return Actor(
+    return Perceptron(
         mean=np.zeros(width(levels), dtype=np.float32),
         std=np.ones(width(levels), dtype=np.float32),
         matrices=(matrix,),
@@ -102,7 +102,7 @@ def test_a_ladder_of_another_length_is_refused(synthetic: Setting) -> None:
 def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
     actor = linear(6, feature=2, bias=0.5)
     actor.save(tmp_path / "a.npz")
-    back = Actor.load(tmp_path / "a.npz")
+    back = Perceptron.load(tmp_path / "a.npz")
     x = np.random.default_rng(0).normal(size=(9, width(6))).astype(np.float32)
     assert (back.logits(x) == actor.logits(x)).all()
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
@@ -110,22 +110,22 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
 
 def test_missing_and_foreign_weight_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.npz.*train-baseline"):
-        Actor.load(tmp_path / "absent.npz")
+        Perceptron.load(tmp_path / "absent.npz")
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, a=np.zeros(3))
     with pytest.raises(ValueError, match=r"foreign\.npz: must hold the weights of ppo "):
-        Actor.load(foreign)
+        Perceptron.load(foreign)
     foreign.write_bytes(foreign.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"foreign\.npz: must hold the weights of ppo "):
-        Actor.load(foreign)
+        Perceptron.load(foreign)
     foreign.write_text("no zip")
     with pytest.raises(ValueError, match=r"foreign\.npz: must hold the weights of ppo "):
-        Actor.load(foreign)
+        Perceptron.load(foreign)
 
 
 def test_the_shipped_weights_say_how_they_were_made(synthetic: Setting) -> None:
     path = PPO.shipped(synthetic)
-    meta = Actor.load(path).meta
+    meta = Perceptron.load(path).meta
     assert path.stat().st_size < 2_000_000
     assert {"setting", "seed", "steps", "command", "valid_qoe"} <= meta.keys()
     assert meta["setting"] == "synthetic"

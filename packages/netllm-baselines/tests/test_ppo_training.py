@@ -9,8 +9,9 @@ from netllm_sims.abr import Setting, rollout, setting
 
 torch = pytest.importorskip("torch", reason="PPO is trained with the extra `learned`")
 
+from netllm_baselines._ppo_update import perceptron  # noqa: E402
 from netllm_baselines.abr.ppo import PPO  # noqa: E402
-from netllm_baselines.abr.ppo_learner import Learner, perceptron  # noqa: E402
+from netllm_baselines.abr.ppo_learner import Learner  # noqa: E402
 from netllm_baselines.abr.ppo_recipe import PPORecipe  # noqa: E402
 from netllm_baselines.abr.ppo_training import train_ppo  # noqa: E402
 

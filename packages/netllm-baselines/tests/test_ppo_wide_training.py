@@ -11,10 +11,11 @@ from netllm_sims.abr import Setting, rollout, setting
 
 torch = pytest.importorskip("torch", reason="PPO is trained with the extra `learned`")
 
+from netllm_baselines._ppo_update import scaled  # noqa: E402
 from netllm_baselines._recipes_and_best_weights import few_threads, keep_best  # noqa: E402
 from netllm_baselines.abr.ppo import PPO  # noqa: E402
 from netllm_baselines.abr.ppo_imitation import imitate  # noqa: E402
-from netllm_baselines.abr.ppo_learner import Learner, scaled  # noqa: E402
+from netllm_baselines.abr.ppo_learner import Learner  # noqa: E402
 from netllm_baselines.abr.ppo_sessions import validation, validation_worlds  # noqa: E402
 from netllm_baselines.abr.ppo_top_rule import TopRule  # noqa: E402
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe  # noqa: E402

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from netllm_baselines.abr.ppo import PPO
 
 if TYPE_CHECKING:
-    from netllm_baselines.abr.ppo_weights import Actor
+    from netllm_baselines.perceptron import Perceptron
     from netllm_sims.abr import Setting
 
 
@@ -27,7 +27,11 @@ class Student(PPO):
     """
 
     def __init__(
-        self, setting: Setting, *, sample: bool = False, weights: Path | str | Actor | None = None
+        self,
+        setting: Setting,
+        *,
+        sample: bool = False,
+        weights: Path | str | Perceptron | None = None,
     ) -> None:
         if weights is None:
             raise ValueError(

@@ -14,8 +14,7 @@ from netllm_baselines.abr.ppo_features import (
     SLOWEST_MBPS,
     SMALLEST_MB,
 )
-from netllm_baselines.abr.ppo_learner import CUT
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import CUT, Perceptron
 from torch import Tensor, nn
 
 
@@ -29,9 +28,9 @@ class StudentGraph(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, actor: Actor) -> None:
+    def __init__(self, actor: Perceptron) -> None:
         super().__init__()
-        self.levels = actor.levels
+        self.levels = actor.outputs
         self.register_buffer("mean", torch.from_numpy(actor.mean.astype(np.float32)))
         self.register_buffer("std", torch.from_numpy(actor.std.astype(np.float32)))
         layers: list[nn.Module] = []

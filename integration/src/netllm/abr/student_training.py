@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from netllm_baselines.abr.ppo_features import features
 from netllm_baselines.abr.ppo_imitation import Imitator
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import Perceptron
 from netllm_sims.abr import Setting
 
 from netllm.abr.student import Student
@@ -36,11 +36,11 @@ class Training:
     def __init__(self, setting: Setting, *, seed: int) -> None:
         self._setting = setting
         self._generator = torch.Generator().manual_seed(seed)
-        self._begun: Actor | None = None
+        self._begun: Perceptron | None = None
 
     def begin_with(self, file: Path) -> None:
         """Take the weights that `save` wrote."""
-        self._begun = Actor.load(file)
+        self._begun = Perceptron.load(file)
 
     def learn(
         self, seen: Mapping[str, np.ndarray], wanted: Float[np.ndarray, "decision level"]
@@ -63,14 +63,14 @@ class Training:
         """The student of a file as a torch module."""
         from netllm.abr.student_graph import StudentGraph, example
 
-        actor = Actor.load(file)
-        return Graph(StudentGraph(actor).eval(), example(actor.levels), "probabilities")
+        actor = Perceptron.load(file)
+        return Graph(StudentGraph(actor).eval(), example(actor.outputs), "probabilities")
 
     def save(self, file: Path, meta: Mapping[str, Any]) -> None:
         """Write its weights, and what is known of them."""
         replace(self._actor(), meta=dict(meta)).save(file)
 
-    def _actor(self) -> Actor:
+    def _actor(self) -> Perceptron:
         if self._begun is None:
             raise ValueError("A student must have learned, or begun with a file, to decide.")
         return self._begun

@@ -11,7 +11,7 @@ from numpy import ndarray
 from netllm_baselines.abr._chunk_quality import ChunkQuality
 from netllm_baselines.abr._session_memory import Observation
 from netllm_baselines.abr.fugu_predictor import AHEAD, BINS, TIMES_S, WIDTH, inputs
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import Perceptron
 
 
 class Fugu:
@@ -36,15 +36,17 @@ class Fugu:
     and links slower; six past chunks are seen, as by every policy, instead of eight.
     """
 
-    def __init__(self, setting: Setting, *, weights: Path | str | Actor | None = None) -> None:
+    def __init__(self, setting: Setting, *, weights: Path | str | Perceptron | None = None) -> None:
         if weights is None:
             weights = self.shipped()
-        known = isinstance(weights, Actor)
-        self.actor = weights if isinstance(weights, Actor) else Actor.load(Path(weights), "fugu")
-        if (self.actor.levels, len(self.actor.mean)) != (BINS, WIDTH):
+        known = isinstance(weights, Perceptron)
+        self.actor = (
+            weights if isinstance(weights, Perceptron) else Perceptron.load(Path(weights), "fugu")
+        )
+        if (self.actor.outputs, len(self.actor.mean)) != (BINS, WIDTH):
             raise ValueError(
                 f"{'' if known else f'{weights}: '}Fugu's weights must give {BINS} chances by "
-                f"{WIDTH} features, got {self.actor.levels} by {len(self.actor.mean)}. Train your "
+                f"{WIDTH} features, got {self.actor.outputs} by {len(self.actor.mean)}. Train your "
                 "own: netllm train-baseline abr fugu --out FILE.npz."
             )
         self._quality = ChunkQuality(setting, AHEAD)

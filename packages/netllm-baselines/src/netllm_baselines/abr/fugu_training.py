@@ -20,8 +20,8 @@ from netllm_baselines.abr.mpc import MPC
 from netllm_baselines.abr.ppo_imitation import Imitator
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 from netllm_baselines.abr.ppo_sessions import training, validation
-from netllm_baselines.abr.ppo_weights import Actor
 from netllm_baselines.abr.random import Random
+from netllm_baselines.perceptron import Perceptron
 
 
 def train_fugu(
@@ -80,7 +80,7 @@ def train_fugu(
 
 def _learned(
     setting: Setting, sessions: Sequence[Session], recipe: FuguRecipe, *, seed: int
-) -> tuple[float, Actor]:
+) -> tuple[float, Perceptron]:
     """The predictor that learned from the downloads of sessions, and its last cross-entropy."""
     seen, taken = _downloads(setting, sessions, seed=seed, epsilon=recipe.epsilon)
     generator = torch.Generator().manual_seed(seed)
@@ -91,7 +91,7 @@ def _learned(
 
 
 def surprise(
-    actor: Actor, seen: Float[ndarray, "download feature"], taken: Int[ndarray, "download"]
+    actor: Perceptron, seen: Float[ndarray, "download feature"], taken: Int[ndarray, "download"]
 ) -> float:
     """Mean cross-entropy of the predicted chances with what happened, in nats."""
     chances = actor.probabilities(seen)[np.arange(len(taken)), taken]

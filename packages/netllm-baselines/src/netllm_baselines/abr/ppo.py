@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from netllm_sims.abr import Setting
 
 from netllm_baselines.abr.ppo_features import features, width
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import Perceptron
 
 
 class PPO:
@@ -33,17 +33,21 @@ class PPO:
     """
 
     def __init__(
-        self, setting: Setting, *, sample: bool = False, weights: Path | str | Actor | None = None
+        self,
+        setting: Setting,
+        *,
+        sample: bool = False,
+        weights: Path | str | Perceptron | None = None,
     ) -> None:
         if weights is None:
             weights = self.shipped(setting)
-        self.actor = weights if isinstance(weights, Actor) else Actor.load(Path(weights))
+        self.actor = weights if isinstance(weights, Perceptron) else Perceptron.load(Path(weights))
         levels = len(setting.video.rates_kbps)
-        if (self.actor.levels, len(self.actor.mean)) != (levels, width(levels)):
-            where = "" if isinstance(weights, Actor) else f"{weights}: "
+        if (self.actor.outputs, len(self.actor.mean)) != (levels, width(levels)):
+            where = "" if isinstance(weights, Perceptron) else f"{weights}: "
             raise ValueError(
                 f"{where}PPO's weights must fit the ladder: they choose among "
-                f"{self.actor.levels} rates by {len(self.actor.mean)} features, "
+                f"{self.actor.outputs} rates by {len(self.actor.mean)} features, "
                 f"setting {setting.name!r} has {levels} and {width(levels)}. Train your own: "
                 "netllm train-baseline abr ppo --out FILE.npz, then pass weights=FILE.npz; "
                 "netllm test abr --policy ppo:FILE.npz."

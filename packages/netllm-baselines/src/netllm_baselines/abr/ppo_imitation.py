@@ -10,12 +10,12 @@ from jaxtyping import Float
 from netllm_sims.abr import Policy, Session, Setting, rollout
 from torch import Tensor, nn
 
+from netllm_baselines._ppo_update import perceptron
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_features import features
-from netllm_baselines.abr.ppo_learner import CUT, perceptron
 from netllm_baselines.abr.ppo_sessions import training
-from netllm_baselines.abr.ppo_weights import Actor
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe
+from netllm_baselines.perceptron import CUT, Perceptron
 
 _log = logging.getLogger(__name__)
 _MINIBATCH = 1024
@@ -23,7 +23,7 @@ _EPSILON = 0.1
 """Share of random levels while the teacher plays."""
 
 
-def imitate(teacher: Policy, setting: Setting, *, recipe: PPOWideRecipe, seed: int) -> Actor:
+def imitate(teacher: Policy, setting: Setting, *, recipe: PPOWideRecipe, seed: int) -> Perceptron:
     """An actor that answers with the teacher's probabilities.
 
     In the first round the teacher plays, in the others the actor as it is by then; the teacher says
@@ -115,7 +115,7 @@ class Imitator:
         self._std = np.maximum(states.std(axis=0), 0.1)
         self._network = perceptron(states.shape[1], hidden, levels, gain=0.01, generator=generator)
 
-    def begin_with(self, actor: Actor) -> None:
+    def begin_with(self, actor: Perceptron) -> None:
         """Take an actor's weights, and the mean and spread of its features."""
         self._mean, self._std = actor.mean, actor.std
         actor.copy_into(self._network)
@@ -135,9 +135,9 @@ class Imitator:
             self._network, standard, targets, passes=passes, rate=rate, generator=self._generator
         )
 
-    def actor(self, **meta: object) -> Actor:
+    def actor(self, **meta: object) -> Perceptron:
         """The network as it is, ready to play and to save."""
-        return Actor.of(self._network, mean=self._mean, std=self._std, meta=meta)
+        return Perceptron.of(self._network, mean=self._mean, std=self._std, meta=meta)
 
 
 def learn(

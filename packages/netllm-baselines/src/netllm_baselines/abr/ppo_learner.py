@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -11,28 +10,10 @@ from jaxtyping import Float, Int
 from netllm_sims.abr import Session, Setting, Simulator
 from torch import Tensor, nn
 
+from netllm_baselines._ppo_update import Step, advantages, perceptron, scaled
 from netllm_baselines.abr.ppo_features import HORIZONS_S, Future, features, width
 from netllm_baselines.abr.ppo_recipe import PPORecipe
-from netllm_baselines.abr.ppo_weights import Actor
-
-CUT = 5.0
-"""Standardised features are cut to minus and plus this."""
-_LEAST_SPREAD = 0.05
-
-
-def perceptron(
-    inputs: int, hidden: Sequence[int], outputs: int, *, gain: float, generator: torch.Generator
-) -> nn.Sequential:
-    """Linear layers with ReLU between them, orthogonal weights and zero biases."""
-    sizes = [inputs, *hidden, outputs]
-    layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(pairwise(sizes)):
-        layer = torch.nn.utils.skip_init(nn.Linear, a, b)
-        last = i == len(hidden)
-        nn.init.orthogonal_(layer.weight, gain if last else 2**0.5, generator=generator)
-        nn.init.zeros_(layer.bias)
-        layers += [layer] if last else [layer, nn.ReLU()]
-    return nn.Sequential(*layers)
+from netllm_baselines.perceptron import CUT, Perceptron
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +60,15 @@ class Learner:
         seen = self._play(sessions)[0].reshape(-1, self._shift.shape[1])
         self._shift = np.stack([seen.mean(axis=0), np.maximum(seen.std(axis=0), 0.1)])
 
-    def actor(self, **meta: object) -> Actor:
+    def actor(self, **meta: object) -> Perceptron:
         """The running average of the actor, ready to save."""
-        return Actor.of(self._average, mean=self._shift[0], std=self._shift[1], meta=meta)
+        return Perceptron.of(self._average, mean=self._shift[0], std=self._shift[1], meta=meta)
 
     def seed(self, seed: int) -> None:
         """Start the stream of sampled levels and minibatches anew."""
         self._generator.manual_seed(seed)
 
-    def begin_with(self, actor: Actor) -> None:
+    def begin_with(self, actor: Perceptron) -> None:
         """Take an actor's weights, and the mean and spread of its features."""
         self._shift = np.stack([actor.mean, actor.std])
         for network in (self._actor, self._average):
@@ -149,22 +130,22 @@ class Learner:
 
     def _learn(self, batch: Batch, rows: Tensor, *, entropy: float) -> dict[str, float]:
         recipe = self._recipe
-        seen, advantage = batch.seen[rows], batch.advantage[rows]
-        log_all = self._actor(seen).log_softmax(1)
-        log_new = log_all.gather(1, batch.action[rows, None])[:, 0]
-        ratio = (log_new - batch.log_probability[rows]).exp()
-        clipped = ratio.clamp(1 - recipe.clip, 1 + recipe.clip)
-        gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
-        spread = -(log_all.exp() * log_all).sum(1).mean()
+        seen = batch.seen[rows]
+        step = Step.of(
+            self._actor(seen),
+            batch.action[rows],
+            log_probability=batch.log_probability[rows],
+            advantage=batch.advantage[rows],
+            clip=recipe.clip,
+        )
         value = self._critic(torch.cat([seen, batch.future[rows]], 1))[:, 0]
         error = nn.functional.huber_loss(value, batch.target[rows])
         self._optimiser.zero_grad()
         weight = float(self._done >= recipe.critic_first)
-        (error - weight * (gain + entropy * spread)).backward()
+        (error - weight * (step.gain + entropy * step.entropy)).backward()
         nn.utils.clip_grad_norm_(self._parameters, recipe.max_norm)
         self._optimiser.step()
-        shift = (batch.log_probability[rows] - log_new).mean()
-        logged = {"entropy": spread, "value_error": error, "kl": shift}
+        logged = {"entropy": step.entropy, "value_error": error, "kl": step.divergence}
         return {name: float(tensor.detach()) for name, tensor in logged.items()}
 
     @torch.no_grad()
@@ -174,12 +155,9 @@ class Learner:
         seen = self._standard(seen)
         log_all = self._actor(seen).log_softmax(2)
         value = self._critic(torch.cat([seen, future], 2))[..., 0]
-        advantage = torch.zeros_like(value)
-        running, after = torch.zeros(len(sessions)), torch.zeros(len(sessions))
-        for t in reversed(range(len(reward))):
-            surprise = reward[t] / recipe.reward_scale + recipe.discount * after - value[t]
-            running = surprise + recipe.discount * recipe.trace * running
-            advantage[t], after = running, value[t]
+        advantage = advantages(
+            reward / recipe.reward_scale, value, discount=recipe.discount, trace=recipe.trace
+        )
         target = (advantage + value).flatten()
         advantage = scaled(advantage, recipe.balance)
         return Batch(
@@ -216,19 +194,6 @@ class Learner:
             observation, reward, done = simulator.step(level.numpy())
             rows.append((seen, future, level.numpy(), reward.astype(np.float32)))
         return tuple(np.stack(column) for column in zip(*rows, strict=True))
-
-
-def scaled(
-    advantage: Float[Tensor, "step session"], balance: float
-) -> Float[Tensor, "step session"]:
-    """Advantages of mean 0 and spread 1, but for what `PPORecipe.balance` says."""
-    centred = advantage - advantage.mean()
-    if balance == 0:
-        return centred / (advantage.std() + 1e-6)
-    spread = centred.std() + 1e-6
-    own = centred.std(dim=0).clamp(min=_LEAST_SPREAD * float(spread))
-    balanced: Tensor = centred / (own**balance * spread ** (1 - balance))
-    return balanced / (balanced.std() + 1e-6)
 
 
 def _inner(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_recipe import PPORecipe
 from netllm_baselines.abr.ppo_sessions import training, validation
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines.perceptron import Perceptron
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def train_ppo(
 
 def _train(
     setting: Setting, *, recipe: PPORecipe, updates: int, seed: int, meta: dict[str, object]
-) -> Iterator[tuple[dict[str, float], Actor | None]]:
+) -> Iterator[tuple[dict[str, float], Perceptron | None]]:
     """What to log after each update, and the actor if it is the best so far."""
     rng = np.random.default_rng(seed)
     learner = Learner(setting=setting, recipe=recipe, updates=updates, seed=seed)

@@ -18,8 +18,8 @@ from netllm_baselines.abr.ppo_imitation import imitate
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_sessions import training, validation, validation_worlds
 from netllm_baselines.abr.ppo_top_rule import TopRule
-from netllm_baselines.abr.ppo_weights import Actor
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe
+from netllm_baselines.perceptron import Perceptron
 
 _log = logging.getLogger(__name__)
 _WHAT = "where a training of ppo-wide stopped"
@@ -116,7 +116,7 @@ class Run:
         else:
             self._learner.begin_with(imitate(TopRule(setting), setting, recipe=recipe, seed=seed))
 
-    def updates(self) -> Iterator[tuple[dict[str, float], Actor | None]]:
+    def updates(self) -> Iterator[tuple[dict[str, float], Perceptron | None]]:
         """What to log after each update, and the actor if it is the best so far."""
         first, total = self._updates[0], sum(self._updates)
         valid = (
@@ -164,7 +164,7 @@ class Run:
 
     def _validate(
         self, line: dict[str, float], number: int, valid: tuple[list[Session], list[Session]]
-    ) -> Actor | None:
+    ) -> Perceptron | None:
         """Write the validation's QoE into the line; the actor if it is the best so far."""
         candidate = self._learner.actor()
         policy = PPO(self._setting, weights=candidate)

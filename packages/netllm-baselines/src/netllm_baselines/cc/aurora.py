@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from netllm_sims.cc import FACTORS
 from numpy import ndarray
 
-from netllm_baselines.abr.ppo_weights import Actor
 from netllm_baselines.cc.aurora_features import WIDTH, features
+from netllm_baselines.perceptron import Perceptron
 
 if TYPE_CHECKING:
     from netllm_sims.cc import Setting
@@ -40,17 +40,21 @@ class Aurora:
     """
 
     def __init__(
-        self, setting: "Setting", *, sample: bool = False, weights: Path | str | Actor | None = None
+        self,
+        setting: "Setting",
+        *,
+        sample: bool = False,
+        weights: Path | str | Perceptron | None = None,
     ) -> None:
         where = "The actor"
-        if not isinstance(weights, Actor):
+        if not isinstance(weights, Perceptron):
             file = Path(weights or str(files("netllm_baselines.cc") / "weights" / "aurora.npz"))
-            where, weights = str(file), Actor.load(file, "aurora", task="cc")
+            where, weights = str(file), Perceptron.load(file, "aurora", task="cc")
         self.actor = weights
-        if (self.actor.levels, len(self.actor.mean)) != (len(FACTORS), WIDTH):
+        if (self.actor.outputs, len(self.actor.mean)) != (len(FACTORS), WIDTH):
             raise ValueError(
                 f"{where} must choose among {len(FACTORS)} factors by {WIDTH} features, got "
-                f"{self.actor.levels} and {len(self.actor.mean)}. Train your own: {COMMAND} --out "
+                f"{self.actor.outputs} and {len(self.actor.mean)}. Train your own: {COMMAND} --out "
                 "FILE.npz."
             )
         self._sample = sample

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from netllm_sims.cc import FACTORS, Link, Simulator
 from torch import Tensor, nn
 
-from netllm_baselines.abr.ppo_learner import CUT, perceptron, scaled
-from netllm_baselines.abr.ppo_weights import Actor
+from netllm_baselines._ppo_update import Step, advantages, perceptron, scaled
 from netllm_baselines.cc.aurora_features import WIDTH, features
 from netllm_baselines.cc.aurora_recipe import AuroraRecipe
+from netllm_baselines.perceptron import CUT, Perceptron
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +48,10 @@ class Learner:
         self._parameters = [*self._actor.parameters(), *self._critic.parameters()]
         self._optimiser = torch.optim.Adam(self._parameters, lr=recipe.rate, eps=1e-5)
 
-    def actor(self, **meta: object) -> Actor:
+    def actor(self, **meta: object) -> Perceptron:
         """The actor, ready to save."""
         zeros, ones = np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32)
-        return Actor.of(self._actor, mean=zeros, std=ones, meta=meta)
+        return Perceptron.of(self._actor, mean=zeros, std=ones, meta=meta)
 
     def update(self, links: Sequence[Link]) -> dict[str, float]:
         """Play the links and learn from them; returns what to log."""
@@ -70,19 +70,20 @@ class Learner:
     def _learn(self, batch: Batch, rows: Tensor, *, entropy: float) -> float:
         """One gradient step on some decisions; the entropy of the answers there."""
         recipe = self._recipe
-        seen, advantage = batch.seen[rows], batch.advantage[rows]
-        log_all = self._actor(seen).log_softmax(1)
-        log_new = log_all.gather(1, batch.action[rows, None])[:, 0]
-        ratio = (log_new - batch.log_probability[rows]).exp()
-        clipped = ratio.clamp(1 - recipe.clip, 1 + recipe.clip)
-        gain = torch.minimum(ratio * advantage, clipped * advantage).mean()
-        spread = -(log_all.exp() * log_all).sum(1).mean()
+        seen = batch.seen[rows]
+        step = Step.of(
+            self._actor(seen),
+            batch.action[rows],
+            log_probability=batch.log_probability[rows],
+            advantage=batch.advantage[rows],
+            clip=recipe.clip,
+        )
         error = nn.functional.huber_loss(self._critic(seen)[:, 0], batch.target[rows])
         self._optimiser.zero_grad()
-        (error - gain - entropy * spread).backward()
+        (error - step.gain - entropy * step.entropy).backward()
         nn.utils.clip_grad_norm_(self._parameters, recipe.max_norm)
         self._optimiser.step()
-        return float(spread.detach())
+        return float(step.entropy.detach())
 
     @torch.no_grad()
     def _collect(self, links: Sequence[Link]) -> tuple[Batch, float]:
@@ -91,14 +92,9 @@ class Learner:
         seen, action, reward = self._play(links)
         log_all = self._actor(seen).log_softmax(2)
         value = self._critic(seen)[..., 0]
-        advantage = torch.zeros_like(value)
-        running, after = torch.zeros(len(links)), torch.zeros(len(links))
-        for t in reversed(range(len(reward))):
-            earned = reward[t].clamp(min=recipe.least_reward)
-            # in units of a mean reward: what a discounted sum of them comes to is of order one
-            surprise = (1 - recipe.discount) * earned + recipe.discount * after - value[t]
-            running = surprise + recipe.discount * recipe.trace * running
-            advantage[t], after = running, value[t]
+        # in units of a mean reward: what a discounted sum of them comes to is of order one
+        earned = (1 - recipe.discount) * reward.clamp(min=recipe.least_reward)
+        advantage = advantages(earned, value, discount=recipe.discount, trace=recipe.trace)
         batch = Batch(
             seen=seen.flatten(0, 1),
             action=action.flatten(),

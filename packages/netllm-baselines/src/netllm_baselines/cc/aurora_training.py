@@ -12,10 +12,10 @@ from netllm_sims.cc import Setting, rollout
 from netllm_sims.cc import setting as named_setting
 
 from netllm_baselines._recipes_and_best_weights import few_threads, keep_best, override
-from netllm_baselines.abr.ppo_weights import Actor
 from netllm_baselines.cc.aurora import Aurora
 from netllm_baselines.cc.aurora_learner import Learner
 from netllm_baselines.cc.aurora_recipe import AuroraRecipe
+from netllm_baselines.perceptron import Perceptron
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def train_aurora(
 
 def _train(
     setting: Setting, *, recipe: AuroraRecipe, updates: int, seed: int, meta: dict[str, object]
-) -> Iterator[tuple[dict[str, float], Actor | None]]:
+) -> Iterator[tuple[dict[str, float], Perceptron | None]]:
     """What to log after each update, and the actor if it is the best so far."""
     learner = Learner(intervals=setting.intervals, recipe=recipe, updates=updates, seed=seed)
     valid = setting.links("valid")

@@ -1,4 +1,4 @@
-"""The file of a trained perceptron, such as PPO's actor, and its forward pass in NumPy."""
+"""Trained perceptrons, such as the actor of PPO: their file, and the forward pass in NumPy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,50 +15,54 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+CUT = 5.0
+"""Standardised features are cut to minus and plus this."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Actor:
+class Perceptron:
     """A multilayer perceptron with ReLU over standardised features."""
 
     mean: Float[np.ndarray, " feature"]
     """Subtracted from the features."""
     std: Float[np.ndarray, " feature"]
-    """Divides them afterwards; the result is cut to [-5, 5]."""
+    """Divides them afterwards; the result is cut to minus and plus `CUT`."""
     matrices: tuple[Float[np.ndarray, "inputs outputs"], ...]
     """One per layer."""
     biases: tuple[Float[np.ndarray, " outputs"], ...]
     """One per layer."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """Setting, seed, steps, command and validation QoE of the training."""
+    """Setting, seed, steps, command and validation score of the training."""
 
     @property
-    def levels(self) -> int:
-        """Rates of the ladder that the actor chooses from."""
+    def outputs(self) -> int:
+        """How many answers it chooses from."""
         return len(self.biases[-1])
 
-    def logits(self, x: Float[np.ndarray, "batch feature"]) -> Float[np.ndarray, "batch level"]:
-        """Unnormalised log-probability of each level."""
-        x = np.clip((x - self.mean) / self.std, -5, 5)
+    def logits(self, x: Float[np.ndarray, "batch feature"]) -> Float[np.ndarray, "batch answer"]:
+        """Unnormalised log-probability of each answer."""
+        x = np.clip((x - self.mean) / self.std, -CUT, CUT)
         for matrix, bias in zip(self.matrices[:-1], self.biases[:-1], strict=True):
             x = np.maximum(x @ matrix + bias, 0)
-        logits: Float[np.ndarray, "batch level"] = x @ self.matrices[-1] + self.biases[-1]
+        logits: Float[np.ndarray, "batch answer"] = x @ self.matrices[-1] + self.biases[-1]
         return logits
 
     def probabilities(
         self, x: Float[np.ndarray, "batch feature"]
-    ) -> Float[np.ndarray, "batch level"]:
-        """Probability of each level."""
+    ) -> Float[np.ndarray, "batch answer"]:
+        """Probability of each answer."""
         logits = self.logits(x)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: Float[np.ndarray, "batch level"] = odds / odds.sum(axis=1, keepdims=True)
+        probabilities: Float[np.ndarray, "batch answer"] = odds / odds.sum(axis=1, keepdims=True)
         return probabilities
 
     def drawn(
         self, x: Float[np.ndarray, "batch feature"], rng: np.random.Generator
     ) -> Int[np.ndarray, " batch"]:
-        """Levels drawn by their probability."""
+        """Answers drawn by their probability."""
         below = self.probabilities(x).cumsum(axis=1)[:, :-1]
-        levels: Int[np.ndarray, " batch"] = (below < rng.random((len(below), 1))).sum(axis=1)
-        return levels
+        drawn: Int[np.ndarray, " batch"] = (below < rng.random((len(below), 1))).sum(axis=1)
+        return drawn
 
     def save(self, path: Path) -> None:
         """Write a `.npz`; a reader never sees half of it."""
@@ -78,7 +82,7 @@ class Actor:
         mean: Float[np.ndarray, " feature"],
         std: Float[np.ndarray, " feature"],
         meta: Mapping[str, Any] = MappingProxyType({}),
-    ) -> "Actor":
+    ) -> "Perceptron":
         """The linear layers of a torch network, copied."""
         from torch import nn
 
@@ -102,7 +106,7 @@ class Actor:
             layer.load_state_dict(weights)
 
     @classmethod
-    def load(cls, path: Path, rival: str = "ppo", *, task: str = "abr") -> "Actor":
+    def load(cls, path: Path, rival: str = "ppo", *, task: str = "abr") -> "Perceptron":
         """Read what `save` wrote.
 
         Args:
