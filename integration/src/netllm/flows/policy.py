@@ -34,10 +34,7 @@ class Classifier:
         check(model, state, setting)
         self._forecast = Forecast(model, probabilities=True)
         self._packets = read(model)
-        self._place = np.zeros((len(learned), len(setting.classes)))
-        for number, name in enumerate(learned):
-            if name in setting.classes:
-                self._place[number, setting.classes.index(name)] = 1
+        self._places = setting.places(learned)
 
     def reset(self, seed: int) -> None:
         """Nothing to begin."""
@@ -47,7 +44,7 @@ class Classifier:
         series = {
             name: observation[name][:, : self._packets] for name in ("sizes_bytes", "gaps_ms")
         }
-        answer: np.ndarray = self._forecast.act({**observation, **series}) @ self._place
+        answer: np.ndarray = self._forecast.act({**observation, **series}) @ self._places
         return answer
 
 

@@ -7,9 +7,8 @@ because waiting at a full buffer moves time and buffer alike.
 
 import numpy as np
 from jaxtyping import Float, Int
+from netllm_sims.compilation import compiled
 from numpy import ndarray
-
-from netllm_baselines.abr._compilation import compiled
 
 TIE = 1e-9
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float, Int
+from netllm_sims.compilation import compiled
 from numpy import ndarray
-
-from netllm_baselines.abr._compilation import compiled
 
 TIE = 1e-9
 """Sequences whose values differ by less are equally good."""

@@ -2,9 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float, Int
+from netllm_sims.compilation import compiled
 from numpy import ndarray
-
-from netllm_baselines.abr._compilation import compiled
 
 STEP_S = 1.0
 """Buffers between multiples of this are interpolated."""

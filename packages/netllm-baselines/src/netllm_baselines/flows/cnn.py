@@ -93,10 +93,7 @@ class CNN:
         facts = msgspec.convert(weights.meta, _Facts)
         _check(facts, setting)
         self._packets = facts.packets
-        self._place = np.zeros((len(facts.classes), len(setting.classes)))
-        for number, name in enumerate(facts.classes):
-            if name in setting.classes:
-                self._place[number, setting.classes.index(name)] = 1
+        self._places = setting.places(facts.classes)
         self._network = _network(facts, weights)
 
     def reset(self, seed: int) -> None:
@@ -112,7 +109,7 @@ class CNN:
         seen |= {name: seen[name][:, : self._packets] for name in ("sizes_bytes", "gaps_ms")}
         with torch.inference_mode():
             probabilities = self._network(seen).double().softmax(1).numpy()
-        answer: Float[ndarray, "batch class"] = probabilities @ self._place
+        answer: Float[ndarray, "batch class"] = probabilities @ self._places
         return answer
 
 

@@ -1,27 +1,17 @@
 """The compiled heart of the simulator, imported at its first use since numba is slow to import."""
 
-from collections.abc import Callable
 from math import ceil, floor
-from typing import TypeVar, cast
 
-import numba
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, State, View
+from netllm_sims.compilation import compiled
 
 Curve = Float[ndarray, "row 4"]
-F = TypeVar("F", bound=Callable[..., object])
 
 
-def _compiled(function: F) -> F:
-    try:
-        return cast(F, numba.njit(cache=True, error_model="numpy")(function))
-    except RuntimeError:  # numba found no folder that it may write its cache to
-        return cast(F, numba.njit(error_model="numpy")(function))
-
-
-@_compiled
+@compiled
 def seek(curve: Curve, column: int, row: int, last: int, value: float) -> int:
     """Row at or after `row` whose segment holds `value`: galloping from `row`, then bisection.
 
@@ -44,7 +34,7 @@ def seek(curve: Curve, column: int, row: int, last: int, value: float) -> int:
     return row
 
 
-@_compiled
+@compiled
 def wait(
     curve: Curve, first: int, last: int, row: int, time_s: float, seconds: float
 ) -> tuple[int, float, float]:
@@ -60,7 +50,7 @@ def wait(
     return row, time_s, curve[row, 1] + curve[row, 2] * (time_s - curve[row, 0])
 
 
-@_compiled
+@compiled
 def transfer(
     curve: Curve, first: int, last: int, row: int, time_s: float, done: float, size: float
 ) -> tuple[int, float, float, float]:
@@ -82,7 +72,7 @@ def transfer(
     return row, end_s, target, laps * curve[last, 0] + end_s - time_s
 
 
-@_compiled
+@compiled
 def begin(link: Link, state: State) -> None:
     """Put every session at its start, with an empty buffer and level 0."""
     for b in range(state.row.shape[0]):
@@ -93,7 +83,7 @@ def begin(link: Link, state: State) -> None:
         state.level[b] = 0
 
 
-@_compiled
+@compiled
 def fetch(
     curve: Curve,
     first: int,
@@ -122,7 +112,7 @@ def fetch(
     return (row, time_s, done, buffer_s), took_s, stall_s
 
 
-@_compiled
+@compiled
 def earned(
     quality: Float[ndarray, "row level"],
     row: int,
@@ -138,7 +128,7 @@ def earned(
     return worth * 1e-3 - knobs.rebuffering * stall_s - knobs.smoothness * change
 
 
-@_compiled
+@compiled
 def push(history: Float[ndarray, "batch past"], b: int, value: float) -> None:
     """Forget the oldest value of session `b` and append the newest."""
     newest = history.shape[1] - 1
@@ -147,7 +137,7 @@ def push(history: Float[ndarray, "batch past"], b: int, value: float) -> None:
     history[b, newest] = value
 
 
-@_compiled
+@compiled
 def play(
     chunk: int,
     left: int,

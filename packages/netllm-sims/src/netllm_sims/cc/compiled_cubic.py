@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.cc._compilation import compiled
 from netllm_sims.cc.links import PACKET_BYTES
+from netllm_sims.compilation import compiled
 
 WINDOW, THRESHOLD, MOST, PRIOR, FRIENDLY, SINCE_S, K_S, RECOVERY_S = range(8)
 COLUMNS = 8

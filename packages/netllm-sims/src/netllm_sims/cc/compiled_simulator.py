@@ -3,13 +3,13 @@
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.cc._compilation import compiled
 from netllm_sims.cc.compiled_cubic import cubic
 from netllm_sims.cc.links import PACKET_BYTES
 from netllm_sims.cc.simulator_arrays import (
     ADMITTED,
     ARRIVED,
     CAPACITY,
+    MOST_RATIO,
     ROUND_TRIP,
     SENT,
     SERVED,
@@ -19,13 +19,12 @@ from netllm_sims.cc.simulator_arrays import (
     View,
 )
 from netllm_sims.cc.utility import LOSS_WEIGHT, MARGIN
+from netllm_sims.compilation import compiled
 
 NOTICEABLE_BYTES = 1.0
 """What is lost, or measured by its round trip, has at least a byte; less is left by rounding."""
 DUST_BYTES = 1e-5
 """A queue below it is empty."""
-MOST_RATIO = 10.0
-"""Observed ratios of rates are at most this."""
 
 History = Float[ndarray, "tick column"]
 """`State.history` of one link."""
@@ -218,7 +217,7 @@ def compare(
 
 @compiled
 def ratio(rate: float, other: float) -> float:
-    """One rate over another, at most 10."""
+    """One rate over another, at most `MOST_RATIO`."""
     return min(rate / other, MOST_RATIO) if other > 0.0 else (MOST_RATIO if rate > 0.0 else 0.0)
 
 

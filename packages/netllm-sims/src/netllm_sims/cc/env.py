@@ -10,6 +10,7 @@ from netllm_sims.cc.links import Link
 from netllm_sims.cc.settings import Setting
 from netllm_sims.cc.settings import setting as named
 from netllm_sims.cc.simulator import FACTORS, HISTORY, SERIES, Observation, Simulator
+from netllm_sims.cc.simulator_arrays import MOST_RATIO
 from netllm_sims.gymnasium_env_base import SettingEnv
 
 _ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
@@ -76,7 +77,8 @@ class Env(SettingEnv):
         fields |= {name: _box((1,)) for name in _SCALARS}
         fields |= {"loss": _box((HISTORY,), high=1.0), "reward": _box((1,), low=-_ANY)}
         fields["rtt_gradient"] = _box((HISTORY,), low=-1.0, high=1.0)
-        fields |= {name: _box((HISTORY,), high=10.0) for name in ("send_ratio", "throughput_ratio")}
+        ratio = _box((HISTORY,), high=MOST_RATIO)
+        fields |= {"send_ratio": ratio, "throughput_ratio": ratio}
         self.observation_space = spaces.Dict(fields)  # type: ignore[assignment]
 
     def reset(

@@ -9,6 +9,8 @@ TICKS = 4
 """Steps of the fluid model in a monitoring interval."""
 ROUND_TRIP = 2 * TICKS
 """Steps in a round trip without a queue: after so many a sender notices what left the queue."""
+MOST_RATIO = 10.0
+"""Observed ratios of rates are at most this."""
 
 CAPACITY, SERVED, ARRIVED, SENT, ADMITTED = range(5)
 """Columns of `State.history`; `SENT` and `ADMITTED` come again, two further on, for each flow."""

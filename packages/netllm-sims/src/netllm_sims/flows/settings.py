@@ -1,12 +1,15 @@
 """Named settings: which flows are learned from, and which are classified."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from netllm_sims import own_data
 from netllm_sims.data_sources import Source, generated, of_files
@@ -106,6 +109,13 @@ class Setting:
         except NoneOfPart:
             known = self._part("test")
         return tuple(sorted(set(known.label.tolist()) - set(self.unknown)))
+
+    def places(self, learned: Sequence[str]) -> Float[ndarray, "learned class"]:
+        """1 where a class of `learned` has the name of one of `classes`.
+
+        Probabilities of what a classifier learned, times this, are those of `classes`.
+        """
+        return np.array([[float(name == other) for other in self.classes] for name in learned])
 
     @property
     def statistic_names(self) -> tuple[str, ...]:
