@@ -87,8 +87,16 @@ def test_the_network_matches_classes_by_name(place, weights, tmp_path):
         CNN(setting("default", flows=tmp_path, split="none", packets=20), weights=weights)
 
 
+def test_the_weights_that_ship_are_those_of_the_generator():
+    place = setting("unseen-hosts", hosts=6, days=4)
+    flows = place.of_part("train")
+    found = CNN(place).act(flows.observation()).argmax(1)
+    right = np.array(place.classes)[found] == flows.label
+    assert right.mean() > 0.5
+
+
 def test_weights_that_do_not_fit_or_are_damaged_are_refused(place, weights, tmp_path):
-    with pytest.raises(ValueError, match="none are shipped"):
+    with pytest.raises(ValueError, match="by 30 packets"):
         CNN(place)
     with pytest.raises(FileNotFoundError, match="Train some: netllm train-baseline flows cnn"):
         CNN(place, weights=tmp_path / "none.npz")

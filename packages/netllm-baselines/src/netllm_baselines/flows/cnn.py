@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,28 +74,30 @@ class CNN:
 
     Args:
         setting: Where it answers; classes are matched by name.
-        weights: A `.npz` written by `train_cnn`, or its content; none are shipped.
+        weights: A `.npz` written by `train_cnn`, or its content. None: those that ship, for the
+            generator's classes and 30 packets; `netllm train-baseline flows cnn --setting
+            unseen-hosts` made them.
 
     Raises:
         ModuleNotFoundError: torch is missing.
         FileNotFoundError: There is no such file.
-        ValueError: No weights, or weights for other classes, statistics or more packets.
+        ValueError: Weights for other classes, statistics or more packets.
     """
 
     def __init__(self, setting: "Setting", *, weights: Path | str | Weights | None = None) -> None:
-        if weights is None:
-            raise ValueError(
-                f"`cnn` needs weights, and none are shipped. Train some: {COMMAND} --out FILE.npz, "
-                "then --policy cnn:FILE.npz."
-            )
         if not isinstance(weights, Weights):
-            weights = Weights.load(Path(weights))
+            weights = Weights.load(self.shipped() if weights is None else Path(weights))
         self.weights = weights
         facts = msgspec.convert(weights.meta, _Facts)
         _check(facts, setting)
         self._packets = facts.packets
         self._places = setting.places(facts.classes)
         self._network = _network(facts, weights)
+
+    @staticmethod
+    def shipped() -> Path:
+        """Where the weights lie in this package."""
+        return Path(str(files("netllm_baselines.flows") / "weights" / "cnn.npz"))
 
     def reset(self, seed: int) -> None:
         """Nothing to forget."""
@@ -121,7 +124,7 @@ def _check(facts: _Facts, setting: "Setting") -> None:
             f"{len(facts.statistics)} statistics; setting {setting.name!r} has "
             f"{', '.join(setting.classes)}, {setting.packets} packets and "
             f"{len(setting.statistic_names)} statistics. Train your own there: {COMMAND} --out "
-            "FILE.npz."
+            "FILE.npz, then --policy cnn:FILE.npz."
         )
 
 
