@@ -41,8 +41,9 @@ FLOORED = {
 }
 """Extras whose lowest releases `minimums` tests too."""
 CELL_TAGS = {
-    ("workspace", "lowest"): "ci",
-    ("workspace", "newest"): "newest",  # as `tests`, which `ci` has, runs it
+    # `minimums` and `tests`, which `ci` has, run these files too: all at their lowest, and newest.
+    ("workspace", "lowest"): "workspace",
+    ("workspace", "newest"): "workspace",
     ("tagged", "lowest"): "tagged",
     ("tagged", "newest"): "tagged",
 }
