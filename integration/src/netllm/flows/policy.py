@@ -76,5 +76,5 @@ def check(model: Predictor, state: State, setting: Setting) -> None:
 
 def read(model: Predictor) -> int:
     """First packets of a flow that a model sees."""
-    length: int = model.encoder.config()["fields"]["sizes_bytes"]["length"]
+    length: int = model.encoder.config()["length"]
     return length

@@ -5,8 +5,8 @@ header fields that encryption leaves readable. The answer is a probability for e
 decides, in which rare classes count as much as common ones.
 
 This module is the whole task on one page: flows, settings and metrics (`netllm_sims.flows`), what
-the model sees (`FIELDS`), how it answers (`Flows.head`), the rivals (`netllm_baselines.flows`) and
-the recipe. There is no pool: the model learns from labelled flows.
+the model sees (`PACKETS` and `HEADER`), how it answers (`Flows.head`), the rivals
+(`netllm_baselines.flows`) and the recipe. There is no pool: the model learns from labelled flows.
 
 Source: the supervised recipe is that of NetLLM (Wu et al., SIGCOMM 2024) for viewport prediction;
 the packet series is that of AppScanner (Taylor et al., EuroS&P 2016) and later work.
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
     from netllm.flows.labelled_flows import LabelledFlows
 
-FIELDS: dict[str, dict[str, Any]] = {
-    "protocol": {"kind": "scalar", "scale": 6.0},
-    "server_port": {"kind": "scalar", "scale": 100.0, "log": True},
-    "sizes_bytes": {"kind": "series", "scale": 100.0, "log": True},
-    "gaps_ms": {"kind": "series", "scale": 5.0, "log": True},
+PACKETS: dict[str, dict[str, Any]] = {
+    "sizes_bytes": {"scale": 100.0, "log": True},
+    "gaps_ms": {"scale": 5.0, "log": True},
 }
-"""What the model sees of a flow, token by token; statistics follow where there are some.
+"""What the model sees of the packets: a token per `PACKETS_PER_TOKEN`, and one of each series."""
+PACKETS_PER_TOKEN = 3
+HEADER: dict[str, dict[str, Any]] = {
+    "protocol": {"scale": 6.0},
+    "server_port": {"scale": 100.0, "log": True},
+}
+"""What it sees of the header, a token each; one of the statistics follows where there are some.
 
 Scales bring typical values to order one; what spans orders of magnitude is seen through a
 logarithm, sizes with the sign of their direction.
@@ -121,17 +125,20 @@ class Flows(SupervisedTask):
         return LabelledFlows(setting)
 
     def encoder(self, setting: Setting, recipe: Recipe, *, width: int) -> nn.Module:
-        """One token per field of `FIELDS`, and one of the statistics."""
-        from netllm_encoders import Fields
+        """Tokens of the packets one by one, of header and statistics, and of all packets."""
+        from netllm_encoders import Points
 
-        packets = {"length": setting.packets}
-        fields = {
-            name: own | (packets if own["kind"] == "series" else {}) for name, own in FIELDS.items()
-        }
+        known = {name: {"kind": "scalar", **own} for name, own in HEADER.items()}
         if count := len(setting.statistic_names):
-            own = {"kind": "series", "length": count, "kernel": 1, "log": True}
-            fields["statistics"] = own
-        return Fields(width=width, fields=fields)
+            known["statistics"] = {"kind": "series", "length": count, "kernel": 1, "log": True}
+        whole = {"kind": "series", "length": setting.packets}
+        return Points(
+            width=width,
+            length=setting.packets,
+            series=PACKETS,
+            fields=known | {name: whole | own for name, own in PACKETS.items()},
+            group=PACKETS_PER_TOKEN,
+        )
 
     def head(self, setting: Setting, *, width: int) -> nn.Module:
         """A distribution over the classes that train."""

@@ -2,6 +2,7 @@
 
 from netllm_encoders.fields import FieldEncoder, field_encoder, kinds
 from netllm_encoders.graph import Graph
+from netllm_encoders.points import Points
 from netllm_encoders.projection import Projection
 from netllm_encoders.scalar import Scalar
 from netllm_encoders.series import Series
@@ -13,6 +14,7 @@ __all__ = [
     "FieldEncoder",
     "Fields",
     "Graph",
+    "Points",
     "Projection",
     "Scalar",
     "Series",
