@@ -30,6 +30,7 @@ TELLING = {
         *("rollout", "pretrained-plan-12", "pretrained", "random-smollm2-135m", "scratch"),
         *("tuned-share", "decima", "fair"),
     ),
+    "flows": ("pretrained", "random-smollm2-135m", "scratch", "cnn", "gradient-boosting", "port"),
     "vp": ("pretrained", "random-smollm2-135m", "scratch", "vpt360", "gru", "track", "hold-last"),
     "vp-side": (
         *("pretrained", "random-smollm2-135m", "scratch", "gru-side", "crowd-median"),
