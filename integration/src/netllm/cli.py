@@ -72,6 +72,7 @@ _COMMANDS = [
     (_pool, "info", "pool:info", "What is in a pool."),
     (_pool, "export", "pool:export", "Write a pool as one Parquet, CSV or JSON Lines file."),
     (app, "import", "importing:import_", "Write public traces and videos in our formats."),
+    (app, "record", "record:record", "Record real programs of this machine as data of a task."),
     (_data, "fetch", "data:fetch", "Download the public data and verify it."),
     (_data, "check", "data:check", "Verify a folder of data file by file."),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import join
 
@@ -46,6 +47,11 @@ def import_(
     done = importers.run(source, files, out)
     some = f", {done.left_out} that could not be used left out" if done.left_out else ""
     what = importers.IMPORTERS[source].makes
-    words = [word for field in done.settings.items() for word in ("--set", "=".join(field))]
-    use = join(["netllm", "test", task, *words])
-    return Answer(done._asdict(), f"{done.out}: {done.made} {what}{some}\nUse: {use}")
+    told = f"{done.out}: {done.made} {what}{some}\nUse: {use_of(task, done.settings)}"
+    return Answer(done._asdict(), told)
+
+
+def use_of(task: str, settings: Mapping[str, str]) -> str:
+    """The command that tests on new data, by the fields of a setting that use them."""
+    words = [word for field in settings.items() for word in ("--set", "=".join(field))]
+    return join(["netllm", "test", task, *words])

@@ -62,6 +62,7 @@ class Flows(SupervisedTask):
     trainers: Mapping[str, str] = {"cnn": "netllm_baselines.flows.cnn_training:train_cnn"}
     plots: Mapping[str, str] = {"recall.png": "netllm.flows.plots:recall"}
     importers = "netllm_sims.flows.importers"
+    recorder = "netllm.flows.recording.record:record"
     simulator = "netllm_sims.flows"
     State = State
     layers: int | None = 4

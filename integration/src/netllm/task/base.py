@@ -110,6 +110,10 @@ class Task(ABC):
     importers: str = ""
     """What `netllm import` knows for it: a module with `IMPORTERS`, by name with a `summary` and
     what it `makes`, and `run(name, files, out)`. None if empty."""
+    recorder: str = ""
+    """What `netllm record` calls for it: `module:function` with `(out, seconds=…, only=…)`, which
+    lets nothing leave the machine and gives `out`, how many were `made` by kind, and the
+    `settings` that use them. None if empty."""
     simulator: str = ""
     """In place of presets, a module with `settings()` and `setting(name, data=…, **overrides)`."""
     State: type = NoState

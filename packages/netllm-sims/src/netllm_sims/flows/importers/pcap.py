@@ -99,7 +99,7 @@ def _table(path: Path, done: list[list[Packet]]) -> Flows:
 
 
 def _packets(path: Path, file: BinaryIO) -> Iterator[Packet | None]:
-    dpkt = _dpkt()
+    dpkt = dpkt_module()
     whole = _Whole(path, file)
     start = whole.read(4)
     whole.seek(0)
@@ -190,7 +190,12 @@ class _Whole:
         return self._file.seek(place)
 
 
-def _dpkt() -> ModuleType:
+def dpkt_module() -> ModuleType:
+    """The library that reads captures.
+
+    Raises:
+        ModuleNotFoundError: It is not installed; says how to do it.
+    """
     try:
         import dpkt
     except ModuleNotFoundError as error:
