@@ -39,6 +39,16 @@ UCC += "".join(
     for second, kbps in [(57, 4000), (58, 1000), (58, 3000), (59, 500)]
 )
 UCC += "2019.12.14_10.00.01,-8.4,5G,8000,1,D\n"
+UCC_4G = (
+    "Timestamp,Longitude,Latitude,Speed,Operatorname,CellID,NetworkMode,RSRP,RSRQ,SNR,CQI,RSSI,"
+    "DL_bitrate,UL_bitrate,State,NRxRSRP,NRxRSRQ,ServingCell_Lon,ServingCell_Lat,"
+    "ServingCell_Distance\n"
+)
+UCC_4G += "".join(
+    f"2017.11.22_10.07.{second:02d},-8.5,51.8,4,A,2,LTE,-119,-14,2.0,6,-94,{kbps},194,D,-120.0,"
+    "-18.0,-8.49,51.89,609.7\n"
+    for second, kbps in [(3, 5178), (4, 6990), (5, 0)]
+)
 START_NS = 1_573_000_000_123_456_789
 SENT = "time (ns GMT),session_id,index,expt_id,channel,video_ts,format,size,rtt,delivery_rate\n"
 SENT += "".join(
@@ -77,6 +87,7 @@ SOURCES = {
     "sabre": json.dumps(SABRE, indent=1),
     "sabre-movie": json.dumps(MOVIE, indent=1),
     "lumos5g": LUMOS,
+    "4gdataset": UCC_4G,
     "5gdataset": UCC,
     "puffer": SENT,
     "dash": MPD,

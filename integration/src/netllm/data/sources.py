@@ -75,7 +75,7 @@ def notes(setting: Any) -> Iterator[str]:
         of = f" of {' and '.join(kinds)}" if kinds else ""
         yield (
             f"{setting.name} has seeded generators{of} in place of real data. "
-            "Where there is some, give it with --data DIR or NETLLM_DATA."
+            "Where there is some, give it with --data DIR or NETLLM_DATA, your own with --set."
         )
     if divided := getattr(setting, "divided", None):
         yield divided

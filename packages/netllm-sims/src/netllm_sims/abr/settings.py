@@ -12,7 +12,8 @@ from numpy import ndarray
 
 from netllm_sims import own_data
 from netllm_sims.abr import train_valid_test
-from netllm_sims.abr.qoe import REBUFFERING, QoE, quality_thousandths
+from netllm_sims.abr.mobile_settings import FIELDS, LINKS, rebuffering
+from netllm_sims.abr.qoe import QoE, quality_thousandths
 from netllm_sims.abr.sessions import Session
 from netllm_sims.abr.synthetic import GENERATED, vbr_video
 from netllm_sims.abr.video import Video, load_video
@@ -39,6 +40,8 @@ _DESCRIPTIONS = {
     "unseen-video": "fcc-test on video2",
     "unseen-bandwidth": "100 seeded GENET-style traces on video1",
     "unseen-both": "100 seeded GENET-style traces on video2",
+    "3g": "seeded traces like Norway's HSDPA, and a seeded video; needs no data",
+    "4g-5g": "seeded traces like four sets of 4G and 5G, rates to 40 Mbit/s; needs no data",
     "synthetic": "seeded Markov-modulated traces on a seeded video; needs no data",
 }
 _SPLITS = {
@@ -91,7 +94,7 @@ class Setting:
     a `table` of the video's own numbers."""
     rebuffering: float = 4.3
     """QoE penalty per second without playback, in the unit of quality; unless it is given, 2.66 for
-    `log`, 8 for `hd` and 100 for a `table`."""
+    `log`, 8 for `hd` and 100 for a `table`; in `4g-5g` 40, and 3.69 for `log`."""
     smoothness: float = 1.0
     """QoE penalty per unit of change between two chunks."""
     latency_s: float = 0.0
@@ -278,6 +281,8 @@ class Setting:
             )
         if self.name in ("unseen-bandwidth", "unseen-both"):
             return train_valid_test.unseen_bandwidth()
+        if self.name in LINKS:
+            return train_valid_test.cellular(LINKS[self.name], part)
         if self.data is None:
             return train_valid_test.synthetic(part)
         return _SPLITS.get(self.name, train_valid_test.default)(self.data, part)
@@ -309,8 +314,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     numbers = [f.name for f in fields(Setting) if f.name not in (*_FIXED_FIELDS, *others)]
     known = [*others, *numbers, *_VIDEO_FIELDS]
     check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
+    overrides = FIELDS.get(name, {}) | overrides
     root = data_root(
-        name,
+        "synthetic" if name in LINKS else name,
         data,
         holds=lambda folder: (folder / "abr" / "traces").is_dir(),
         needed="abr/traces and abr/videos",
@@ -325,8 +331,9 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     for key in _WORD_FIELDS:
         if overrides.get(key) is not None:
             changes[key] = word(key, overrides[key])
-    if "rebuffering" not in overrides and changes.get("quality") in REBUFFERING:
-        changes["rebuffering"] = REBUFFERING[changes["quality"]]
+    penalty = rebuffering(name, changes.get("quality", "linear"))
+    if penalty is not None:
+        changes.setdefault("rebuffering", penalty)
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"

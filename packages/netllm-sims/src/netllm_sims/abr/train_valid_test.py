@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from netllm_sims import own_data as folders
+from netllm_sims.abr.cellular import CELLULAR, cellular_trace
 from netllm_sims.abr.many_starts import heard_stretches, stretches
 from netllm_sims.abr.many_starts import many_starts as from_many_starts
 from netllm_sims.abr.published_starts import read_starts
@@ -146,9 +147,30 @@ def _synthetic(part: str) -> list[Session]:
     return sessions
 
 
-def _start(trace: Trace, rng: np.random.Generator) -> Session:
+def cellular(links: Sequence[str], part: str) -> list[Session]:
+    """Part of the seeded traces like published sets of mobile ones, each at a seeded start.
+
+    Args:
+        links: Names of `CELLULAR`, taken in turn; each session has the name as its tag.
+        part: `train`, `valid` or `test`; the parts have seeds of their own.
+    """
+    return list(_cellular(tuple(links), part))
+
+
+@cache
+def _cellular(links: tuple[str, ...], part: str) -> list[Session]:
+    sessions = []
+    for i in range(_SYNTHETIC[part]):
+        link = links[i % len(links)]
+        rng = np.random.default_rng([5, PARTS.index(part), i])
+        trace = cellular_trace(CELLULAR[link], rng, id=f"{link}-{part}-{i:03d}")
+        sessions.append(_start(trace, rng, tags=(link,)))
+    return sessions
+
+
+def _start(trace: Trace, rng: np.random.Generator, tags: tuple[str, ...] = ()) -> Session:
     pointer = int(rng.integers(1, len(trace.time_s)))
-    return Session(trace.id, trace, float(trace.time_s[pointer - 1]))
+    return Session(trace.id, trace, float(trace.time_s[pointer - 1]), tags=tags)
 
 
 def own(folder: Path, part: str, *, split: bool = True) -> list[Session]:

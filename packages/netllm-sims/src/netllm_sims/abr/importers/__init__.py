@@ -51,6 +51,7 @@ IMPORTERS = {
     "norway": Importer("norway", "traces", "HSDPA logs of Norway (Riiser et al. 2013)"),
     "ghent": Importer("ghent", "traces", "4G logs of Ghent (van der Hooft et al. 2016)"),
     "lumos5g": Importer("lumos5g", "traces", "the CSV of Lumos5G 1.0, a trace per run"),
+    "4gdataset": Importer("fivegdataset", "traces", "CSV of the 4G dataset of UCC (G-NetTrack)"),
     "5gdataset": Importer("fivegdataset", "traces", "CSV of the 5G dataset of UCC (G-NetTrack)"),
     "dash": Importer("dash", "video", "a DASH manifest (MPD) with the sizes of its segments"),
 }

@@ -25,7 +25,9 @@ def traces(files: Iterable[Path]) -> Iterator[Series]:
         ValueError: A row that is no such one, or time that runs back, with file and line.
 
     Source: Raca, Leahy, Sreenan, Quinlan: Beyond throughput, the next generation: a 5G dataset with
-    channel and context metrics (MMSys 2020); github.com/uccmisl/5Gdataset.
+    channel and context metrics (MMSys 2020); github.com/uccmisl/5Gdataset. Raca, Quinlan, Zahran,
+    Sreenan: Beyond throughput: a 4G LTE dataset with channel and context metrics (MMSys 2018), of
+    the same logger, with other columns beside these two.
     """
     for path in files:
         points: list[tuple[float, list[float]]] = []
