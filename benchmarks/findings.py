@@ -3,7 +3,8 @@
     python benchmarks/findings.py [ROW ...]
 
 Nothing is run: of every row the table of benchmarks/results/reproduce is written between the row's
-marks in docs/results.md, and its most telling lines into README.md.
+marks in docs/results.md, and its most telling lines into README.md; and everybody's rank into
+docs/leaderboard.md.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from _documents import ROOT, put
 from netllm import registry
 from netllm.report.intervals import Rows, cluster_counts, counted
 from netllm.report.table import digits, told_once
-from netllm.verbs.reproducing import pretraining
+from netllm.verbs.reproducing import leaderboard, pretraining
 from netllm.verbs.reproducing.experiments import Contender, read
 from netllm.verbs.reproducing.findings import Finding, lines_of, of_lines
 from netllm.verbs.reproducing.ledger import Entry, Ledger
@@ -107,17 +108,30 @@ def tables(name: str) -> dict[tuple[str, str], str]:
     return texts
 
 
+def leaderboards() -> dict[tuple[str, str], str]:
+    """What stands in the page of ranks, by task."""
+    boards = leaderboard.boards([kept(row.name) for row in read("full").rows])
+    return {
+        ("docs/leaderboard.md", f"leaderboard {task}"): "\n".join(
+            leaderboard.lines_of(task, settings, level=3)
+        ).strip()
+        for task, settings in boards.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", nargs="*", help="default: all")
     parser.add_argument("--quick", action="store_true", help="write nothing")
     args = parser.parse_args()
+    found = leaderboards()
     for row in read("full").rows:
         if row.name in (args.rows or [row.name]):
-            for (document, mark), text in tables(row.name).items():
-                if not args.quick:
-                    put(document, mark, text)
-                print(f"{document}, {mark}: {len(text.splitlines())} lines")
+            found |= tables(row.name)
+    for (document, mark), text in found.items():
+        if not args.quick:
+            put(document, mark, text)
+        print(f"{document}, {mark}: {len(text.splitlines())} lines")
 
 
 if __name__ == "__main__":

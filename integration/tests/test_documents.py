@@ -196,6 +196,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     }
     for row in findings.read("full").rows:
         expected |= findings.tables(row.name)
+    expected |= findings.leaderboards()
     for (document, mark), text in expected.items():
         assert documents.get(document, mark) == text, f"{document}: --documents writes it anew"
 

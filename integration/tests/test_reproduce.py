@@ -5,6 +5,7 @@ import csv
 import inspect
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from netllm.verbs.reproducing.experiments import (
     read,
 )
 from netllm.verbs.reproducing.findings import Finding, Line, finding
+from netllm.verbs.reproducing.leaderboard import boards, standings
+from netllm.verbs.reproducing.leaderboard import table as ranks
 from netllm.verbs.reproducing.ledger import Entry, Ledger
 from netllm.verbs.reproducing.measures import read as measured
 from netllm.verbs.reproducing.pretraining import statement, table
@@ -93,6 +96,24 @@ def test_the_report_holds_every_number_and_stands_alone(reproduced):
     assert str(out) not in page + text + (out / "numbers.csv").read_text()
 
 
+def test_the_report_ranks_everybody_who_was_tested(reproduced):
+    out, _ = reproduced
+    _, _, board = (out / "report.md").read_text().partition("\n## Leaderboard\n")
+    board, _, _ = board.partition("\n## ")
+    assert "### abr: synthetic, 10 episodes" in board
+    assert "### cjs: synthetic, num_jobs=5, num_executors=4, 5 episodes" in board
+    for row in read("fast").rows:
+        for one in [] if row.subject else contenders(row, read("fast").models):
+            assert f"| `{one.label}`" in board
+    with (out / "numbers.csv").open(newline="") as file:
+        numbers = [one for one in csv.DictReader(file) if one["row"] == "abr"]
+    qoe = {one["contender"]: float(one["mean"]) for one in numbers if one["metric"] == "qoe"}
+    del qoe["hindsight"]
+    first, _, _ = board.partition("### cjs")
+    ranked = re.findall(r"^\| \d+ \| `([^`]+)`", first, flags=re.M)
+    assert ranked == sorted(qoe, key=qoe.__getitem__, reverse=True)
+
+
 def test_the_page_is_readable_on_a_phone(reproduced):
     pytest.importorskip("playwright", reason="needs Playwright: install netllm[real]")
     from netllm.real.browser import browser, program
@@ -132,6 +153,22 @@ def test_results_of_a_ledger_are_taken_over_and_those_of_other_versions_marked(
     assert not (more / "runs").exists()
     text = (more / "report.md").read_text()
     assert "Made with other versions:\n\n- hold-last in synthetic: netllm 0.0.1, " in text
+
+
+def test_a_policy_of_ones_own_joins_the_rows_that_are_named(reproduced, tmp_path, netllm):
+    out, _ = reproduced
+    ledger, more = tmp_path / "ledger", tmp_path / "more"
+    shutil.copytree(out / "ledger", ledger)
+    words = ("--ledger", ledger, "--out", more, "--policy", "steady", "--only")
+    code, _, told = netllm("reproduce", *words, "abr")
+    assert code == 0, told
+    assert (ledger / "abr" / "steady.json").is_file()
+    assert not (more / "runs").exists()  # everybody else was known
+    assert "| `steady` |" in (more / "report.md").read_text()
+    with pytest.raises(ValueError, match="`policy` 'steady' needs the rows that it joins"):
+        library.reproduce(policy="steady", out=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"`policy` must be a name.*got 'ppo:runs/ppo.npz'"):
+        library.reproduce(policy="ppo:runs/ppo.npz", only="abr", out=tmp_path / "other")
 
 
 def test_what_fails_is_a_finding(tmp_path):
@@ -260,6 +297,90 @@ def test_what_pretraining_contributes_is_told_by_every_pair_of_three_seeds():
     few = gain("vp", ("default",), *ours, *seeds("other", level))
     assert [*table(few)][2] == "| `other` | +2.000 (+1.000 to +3.000) |"
     assert statement(few).endswith("pre-training: too few training seeds for a verdict in 1.")
+
+
+def result_of(policy, qoe, setting="default"):
+    """A policy's result and its finding."""
+    rows = [{"id": f"e{i}", "seed": 0, "qoe": one} for i, one in enumerate(qoe)]
+    result = Result(
+        task="abr",
+        setting=setting,
+        policy=policy,
+        checkpoint=None,
+        metrics=summarise(rows, registry.task("abr").metrics[:1]),
+        episodes=rows,
+        seconds=1.0,
+        decisions_per_s=1.0,
+    )
+    made = {"made_at": "2026-12-01T17:21:42+00:00", "versions": {"netllm": "0.1.0"}}
+    command = f"netllm test abr --setting {setting} --policy {policy}"
+    return policy, Entry(key="", command=command, made=made, result=result), result
+
+
+def test_a_leaderboard_ranks_by_mean_and_tells_who_is_level_with_the_first():
+    base = [1.0, 3.0, 2.0, 5.0, 4.0, 3.0, 2.0, 4.0]
+    swing = [0.5, -0.6, 0.4, -0.5, 0.6, -0.4, 0.5, -0.6]  # mean -0.0125
+    some = [
+        result_of("bba", [x - 1 for x in base]),
+        result_of("hindsight", [x + 1 for x in base]),
+        result_of("mpc", [x + y for x, y in zip(base, swing, strict=True)]),
+        result_of("soda", base),
+    ]
+    lines = standings(some, "abr")
+    assert [(one.rank, one.label) for one in lines] == [
+        (None, "hindsight"),
+        (1, "soda"),
+        (2, "mpc"),
+        (3, "bba"),
+    ]
+    assert [one.verdict for one in lines] == ["", "", "level", "behind"]
+    assert lines[3].to_first.mean == pytest.approx(-1)
+    assert [one.share for one in lines] == pytest.approx([1, 3 / 4, 2.9875 / 4, 2 / 4])
+    start, end = ranks(some, "abr")[-1].split(" | 50.0% | ")
+    assert start.startswith("| 3 | `bba` | 2.000 [")
+    assert end == ("-1.000 [-1.000, -1.000] | behind | 2026-12-01, 0.1.0 | `--policy bba` |")
+
+
+def test_a_share_of_a_bound_is_told_of_numbers_above_zero_only():
+    some = [result_of("hindsight", [1.0] * 6), result_of("bba", [-1.0] * 6)]
+    assert [one.share for one in standings(some, "abr")] == [1, None]
+    below = [result_of("hindsight", [-1.0] * 6), result_of("bba", [-2.0] * 6)]
+    assert [one.share for one in standings(below, "abr")] == [None, None]
+
+
+def test_contenders_of_different_episodes_have_no_common_rank():
+    with pytest.raises(ValueError, match="A paired difference needs the same episodes"):
+        standings([result_of("soda", [2.0] * 6), result_of("bba", [1.0] * 5)], "abr")
+
+
+def test_rows_of_one_setting_share_a_board_and_a_question_of_pretraining_has_none():
+    def found(name, policies, **how):
+        row = Row(
+            name=name,
+            title="",
+            paper="",
+            task="abr",
+            settings=("default",),
+            policies=policies,
+            models=(),
+            **how,
+        )
+        lines = [
+            Line(Contender(row, one), "default", result_of(one, [1.0] * 6)[1]) for one in policies
+        ]
+        report = Report(results=[], comparisons=[], provenance={}, metrics=())
+        return Finding(row, report, tuple(lines))
+
+    rows = [
+        found("abr", ("bba", "mpc")),
+        found("abr-six", ("mpc", "soda")),
+        found("abr-kinds", ("panda",), subject="pretrained"),
+        found("abr-slow", ("bola",), set={"latency_s": 1}),
+    ]
+    assert {where: [one[0] for one in some] for where, some in boards(rows)["abr"].items()} == {
+        "default": ["bba", "mpc", "soda"],
+        "default, latency_s=1": ["bola"],
+    }
 
 
 def test_one_seed_tells_by_its_interval_and_values_are_compared_with_their_like():

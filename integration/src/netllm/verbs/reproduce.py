@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from netllm.verbs import check_arguments
+from netllm.verbs.check_arguments import check_jobs, names
 
 if TYPE_CHECKING:
     from netllm.verbs.reproducing.experiments import Contender
@@ -48,6 +47,7 @@ def reproduce(
     *,
     budget: str = "fast",
     only: str | Sequence[str] = (),
+    policy: str | Sequence[str] = (),
     out: str | Path = OUT,
     ledger: str | Path | None = None,
     resume: bool = False,
@@ -66,6 +66,7 @@ def reproduce(
         budget: How much: fast (minutes, generated data, tiny models: whether all works), day (what
             the shipped models and the rivals reach) or full (every training anew).
         only: Names of rows, as --dry-run lists them; all unless given.
+        policy: Policies of your own, by name or MODULE:CLASS, that join the rows named by `only`.
         out: Folder of report.md, report.html, numbers.csv, numbers.json, figures, pools and runs.
         ledger: Folder of results, such as benchmarks/results/reproduce of a clone: what it holds is
             not made again, and what is made is kept there. In the folder `out` unless given.
@@ -90,9 +91,9 @@ def reproduce(
     from netllm.verbs.reproducing.measures import read as read_measure
     from netllm.verbs.reproducing.work import Work
 
-    check_arguments.check_jobs(jobs)
+    check_jobs(jobs)
     whole, out = experiments.read(budget), Path(out)
-    rows, measures = experiments.chosen(whole, check_arguments.names(only))
+    rows, measures = experiments.chosen(whole, names(only), names(policy))
     kept = out / "ledger" if ledger is None else Path(ledger)
     work = Work(whole, out, Ledger(kept), data, jobs, device)
     everyone = experiments.in_turn(rows, whole.models)
@@ -104,8 +105,7 @@ def reproduce(
             work.do(one)
         findings = [finding(work, row) for row in rows]
         measured = [read_measure(one, kept.parent) for one in measures]
-        command = shlex.join(["netllm", "reproduce", "--budget", budget])
-        write(findings, measured, out, command=command)
+        write(findings, measured, out, command=f"netllm reproduce --budget {budget}")
     failed = tuple(line for one in findings for line in one.failed())
     return Reproduction(out, _to_do(work, everyone), failed)
 

@@ -16,6 +16,8 @@ from netllm.report.provenance import provenance
 from netllm.report.report import save_document
 from netllm.verbs.reproducing.experiments import Measure, Row
 from netllm.verbs.reproducing.findings import Finding
+from netllm.verbs.reproducing.leaderboard import RULE as RANKED
+from netllm.verbs.reproducing.leaderboard import boards, lines_of
 from netllm.verbs.reproducing.measures import Measured
 from netllm.verbs.reproducing.pretraining import RULE, statement, table
 
@@ -87,6 +89,9 @@ def _lines(
         yield from (f"    - {line}" for line in one.verdicts())
         if missing := one.missing():
             yield f"    - {len(missing)} results are missing."
+    yield from ("", "## Leaderboard", "", RANKED, "")
+    for task, settings in boards(findings).items():
+        yield from lines_of(task, settings, level=3)
     for one in findings:
         yield from _section(one, out)
     for known in measured:

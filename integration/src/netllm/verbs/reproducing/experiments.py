@@ -226,18 +226,41 @@ def _without_training(whole: Experiments) -> Experiments:
     return msgspec.structs.replace(whole, rows=tuple(rows))
 
 
-def chosen(experiments: Experiments, only: Sequence[str]) -> tuple[list[Row], list[Measure]]:
+def chosen(
+    experiments: Experiments, only: Sequence[str], policies: Sequence[str] = ()
+) -> tuple[list[Row], list[Measure]]:
     """The rows and measures of these names; all if there are none.
 
+    Args:
+        experiments: Of a budget.
+        only: The names.
+        policies: Who joins the rows, but for those that ask what pre-training is worth.
+
     Raises:
-        ValueError: for a name that none has.
+        ValueError: for a name that none has, or policies that join no row or can have no file.
     """
     names = [*(row.name for row in experiments.rows), *(m.name for m in experiments.measures)]
     for name in only:
         if name not in names:
             raise unknown("row", name, names)
+    for name in policies:
+        if not only:
+            raise ValueError(
+                f"`policy` {name!r} needs the rows that it joins. Name them, such as --only abr."
+            )
+        if "/" in name or "\\" in name:
+            raise ValueError(
+                f"`policy` must be a name, or MODULE:CLASS, got {name!r}. Weights in a file have "
+                "none: register a class that loads them as an entry point of `netllm.policies`."
+            )
     rows = [row for row in experiments.rows if not only or row.name in only]
-    return rows, [one for one in experiments.measures if not only or one.name in only]
+    joined = [row if row.subject else _with(row, policies) for row in rows]
+    return joined, [one for one in experiments.measures if not only or one.name in only]
+
+
+def _with(row: Row, policies: Sequence[str]) -> Row:
+    more = [name for name in policies if name not in row.policies]
+    return msgspec.structs.replace(row, policies=(*row.policies, *more))
 
 
 def contenders(row: Row, models: Mapping[str, Model]) -> Iterator[Contender]:
