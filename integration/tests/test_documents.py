@@ -169,8 +169,8 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
     ablation, documents, convolutions, performance, findings = map(importlib.import_module, names)
     names = ("explanations", "layers", "online_rl", "serving", "sizes", "student")
     explanations, layers, online_rl, serving, sizes, student = map(importlib.import_module, names)
-    names = ("plan", "large_backbones", "vp_tiles", "trace_statistics")
-    plan, large, tiles, traces = map(importlib.import_module, names)
+    names = ("plan", "large_backbones", "vp_tiles", "trace_statistics", "replayed_traces")
+    plan, large, tiles, traces, replayed = map(importlib.import_module, names)
     results = ROOT / "benchmarks" / "results"
 
     def saved(name):
@@ -187,6 +187,7 @@ def test_tables_of_documents_are_those_of_the_results(monkeypatch):
         ),
         ("docs/tasks/abr.md", "layers"): layers.table(saved("layers.json")),
         ("docs/tasks/abr.md", "cellular"): traces.table(saved("trace_statistics.json")),
+        ("docs/replayed-traces.md", "replayed"): replayed.table(saved("replayed_traces.json")),
         ("docs/serve.md", "serving"): serving.table(saved("serving.json")),
         ("docs/backbones.md", "sizes"): sizes.table(saved("sizes.json")),
         ("docs/tasks/vp.md", "tiles"): tiles.table(saved("vp_tiles.json")),
