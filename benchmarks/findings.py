@@ -113,7 +113,7 @@ def leaderboards() -> dict[tuple[str, str], str]:
     boards = leaderboard.boards([kept(row.name) for row in read("full").rows])
     return {
         ("docs/leaderboard.md", f"leaderboard {task}"): "\n".join(
-            leaderboard.lines_of(task, settings, level=3)
+            leaderboard.lines_of(task, settings)
         ).strip()
         for task, settings in boards.items()
     }

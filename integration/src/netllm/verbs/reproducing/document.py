@@ -91,7 +91,7 @@ def _lines(
             yield f"    - {len(missing)} results are missing."
     yield from ("", "## Leaderboard", "", RANKED, "")
     for task, settings in boards(findings).items():
-        yield from lines_of(task, settings, level=3)
+        yield from lines_of(task, settings)
     for one in findings:
         yield from _section(one, out)
     for known in measured:

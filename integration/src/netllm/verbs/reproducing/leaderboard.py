@@ -124,17 +124,16 @@ def table(tested: Tested, task: str) -> list[str]:
     return lines
 
 
-def lines_of(task: str, settings: dict[str, Tested], level: int = 2) -> Iterator[str]:
-    """All settings of a task in Markdown.
+def lines_of(task: str, settings: dict[str, Tested]) -> Iterator[str]:
+    """All settings of a task in Markdown, under headings of the third level.
 
     Args:
         task: its name.
         settings: what `boards` found of it.
-        level: of the settings' headings.
     """
     for where, tested in settings.items():
         result = tested[0][2]
-        yield from (f"{'#' * level} {task}: {where}", "")
+        yield from (f"### {task}: {where}", "")
         yield from (
             f"{extent(result.episodes)}; `netllm test {task} --setting {result.setting}`",
             "",
