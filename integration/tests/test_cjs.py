@@ -67,6 +67,15 @@ def test_columns_are_declared_in_the_simulators_order():
     assert tuple(JOBS) == cjs.JOB_COLUMNS
 
 
+def test_a_table_holds_makespan_and_fairness_beside_completion_times():
+    report = netllm.test("cjs", policy=["fifo"], setting="synthetic", set=SMALL, episodes=2)
+    [result] = report.results
+    assert {"jct_s", "makespan_s", "fairness", "utilisation"} < set(result.metrics)
+    place = cjs.setting("synthetic", **SMALL)
+    wanted = cjs.rollout(cjs.fifo(), place, place.episodes("test", episodes=2))
+    assert [row["fairness"] for row in result.episodes] == wanted.fairness.tolist()
+
+
 def test_what_is_seen_of_a_batch_is_what_is_seen_of_its_episodes():
     place = cjs.setting("synthetic", **SMALL)
     runs = [cjs.Simulator(place, e) for e in place.episodes("test", episodes=3)]

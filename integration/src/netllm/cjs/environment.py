@@ -98,6 +98,7 @@ class AdvisedClusters(Clusters):
             "jct_s": [float(own.mean()) for own in jobs_s],
             "p90_jct_s": [float(np.quantile(own, 0.9)) for own in jobs_s],
             "makespan_s": [float(value) for value in found["makespan_s"]],
+            "fairness": found["fairness"],
             "utilisation": [float(value) for value in found["utilisation"]],
             "jct_percentiles_s": [
                 np.round(np.percentile(own, range(101)), 2).tolist() for own in jobs_s

@@ -51,6 +51,7 @@ class CJS(PoolTask):
         Metric("jct_s", "mean JCT s", higher_is_better=False),
         Metric("p90_jct_s", "90 % JCT s", higher_is_better=False),
         Metric("makespan_s", "makespan s", higher_is_better=False),
+        Metric("fairness", "fairness"),
         Metric("utilisation", "utilisation"),
     )
     rivals = ("fifo", "fair", "weighted-fair", "tuned-share", "decima", "decima-ours")

@@ -4,6 +4,7 @@ from netllm_sims.cjs.compiled_policies import Heuristic, fair, fifo
 from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
 from netllm_sims.cjs.env import Env
 from netllm_sims.cjs.episodes import Episode, Replay, Sampled
+from netllm_sims.cjs.fairness import alone_s, fairness
 from netllm_sims.cjs.fixed_size_env import TableEnv
 from netllm_sims.cjs.gantt import gantt
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
@@ -34,8 +35,10 @@ __all__ = [
     "TableEnv",
     "Waves",
     "Workload",
+    "alone_s",
     "build",
     "fair",
+    "fairness",
     "fifo",
     "gantt",
     "load_tpch",

@@ -12,6 +12,7 @@ from netllm_sims.cjs import policy_answers
 from netllm_sims.cjs.compiled_policies import Heuristic
 from netllm_sims.cjs.dag import of
 from netllm_sims.cjs.episodes import Episode
+from netllm_sims.cjs.fairness import fairness
 from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
@@ -72,11 +73,12 @@ class Clusters(Environment):
         return observe(self.simulators, range(len(self.simulators)))
 
     def figures(self) -> dict[str, Any]:
-        """Completion times of jobs, use of the executors, time of the last event."""
+        """Completion times and fairness, use of the executors, time of the last event."""
         return {
             "job_jct_s": [np.asarray(one.jct_s) for one in self.simulators],
             "utilisation": [one.utilisation for one in self.simulators],
             "makespan_s": [one.time_ms * 1e-3 for one in self.simulators],
+            "fairness": [fairness(one) for one in self.simulators],
             "decisions": [one.decisions for one in self.simulators],
             "stretches": [stretches(one) if one.logs else None for one in self.simulators],
         }
@@ -134,6 +136,8 @@ class Rollout:
     """Share of the executors' time that went to tasks."""
     makespan_s: Float[ndarray, "episode"]
     """Time of the last event."""
+    fairness: Float[ndarray, "episode"]
+    """Jain's index of the jobs' slowdowns; see `cjs.fairness`."""
     decisions: Int[ndarray, "episode"]
     """Number of decisions."""
     seconds: float
@@ -206,7 +210,7 @@ def _gather(batches: Iterable[Batch], episodes: Sequence[Episode], record: bool)
         for name, values in {**_recorded(batch, record), **batch.environment.figures()}.items():
             columns.setdefault(name, []).extend(values)
     columns["stretches"] = [one for one in columns["stretches"] if one is not None]
-    for name in ("utilisation", "makespan_s", "decisions"):
+    for name in ("utilisation", "makespan_s", "fairness", "decisions"):
         columns[name] = np.array(columns[name])
     return Rollout(
         ids=[episode.id for episode in episodes],

@@ -1,0 +1,58 @@
+"""How alike a cluster treats its jobs: slowdowns over the time alone, and Jain's index of them."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from netllm_sims.cjs.compiled_policies import fair
+from netllm_sims.cjs.episodes import Episode, Replay, Sampled
+from netllm_sims.cjs.jobs import Job, Workload
+from netllm_sims.cjs.simulator import Simulator
+
+if TYPE_CHECKING:
+    from netllm_sims.cjs.settings import Setting
+
+
+def alone_s(setting: "Setting", episode: Episode) -> Float[ndarray, "job"]:
+    """Completion time in s of each job if it had the whole cluster for itself, under Fair.
+
+    All jobs are run once more, the next one long after the one before is finished, so that every
+    task has the draws that it has in the episode. Where its durations were recorded in order of
+    their starts, they are drawn from the profiles instead.
+    """
+    jobs = episode.jobs
+    waits_ms = [_longest_ms(setting, job) for job in jobs.jobs[:-1]]
+    arrival_ms = np.cumsum([0.0, *waits_ms]).tolist()
+    apart = Workload(
+        [Job(job.dag, time_ms) for job, time_ms in zip(jobs.jobs, arrival_ms, strict=True)],
+        jobs.catalogue,
+    )
+    durations = Sampled() if isinstance(episode.durations, Replay) else episode.durations
+    simulator = Simulator(setting, replace(episode, jobs=apart, durations=durations))
+    simulator.run(fair())
+    return simulator.jct_s
+
+
+def _longest_ms(setting: "Setting", job: Job) -> float:
+    """More than a job can take alone: one task after another, with a move before every stage."""
+    dag = job.dag
+    task_ms = float(dag.durations_ms.max()) + setting.warmup_ms
+    return float(dag.tasks.sum()) * task_ms + (dag.stages + 1) * setting.moving_ms
+
+
+def fairness(simulator: Simulator) -> float:
+    """Jain's index of the slowdowns of a finished episode's jobs, 1 if all are slowed down alike.
+
+    A slowdown is a job's completion time over the one that it would have alone (`alone_s`); with n
+    jobs the index (Σ x)² / (n Σ x²) lies between 1/n and 1. It says how alike they are, not how
+    large.
+
+    Source: Jain, Chiu & Hawe: A Quantitative Measure of Fairness and Discrimination for Resource
+        Allocation in Shared Computer Systems, DEC-TR-301, 1984.
+    """
+    jct_s, alone = simulator.jct_s, alone_s(simulator.setting, simulator.episode)
+    slowdown = np.divide(jct_s, alone, out=np.ones_like(jct_s), where=alone > 0)
+    return float(slowdown.sum() ** 2 / (len(slowdown) * (slowdown**2).sum()))
