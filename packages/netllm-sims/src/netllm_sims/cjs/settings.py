@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from netllm_sims import own_data
 from netllm_sims.cjs import train_valid_test
+from netllm_sims.cjs.arrivals import PATTERNS, Arrivals, rearranged
 from netllm_sims.cjs.episodes import Episode, Sampled
 from netllm_sims.cjs.jobs import Catalogue, Workload
 from netllm_sims.cjs.tpch import MEAN_INTERARRIVAL_MS, load_tpch, sequence
@@ -29,11 +30,22 @@ _DESCRIPTIONS = {
     "unseen-executors": "TPC-H: 200 jobs on 30 executors",
     "unseen-jobs": "TPC-H: 450 jobs on 50 executors",
     "unseen-both": "TPC-H: 450 jobs on 30 executors",
+    "bursts": "TPC-H: 200 jobs on 50 executors; jobs come in bursts, ten at a time on average",
+    "day-night": "TPC-H: 200 jobs on 50 executors; the rate of arrivals swings over two days",
+    "shifted-rate": "TPC-H: 200 jobs on 50 executors; the second half comes twice as fast",
     "synthetic": "seeded random graphs: 200 jobs on 50 executors; needs no data",
 }
 # Jobs are drawn one by one; executors have a table with a row for each state of a stage.
 _MOST = {"num_executors": 10_000, "num_jobs": 1_000_000}
-_SIZES = {"unseen-executors": (30, 200), "unseen-jobs": (50, 450), "unseen-both": (30, 450)}
+_CHANGES: dict[str, dict[str, Any]] = {
+    "unseen-executors": {"num_executors": 30},
+    "unseen-jobs": {"num_jobs": 450},
+    "unseen-both": {"num_executors": 30, "num_jobs": 450},
+    "bursts": {"arrivals": "bursts"},
+    "day-night": {"arrivals": "day-night"},
+    "shifted-rate": {"arrivals": "shift"},
+}
+"""Fields in which a setting differs from `default`."""
 
 Interpolation = Literal["reference", "correct"]
 
@@ -65,6 +77,9 @@ class Setting:
     """Jobs of an episode."""
     mean_interarrival_ms: float = MEAN_INTERARRIVAL_MS
     """Mean time between two arrivals."""
+    arrivals: Arrivals = "poisson"
+    """When jobs arrive: `poisson` (one rate), `bursts`, `day-night`, or `shift` (the second half
+    comes twice as fast); formulas in `cjs.arrivals`. The jobs are the same by each of them."""
     moving_ms: float = 2000.0
     """Time that an executor takes from one job to another."""
     warmup_ms: float = 1000.0
@@ -85,9 +100,9 @@ class Setting:
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
                 raise ValueError(f"`{name}` must be a finite number of ms >= 0, got {value}.")
-        if self.interpolation not in ("reference", "correct"):
-            known = ("reference", "correct")
-            raise ValueError(f"`interpolation`: {unknown('way', self.interpolation, known)}")
+        for name, known in (("interpolation", get_args(Interpolation)), ("arrivals", PATTERNS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}`: {unknown('way', getattr(self, name), known)}")
 
     def episodes(
         self,
@@ -141,12 +156,13 @@ class Setting:
         """The jobs of one sequence, of own profiles those of the part, if one is named."""
         numbers = seed, self.num_jobs, self.mean_interarrival_ms
         if self.jobs is not None:
-            return train_valid_test.drawn(
-                train_valid_test.own(self.jobs, part, split=self.split), *numbers
-            )
-        if self.data is not None:
-            return sequence(self.catalogue, *numbers)
-        return train_valid_test.drawn(self.catalogue, *numbers)
+            mine = train_valid_test.own(self.jobs, part, split=self.split)
+            jobs = train_valid_test.drawn(mine, *numbers)
+        elif self.data is not None:
+            jobs = sequence(self.catalogue, *numbers)
+        else:
+            jobs = train_valid_test.drawn(self.catalogue, *numbers)
+        return rearranged(jobs, self.arrivals, seed, self.mean_interarrival_ms)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -214,17 +230,16 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         holds=lambda folder: (folder / "cjs" / "tpch.json.gz").is_file(),
         needed="cjs/tpch.json.gz",
     )
-    executors, jobs = _SIZES.get(name, (50, 200))
     return Setting(
         name=name,
         data=root,
         synthetic=root is None and not mine,
-        **{"num_executors": executors, "num_jobs": jobs, **changes},
+        **{**_CHANGES.get(name, {}), **changes},
     )
 
 
 def _value(field: str, value: Any) -> Any:
-    if field == "interpolation":
+    if field in ("interpolation", "arrivals"):
         return word(field, value)
     if field == "jobs":
         return None if value is None else existing(field, value, "file or folder of profiles")
