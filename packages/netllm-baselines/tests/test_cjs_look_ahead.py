@@ -168,6 +168,14 @@ def test_a_wrong_number_is_named(small, argument, value, message):
         Rollout(small, **{argument: value})
 
 
+def test_it_says_that_it_knows_the_slow_executors_where_there_are_some(small):
+    mixed = cjs.setting("synthetic", num_jobs=4, num_executors=4, slow_executors=2)
+    assert Rollout(small).knows == "job profiles"
+    assert Rollout(mixed).knows == "job profiles, slow executors"
+    run = cjs.rollout(Rollout(mixed), mixed, mixed.episodes("valid", seeds=[20]))
+    assert np.isfinite(run.jct_s).all()
+
+
 def test_it_follows_the_protocol_and_asks_for_its_simulators(small):
     (point,) = entry_points(group="netllm.policies", name="cjs.rollout")
     policy = point.load()(small)

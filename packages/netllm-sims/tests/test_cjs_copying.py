@@ -16,9 +16,10 @@ from netllm_sims.cjs.engine.state_arrays import (
 )
 
 
-@pytest.fixture(scope="module")
-def setting():
-    return cjs.setting("synthetic", num_jobs=12, num_executors=8)
+@pytest.fixture(scope="module", params=[0, 3], ids=["alike", "slow-ones"])
+def setting(request):
+    slow = {"slow_executors": request.param, "slow_factor": 3}
+    return cjs.setting("synthetic", num_jobs=12, num_executors=8, **slow)
 
 
 def moments(setting, every):
@@ -74,6 +75,7 @@ def test_running_tasks_are_redrawn_from_their_source_given_that_they_run(setting
         for level in world.bracket[local]:
             start, size, warm = world.cells[world.row[s], wave, level]
             values = world.durations_ms[start : start + size] + warm * setting.warmup_ms
+            values = values * world.slowness[e]
             known |= {round(float(v), 3) for v in values if v >= elapsed_ms}
         drawn = {round(float(v), 3) for v in seen[e]}
         assert drawn == known

@@ -28,9 +28,11 @@ def dag(draw):
 def cluster(draw):
     """What makes a simulator of one to five jobs, of which some may come at the same time."""
     waits_ms = draw(st.lists(st.sampled_from([0, 0, 100, 3000, 60_000]), min_size=1, max_size=5))
+    num_executors = draw(st.integers(1, 12))
     return {
         "dags": [(draw(dag()), float(time_ms)) for time_ms in np.cumsum(waits_ms)],
-        "num_executors": draw(st.integers(1, 12)),
+        "num_executors": num_executors,
+        "slow_executors": draw(st.sampled_from([0, num_executors // 2, num_executors])),
         "moving_ms": draw(st.sampled_from([0, 2000])),
         "warmup_ms": draw(st.sampled_from([0, 1000])),
         "luck": draw(st.integers(0, 2**32)),

@@ -66,6 +66,10 @@ def test_overrides_are_checked(tmp_path):
         ({"num_jobs": 2.5}, "must be a whole number, got 2.5"),
         ({"moving_ms": "soon"}, "must be a number, got 'soon'"),
         ({"warmup_ms": -1}, "got -1"),
+        ({"slow_executors": 51}, "at most the 50 executors of the cluster, got 51"),
+        ({"slow_executors": -1}, "at least 0"),
+        ({"slow_factor": 0.5}, "`slow_factor` must be finite and >= 1, got 0.5"),
+        ({"slow_factor": "nan"}, "got nan"),
         ({"interpolation": "referense"}, "Did you mean reference"),
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -191,3 +191,61 @@ def test_more_jobs_may_be_begun_than_pools_have_room_for_their_history():
         fresh = np.flatnonzero(run.schedulable % 2 == 0)
         run.step(int(fresh[0]) if len(fresh) else 0, 1)
     assert sorted(run.jct_s.round(6)) == [round(1.1 + 0.001 * k, 6) for k in range(1, 1101)]
+
+
+def test_of_two_executors_the_second_is_slow():
+    """Tasks of 100 ms: three on the fast executor until 300 ms, one on the slow one until then."""
+    still = {"moving_ms": 0.0, "warmup_ms": 0.0}
+    job = cjs.Job(chain((4, 100.0, 100.0, 100.0)), 0.0)
+    run = simulator(job, slow_executors=1, slow_factor=3, **still)
+    run.run(cjs.fair())
+    assert run.jct_s.tolist() == [0.3]
+    durations = {(executor, ms) for ms, executor in run.task_log[:, 1:3].tolist()}
+    assert durations == {(0.0, 100.0), (1.0, 300.0)}
+    assert run.utilisation == 1
+
+
+def test_slow_executors_are_spread_evenly_and_as_many_as_named():
+    for executors, slow, expected in (
+        (4, 2, [1, 3, 1, 3]),
+        (5, 1, [1, 1, 1, 1, 3]),
+        (3, 3, [3] * 3),
+    ):
+        run = simulator(
+            cjs.Job(chain((1, 1.0, 1.0, 1.0)), 0.0),
+            executors=executors,
+            slow_executors=slow,
+            slow_factor=3,
+        )
+        assert run.world.slowness.tolist() == expected
+
+
+def test_what_is_seen_of_a_slow_executor_is_how_long_its_task_takes():
+    job = cjs.Job(chain((9, 100.0, 100.0, 100.0)), 0.0)
+    run = simulator(job, executors=1, slow_executors=1, slow_factor=5)
+    run.step(0, 1)
+    assert run.done
+    assert set(run.task_log[:, 1]) == {500.0}
+    other = simulator(job, cjs.Job(job.dag, 9e6), executors=1, slow_executors=1, slow_factor=5)
+    other.step(0, 1)
+    assert other.state.recent_ms.tolist() == [500.0, 100.0]
+
+
+def test_executors_that_are_slow_by_a_factor_of_one_change_nothing():
+    plain = cjs.setting("synthetic", num_jobs=12, num_executors=8)
+    same = cjs.setting("synthetic", num_jobs=12, num_executors=8, slow_executors=5, slow_factor=1)
+    episodes = plain.episodes("test", episodes=2)
+    for one, other in zip(
+        cjs.rollout(cjs.fair(), plain, episodes).job_jct_s,
+        cjs.rollout(cjs.fair(), same, episodes).job_jct_s,
+        strict=True,
+    ):
+        assert one.tolist() == other.tolist()
+
+
+def test_recorded_durations_are_what_was_recorded_on_slow_executors_too():
+    recorded = cjs.Replay(np.array([70.0, 80.0]))
+    job = cjs.Job(chain((2, 1.0, 1.0, 1.0)), 0.0)
+    run = simulator(job, executors=1, durations=recorded, slow_executors=1)
+    run.run(cjs.fair())
+    assert run.task_log[:, 1].tolist() == [70.0, 80.0]

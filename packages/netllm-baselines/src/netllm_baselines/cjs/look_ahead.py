@@ -31,7 +31,8 @@ class Rollout:
 
     Simulations do not know the future: durations of tasks to come are their own draws, those of
     running tasks are drawn anew given that they have lasted until now, and no job arrives. They do
-    know, beyond the observation, the profiles that durations are drawn from. Answers
+    know, beyond the observation, the profiles that durations are drawn from, and which executors
+    are slow. Answers
     depend on the seed, the job sequence and the state, not on the batch (`rollout(batch=…)` gives
     each batch a seed of its own).
 
@@ -65,6 +66,8 @@ class Rollout:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
         if not (isfinite(threshold) and threshold >= 0):
             raise ValueError(f"`threshold` must be finite and >= 0, got {threshold}.")
+        if setting.slow_executors:
+            self.knows = "job profiles, slow executors"
         self._candidates, self._samples, self._more = candidates, samples, more
         self._threshold = float(threshold)
         self._parameters = TunedShare(setting).parameters

@@ -39,7 +39,7 @@ def alone_s(setting: "Setting", episode: Episode) -> Float[ndarray, "job"]:
 def _longest_ms(setting: "Setting", job: Job) -> float:
     """More than a job can take alone: one task after another, with a move before every stage."""
     dag = job.dag
-    task_ms = float(dag.durations_ms.max()) + setting.warmup_ms
+    task_ms = (float(dag.durations_ms.max()) + setting.warmup_ms) * setting.slow_factor
     return float(dag.tasks.sum()) * task_ms + (dag.stages + 1) * setting.moving_ms
 
 

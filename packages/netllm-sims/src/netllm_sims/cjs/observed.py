@@ -125,7 +125,7 @@ def _world(cluster: Mapping[str, ndarray]) -> World:
         raise ValueError("`edges` must join stages of one job.")
     by_parent = edges[np.argsort(parent, kind="stable")]
     tiny = Workload([Job(build("", [Waves.same(1, [1.0])], []), 0.0)])
-    like = build_world(tiny, executors=1, moving_ms=0.0, warmup_ms=0.0, reference=True)
+    like = build_world(tiny, slowness=np.ones(1), moving_ms=0.0, warmup_ms=0.0, reference=True)
     seen = like._replace(
         arrival_ms=cluster["time_ms"] - cluster["jobs"][:, JOB_COLUMNS.index("age_ms")],
         first_stage=first_stage,

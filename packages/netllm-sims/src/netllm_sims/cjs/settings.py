@@ -33,6 +33,7 @@ _DESCRIPTIONS = {
     "bursts": "TPC-H: 200 jobs on 50 executors; jobs come in bursts, ten at a time on average",
     "day-night": "TPC-H: 200 jobs on 50 executors; the rate of arrivals swings over two days",
     "shifted-rate": "TPC-H: 200 jobs on 50 executors; the second half comes twice as fast",
+    "mixed-executors": "TPC-H: 200 jobs on 50 executors, of which every second takes twice as long",
     "synthetic": "seeded random graphs: 200 jobs on 50 executors; needs no data",
 }
 # Jobs are drawn one by one; executors have a table with a row for each state of a stage.
@@ -44,6 +45,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "bursts": {"arrivals": "bursts"},
     "day-night": {"arrivals": "day-night"},
     "shifted-rate": {"arrivals": "shift"},
+    "mixed-executors": {"slow_executors": 25},
 }
 """Fields in which a setting differs from `default`."""
 
@@ -73,6 +75,10 @@ class Setting:
     published ones."""
     num_executors: int = 50
     """Executors of the cluster."""
+    slow_executors: int = 0
+    """How many of them are slow, evenly spread by their numbers. No policy is told which."""
+    slow_factor: float = 2.0
+    """How many times as long a task takes on a slow executor."""
     num_jobs: int = 200
     """Jobs of an episode."""
     mean_interarrival_ms: float = MEAN_INTERARRIVAL_MS
@@ -96,6 +102,13 @@ class Setting:
                 raise ValueError(
                     f"`{name}` must be at least 1 and at most {most:,}, got {getattr(self, name)}."
                 )
+        if not 0 <= self.slow_executors <= self.num_executors:
+            raise ValueError(
+                f"`slow_executors` must be at least 0 and at most the {self.num_executors} "
+                f"executors of the cluster, got {self.slow_executors}."
+            )
+        if not (isfinite(self.slow_factor) and self.slow_factor >= 1):
+            raise ValueError(f"`slow_factor` must be finite and >= 1, got {self.slow_factor}.")
         for name in ("mean_interarrival_ms", "moving_ms", "warmup_ms"):
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
@@ -247,4 +260,4 @@ def _value(field: str, value: Any) -> Any:
         return yes_or_no(field, value)
     if field == "luck":
         return natural(field, value)
-    return number(field, value) if field.endswith("_ms") else whole(field, value)
+    return number(field, value) if field.endswith(("_ms", "_factor")) else whole(field, value)

@@ -17,6 +17,7 @@ from netllm_sims.cjs.engine.state_arrays import (
     World,
     build_state,
     build_world,
+    slowness,
 )  # fmt: skip
 from netllm_sims.cjs.episodes import Episode, Replay, Sampled
 from netllm_sims.cjs.observation import Observation, observe
@@ -50,7 +51,7 @@ class Simulator:
         self.episode = episode
         self.world: World = build_world(
             episode.jobs,
-            executors=setting.num_executors,
+            slowness=slowness(setting.num_executors, setting.slow_executors, setting.slow_factor),
             moving_ms=setting.moving_ms,
             warmup_ms=setting.warmup_ms,
             reference=setting.interpolation == "reference",

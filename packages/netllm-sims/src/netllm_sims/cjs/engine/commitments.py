@@ -176,7 +176,7 @@ def execute(world: World, state: State, e: int, s: int) -> None:
     if state.replay_ms.shape[0] > 0:
         duration_ms = state.replay_ms[g[STARTED]]
     else:
-        duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], wave)
+        duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], wave) * world.slowness[e]
     executor[e, LAST] = executor[e, TARGET] = s
     executor[e, BUSY] = 1
     executor[e, WAVE], executor[e, CROWD] = wave, job[j, LOCAL]

@@ -53,7 +53,7 @@ def work_on(world: World, state: State) -> None:
         if replay_ms.shape[0] > 0:
             duration_ms = replay_ms[g[STARTED]]
         else:
-            duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], REST)
+            duration_ms = pick(world, g[LUCK], s, number, job[j, LOCAL], REST) * world.slowness[e]
         stage[s, UNSTARTED] -= 1
         if stage[s, UNSTARTED] == 0:
             job[j, TAKEN] += 1

@@ -31,7 +31,7 @@ Function = Callable[[World, State, Any], tuple[int, int]]
 def signature() -> Any:
     """Type of a compiled policy: (world, state, parameters) -> (stage or -1, executors)."""
     jobs = Workload([Job(build("", [Waves.same(1, [1.0])], []), 0.0)])
-    world = build_world(jobs, executors=1, moving_ms=0.0, warmup_ms=0.0, reference=True)
+    world = build_world(jobs, slowness=np.ones(1), moving_ms=0.0, warmup_ms=0.0, reference=True)
     arrays = [typeof(some) for some in (world, build_state(world), np.zeros(1))]
     pair: Any = typeof((1, 1))
     return pair(*arrays)

@@ -79,6 +79,8 @@ class World(NamedTuple):
     """Numbers of executors with known durations."""
     bracket: Int[ndarray, "executor_and_none 2"]
     """Levels below and above a number of executors, by index; equal at a level."""
+    slowness: Float[ndarray, "executor"]
+    """How many times as long as by the profiles a task takes on each executor."""
 
 
 class State(NamedTuple):
@@ -137,13 +139,24 @@ def bracket(executors: int, levels: tuple[int, ...]) -> Int[ndarray, "executor_a
     return np.ascontiguousarray(np.stack([left, right], axis=1))
 
 
+def slowness(executors: int, slow: int = 0, factor: float = 1.0) -> Float[ndarray, "executor"]:
+    """`factor` for so many slow executors, evenly spread among the others, which have 1."""
+    before = np.arange(executors + 1) * slow // executors
+    return np.where(np.diff(before) > 0, factor, 1.0)
+
+
 def build_world(
-    jobs: Workload, *, executors: int, moving_ms: float, warmup_ms: float, reference: bool
+    jobs: Workload,
+    *,
+    slowness: Float[ndarray, "executor"],
+    moving_ms: float,
+    warmup_ms: float,
+    reference: bool,
 ) -> World:
-    """The unchanging arrays of an episode."""
+    """The unchanging arrays of an episode, on as many executors as `slowness` has."""
     from netllm_sims.cjs.dag import LEVELS
 
-    stages = len(jobs.job_of)
+    stages, executors = len(jobs.job_of), len(slowness)
     by_parent = jobs.edges[np.argsort(jobs.edges[:, 0], kind="stable")]
     return World(
         np.array([executors, reference], np.int64),
@@ -164,6 +177,7 @@ def build_world(
         jobs.catalogue.durations_ms,
         np.array(LEVELS),
         bracket(executors, LEVELS),
+        slowness,
     )
 
 

@@ -99,11 +99,11 @@ def redraw(world: World, state: State, e: int, luck: int) -> float:
     elapsed_ms = state.clock[NOW] - state.start_ms[e]
     s, wave, local = executor[e, TARGET], executor[e, WAVE], executor[e, CROWD]
     cells, known_ms, delays, row = world.cells, world.durations_ms, world.delays, world.row[s]
-    level = 0
+    slow, level = world.slowness[e], 0
     for number in range(TRIES):
         u, v = uniforms(luck, e, s, number)
         level = choose_level(world.options, world.levels, world.bracket, local, u)
-        duration_ms = take(cells, known_ms, delays, row, wave, level, v)
+        duration_ms = take(cells, known_ms, delays, row, wave, level, v) * slow
         if duration_ms >= elapsed_ms:
             return duration_ms
     _, v = uniforms(luck, e, s, TRIES)
@@ -113,10 +113,11 @@ def redraw(world: World, state: State, e: int, luck: int) -> float:
         size = cells[row, wave, level, 1]
         long = 0
         for i in range(size):
-            long += take(cells, known_ms, delays, row, wave, level, (i + 0.5) / size) >= elapsed_ms
+            some_ms = take(cells, known_ms, delays, row, wave, level, (i + 0.5) / size) * slow
+            long += some_ms >= elapsed_ms
         skip = int(v * long)
         for i in range(size):
-            duration_ms = take(cells, known_ms, delays, row, wave, level, (i + 0.5) / size)
+            duration_ms = take(cells, known_ms, delays, row, wave, level, (i + 0.5) / size) * slow
             if duration_ms >= elapsed_ms:
                 if skip == 0:
                     return duration_ms
