@@ -1,5 +1,6 @@
 """Cluster job scheduling: jobs as graphs, the simulator, its settings and environments."""
 
+from netllm_sims.cjs.alibaba_graphs import alibaba_dag
 from netllm_sims.cjs.compiled_policies import Heuristic, fair, fifo
 from netllm_sims.cjs.dag import LEVELS, Dag, Waves, build
 from netllm_sims.cjs.env import Env
@@ -35,6 +36,7 @@ __all__ = [
     "TableEnv",
     "Waves",
     "Workload",
+    "alibaba_dag",
     "alone_s",
     "build",
     "fair",

@@ -34,6 +34,7 @@ _DESCRIPTIONS = {
     "day-night": "TPC-H: 200 jobs on 50 executors; the rate of arrivals swings over two days",
     "shifted-rate": "TPC-H: 200 jobs on 50 executors; the second half comes twice as fast",
     "mixed-executors": "TPC-H: 200 jobs on 50 executors, of which every second takes twice as long",
+    "alibaba": "200 seeded graphs with the statistics of Alibaba's trace of 2018 on 50 executors",
     "synthetic": "seeded random graphs: 200 jobs on 50 executors; needs no data",
 }
 # Jobs are drawn one by one; executors have a table with a row for each state of a stage.
@@ -46,6 +47,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "day-night": {"arrivals": "day-night"},
     "shifted-rate": {"arrivals": "shift"},
     "mixed-executors": {"slow_executors": 25},
+    "alibaba": {"mean_interarrival_ms": 160_000.0},
 }
 """Fields in which a setting differs from `default`."""
 
@@ -212,6 +214,8 @@ class Setting:
             return train_valid_test.own(self.jobs)
         if self.data is not None:
             return load_tpch(self.data / "cjs" / "tpch.json.gz")
+        if self.name == "alibaba":
+            return train_valid_test.alibaba()
         return train_valid_test.synthetic()
 
 
@@ -238,7 +242,7 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     changes = {key: _value(key, value) for key, value in overrides.items()}
     mine = changes.get("jobs") is not None
     root = data_root(
-        "synthetic" if mine else name,
+        "synthetic" if mine or name == "alibaba" else name,
         data,
         holds=lambda folder: (folder / "cjs" / "tpch.json.gz").is_file(),
         needed="cjs/tpch.json.gz",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from netllm_sims import own_data as folders
+from netllm_sims.cjs.alibaba_graphs import alibaba_dag
 from netllm_sims.cjs.jobs import Catalogue, Job, Workload
 from netllm_sims.cjs.random_graphs import random_dag
 from netllm_sims.setting_values import unknown
@@ -62,6 +63,14 @@ def synthetic() -> Catalogue:
     """The 100 seeded random graphs of the setting `synthetic`."""
     return Catalogue(
         [random_dag(np.random.default_rng([7, k]), name=f"random-{k:03d}") for k in range(100)]
+    )
+
+
+@cache
+def alibaba() -> Catalogue:
+    """The 1,000 seeded graphs of the setting `alibaba`."""
+    return Catalogue(
+        [alibaba_dag(np.random.default_rng([8, k]), name=f"alibaba-{k:03d}") for k in range(1000)]
     )
 
 
