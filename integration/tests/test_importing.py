@@ -49,15 +49,34 @@ def test_the_printed_settings_of_a_video_can_be_used(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)
 
 
+def test_the_printed_settings_of_jobs_can_be_used(tmp_path, capsys):
+    header = "job_id,user,vc,gpu_num,cpu_num,node_num,state,submit_time,start_time,end_time"
+    times = ",".join(["2020-06-09 18:41:01"] * 3)
+    rows = [f"{k},u,v,{k},1,1,COMPLETED,{times},{60 * k},0" for k in range(1, 5)]
+    file = tmp_path / "cluster_log.csv"
+    file.write_text("\n".join([f"{header},duration,queue", *rows]) + "\n")
+    out = tmp_path / "mine"
+    assert cli.main(["import", "cjs", "helios", str(file), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"{out}: 4 jobs\nUse: netllm test cjs --set jobs={out} --set mean_int")
+    words = told.split("Use: netllm ")[1].split()
+    small = ["--set", "num_jobs=5", "--policy", "fair", "--episodes", "2", "--json"]
+    assert cli.main([*words, *small]) == 0
+    [result] = json.loads(capsys.readouterr().out)["results"]
+    assert result["metrics"]["fairness"]["mean"] > 0
+
+
 def test_sources_are_listed(capsys):
     assert cli.main(["import", "abr"]) == 0
     assert "norway        traces from HSDPA logs of Norway" in capsys.readouterr().out
+    assert cli.main(["import", "cjs"]) == 0
+    assert "helios        jobs from cluster_log.csv" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("vp",), "There are importers for abr and flows only, got 'vp'"),
+        (("vp",), "There are importers for abr, cjs, flows only, got 'vp'"),
         (("abr", "norwy", "a", "--out", "b"), "Did you mean norway"),
         (("abr", "norway", "a"), "needs the folder to write: --out DIR"),
         (("abr", "norway", "--out", "b"), "must be given at least one file"),

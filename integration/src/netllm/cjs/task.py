@@ -60,6 +60,7 @@ class CJS(PoolTask):
     trainers: Mapping[str, str] = {
         "decima-ours": "netllm_baselines.cjs.decima_training:train_decima"
     }
+    importers = "netllm_sims.cjs.importers"
     planner = "netllm.cjs.planner:Planner"
     columns: Mapping[str, Sequence[str]] = {"stages": tuple(STAGES), "jobs": tuple(JOBS)}
     candidates = "netllm.cjs.candidates:candidates"

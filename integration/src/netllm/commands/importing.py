@@ -23,7 +23,7 @@ def import_(
 
     Args:
         task: The task that is to use it, such as abr.
-        source: Where the files are from, such as norway, puffer or pcap.
+        source: Where the files are from, such as norway, pcap or helios.
         files: The files, packed by gzip, bzip2 or xz or not.
         out: Folder to write; it must be empty or not exist.
     """
@@ -33,7 +33,7 @@ def import_(
     if not found.importers:
         able = [name for name in registry.tasks() if registry.task(name).importers]
         raise ValueError(
-            f"There are importers for {' and '.join(able)} only, got {task!r}, which reads its "
+            f"There are importers for {', '.join(able)} only, got {task!r}, which reads its "
             "public formats as they are: see `--set` of `netllm test`."
         )
     importers = import_module(found.importers)

@@ -69,7 +69,7 @@ class Setting:
     synthetic: bool = False
     """Whether seeded random graphs stand in for recorded profiles."""
     jobs: Path | None = None
-    """Own profiles: a Spark event log or a folder of them, an Alibaba `batch_task` CSV, or the
+    """Own profiles: a Spark event log, an Alibaba `batch_task` CSV, a folder of such, or the
     published folder of `.npy` files; see `load_dags`."""
     split: bool = False
     """Whether own profiles without folders of parts are divided into training, validation and test

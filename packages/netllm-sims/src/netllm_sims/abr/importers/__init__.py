@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netllm_sims.abr.importers._output_folder import write_traces, write_video
+from netllm_sims.files.imported import Imported
 from netllm_sims.setting_values import unknown
 
 
@@ -27,19 +28,6 @@ class Importer(NamedTuple):
     """`traces` or `video`."""
     summary: str
     """What it reads, in a line."""
-
-
-class Imported(NamedTuple):
-    """What an import wrote."""
-
-    out: Path
-    """The folder."""
-    made: int
-    """Traces, or 1 for a video."""
-    left_out: int
-    """Runs or streams of the files that were too short, or without any bandwidth."""
-    settings: dict[str, str]
-    """Fields of a setting that use the result, such as `traces` or `video` and its ladder."""
 
 
 IMPORTERS = {

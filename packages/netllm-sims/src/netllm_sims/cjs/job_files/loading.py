@@ -18,8 +18,8 @@ def load_dags(path: str | Path) -> list[Dag]:
     - another file, or a folder with `events_1_…` in it: an event log of Spark; see `load_spark`.
     - a folder with `adj_mat_*.npy` in it or one level below: the published profiles as pickled
       arrays; see `load_upstream`.
-    - another folder: all its event logs, files and folders `eventlog_v2_…`, in order of their
-      names.
+    - another folder: all its event logs, files and folders `eventlog_v2_…`, and `*.csv` of
+      Alibaba's format, in order of their names.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -31,15 +31,19 @@ def load_dags(path: str | Path) -> list[Dag]:
             raise FileNotFoundError(f"{path}: there is no such file or folder of profiles.")
         if path.name.endswith(".json.gz"):
             return list(load_tpch(path).dags)
-        if path.suffix == ".csv":
-            return [job.dag for job in load_alibaba(path).jobs]
-        return load_spark(path)
+        return _jobs(path)
     if any(path.glob("adj_mat_*.npy")) or any(path.glob("*/adj_mat_*.npy")):
         return load_upstream(path)
     logs = [path] if is_rolled(path) else [log for log in sorted(path.iterdir()) if _is_log(log)]
     if not logs:
         raise ValueError(f"{path}: the folder must hold event logs or profiles, got no file.")
-    return [dag for log in logs for dag in load_spark(log)]
+    return [dag for log in logs for dag in _jobs(log)]
+
+
+def _jobs(path: Path) -> list[Dag]:
+    if path.suffix == ".csv":
+        return [job.dag for job in load_alibaba(path).jobs]
+    return load_spark(path)
 
 
 def _is_log(path: Path) -> bool:

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from netllm_sims.files.imported import Imported
 from netllm_sims.files.new_folder import new_folder
 from netllm_sims.flows.flow_files import write_flows
 from netllm_sims.setting_values import unknown
@@ -31,19 +32,6 @@ class Importer(NamedTuple):
     """The class of the source that is no attack, where it has attacks."""
     makes: str = "flows"
     """What it writes."""
-
-
-class Imported(NamedTuple):
-    """What an import wrote."""
-
-    out: Path
-    """The folder."""
-    made: int
-    """Flows."""
-    left_out: int
-    """Packets or rows of the files that belong to no flow."""
-    settings: dict[str, str]
-    """Fields of a setting that use the result."""
 
 
 IMPORTERS = {
