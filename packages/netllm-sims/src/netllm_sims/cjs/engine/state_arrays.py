@@ -139,7 +139,7 @@ def bracket(executors: int, levels: tuple[int, ...]) -> Int[ndarray, "executor_a
     return np.ascontiguousarray(np.stack([left, right], axis=1))
 
 
-def slowness(executors: int, slow: int = 0, factor: float = 1.0) -> Float[ndarray, "executor"]:
+def slowness(executors: int, slow: int, factor: float) -> Float[ndarray, "executor"]:
     """`factor` for so many slow executors, evenly spread among the others, which have 1."""
     before = np.arange(executors + 1) * slow // executors
     return np.where(np.diff(before) > 0, factor, 1.0)
