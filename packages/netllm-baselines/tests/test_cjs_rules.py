@@ -20,9 +20,10 @@ from netllm_sims import cjs
 RULES = (FIFO, Fair, TrueFIFO, SRW, CriticalPath, WeightedFair, TunedShare)
 
 
-@pytest.fixture(scope="module")
-def small():
-    return cjs.setting("synthetic", num_jobs=15, num_executors=12)
+@pytest.fixture(scope="module", params=["alike", "mixed"])
+def small(request):
+    mixed = {"slow_executors": 5, "arrivals": "bursts"} if request.param == "mixed" else {}
+    return cjs.setting("synthetic", num_jobs=15, num_executors=12, **mixed)
 
 
 @pytest.fixture(scope="module")

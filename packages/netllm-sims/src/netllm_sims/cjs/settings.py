@@ -78,7 +78,7 @@ class Setting:
     num_executors: int = 50
     """Executors of the cluster."""
     slow_executors: int = 0
-    """How many of them are slow, evenly spread by their numbers. No policy is told which."""
+    """How many of them are slow, evenly spread by their numbers. No observation tells which."""
     slow_factor: float = 2.0
     """How many times as long a task takes on a slow executor."""
     num_jobs: int = 200
