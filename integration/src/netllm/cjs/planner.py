@@ -17,7 +17,7 @@ class Planner:
     """The model's answers, unless simulations say that another choice is better.
 
     The search is that of `netllm_baselines.cjs.Rollout`, with the model's answer in the place of
-    the rule's.
+    the rule's. Like it, it also knows which executors are slow, if some are.
 
     Args:
         model: What is improved on.

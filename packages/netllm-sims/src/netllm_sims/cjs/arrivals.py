@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from netllm_sims.cjs.jobs import Job, Workload
+from netllm_sims.cjs.jobs import Workload
 
 Arrivals = Literal["poisson", "bursts", "day-night", "shift"]
 PATTERNS: tuple[str, ...] = get_args(Arrivals)
@@ -22,7 +22,7 @@ SHIFT = 2.0
 
 
 def arrival_ms(pattern: Arrivals, seed: int, jobs: int, mean_ms: float) -> Float[ndarray, "job"]:
-    """Arrivals of so many jobs but by `poisson`, the first at 0; m is the mean time between two.
+    """Arrivals by another pattern than `poisson`, the first at 0; m is the mean time between two.
 
     - `bursts`: with probability 1 - 1/B a wait is exponential with the mean m/B, and else one with
       the mean m (B - 1 + 1/B) between two bursts; B = `BURST`. The mean is m, the squared
@@ -65,6 +65,4 @@ def rearranged(jobs: Workload, pattern: Arrivals, seed: int, mean_ms: float) -> 
     """The same jobs in the same order, arriving by another pattern; as they are if by `poisson`."""
     if pattern == "poisson":
         return jobs
-    times_ms = arrival_ms(pattern, seed, len(jobs), mean_ms).tolist()
-    moved = [Job(job.dag, time_ms) for job, time_ms in zip(jobs.jobs, times_ms, strict=True)]
-    return Workload(moved, jobs.catalogue)
+    return jobs.at(arrival_ms(pattern, seed, len(jobs), mean_ms))

@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from netllm_sims.cjs.compiled_policies import fair
 from netllm_sims.cjs.episodes import Episode, Replay, Sampled
-from netllm_sims.cjs.jobs import Job, Workload
+from netllm_sims.cjs.jobs import Job
 from netllm_sims.cjs.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -23,13 +23,8 @@ def alone_s(setting: "Setting", episode: Episode) -> Float[ndarray, "job"]:
     task has the draws that it has in the episode. Where its durations were recorded in order of
     their starts, they are drawn from the profiles instead.
     """
-    jobs = episode.jobs
-    waits_ms = [_longest_ms(setting, job) for job in jobs.jobs[:-1]]
-    arrival_ms = np.cumsum([0.0, *waits_ms]).tolist()
-    apart = Workload(
-        [Job(job.dag, time_ms) for job, time_ms in zip(jobs.jobs, arrival_ms, strict=True)],
-        jobs.catalogue,
-    )
+    waits_ms = [_longest_ms(setting, job) for job in episode.jobs.jobs[:-1]]
+    apart = episode.jobs.at(np.cumsum([0.0, *waits_ms]))
     durations = Sampled() if isinstance(episode.durations, Replay) else episode.durations
     simulator = Simulator(setting, replace(episode, jobs=apart, durations=durations))
     simulator.run(fair())

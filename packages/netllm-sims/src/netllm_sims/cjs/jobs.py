@@ -102,6 +102,11 @@ class Workload:
     def __len__(self) -> int:
         return len(self.jobs)
 
+    def at(self, arrival_ms: Float[ndarray, "job"]) -> "Workload":
+        """The same jobs in the same order, arriving at other times."""
+        pairs = zip(self.jobs, arrival_ms.tolist(), strict=True)
+        return Workload([Job(job.dag, time_ms) for job, time_ms in pairs], self.catalogue)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the jobs and their arrivals: equal for sequences of equal content."""
