@@ -1,9 +1,11 @@
 """QoE of a rival with other numbers than its own, on validation sessions, the best first.
 
-    python benchmarks/abr_tuning.py soda target=0.5,0.75 switching=1,2,4 [--sessions 200]
+    python benchmarks/abr_tuning.py soda target=0.5,0.75 switching=1,2,4 [--setting live]
+        [--sessions 200]
 
-Plays the validation part of `default`, traces of the kind that its tests have, with every
-combination of the values, with its own numbers where none are given; ten lines are printed.
+Plays the validation part of `default` or another setting, traces of the kind that its tests have,
+with every combination of the values, with its own numbers where none are given; ten lines are
+printed.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("policy", choices=registry.policies("abr"))
     parser.add_argument("values", nargs="*", metavar="FIELD=VALUE[,VALUE]...")
+    parser.add_argument("--setting", default="default")
     parser.add_argument("--sessions", type=int, default=200)
     args = parser.parse_args()
     grid = {name: texts.split(",") for name, texts in (one.split("=") for one in args.values)}
-    place = setting("default", trace_name="http")
+    place = setting(args.setting, trace_name="http")
     sessions = place.sessions("valid", episodes=args.sessions)
     (point,) = entry_points(group="netllm.policies", name=f"abr.{args.policy}")
     build = point.load()

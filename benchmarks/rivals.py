@@ -26,6 +26,7 @@ POLICIES = (
     "random",
     "panda",
     "throughput",
+    "l2a",
     "bba",
     "genet-greedy",
     "genet",

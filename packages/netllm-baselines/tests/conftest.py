@@ -15,11 +15,13 @@ from numpy import ndarray
 with install_import_hook("netllm_baselines", "beartype.beartype"):
     from netllm_baselines.abr import (
         BBA,
+        L2A,
         MPC,
         Bola,
         Dynamic,
         Genet,
         Hindsight,
+        LoLPlus,
         MPCPaper,
         Panda,
         Random,
@@ -30,11 +32,13 @@ with install_import_hook("netllm_baselines", "beartype.beartype"):
 
 CHECKED = (
     BBA,
+    L2A,
     MPC,
     Bola,
     Dynamic,
     Genet,
     Hindsight,
+    LoLPlus,
     MPCPaper,
     Panda,
     Random,
@@ -52,11 +56,24 @@ def synthetic() -> Setting:
 
 
 @pytest.fixture(scope="session")
+def live() -> Setting:
+    """Generated traces, half a second per chunk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("NETLLM_DATA", raising=False)
+        return setting("live")
+
+
+@pytest.fixture(scope="session")
 def real() -> Setting:
     data = os.environ.get("NETLLM_DATA")
     if not data or not Path(data, "abr").is_dir():
         pytest.skip("NETLLM_DATA names no folder with the real ABR data")
     return setting("default", data=data)
+
+
+@pytest.fixture(scope="session")
+def real_live(real: Setting) -> Setting:
+    return setting("live", data=real.data)
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from netllm_baselines.abr import (
     BBA,
+    L2A,
     MPC,
+    PPO,
     Bola,
     Dynamic,
+    Fugu,
     GenetGreedy,
     Hindsight,
+    LoLPlus,
+    MPCPaper,
     Panda,
     Soda,
     Steady,
@@ -20,9 +25,9 @@ from netllm_baselines.abr import (
 )
 from netllm_sims.abr import rollout, setting
 
-PLAIN = (BBA, Bola, Dynamic, MPC, Panda, Soda, Steady, Throughput)
+PLAIN = (BBA, Bola, Dynamic, L2A, MPC, Panda, Soda, Steady, Throughput)
 NAMES = ("bba", "bola", "panda", "mpc", "mpc-paper", "genet", "genet-greedy", "random", "hindsight")
-NAMES += ("soda", "throughput", "dynamic", "fugu", "comyco")
+NAMES += ("soda", "throughput", "dynamic", "fugu", "comyco", "l2a", "lol-plus")
 UDR = ("udr_1", "udr_2", "udr_3", "udr_real")
 
 
@@ -41,7 +46,27 @@ def test_greedy_genet_does_not_depend_on_its_batch(real):
     assert np.array_equal(together.actions, alone)
 
 
-@pytest.mark.parametrize("policy", [Bola, Dynamic, MPC, Panda, Soda, Throughput])
+@pytest.mark.parametrize("policy", [L2A, LoLPlus])
+def test_near_the_live_edge_too_a_session_does_not_depend_on_its_batch(live, policy):
+    sessions = live.sessions("test")[:4]
+    together = rollout(policy(live), live, sessions)
+    alone = [rollout(policy(live), live, [s]).actions[0] for s in sessions]
+    assert np.array_equal(together.actions, alone)
+
+
+@pytest.mark.parametrize("policy", [*PLAIN, LoLPlus, Fugu, MPCPaper, PPO])
+def test_all_play_live_streams(live, policy):
+    run = rollout(policy(live), live, live.sessions("test")[:10])
+    assert run.actions.shape == (10, 239)
+    assert run.live_latency_s.max() <= live.live_target_s + live.skip_s
+
+
+def test_no_bound_is_known_live(live):
+    with pytest.raises(ValueError, match=r"'live' is live, where .*Leave it out"):
+        Hindsight(live)
+
+
+@pytest.mark.parametrize("policy", [Bola, Dynamic, L2A, MPC, Panda, Soda, Throughput])
 def test_a_session_that_begins_amid_a_batch_begins_afresh(synthetic, policy):
     run = rollout(BBA(synthetic), synthetic, synthetic.sessions("test")[:3], record=True)
     seen = run.observations

@@ -52,7 +52,7 @@ def test_unknown_names_list_the_nearest():
 
 
 def test_every_setting_has_one_line():
-    assert set(settings()) == {"default", "3g", "4g-5g", "synthetic", *REAL}
+    assert set(settings()) == {"default", "3g", "4g-5g", "live", "synthetic", *REAL}
     assert all(line and "\n" not in line for line in settings().values())
 
 

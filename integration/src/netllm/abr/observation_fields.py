@@ -6,12 +6,16 @@ HISTORY = 6
 """Past and coming chunks that are told."""
 
 
-def observation_fields(levels: int) -> dict[str, ObservationField]:
+def observation_fields(levels: int, *, live: bool = False) -> dict[str, ObservationField]:
     """The fields of `netllm_sims.abr.Simulator`, for a ladder of so many levels."""
 
     def number(text: str, *shape: int) -> ObservationField:
         return ObservationField(text, shape, least=0, most=LARGEST)
 
+    near_the_edge = {
+        "live_latency_s": number("How far playback is behind the live edge."),
+        "speed": number("Mean speed of playback since the chunk before; 1 is as recorded."),
+    }
     return {
         "throughput_mbps": number(
             "Measured throughput of the last chunks, newest last; 0 before the start.", HISTORY
@@ -30,5 +34,6 @@ def observation_fields(levels: int) -> dict[str, ObservationField]:
         "buffer_s": number("Playback time in the buffer."),
         "stall_s": number("Time without playback that the last chunk caused."),
         "chunks_left": number("Chunks still to be decided, this one included."),
+        **(near_the_edge if live else {}),
         "reward": REWARD,
     }

@@ -27,17 +27,23 @@ if TYPE_CHECKING:
     from netllm_sims.abr.rollout import Players
     from torch import nn
 
+_LIVE = frozenset({"throughput", "l2a", "lol-plus"})
+"""Rivals that are usual only near the live edge."""
+_NOT_LIVE = frozenset({"genet", "ppo", "ppo-wide", "hindsight"})
 HISTORY = 6
 """Past and coming chunks that an observation shows."""
 
 
-def fields(levels: int) -> dict[str, dict[str, Any]]:
+def fields(levels: int, *, live: bool = False) -> dict[str, dict[str, Any]]:
     """What the model sees of an observation, token by token, for a ladder of so many levels.
+
+    Near the live edge one token more tells the latency.
 
     Scales bring typical values to order one; throughput, delay and sizes span two orders of
     magnitude and are seen through a logarithm.
     """
     sizes = {"length": HISTORY, "channels": levels}
+    latency = {"live_latency_s": {"kind": "scalar", "scale": 2.0}}
     return {
         "throughput_mbps": {"kind": "series", "length": HISTORY, "scale": 1.0, "log": True},
         "delay_s": {"kind": "series", "length": HISTORY, "scale": 2.0, "log": True},
@@ -45,6 +51,7 @@ def fields(levels: int) -> dict[str, dict[str, Any]]:
         "rate_kbps": {"kind": "scalar", "scale": 2_000.0},
         "buffer_s": {"kind": "scalar", "scale": 10.0},
         "chunks_left": {"kind": "scalar", "scale": 24.0},
+        **(latency if live else {}),
     }
 
 
@@ -60,7 +67,12 @@ class ABR(PoolTask):
     )
     rivals = (
         *("bba", "bola", "panda", "mpc", "soda", "fugu", "genet", "ppo", "ppo-wide"),
+        *("throughput", "l2a", "lol-plus"),
         "hindsight",
+    )
+    live_metrics = (
+        Metric("live_latency_s", "latency s", higher_is_better=False),
+        Metric("speed", "speed"),
     )
     bounds = frozenset({"hindsight"})
     fallback = "steady"
@@ -80,6 +92,15 @@ class ABR(PoolTask):
     teacher = "ppo"
     quantiles = (0.5, 0.25, 0.75, 0.9)
     reason = "the video is over"
+
+    def rivals_of(self, setting: Setting) -> Sequence[str]:
+        """Live neither policies that learned from video on demand nor a bound, but its own."""
+        left_out = _NOT_LIVE if setting.live else _LIVE
+        return [name for name in self.rivals if name not in left_out]
+
+    def metrics_of(self, setting: Setting) -> tuple[Metric, ...]:
+        """QoE and its parts; live with latency and speed of playback."""
+        return (*self.metrics, *self.live_metrics) if setting.live else self.metrics
 
     def seeds(self, setting: Setting) -> Sequence[int]:
         """The seed of GENET's published number; other policies do not depend on it."""
@@ -122,7 +143,7 @@ class ABR(PoolTask):
         """What `netllm_sims.abr.Simulator` shows."""
         from netllm.abr.observation_fields import observation_fields
 
-        return observation_fields(len(setting.video.rates_kbps))
+        return observation_fields(len(setting.video.rates_kbps), live=setting.live)
 
     def experience(self, pool: Path | None, setting: Setting, recipe: Recipe) -> Pool:
         """The pool, whose ladder must be the setting's."""
@@ -137,7 +158,10 @@ class ABR(PoolTask):
 
         levels = len(setting.video.rates_kbps)
         return Step(
-            width=width, fields=fields(levels), actions=levels, return_scale=setting.video.chunks
+            width=width,
+            fields=fields(levels, live=setting.live),
+            actions=levels,
+            return_scale=setting.video.chunks,
         )
 
     def head(self, setting: Setting, *, width: int) -> nn.Module:

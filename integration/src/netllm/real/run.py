@@ -143,9 +143,15 @@ def _planned(
     """Who decides in which sessions, all of them by what a player sees in one session.
 
     Raises:
-        ValueError: if somebody knows more, or goes from session to session.
+        ValueError: if somebody knows more, or goes from session to session, or the setting is live.
     """
     from netllm.verbs.testing import measure_policies
+
+    if world.places[0].live:
+        raise ValueError(
+            f"Real players play video on demand, but {world.places[0].name!r} is live. Name "
+            "another --setting."
+        )
 
     asked = measure_policies.Episodes(part, episodes, ())
     plan = measure_policies.plan(task, specs, world.places[0], asked)

@@ -144,7 +144,7 @@ def _figures(report: Report, result: Result) -> Iterator[EvalResult]:
     from huggingface_hub import EvalResult
 
     key, part = _key(report, result.setting), report.provenance.get("part", "test")
-    for metric in report.metrics:
+    for metric in (one for one in report.metrics if one.key in result.metrics):
         yield EvalResult(
             task_type=result.task,
             dataset_type=key,

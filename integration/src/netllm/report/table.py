@@ -64,8 +64,8 @@ def over_seeds(one: Trained, metric: Metric) -> str:
 def grid(
     results: Sequence[Result], metrics: Sequence[Metric], bounds: frozenset[str]
 ) -> tuple[list[str], list[tuple[Result, list[str]]]]:
-    """Headings, and for each result, the best first, its cells."""
-    first, *others = metrics
+    """Headings, and for each result, the best first, its cells; metrics that all have."""
+    first, *others = (m for m in metrics if all(m.key in one.metrics for one in results))
     counts = {name: part.episodes for one in results for name, part in one.subsets.items()}
     has_asked = any(one.asked is not None for one in results)
     has_validity = any(one.validity is not None for one in results)

@@ -37,7 +37,7 @@ def trained(results: Sequence[Result], metrics: Sequence[Metric]) -> list[Traine
             recipe,
             [one.label for one in members],
             [one.training_seed or 0 for one in members],
-            {metric.key: _spread(members, metric.key) for metric in metrics},
+            {m.key: _spread(members, m.key) for m in metrics if m.key in members[0].metrics},
         )
         for setting, some in by_setting(results).items()
         for recipe, members in families(some).items()

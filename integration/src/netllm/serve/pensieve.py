@@ -189,13 +189,13 @@ class Pensieve:
 def routes(
     service: Service, allow_origins: Sequence[str]
 ) -> dict[str, Callable[[Request], Awaitable[Response]]]:
-    """Who answers at which path; nobody where the service does not stream.
+    """Who answers at which path; nobody where the service does not stream videos on demand.
 
     Args:
         service: what is served.
         allow_origins: pages of these origins may ask.
     """
-    if TASK not in service.seats:
+    if TASK not in service.seats or service.seats[TASK].setting.live:
         return {}
     return dict.fromkeys(PATHS, Pensieve(service, allow_origins).answer)
 

@@ -13,7 +13,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from netllm.abr.observation_fields import HISTORY
 from netllm.abr.playback import Playback
 from netllm.serve.guard import decoded
 from netllm.serve.limits import Limits
+from netllm.serve.seat import Seat
 from netllm.serve.service import Refused, Service
 from netllm.serve.sessions import OpenSession
 
@@ -45,6 +46,17 @@ class PastChunk(msgspec.Struct, frozen=True):
     delay: Seconds
     """Its download time."""
     size: Megabytes
+
+
+def check(seats: Mapping[str, Seat]) -> None:
+    """Raise ValueError unless what is served can decide by what Puffer tells."""
+    if TASK not in seats:
+        raise ValueError(f"--puffer-socket needs a checkpoint of {TASK}.")
+    if seats[TASK].setting.live:
+        raise ValueError(
+            f"--puffer-socket needs video on demand, but setting {seats[TASK].setting.name!r} is "
+            "live: Puffer does not tell how far playback is behind the live edge."
+        )
 
 
 class PufferMessage(msgspec.Struct):

@@ -99,8 +99,8 @@ def serve(
         viewers = ends.enter_context(puffer.listening(puffer_socket)) if puffer_socket else None
         words = map(names, (checkpoint, setting, fallback, student, when_unsure))
         seats = seats_of(*words, data=data, device=device, trust_backbone=trust_backbone)
-        if viewers and puffer.TASK not in seats:
-            raise ValueError(f"--puffer-socket needs a checkpoint of {puffer.TASK}.")
+        if viewers:
+            puffer.check(seats)
         where, token = address(listener), token or os.environ.get(TOKEN) or None
         _warn_of_strangers(host, where, token)
         on = f"{where}, and on {puffer_socket}" if viewers else where

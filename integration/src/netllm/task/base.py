@@ -148,6 +148,10 @@ class Task(ABC):
         """Those of `rivals` that a table of this setting shows when none is named."""
         return self.rivals
 
+    def metrics_of(self, setting: Any) -> tuple[Metric, ...]:
+        """What is reported per episode of this setting; the first is that of `metrics`."""
+        return self.metrics
+
     def shipped(self, setting: Any) -> str:
         """Name of the shipped checkpoint, if there is one, that `pretrained` is in a setting."""
         return self.name

@@ -14,6 +14,7 @@ from netllm.report.result import Result
 from netllm.report.training_seeds import trained
 from netllm.task import Task, training_fields
 from netllm.verbs.default_setting import World
+from netllm.verbs.pieces import Line
 from netllm.verbs.testing.measure_policies import Plan
 from netllm.verbs.testing.train_test_overlaps import overlaps
 
@@ -41,7 +42,7 @@ def make_report(
     lines = [line for one in plans for line in one.lines]
     overrides = nameable(world.overrides)
     untested = frozenset().union(*map(training_fields, settings))
-    files = dict.fromkeys(weight_sources(line.spec for line in lines))
+    metrics = tuple(dict.fromkeys(m for one in settings for m in task.metrics_of(one)))
     learned = any(spec.checkpoint is not None for spec in specs)
     made_with = provenance(
         task=task.name,
@@ -50,7 +51,7 @@ def make_report(
         overrides=overrides,
         left_out={one.setting.name: dict(one.left_out) for one in plans if one.left_out},
         sources={one.name: sources.kept(sources.sources(one)) for one in settings},
-        **({"weights": sources.kept(files)} if files else {}),
+        **_weights(lines),
         **({"device": device_name(device)} if learned else {}),
         data={one.name: sources.world(one) for one in settings},
         notes=[
@@ -64,10 +65,15 @@ def make_report(
         results=list(results),
         comparisons=compare(results, task, {one.setting.name: one.members for one in plans}),
         provenance=made_with,
-        metrics=task.metrics,
+        metrics=metrics,
         bounds=task.bounds,
-        recipes=trained(results, task.metrics),
+        recipes=trained(results, metrics),
     )
+
+
+def _weights(lines: Sequence[Line]) -> dict[str, Any]:
+    files = dict.fromkeys(weight_sources(line.spec for line in lines))
+    return {"weights": sources.kept(files)} if files else {}
 
 
 def _notes(settings: Sequence[Any], results: Sequence[Result]) -> Iterator[str]:

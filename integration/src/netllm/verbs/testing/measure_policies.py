@@ -129,14 +129,15 @@ def result(task: Task, one: Plan, line: Line, outcomes: Sequence[Outcome]) -> Re
             row["cluster"] = dict(one.clusters[row["id"]])
     seconds = sum(outcome.seconds for outcome in outcomes)
     decisions = sum(outcome.decisions for outcome in outcomes)
+    metrics = task.metrics_of(line.setting)
     lineage, identity = line.spec.lineage or Lineage(""), line.spec.facts.identity
     return Result(
         task=task.name,
         setting=line.setting.name,
         policy=line.spec.policy,
         checkpoint=line.spec.checkpoint,
-        metrics=summarise(rows, task.metrics),
-        subsets=subsets(rows, task.metrics, one.members),
+        metrics=summarise(rows, metrics),
+        subsets=subsets(rows, metrics, one.members),
         episodes=rows,
         seconds=seconds,
         decisions_per_s=decisions / seconds if seconds > 0 else 0.0,

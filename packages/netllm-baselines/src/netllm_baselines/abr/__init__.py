@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         UDRRealGreedy,
     )
     from netllm_baselines.abr.hindsight import Hindsight
+    from netllm_baselines.abr.l2a import L2A
+    from netllm_baselines.abr.lol_plus import LoLPlus
     from netllm_baselines.abr.mpc import MPC
     from netllm_baselines.abr.mpc_paper import MPCPaper
     from netllm_baselines.abr.panda import Panda
@@ -43,6 +45,8 @@ _MODULES = {
     "Genet": "genet",
     "GenetGreedy": "genet",
     "Hindsight": "hindsight",
+    "L2A": "l2a",
+    "LoLPlus": "lol_plus",
     "MPC": "mpc",
     "MPCPaper": "mpc_paper",
     "PPO": "ppo",
@@ -66,6 +70,7 @@ _MODULES = {
 
 __all__ = [
     "BBA",
+    "L2A",
     "MPC",
     "PPO",
     "UDR1",
@@ -78,6 +83,7 @@ __all__ = [
     "Genet",
     "GenetGreedy",
     "Hindsight",
+    "LoLPlus",
     "MPCPaper",
     "PPOSampled",
     "PPOWide",

@@ -30,8 +30,8 @@ class Hindsight:
             expert to learn from and no bound, since what comes later is not seen.
 
     Raises:
-        ValueError: `width` or `horizon` is below 1, or the setting has delay noise, which is not
-            known beforehand.
+        ValueError: `width` or `horizon` is below 1, the setting is live, or it has delay noise,
+            which is not known beforehand.
     """
 
     knows = "the future"
@@ -45,6 +45,11 @@ class Hindsight:
             raise ValueError(
                 f"`delay_noise` must be 0 for `hindsight`, got {setting.delay_noise}: what is "
                 "drawn later cannot be known."
+            )
+        if setting.live:
+            raise ValueError(
+                f"`hindsight` plans video on demand, but {setting.name!r} is live, where chunks "
+                "are not there beforehand and no bound is known. Leave it out."
             )
         self.width, self.horizon = width, horizon
         video = setting.video

@@ -1,14 +1,22 @@
 """The compiled heart of the simulator, imported at its first use since numba is slow to import."""
 
-from math import ceil, floor
+from math import ceil, exp, floor
 
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, State, View
+from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, Live, State, View
 from netllm_sims.compilation import compiled
 
 Curve = Float[ndarray, "row 4"]
+TICK_S = 0.1
+"""How often the speed is set anew."""
+LOW_BUFFER_S = 0.5
+"""Buffer in s below which playback slows down, whatever the latency."""
+NEAR_ENOUGH = 0.02
+"""Deviation from the target, as a share of it, that changes no speed."""
+STEEPNESS = 5.0
+"""Of the sigmoid, per s of deviation."""
 
 
 @compiled
@@ -113,6 +121,93 @@ def fetch(
 
 
 @compiled
+def playback_speed(buffer_s: float, latency_s: float, target_s: float, catch_up: float) -> float:
+    """Speed of playback: `1 - c + 2 c / (1 + exp(-5 d))`, between 1 - c and 1 + c.
+
+    c is `catch_up`. d is what the buffer has above `LOW_BUFFER_S` where that is negative, else the
+    latency above its target; within 2 % of the target the speed is 1.
+
+    Source: "Catchup Logic" (dash.js face-to-face meeting 2022) for the sigmoid; the hybrid of
+    buffer and latency is the playback control of LoL+ (Bentaleb et al., IEEE Trans. Multimedia
+    2022), with the numbers of its authors.
+    """
+    if buffer_s < LOW_BUFFER_S:
+        off_s = buffer_s - LOW_BUFFER_S
+    else:
+        off_s = latency_s - target_s
+        if abs(off_s) <= NEAR_ENOUGH * target_s:
+            return 1.0
+    return 1.0 - catch_up + 2.0 * catch_up / (1.0 + exp(-STEEPNESS * off_s))
+
+
+@compiled
+def play_on(
+    buffer_s: float, latency_s: float, seconds: float, live: Live
+) -> tuple[float, float, float, float]:
+    """Play for so many seconds: buffer and latency afterwards, seconds played, s without playback.
+
+    Nothing is downloaded meanwhile.
+    """
+    played_s = 0.0
+    while played_s < seconds and buffer_s > 0.0:
+        speed = playback_speed(buffer_s, latency_s, live.target_s, live.catch_up)
+        step_s = min(TICK_S, seconds - played_s)
+        if speed * step_s >= buffer_s:
+            step_s = buffer_s / speed
+            buffer_s = 0.0
+        else:
+            buffer_s -= speed * step_s
+        latency_s += (1.0 - speed) * step_s
+        played_s += step_s
+    stall_s = max(seconds - played_s, 0.0)
+    return buffer_s, latency_s + stall_s, played_s, stall_s
+
+
+@compiled
+def fetch_live(
+    curve: Curve,
+    first: int,
+    last: int,
+    place: tuple[int, float, float, float],
+    size: float,
+    noise: float,
+    knobs: Knobs,
+    live: Live,
+    b: int,
+) -> tuple[tuple[int, float, float, float], float, float, float]:
+    """As `fetch`, for session `b` of `live`: the chunk is asked for once it has been produced.
+
+    Unlike there, the trace goes on during the round trip too, as the live edge does. The last value
+    is what latency and speed of playback take from the chunk's QoE.
+    """
+    row, time_s, done, buffer_s = place
+    latency_s = live.latency_s[b]
+    idle_s = max(knobs.chunk_s + buffer_s - latency_s, knobs.latency_s)
+    row, time_s, done = wait(curve, first, last, row, time_s, idle_s + knobs.rtt_s)
+    row, time_s, done, took_s = transfer(curve, first, last, row, time_s, done, size)
+    took_s = (took_s + knobs.rtt_s) * noise
+    media_s = buffer_s
+    buffer_s, latency_s, played_s, stall_s = play_on(buffer_s, latency_s, idle_s + took_s, live)
+    buffer_s += knobs.chunk_s
+    if buffer_s > knobs.buffer_cap_s:
+        # Who has so much is behind the target, and so as a rule plays no slower than 1.
+        rest_s = buffer_s - knobs.buffer_cap_s
+        buffer_s, latency_s, more_s, _ = play_on(buffer_s, latency_s, rest_s, live)
+        row, time_s, done = wait(curve, first, last, row, time_s, rest_s)
+        played_s += more_s
+    media_s += knobs.chunk_s - buffer_s
+    speed = media_s / played_s if played_s > 0.0 else 1.0
+    if latency_s > live.target_s + live.skip_s:
+        buffer_s = max(buffer_s - (latency_s - live.target_s), 0.0)
+        latency_s = live.target_s
+    live.latency_s[b] = live.seen[0, b] = latency_s
+    live.seen[1, b] = speed
+    weight = live.near if latency_s <= live.near_s else live.late
+    cost = weight * latency_s + live.speed * abs(1.0 - speed)
+    return (row, time_s, done, buffer_s), took_s, stall_s, cost
+
+
+@compiled
 def earned(
     quality: Float[ndarray, "row level"],
     row: int,
@@ -148,11 +243,12 @@ def play(
     knobs: Knobs,
     state: State,
     view: View,
+    live: Live | None,
 ) -> int:
     """Download chunk number `chunk` of every session and write what the players then see.
 
-    `noise` may be empty. Returns -1, or the first session whose level is not on the ladder; then
-    nothing was changed.
+    `noise` may be empty; `live` is None for video on demand. Returns -1, or the first session whose
+    level is not on the ladder; then nothing was changed.
     """
     # names for the arrays outside the loop: numba counts references at every attribute of a group
     curve, first, last, unscale, _ = link
@@ -163,23 +259,22 @@ def play(
         if level[b] < 0 or level[b] >= rates.shape[0]:
             return b
     for b in range(level.shape[0]):
-        of_video = first_chunk[b] + chunk
-        size = sizes[of_video, level[b]]
-        factor = noise[chunk, b] if noise.shape[0] > 0 else 1.0
-        here = row[b], place[b, 0], place[b, 1], place[b, 2]
-        here, took_s, stall_s = fetch(
-            curve, first[b], last[b], here, size * unscale[b], factor, knobs
-        )
+        m, of_video = level[b], first_chunk[b] + chunk
+        size = sizes[of_video, m]
+        load, factor = size * unscale[b], noise[chunk, b] if noise.shape[0] > 0 else 1.0
+        here, cost = (row[b], place[b, 0], place[b, 1], place[b, 2]), 0.0
+        if live is None:  # numba leaves out the branch that does not count
+            here, took_s, stall_s = fetch(curve, first[b], last[b], here, load, factor, knobs)
+        else:
+            of = curve, first[b], last[b], here, load, factor, knobs
+            here, took_s, stall_s, cost = fetch_live(*of, live, b)
         row[b], place[b, 0], place[b, 1], place[b, 2] = here
-        rate = rates[level[b]]
-        change_mbps = abs(rate - rates[previous[b]]) * 1e-3
-        reward = earned(quality, of_video, chunk, level[b], previous[b], stall_s, knobs)
-        previous[b] = level[b]
+        scalars[0, b], scalars[5, b] = rates[m], abs(rates[m] - rates[previous[b]]) * 1e-3
+        reward = earned(quality, of_video, chunk, m, previous[b], stall_s, knobs) - cost
+        previous[b], ahead = m, (of_video + 1) * rates.shape[0]
         push(throughput_mbps, b, size * 8e-6 / took_s)
         push(delay_s, b, took_s)
-        ahead = (of_video + 1) * rates.shape[0]
         for i in range(sizes_mb.shape[1]):
             sizes_mb[b, i] = table[ahead + i]
-        scalars[0, b], scalars[1, b], scalars[2, b] = rate, place[b, 2], stall_s
-        scalars[3, b], scalars[4, b], scalars[5, b] = left, reward, change_mbps
+        scalars[1, b], scalars[2, b], scalars[3, b], scalars[4, b] = here[3], stall_s, left, reward
     return -1

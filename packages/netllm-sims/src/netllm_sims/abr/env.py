@@ -35,10 +35,13 @@ class Env(SettingEnv):
     | `stall_s` | (1,) | 0 | any | s without playback caused by the last chunk |
     | `chunks_left` | (1,) | 0 | chunks - 1 | chunks still to be decided |
     | `reward` | (1,) | any | top in Mbit/s | QoE of the last chunk |
+    | `live_latency_s` | (1,) | 0 | any | live only: s behind the live edge |
+    | `speed` | (1,) | 0 | any | live only: mean speed of playback |
 
     ## Reward
     QoE of the chunk: Mbps - 4.3 · stall in s - |change in Mbps|. `info` holds the parts
-    `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps`, and `session`, the session's id.
+    `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps`, live also `live_latency_s` and `speed`, which
+    count there too (`netllm_sims.abr.QoE`), and `session`, the session's id.
 
     ## Start
     `reset` downloads the first chunk at level 0. Part `train` draws a random trace and a random

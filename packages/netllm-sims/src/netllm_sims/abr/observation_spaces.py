@@ -7,7 +7,7 @@ from gymnasium import spaces
 from numpy import ndarray
 
 from netllm_sims.abr.settings import Setting
-from netllm_sims.abr.simulator import HISTORY, Observation
+from netllm_sims.abr.simulator import HISTORY, LIVE_FIELDS, Observation
 
 _ANY = float(np.finfo(np.float32).max)  # gymnasium's checker warns of infinite bounds
 
@@ -20,6 +20,7 @@ def observation_space(setting: Setting) -> spaces.Dict:
     def box(high: float, *shape: int, low: float = 0.0) -> spaces.Box:
         return spaces.Box(np.float32(low), np.float32(high), shape, np.float32)
 
+    live = {name: box(_ANY, 1) for name in LIVE_FIELDS if setting.live}
     return spaces.Dict(
         {
             "throughput_mbps": box(_ANY, HISTORY),
@@ -27,10 +28,11 @@ def observation_space(setting: Setting) -> spaces.Dict:
             "sizes_mb": box(_ANY, HISTORY, levels),
             "rate_kbps": box(top, 1),
             "level": spaces.Discrete(levels),
-            "buffer_s": box(setting.buffer_cap_s, 1),
+            "buffer_s": box(_ANY if setting.live else setting.buffer_cap_s, 1),
             "stall_s": box(_ANY, 1),
             "chunks_left": box(setting.chunks - 1, 1),
             "reward": box(float(setting.chunk_quality.max()), 1, low=-_ANY),
+            **live,
         }
     )
 

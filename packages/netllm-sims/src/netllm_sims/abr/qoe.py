@@ -9,6 +9,7 @@ from jaxtyping import Float
 from numpy import abs as absolute
 from numpy import ndarray
 
+from netllm_sims.abr.live import NEAR_S
 from netllm_sims.setting_values import unknown
 
 if TYPE_CHECKING:
@@ -61,19 +62,27 @@ def quality_thousandths(kind: str, video: "Video") -> Float[ndarray, "chunk leve
 class QoE:
     """Weights of the QoE: `quality - rebuffering * stall_s - smoothness * |change of quality|`.
 
-    Quality is in Mbit/s unless the setting says otherwise (`QUALITIES`).
+    Near the live edge also less `near * latency_s` (`late * latency_s` above `NEAR_S`) and less
+    `speed * |1 - speed of playback|`. Quality is in Mbit/s unless the setting says otherwise
+    (`QUALITIES`).
 
     Source: Yin et al., SIGCOMM 2015, section 3; weights of Pensieve (Mao et al., SIGCOMM 2017) and
-    NetLLM.
+    NetLLM; those of the live edge: `netllm_sims.abr.live`.
     """
 
     rebuffering: float = 4.3
     """Penalty per second without playback, in the unit of quality."""
     smoothness: float = 1.0
     """Penalty per unit of change between two chunks."""
+    near: float = 0.0
+    """Penalty per second behind the live edge, where that is at most `NEAR_S`."""
+    late: float = 0.0
+    """Penalty per second behind it where it is more."""
+    speed: float = 0.0
+    """Penalty per unit by which the speed of playback differs from 1."""
 
     def __post_init__(self) -> None:
-        for name in ("rebuffering", "smoothness"):
+        for name in ("rebuffering", "smoothness", "near", "late", "speed"):
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
                 raise ValueError(f"`{name}` must be a finite weight >= 0, got {value}.")
@@ -83,6 +92,10 @@ class QoE:
         quality: Float[ndarray, "*chunk"],
         rebuffer_s: Float[ndarray, "*chunk"],
         change: Float[ndarray, "*chunk"],
+        latency_s: Float[ndarray, "*chunk"] | float = 0.0,
+        speed: Float[ndarray, "*chunk"] | float = 1.0,
     ) -> Float[ndarray, "*chunk"]:
-        """QoE of each chunk from its three parts, in the unit of quality."""
-        return quality - self.rebuffering * rebuffer_s - self.smoothness * absolute(change)
+        """QoE of each chunk from its parts, in the unit of quality."""
+        worth = quality - self.rebuffering * rebuffer_s - self.smoothness * absolute(change)
+        late = np.where(np.less_equal(latency_s, NEAR_S), self.near, self.late) * latency_s
+        return worth - late - self.speed * absolute(1.0 - speed)

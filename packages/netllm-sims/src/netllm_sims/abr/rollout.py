@@ -10,7 +10,7 @@ from numpy import ndarray
 from numpy.typing import DTypeLike
 
 from netllm_sims.abr.sessions import Session
-from netllm_sims.abr.simulator import Observation, Simulator
+from netllm_sims.abr.simulator import LIVE_FIELDS, Observation, Simulator
 from netllm_sims.rollout import Batch, Environment, Options, Policy, play
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Players(Environment):
         self.answers = setting.video.levels
         self._simulator = Simulator(setting, sessions, dtype=dtype)
         self._simulator.reset(seed)
-        self._columns: dict[str, list[ndarray]] = {name: [] for name in ("reward", *_PARTS)}
+        self.parts = (*_PARTS, *LIVE_FIELDS) if setting.live else _PARTS
+        self._columns: dict[str, list[ndarray]] = {name: [] for name in ("reward", *self.parts)}
 
     def observation(self) -> Observation:
         """That of `Simulator`; the next step reuses the arrays."""
@@ -63,7 +64,7 @@ class Players(Environment):
         """QoE and its parts, each the mean over a session's decisions."""
         return {
             "qoe": self.column("reward").mean(axis=1),
-            **{name: self.column(name).mean(axis=1) for name in _PARTS},
+            **{name: self.column(name).mean(axis=1) for name in self.parts},
         }
 
     def running(self) -> Simulator:
@@ -89,6 +90,10 @@ class Rollout:
     """Rebuffering part, before its weight."""
     smoothness_mbps: Float[ndarray, "episode step"]
     """Change of bitrate, before its weight."""
+    live_latency_s: Float[ndarray, "episode step"] | None = None
+    """How far playback is behind the live edge; None unless the setting is live."""
+    speed: Float[ndarray, "episode step"] | None = None
+    """Mean speed of playback; None unless the setting is live."""
     actions: Int[ndarray, "episode step"]
     """Levels chosen."""
     seconds: float
@@ -172,7 +177,7 @@ def _columns(batch: Batch) -> dict[str, ndarray]:
     for name in batch.observations[0] if batch.observations else ():
         found[_SEEN + name] = [seen[name] for seen in batch.observations]
     columns = {name: np.stack(values, axis=1) for name, values in found.items()}
-    columns |= {name: players.column(name) for name in _PARTS}
+    columns |= {name: players.column(name) for name in players.parts}
     if batch.observations:
         columns |= {_FINAL + name: value.copy() for name, value in players.final().items()}
     return columns

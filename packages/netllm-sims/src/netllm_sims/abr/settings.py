@@ -1,8 +1,7 @@
 """Named settings: which traces and video, and the numbers of player and link."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from os.path import isdir
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,12 +10,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from netllm_sims import own_data
-from netllm_sims.abr import train_valid_test
-from netllm_sims.abr.mobile_settings import FIELDS, LINKS, rebuffering
+from netllm_sims.abr import live, mobile_settings, train_valid_test
 from netllm_sims.abr.qoe import QoE, quality_thousandths
 from netllm_sims.abr.sessions import Session
-from netllm_sims.abr.synthetic import GENERATED, vbr_video
-from netllm_sims.abr.video import Video, load_video
+from netllm_sims.abr.setting_video import setting_video, video_options
+from netllm_sims.abr.synthetic import GENERATED
+from netllm_sims.abr.video import Video
 from netllm_sims.abr.worlds import NAMES as WORLDS
 from netllm_sims.abr.worlds import randomise
 from netllm_sims.data_sources import Origin, Source, generated, of_files
@@ -24,11 +23,8 @@ from netllm_sims.setting_values import (
     check_names,
     data_root,
     existing,
-    items,
-    named_path,
     number,
     unknown,
-    whole,
     word,
     yes_or_no,
 )
@@ -42,12 +38,17 @@ _DESCRIPTIONS = {
     "unseen-both": "100 seeded GENET-style traces on video2",
     "3g": "seeded traces like Norway's HSDPA, and a seeded video; needs no data",
     "4g-5g": "seeded traces like four sets of 4G and 5G, rates to 40 Mbit/s; needs no data",
+    "live": "half a second per chunk, 1.5 s behind the live edge, on the traces of default",
     "synthetic": "seeded Markov-modulated traces on a seeded video; needs no data",
 }
 _SPLITS = {
     "many-starts": train_valid_test.many_starts,
     "paper-split": train_valid_test.paper_split,
 }
+_FIELDS: dict[str, dict[str, Any]] = {"live": live.FIELDS, **mobile_settings.FIELDS}
+"""Fields of named settings that differ from the usual ones."""
+_DATA_OF = {"live": "default", **dict.fromkeys(mobile_settings.LINKS, "synthetic")}
+"""The setting whose data a setting takes, if not its own."""
 _VIDEO_FIELDS = ("rates_kbps", "chunk_s", "chunks")
 _WORD_FIELDS = ("worlds", "trace_name", "quality")
 _FIXED_FIELDS = ("name", "data", "synthetic")
@@ -59,6 +60,8 @@ _BOUNDS_S = {
     "rtt_s": (0.0, 86_400.0),
     "buffer_cap_s": (0.0, 1e9),
     "drain_s": (1e-6, 1e9),
+    "live_target_s": (0.0, 60.0),
+    "skip_s": (0.0, 1e9),
 }
 
 
@@ -94,17 +97,25 @@ class Setting:
     a `table` of the video's own numbers."""
     rebuffering: float = 4.3
     """QoE penalty per second without playback, in the unit of quality; unless it is given, 2.66 for
-    `log`, 8 for `hd` and 100 for a `table`; in `4g-5g` 40, and 3.69 for `log`."""
+    `log`, 8 for `hd` and 100 for a `table`; in `4g-5g` 40, and 3.69 for `log`; live, that of
+    LoL+."""
     smoothness: float = 1.0
-    """QoE penalty per unit of change between two chunks."""
+    """QoE penalty per unit of change between two chunks; live, unless given, 1 / `chunk_s`."""
+    live_target_s: float = 0.0
+    """Live: seconds behind the live edge that the player aims at; 0 is video on demand."""
+    catch_up: float = 0.5
+    """Live: largest change of the speed of playback by which the player gets there."""
+    skip_s: float = 12.0
+    """Live: latency in s above the target from which the player jumps to the target."""
     latency_s: float = 0.0
     """Seconds of deciding that pass before each chosen request leaves."""
     rtt_s: float = 0.08
-    """Round trip in s that each chunk's download takes longer, without moving the trace."""
+    """Round trip in s that each chunk's download takes longer, without moving the trace unless
+    live."""
     packet_share: float = 0.95
     """Share of the bandwidth left for payload."""
     buffer_cap_s: float = 60.0
-    """Buffer in s above which the player pauses its downloads."""
+    """Buffer in s above which the player pauses its downloads; live, unless given, the target."""
     drain_s: float = 0.5
     """Step in s in which it then pauses."""
     delay_noise: float = 0.0
@@ -142,11 +153,21 @@ class Setting:
             )
         if not 0 <= self.delay_noise < 1:
             raise ValueError(f"`delay_noise` must lie in [0, 1), got {self.delay_noise}.")
+        if not 0 <= self.catch_up < 1:
+            raise ValueError(f"`catch_up` must lie in [0, 1), got {self.catch_up}.")
+        if self.live:
+            live.check(self)
+
+    @property
+    def live(self) -> bool:
+        """Whether chunks are produced while they are watched; else it is video on demand."""
+        return self.live_target_s > 0
 
     @property
     def qoe(self) -> QoE:
         """Weights of the QoE."""
-        return QoE(rebuffering=self.rebuffering, smoothness=self.smoothness)
+        own = {"rebuffering": self.rebuffering, "smoothness": self.smoothness}
+        return QoE(**(live.weights(self.video) if self.live else {}) | own)
 
     @property
     def chunk_quality(self) -> Float[ndarray, "chunk level"]:
@@ -281,8 +302,8 @@ class Setting:
             )
         if self.name in ("unseen-bandwidth", "unseen-both"):
             return train_valid_test.unseen_bandwidth()
-        if self.name in LINKS:
-            return train_valid_test.cellular(LINKS[self.name], part)
+        if self.name in mobile_settings.LINKS:
+            return train_valid_test.cellular(mobile_settings.LINKS[self.name], part)
         if self.data is None:
             return train_valid_test.synthetic(part)
         return _SPLITS.get(self.name, train_valid_test.default)(self.data, part)
@@ -314,37 +335,45 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
     numbers = [f.name for f in fields(Setting) if f.name not in (*_FIXED_FIELDS, *others)]
     known = [*others, *numbers, *_VIDEO_FIELDS]
     check_names(name, overrides, names=list(_DESCRIPTIONS), fields=known)
-    overrides = FIELDS.get(name, {}) | overrides
+    own_video = overrides.get("video") is not None
+    overrides = _FIELDS.get(name, {}) | {k: v for k, v in overrides.items() if v is not None}
     root = data_root(
-        "synthetic" if name in LINKS else name,
+        _DATA_OF.get(name, name),
         data,
         holds=lambda folder: (folder / "abr" / "traces").is_dir(),
         needed="abr/traces and abr/videos",
     )
-    changes: dict[str, Any] = {
-        key: number(key, overrides[key]) for key in numbers if key in overrides
-    }
-    if overrides.get("traces") is not None:
-        changes["traces"] = _folder(overrides["traces"])
-    if overrides.get("split") is not None:
-        changes["split"] = yes_or_no("split", overrides["split"])
-    for key in _WORD_FIELDS:
-        if overrides.get(key) is not None:
-            changes[key] = word(key, overrides[key])
-    penalty = rebuffering(name, changes.get("quality", "linear"))
+    changes = _changes(overrides, numbers)
+    penalty = mobile_settings.rebuffering(name, changes.get("quality", "linear"))
     if penalty is not None:
         changes.setdefault("rebuffering", penalty)
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"
     generated = chosen is None or chosen == "synthetic"
+    video = setting_video(None if generated else chosen, root, video_options(overrides))
+    if changes.get("live_target_s", 0) > 0:
+        changes = live.usual(changes["live_target_s"], video) | changes
+    stands_in = generated and (own_video or name != "live")
     return Setting(
         name=name,
         data=root,
-        synthetic=generated or (root is None and "traces" not in changes),
-        video=_video(None if generated else chosen, root, _video_options(overrides)),
+        synthetic=stands_in or (root is None and "traces" not in changes),
+        video=video,
         **changes,
     )
+
+
+def _changes(overrides: dict[str, Any], numbers: list[str]) -> dict[str, Any]:
+    """Fields of `Setting` but for the video, as their types, from what was given."""
+    changes: dict[str, Any] = {
+        key: number(key, overrides[key]) for key in numbers if key in overrides
+    }
+    if "traces" in overrides:
+        changes["traces"] = _folder(overrides["traces"])
+    if "split" in overrides:
+        changes["split"] = yes_or_no("split", overrides["split"])
+    return changes | {key: word(key, overrides[key]) for key in _WORD_FIELDS if key in overrides}
 
 
 def _folder(value: object) -> Path:
@@ -352,40 +381,3 @@ def _folder(value: object) -> Path:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: `traces` must be a folder, got a file.")
     return folder
-
-
-def _video_options(overrides: dict[str, Any]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if overrides.get("rates_kbps") is not None:
-        rates = items("rates_kbps", overrides["rates_kbps"])
-        if len(rates) < 2:
-            raise ValueError(
-                f"`rates_kbps` must be at least two rates to choose from, such as 300,750, got "
-                f"{overrides['rates_kbps']!r}."
-            )
-        options["rates_kbps"] = tuple(number("rates_kbps", rate) for rate in rates)
-    if overrides.get("chunk_s") is not None:
-        options["chunk_s"] = number("chunk_s", overrides["chunk_s"])
-    if overrides.get("chunks") is not None:
-        options["chunks"] = whole("chunks", overrides["chunks"])
-    return options
-
-
-def _video(chosen: object, root: Path | None, options: dict[str, Any]) -> Video:
-    if chosen is None:
-        return vbr_video(0, **options)
-    if isinstance(chosen, Video):
-        return replace(chosen, **options)
-    own = named_path("video", chosen)
-    published = own if root is None else root / "abr" / "videos" / own
-    if not (isdir(published) or isdir(own)):
-        raise FileNotFoundError(_no_video(own, published.parent))
-    return load_video(published if isdir(published) else own, **options)
-
-
-def _no_video(own: Path, videos: Path) -> str:
-    near = sorted(one.name for one in videos.glob("*") if next(one.glob("video_size_*"), None))
-    return (
-        f"{own.resolve()}: there is no such folder of chunk sizes (`video`). Name one with files "
-        f"video_size_0, video_size_1, …, or {' or '.join([*near, 'synthetic'])}."
-    )

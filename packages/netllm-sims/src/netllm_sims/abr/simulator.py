@@ -10,9 +10,10 @@ from numpy import ndarray
 from numpy.typing import DTypeLike
 
 from netllm_sims.abr.link import curves
+from netllm_sims.abr.live import NEAR_S
 from netllm_sims.abr.qoe import quality_thousandths
 from netllm_sims.abr.sessions import Session
-from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, State, View
+from netllm_sims.abr.simulator_arrays import Knobs, Ladder, Link, Live, State, View
 from netllm_sims.abr.traces import Trace
 from netllm_sims.abr.video import Video
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 HISTORY = 6
 """Past chunks and coming chunks that an observation shows."""
+
+LIVE_FIELDS = ("live_latency_s", "speed")
+"""Fields of an observation, and parts of the QoE, that live sessions have beside the others."""
 
 Observation = dict[str, ndarray]
 _Curves = tuple[Float[ndarray, "row 4"], Int[ndarray, "trace"], Int[ndarray, "trace"]]
@@ -37,6 +41,12 @@ class Simulator:
     each chosen request: it drains the buffer and advances the trace. A buffer above the cap drains
     in steps while the trace goes on.
 
+    Live (`live_target_s` of the setting) a chunk can be asked for once it has been produced: the
+    session joins at the target, with the chunks of that time ready, and the live edge moves with
+    the clock. A control of the speed of playback keeps the latency near the target; `skip_s` later
+    than that, playback jumps to the target, past what is in the buffer. There the trace goes on
+    during round trips as well.
+
     The observation is a dict of arrays with a leading batch axis; they are read-only, and **the
     next step reuses them: copy what you keep or change.**
 
@@ -51,6 +61,8 @@ class Simulator:
     | `stall_s` | () | time without playback that the last chunk caused |
     | `chunks_left` | () | chunks still to be decided, this one included |
     | `reward` | () | QoE of the last chunk, in Mbit/s unless `quality` says otherwise |
+    | `live_latency_s` | () | live only: how far playback is behind the live edge |
+    | `speed` | () | live only: mean speed of playback since the chunk before |
 
     Args:
         setting: Video, QoE and link parameters.
@@ -90,6 +102,7 @@ class Simulator:
             np.zeros((batch, HISTORY * video.levels), dtype),
             np.zeros((6, batch), dtype),
         )
+        self._live = self._live_of(batch) if setting.live else None
         self._choice = np.zeros(batch, np.int64)
         self._noise = np.zeros((0, 0))
         self._chunk = video.chunks
@@ -155,6 +168,8 @@ class Simulator:
         for field in self._view:
             field[:] = 0
         begin(self._link, self._state)
+        if self._live is not None:
+            self._live.latency_s[:] = self._live.target_s
         self._noise = self._draw_noise(seed)
         self._chunk = 0
         self._choice[:] = 0
@@ -197,12 +212,17 @@ class Simulator:
 
     @property
     def parts(self) -> Observation:
-        """Of the last chunk, copied: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps` (change)."""
+        """Of the last chunk, copied: `bitrate_mbps`, `rebuffer_s`, `smoothness_mbps` (change).
+
+        Live also `live_latency_s` and `speed`.
+        """
         scalars = self._view.scalars
+        live = {name: self._observation[name].copy() for name in LIVE_FIELDS if self._live}
         return {
             "bitrate_mbps": scalars[0] * 1e-3,
             "rebuffer_s": scalars[2].copy(),
             "smoothness_mbps": scalars[5].copy(),
+            **live,
         }
 
     @property
@@ -247,9 +267,19 @@ class Simulator:
             "chunks_left": left,
             "reward": reward,
         }
+        if self._live is not None:
+            views |= dict(zip(LIVE_FIELDS, self._live.seen, strict=True))
         for array in views.values():
             array.setflags(write=False)
         return views
+
+    def _live_of(self, batch: int) -> Live:
+        qoe = self.setting.qoe
+        return Live(
+            self.setting.live_target_s, self.setting.catch_up, self.setting.skip_s,
+            NEAR_S, qoe.near, qoe.late, qoe.speed,
+            np.zeros(batch), np.zeros((2, batch), self._dtype),
+        )  # fmt: skip
 
     def _draw_noise(self, seed: int) -> Float[ndarray, "chunk batch"]:
         width = self.setting.delay_noise
@@ -269,7 +299,7 @@ class Simulator:
         left = video.chunks - 1 - self._chunk
         wrong = play(
             self._chunk, left, self._choice, self._noise,
-            self._link, self._ladder, knobs, self._state, self._view,
+            self._link, self._ladder, knobs, self._state, self._view, self._live,
         )  # fmt: skip
         if wrong >= 0:
             raise ValueError(

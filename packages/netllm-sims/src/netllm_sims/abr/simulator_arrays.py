@@ -68,3 +68,24 @@ class View(NamedTuple):
     sizes_mb: Float[ndarray, "batch cell"]
     scalars: Float[ndarray, "6 batch"]
     """Rate in kbit/s, buffer in s, stall in s, chunks left, reward, change in Mbit/s."""
+
+
+class Live(NamedTuple):
+    """What only sessions near the live edge have: the numbers of `Setting`, state and view."""
+
+    target_s: float
+    """Latency aimed at."""
+    catch_up: float
+    """Largest change of the speed of playback."""
+    skip_s: float
+    """Latency above the target from which playback jumps to it."""
+    near_s: float
+    """Latency up to which its weight in the QoE is `near`, and beyond `late`."""
+    near: float
+    late: float
+    speed: float
+    """Weight of the deviation of the speed from 1."""
+    latency_s: Float[ndarray, "batch"]
+    """Latency of every session."""
+    seen: Float[ndarray, "2 batch"]
+    """What the players see of it: latency in s, and mean speed since the chunk before."""
