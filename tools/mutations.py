@@ -40,9 +40,9 @@ _ALONE = {
 
 def subjects() -> Mapping[str, Subject]:
     """All loaders by name."""
-    from mutating import files, folders, jobs, recipes_and_caches, weights
+    from mutating import files, flows, folders, jobs, recipes_and_caches, weights
 
-    modules = files, jobs, weights, folders, recipes_and_caches
+    modules = files, jobs, flows, weights, folders, recipes_and_caches
     return {name: one for module in modules for name, one in module.SUBJECTS.items()}
 
 

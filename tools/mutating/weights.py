@@ -192,6 +192,29 @@ def _decima(path: Path) -> Any:
     return {"arrays": _listed(Weights.load(path).arrays)}
 
 
+def _make_cnn(folder: Path) -> Path:
+    import torch
+    from netllm_baselines.flows.cnn import Weights
+    from netllm_baselines.flows.cnn_network import CNNNetwork
+    from netllm_sims import flows
+
+    classes = flows.setting("synthetic").classes
+    torch.manual_seed(0)
+    network = CNNNetwork(classes=len(classes), statistics=0, hidden=4, dropout=0.0)
+    arrays = {name: x.numpy().astype("float16") for name, x in network.state_dict().items()}
+    meta = {"kind": "flows-cnn", "classes": [*classes], "packets": 20, "hidden": 4}
+    Weights(arrays=arrays, meta=meta).save(folder / "cnn.npz")
+    return folder / "cnn.npz"
+
+
+def _cnn(path: Path) -> Any:
+    from netllm_baselines.flows import CNN
+    from netllm_sims import flows
+
+    weights = CNN(flows.setting("synthetic"), weights=path).weights
+    return {"arrays": _listed(weights.arrays), "meta": weights.meta}
+
+
 _GRU, _TRACK = _make_predictor("gru"), _make_predictor("track", saliency=False)
 
 SUBJECTS = {
@@ -199,6 +222,7 @@ SUBJECTS = {
     "weights-ppo": Subject(_OF_NUMBERS, _make_ppo, _ppo, _RULE, _shaped(_make_ppo)),
     "weights-gru": Subject(_OF_NUMBERS, _GRU, _predictor("GRU"), _RULE, _shaped(_GRU)),
     "weights-track": Subject(_OF_NUMBERS, _TRACK, _predictor("TRACK"), _RULE, _shaped(_TRACK)),
+    "weights-cnn": Subject(_OF_NUMBERS, _make_cnn, _cnn, _RULE, _shaped(_make_cnn)),
     "weights-decima": Subject(
         {"*.safetensors": "safetensors"}, _make_decima, _decima, _RULE, _shaped(_make_decima)
     ),

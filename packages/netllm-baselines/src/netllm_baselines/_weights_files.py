@@ -50,6 +50,15 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def naming(file: Path | None) -> Iterator[None]:
+    """A block in which weights are used: errors of what does not fit name the file they are of."""
+    try:
+        yield
+    except ValueError as fault:
+        raise ValueError(f"{file}: {fault}" if file else str(fault)) from fault
+
+
+@contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """A block that writes `path`: an error that names no file names it and says what to do."""
     try:

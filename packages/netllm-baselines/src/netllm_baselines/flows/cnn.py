@@ -85,14 +85,17 @@ class CNN:
     """
 
     def __init__(self, setting: "Setting", *, weights: Path | str | Weights | None = None) -> None:
+        file: Path | None = None
         if not isinstance(weights, Weights):
-            weights = Weights.load(self.shipped() if weights is None else Path(weights))
+            file = self.shipped() if weights is None else Path(weights)
+            weights = Weights.load(file)
         self.weights = weights
         facts = msgspec.convert(weights.meta, _Facts)
-        _check(facts, setting)
         self._packets = facts.packets
         self._places = setting.places(facts.classes)
-        self._network = _network(facts, weights)
+        with _weights_files.naming(file):
+            _check(facts, setting)
+            self._network = _network(facts, weights)
 
     @staticmethod
     def shipped() -> Path:

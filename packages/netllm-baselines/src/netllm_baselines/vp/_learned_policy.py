@@ -1,7 +1,6 @@
 """A learned viewport predictor as a policy."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,21 +9,13 @@ from jaxtyping import Float
 from netllm_sims.vp.geometry import turned
 from numpy import ndarray
 
+from netllm_baselines import _weights_files
 from netllm_baselines.vp._observed_angles import Observation, seen, valid
 from netllm_baselines.vp.weights_file import Weights, shipped
 
 if TYPE_CHECKING:
     from netllm_sims.vp import Setting
     from torch import Tensor
-
-
-@contextmanager
-def _named(file: Path | None) -> Iterator[None]:
-    """Errors of weights that do not fit name the file that they came from."""
-    try:
-        yield
-    except ValueError as fault:
-        raise ValueError(f"{file}: {fault}" if file else str(fault)) from fault
 
 
 class Learned:
@@ -47,7 +38,7 @@ class Learned:
         self.weights = weights
         self.horizon = setting.horizon
         self._setting = setting
-        with _named(file):
+        with _weights_files.naming(file):
             self._points = self._fitting(setting)
             self._network = self._build()
         # weights know where the front lay when they were trained

@@ -72,8 +72,9 @@ def _header(
     missing = [name for name in columns if names.count(name) != 1]
     if missing:
         raise ValueError(
-            f"{path}:{number}: the header must name {', '.join(columns)} once, got "
-            f"{', '.join(names)!r:.200} without {', '.join(missing)}. Is this the right source?"
+            f"{path}:{number}: the header must name {', '.join(columns):.400} once, got "
+            f"{', '.join(names)!r:.200} without {', '.join(missing):.200}. Is this the right "
+            "source?"
         )
     return names
 
