@@ -98,9 +98,11 @@ def _comparisons(found: Finding) -> Iterator[str]:
 def tables(name: str) -> dict[tuple[str, str], str]:
     """What stands in which document, between which marks, of a row."""
     found = kept(name)
+    if not any(found.results()):
+        return {}
     if found.row.subject:
         gained = "\n".join([*pretraining.table(found), "", pretraining.statement(found)])
-        return {("docs/results.md", f"findings {name}"): gained} if any(found.results()) else {}
+        return {("docs/results.md", f"findings {name}"): gained}
     whole = "\n".join([table(found), "", *_comparisons(found)])
     texts = {("docs/results.md", f"findings {name}"): whole}
     if name in TELLING:

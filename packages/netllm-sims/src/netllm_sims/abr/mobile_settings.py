@@ -19,8 +19,8 @@ FIELDS: dict[str, dict[str, Any]] = {"4g-5g": {"rates_kbps": LADDER_4G_5G_KBPS}}
 """Fields of a setting that are other than those of `default`."""
 
 
-def rebuffering(name: str, quality: str) -> float | None:
-    """QoE penalty per second without playback of a setting; None if there is no such quality.
+def rebuffering(name: str, quality: str) -> float:
+    """QoE penalty per second without playback of a setting; `linear`'s if there is no such quality.
 
     Pensieve (Mao et al., SIGCOMM 2017, table 1) takes the quality of the highest rate: 4.3 Mbit/s,
     or log(4.3 / 0.3) = 2.66. With the ladder of `4g-5g` these are 40, as in SABR, and
@@ -32,4 +32,4 @@ def rebuffering(name: str, quality: str) -> float | None:
     """
     if name == "4g-5g" and quality in ("linear", "log"):
         return {"linear": 40.0, "log": 3.69}[quality]
-    return REBUFFERING.get(quality)
+    return REBUFFERING.get(quality, REBUFFERING["linear"])

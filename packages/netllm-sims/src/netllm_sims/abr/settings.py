@@ -56,11 +56,11 @@ _FIXED_FIELDS = ("name", "data", "synthetic")
 # steps in which a buffer drains, below 2^52: there the compiled core would round whole laps away.
 _LEAST_SHARE = 0.01
 _BOUNDS_S = {
+    "live_target_s": (0.0, 60.0),
     "latency_s": (0.0, 86_400.0),
     "rtt_s": (0.0, 86_400.0),
     "buffer_cap_s": (0.0, 1e9),
     "drain_s": (1e-6, 1e9),
-    "live_target_s": (0.0, 60.0),
     "skip_s": (0.0, 1e9),
 }
 
@@ -344,23 +344,23 @@ def setting(name: str, *, data: str | Path | None = None, **overrides: Any) -> S
         needed="abr/traces and abr/videos",
     )
     changes = _changes(overrides, numbers)
-    penalty = mobile_settings.rebuffering(name, changes.get("quality", "linear"))
-    if penalty is not None:
-        changes.setdefault("rebuffering", penalty)
     chosen = overrides.get("video")
     if chosen is None and root is not None:
         chosen = "video2" if name in ("unseen-video", "unseen-both") else "video1"
     generated = chosen is None or chosen == "synthetic"
     video = setting_video(None if generated else chosen, root, video_options(overrides))
+    usual: dict[str, Any] = {}
     if changes.get("live_target_s", 0) > 0:
-        changes = live.usual(changes["live_target_s"], video) | changes
+        usual = live.usual(changes["live_target_s"], video)
+    if "quality" in changes or not usual:
+        usual["rebuffering"] = mobile_settings.rebuffering(name, changes.get("quality", "linear"))
     stands_in = generated and (own_video or name != "live")
     return Setting(
         name=name,
         data=root,
         synthetic=stands_in or (root is None and "traces" not in changes),
         video=video,
-        **changes,
+        **(usual | changes),
     )
 
 
