@@ -279,3 +279,13 @@ def test_the_share_of_valid_answers_stands_in_table_and_document_where_it_is_cou
     assert "valid" not in [
         str(column.header) for column in setting_table("d", results[:1], (QOE,)).columns
     ]
+
+
+def test_the_interval_of_a_share_is_cut_to_what_it_can_be():
+    rows = [{"id": f"{i}", "loss": 0.0, "f1": value} for i, value in enumerate((1, 1, 1, 1, 0.2))]
+    shares = [Metric("f1", "F1", share=True), Metric("loss", "loss", share=True)]
+    f1, loss = summarise(rows, shares).values()
+    (whole,) = summarise(rows, [Metric("f1", "F1")]).values()
+    assert whole.ci95[1] > 1
+    assert f1.ci95 == (whole.ci95[0], 1.0)
+    assert loss.ci95 == (0.0, 0.0)

@@ -48,8 +48,8 @@ class CC(PoolTask):
         Metric("utility", "utility"),
         Metric("throughput_mbps", "Mbit/s"),
         Metric("rtt95_ms", "95 % RTT ms", higher_is_better=False),
-        Metric("loss", "share lost", higher_is_better=False),
-        Metric("fairness", "Jain's index"),
+        Metric("loss", "share lost", higher_is_better=False, share=True),
+        Metric("fairness", "Jain's index", share=True),
     )
     rivals = ("cubic", "vegas", "copa", "bbr", "vivace", "aurora", "capacity")
     bounds = frozenset({"capacity"})

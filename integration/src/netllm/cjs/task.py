@@ -51,8 +51,8 @@ class CJS(PoolTask):
         Metric("jct_s", "mean JCT s", higher_is_better=False),
         Metric("p90_jct_s", "90 % JCT s", higher_is_better=False),
         Metric("makespan_s", "makespan s", higher_is_better=False),
-        Metric("fairness", "fairness"),
-        Metric("utilisation", "utilisation"),
+        Metric("fairness", "fairness", share=True),
+        Metric("utilisation", "utilisation", share=True),
     )
     rivals = ("fifo", "fair", "weighted-fair", "tuned-share", "decima", "decima-ours")
     fallback = "fair"

@@ -50,11 +50,11 @@ class Flows(SupervisedTask):
 
     name = "flows"
     metrics = (
-        Metric("macro_f1", "macro F1"),
-        Metric("mean_recall", "mean recall"),
+        Metric("macro_f1", "macro F1", share=True),
+        Metric("mean_recall", "mean recall", share=True),
         Metric("false_alarms_per_million", "false alarms per million", higher_is_better=False),
-        Metric("calibration_error", "calibration error", higher_is_better=False),
-        Metric("unknown_auroc", "unknown AUROC"),
+        Metric("calibration_error", "calibration error", higher_is_better=False, share=True),
+        Metric("unknown_auroc", "unknown AUROC", share=True),
     )
     rivals = ("port", "nearest-neighbours", "gradient-boosting", "cnn")
     fallback = "port"

@@ -24,6 +24,12 @@ class Estimate:
     ci95: tuple[float, float] | None
     """None when there are fewer than five episodes, or clusters of them: too few to tell."""
 
+    def within(self, low: float, high: float) -> Estimate:
+        """The same with an interval that ends where values do."""
+        if self.ci95 is None:
+            return self
+        return Estimate(self.mean, (max(self.ci95[0], low), min(self.ci95[1], high)))
+
 
 @dataclass(frozen=True)
 class Sample:

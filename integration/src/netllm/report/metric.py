@@ -14,3 +14,5 @@ class Metric:
     label: str
     """What tables and axes call it."""
     higher_is_better: bool = True
+    share: bool = False
+    """Whether it lies between 0 and 1; its interval is then cut to that."""

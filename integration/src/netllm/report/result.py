@@ -235,7 +235,11 @@ def _kind(value: object) -> str:
 
 def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> dict[str, Estimate]:
     """Mean and interval of every metric."""
-    return {metric.key: mean_of(rows, metric.key) for metric in metrics}
+    means = {metric: mean_of(rows, metric.key) for metric in metrics}
+    return {
+        metric.key: mean.within(0.0, 1.0) if metric.share else mean
+        for metric, mean in means.items()
+    }
 
 
 def subsets(

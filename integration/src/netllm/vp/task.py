@@ -60,9 +60,9 @@ class VP(SupervisedTask):
         Metric("mae_deg", "MAE °", higher_is_better=False),
         Metric("rmse_deg", "RMSE °", higher_is_better=False),
         Metric("great_circle_deg", "great circle °", higher_is_better=False),
-        Metric("tile_hit_rate", "tiles hit"),
-        Metric("tile_f_score", "tile F-score"),
-        Metric("tile_iou", "tile IoU"),
+        Metric("tile_hit_rate", "tiles hit", share=True),
+        Metric("tile_f_score", "tile F-score", share=True),
+        Metric("tile_iou", "tile IoU", share=True),
     )
     rivals = (
         "hold-last",
