@@ -21,7 +21,7 @@ from netllm.flows.recording.record import record
 from netllm_sims.flows import setting
 
 SECONDS = 6
-PATIENCE_S = 60
+PATIENCE_S = 300.0
 LOOKS = """
 import errno, json, socket, sys
 from netllm.flows.recording import lines
