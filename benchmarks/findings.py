@@ -103,7 +103,7 @@ def tables(name: str) -> dict[tuple[str, str], str]:
     if found.row.subject:
         gained = "\n".join([*pretraining.table(found), "", pretraining.statement(found)])
         return {("docs/results.md", f"findings {name}"): gained}
-    whole = "\n".join([table(found), "", *_comparisons(found)])
+    whole = "\n".join([table(found), "", *_comparisons(found)]).rstrip()
     texts = {("docs/results.md", f"findings {name}"): whole}
     if name in TELLING:
         texts["README.md", f"findings {name}"] = table(found, TELLING[name])
