@@ -21,7 +21,14 @@ from netllm.flows.recording.record import record
 from netllm_sims.flows import setting
 
 SECONDS = 6
-PATIENCE_S = 300.0
+PATIENCE_S = 60
+# What is started in the background of a shell ignores Ctrl-C, and so would what it starts.
+COMMAND = """
+import signal, sys
+from netllm.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main(sys.argv[1:]))
+"""
 LOOKS = """
 import errno, json, socket, sys
 from netllm.flows.recording import lines
@@ -145,7 +152,7 @@ def started(out):
     """A recording that is under way, and the processes that belong to it."""
     words = ["record", "flows", "--out", str(out), "--seconds", "600", "--only", "dns"]
     running = subprocess.Popen(
-        [sys.executable, "-m", "netllm", *words],
+        [sys.executable, "-c", COMMAND, *words],
         stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(out.parent)},
     )
