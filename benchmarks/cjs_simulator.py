@@ -31,16 +31,18 @@ JOBS = (200, 500, 1000, 2000)
 def compiled(policy: cjs.Heuristic, setting: cjs.Setting, times: int) -> dict[str, float]:
     (episode,) = setting.episodes("test", seeds=[666])
 
-    def run() -> cjs.Rollout:
-        return cjs.rollout(policy, setting, [episode])
+    simulator = cjs.Simulator(setting, episode)
+
+    def run() -> None:
+        simulator.reset()
+        simulator.run(policy)
 
     seconds = least_cpu_s(run, times)
-    result = run()
     return {
         "episode_s": seconds,
         "tasks_per_s": float(episode.jobs.tasks.sum()) / seconds,
-        "decision_us": seconds / float(result.decisions[0]) * 1e6,
-        "jct_s": float(result.jct_s[0]),
+        "decision_us": seconds / float(simulator.decisions) * 1e6,
+        "jct_s": float(simulator.jct_s.mean()),
     }
 
 
