@@ -16,7 +16,6 @@ NEEDED = ("unshare", "ip")
 _KEPT = ("HOME", "LANG", "NETLLM_TRACEBACK", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 """Variables of the environment that are known within: none that names a proxy or an agent."""
 _PATIENCE_S = 20.0
-_REFUSED = "unshare:"
 
 
 def check() -> None:
