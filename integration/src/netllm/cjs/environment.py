@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from netllm_sims.cjs.fairness import fairness
 from netllm_sims.cjs.rollout import Clusters
 from netllm_sims.rollout import batch_seed
 
@@ -98,7 +99,7 @@ class AdvisedClusters(Clusters):
             "jct_s": [float(own.mean()) for own in jobs_s],
             "p90_jct_s": [float(np.quantile(own, 0.9)) for own in jobs_s],
             "makespan_s": [float(value) for value in found["makespan_s"]],
-            "fairness": found["fairness"],
+            "fairness": [fairness(one) for one in self.simulators],
             "utilisation": [float(value) for value in found["utilisation"]],
             "jct_percentiles_s": [
                 np.round(np.percentile(own, range(101)), 2).tolist() for own in jobs_s

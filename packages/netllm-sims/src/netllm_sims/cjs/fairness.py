@@ -39,15 +39,18 @@ def _longest_ms(setting: "Setting", job: Job) -> float:
 
 
 def fairness(simulator: Simulator) -> float:
-    """Jain's index of the slowdowns of a finished episode's jobs, 1 if all are slowed down alike.
+    """Jain's index of the slowdowns of a finished episode's jobs, see `jains_index`."""
+    return jains_index(simulator.jct_s, alone_s(simulator.setting, simulator.episode))
+
+
+def jains_index(jct_s: Float[ndarray, "job"], alone: Float[ndarray, "job"]) -> float:
+    """How alike jobs are slowed down, 1 if all are slowed down alike; not by how much.
 
     A slowdown is a job's completion time over the one that it would have alone (`alone_s`); with n
-    jobs the index (Σ x)² / (n Σ x²) lies between 1/n and 1. It says how alike they are, not how
-    large.
+    jobs the index (Σ x)² / (n Σ x²) lies between 1/n and 1.
 
     Source: Jain, Chiu & Hawe: A Quantitative Measure of Fairness and Discrimination for Resource
         Allocation in Shared Computer Systems, DEC-TR-301, 1984.
     """
-    jct_s, alone = simulator.jct_s, alone_s(simulator.setting, simulator.episode)
     slowdown = np.divide(jct_s, alone, out=np.ones_like(jct_s), where=alone > 0)
     return float(slowdown.sum() ** 2 / (len(slowdown) * (slowdown**2).sum()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from netllm_sims.cjs import policy_answers
 from netllm_sims.cjs.compiled_policies import Heuristic
 from netllm_sims.cjs.dag import of
 from netllm_sims.cjs.episodes import Episode
-from netllm_sims.cjs.fairness import fairness
+from netllm_sims.cjs.fairness import alone_s, jains_index
 from netllm_sims.cjs.gantt import stretches
 from netllm_sims.cjs.observation import Observation, observe
 from netllm_sims.cjs.simulator import Simulator
@@ -73,12 +74,11 @@ class Clusters(Environment):
         return observe(self.simulators, range(len(self.simulators)))
 
     def figures(self) -> dict[str, Any]:
-        """Completion times and fairness, use of the executors, time of the last event."""
+        """Completion times, use of the executors, time of the last event."""
         return {
             "job_jct_s": [np.asarray(one.jct_s) for one in self.simulators],
             "utilisation": [one.utilisation for one in self.simulators],
             "makespan_s": [one.time_ms * 1e-3 for one in self.simulators],
-            "fairness": [fairness(one) for one in self.simulators],
             "decisions": [one.decisions for one in self.simulators],
             "stretches": [stretches(one) if one.logs else None for one in self.simulators],
         }
@@ -126,9 +126,9 @@ def _name(simulator: Simulator) -> str:
 class Rollout:
     """Episodes of one policy."""
 
-    ids: list[str]
-    """Episode ids."""
-    seeds: list[int]
+    setting: "Setting"
+    """Where they were played."""
+    episodes: Sequence[Episode]
     """Their job sequences."""
     job_jct_s: list[Float[ndarray, "_"]]
     """Completion time of each job, per episode."""
@@ -136,8 +136,6 @@ class Rollout:
     """Share of the executors' time that went to tasks."""
     makespan_s: Float[ndarray, "episode"]
     """Time of the last event."""
-    fairness: Float[ndarray, "episode"]
-    """Jain's index of the jobs' slowdowns; see `cjs.fairness`."""
     decisions: Int[ndarray, "episode"]
     """Number of decisions."""
     seconds: float
@@ -156,9 +154,25 @@ class Rollout:
     """What the labelling policy would have chosen there, or several answers with their weights."""
 
     @property
+    def ids(self) -> list[str]:
+        """Episode ids."""
+        return [episode.id for episode in self.episodes]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the job sequences."""
+        return [episode.seed for episode in self.episodes]
+
+    @property
     def jct_s(self) -> Float[ndarray, "episode"]:
         """Mean job completion time of each episode."""
         return np.array([jobs.mean() for jobs in self.job_jct_s])
+
+    @cached_property
+    def fairness(self) -> Float[ndarray, "episode"]:
+        """Jain's index of the jobs' slowdowns; every job is run alone when this is first read."""
+        pairs = zip(self.job_jct_s, self.episodes, strict=True)
+        return np.array([jains_index(jobs, alone_s(self.setting, one)) for jobs, one in pairs])
 
 
 def rollout(
@@ -198,10 +212,12 @@ def rollout(
         episodes,
         Options(seed, label=label, soft=soft, batch=batch),
     )
-    return _gather(batches, episodes, record)
+    return _gather(batches, setting, episodes, record)
 
 
-def _gather(batches: Iterable[Batch], episodes: Sequence[Episode], record: bool) -> Rollout:
+def _gather(
+    batches: Iterable[Batch], setting: "Setting", episodes: Sequence[Episode], record: bool
+) -> Rollout:
     """The episodes of all batches; simulators are dropped, whose arrays are large."""
     columns: dict[str, Any] = {}
     seconds = 0.0
@@ -210,11 +226,11 @@ def _gather(batches: Iterable[Batch], episodes: Sequence[Episode], record: bool)
         for name, values in {**_recorded(batch, record), **batch.environment.figures()}.items():
             columns.setdefault(name, []).extend(values)
     columns["stretches"] = [one for one in columns["stretches"] if one is not None]
-    for name in ("utilisation", "makespan_s", "fairness", "decisions"):
+    for name in ("utilisation", "makespan_s", "decisions"):
         columns[name] = np.array(columns[name])
     return Rollout(
-        ids=[episode.id for episode in episodes],
-        seeds=[episode.seed for episode in episodes],
+        setting=setting,
+        episodes=episodes,
         seconds=seconds,
         **columns,
     )
