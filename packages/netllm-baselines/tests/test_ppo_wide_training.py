@@ -16,10 +16,10 @@ from netllm_baselines._recipes_and_best_weights import few_threads, keep_best  #
 from netllm_baselines.abr.ppo import PPO  # noqa: E402
 from netllm_baselines.abr.ppo_imitation import imitate  # noqa: E402
 from netllm_baselines.abr.ppo_learner import Learner  # noqa: E402
-from netllm_baselines.abr.ppo_sessions import validation, validation_worlds  # noqa: E402
 from netllm_baselines.abr.ppo_top_rule import TopRule  # noqa: E402
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe  # noqa: E402
 from netllm_baselines.abr.ppo_wide_training import Run, train_ppo_wide  # noqa: E402
+from netllm_baselines.abr.training_sessions import validation, validation_worlds  # noqa: E402
 
 SMALL = PPOWideRecipe(
     hidden=24,

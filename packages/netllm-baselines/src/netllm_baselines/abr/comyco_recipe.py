@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from netllm_baselines._recipes_and_best_weights import check_recipe, whole_fields
+from netllm_baselines.abr.session_recipe import SessionRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComycoRecipe:
+class ComycoRecipe(SessionRecipe):
     """How Comyco is trained.
 
     The shipped weights were made with `traces="http"` (fcc-train also holds logs of moving phones,
@@ -17,11 +18,7 @@ class ComycoRecipe:
     """Chunks that the expert looks ahead."""
     width: int = 500
     """States of the expert's search that are kept per chunk."""
-    traces: str = ""
-    """Learn from, and validate on, only traces with this text in their name."""
-    worlds_share: float = 0.0
-    """Share of the sessions that are played in randomised worlds; the others are altered as those
-    of `ppo` are."""
+    worlds: str = "wide"
     rounds: int = 4
     """Rounds: the network plays, the expert says what it would have done."""
     epsilon: float = 0.1
@@ -32,8 +29,6 @@ class ComycoRecipe:
     """First learning rate of Adam; falls linearly to 0 in every round."""
     minibatch: int = 128
     """Decisions per gradient step."""
-    validation_sessions: int = 200
-    """Sessions of the validation part, with fixed random start points."""
 
     def __post_init__(self) -> None:
         """Reject numbers that no training could use.
@@ -41,10 +36,11 @@ class ComycoRecipe:
         Raises:
             ValueError: A count below 1, a share outside [0, 1], or a rate that is not positive.
         """
+        super().__post_init__()
         check_recipe(
             self,
             counts=whole_fields(self),
             positive=("rate",),
             not_negative=(),
-            shares=("worlds_share", "epsilon"),
+            shares=("epsilon",),
         )

@@ -20,8 +20,7 @@ from netllm_baselines.abr.hindsight import Hindsight
 from netllm_baselines.abr.pensieve_network import PensieveNetwork, inputs
 from netllm_baselines.abr.pensieve_torch import Network
 from netllm_baselines.abr.ppo_imitation import learn
-from netllm_baselines.abr.ppo_recipe import PPORecipe
-from netllm_baselines.abr.ppo_sessions import training, validation
+from netllm_baselines.abr.training_sessions import training, validation
 
 
 def train_comyco(
@@ -68,17 +67,11 @@ def _rounds(
     setting: Setting, recipe: ComycoRecipe, *, steps: int, seed: int, meta: dict[str, object]
 ) -> Iterator[tuple[dict[str, float], PensieveNetwork | None]]:
     """What to log of each round, and its network if it is the best so far."""
-    drawn = PPORecipe(
-        sessions=max(1, round(steps / recipe.rounds / (setting.video.chunks - 1))),
-        traces=recipe.traces,
-        worlds="wide",
-        worlds_share=recipe.worlds_share,
-        validation_sessions=recipe.validation_sessions,
-    )
+    sessions = max(1, round(steps / recipe.rounds / (setting.video.chunks - 1)))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     network = Network(setting.video.levels, generator=generator)
     expert = Hindsight(setting, width=recipe.width, horizon=recipe.horizon)
-    valid = validation(setting, recipe=drawn)
+    valid = validation(setting, recipe=recipe)
     player: Policy = expert
     teach = partial(learn, network, passes=recipe.passes, rate=recipe.rate)
     lessons, best = [], -np.inf
@@ -86,7 +79,7 @@ def _rounds(
         run = rollout(
             player,
             setting,
-            training(setting, recipe=drawn, rng=rng),
+            training(setting, sessions, recipe=recipe, rng=rng),
             seed=seed + number,
             record=True,
             label=expert,

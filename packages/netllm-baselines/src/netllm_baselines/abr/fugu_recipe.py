@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from netllm_baselines._recipes_and_best_weights import check_recipe, whole_fields
+from netllm_baselines.abr.session_recipe import SessionRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class FuguRecipe:
+class FuguRecipe(SessionRecipe):
     """How the predictor of download times is trained.
 
     The shipped weights were made with `traces="http"` (fcc-train also holds logs of moving phones,
@@ -17,19 +18,13 @@ class FuguRecipe:
     """Width of each hidden layer."""
     layers: int = 2
     """Hidden layers."""
-    traces: str = ""
-    """Learn from, and validate on, only traces with this text in their name."""
-    worlds_share: float = 0.0
-    """Share of the sessions that are played in randomised worlds; the others are altered as those
-    of `ppo` are."""
+    worlds: str = "wide"
     epsilon: float = 0.2
     """Share of random levels while they are played."""
     passes: int = 10
     """Passes over all downloads."""
     rate: float = 2e-3
     """First learning rate of Adam; falls linearly to 0."""
-    validation_sessions: int = 200
-    """Sessions of the validation part, with fixed random start points."""
 
     def __post_init__(self) -> None:
         """Reject numbers that no training could use.
@@ -37,10 +32,11 @@ class FuguRecipe:
         Raises:
             ValueError: A count below 1, a share outside [0, 1], or a rate that is not positive.
         """
+        super().__post_init__()
         check_recipe(
             self,
             counts=whole_fields(self),
             positive=("rate",),
             not_negative=(),
-            shares=("worlds_share", "epsilon"),
+            shares=("epsilon",),
         )

@@ -18,9 +18,8 @@ from netllm_baselines.abr.fugu_predictor import AHEAD, BINS, bin_of, inputs
 from netllm_baselines.abr.fugu_recipe import FuguRecipe
 from netllm_baselines.abr.mpc import MPC
 from netllm_baselines.abr.ppo_imitation import Imitator
-from netllm_baselines.abr.ppo_recipe import PPORecipe
-from netllm_baselines.abr.ppo_sessions import training, validation
 from netllm_baselines.abr.random import Random
+from netllm_baselines.abr.training_sessions import training, validation
 from netllm_baselines.perceptron import Perceptron
 
 
@@ -54,21 +53,14 @@ def train_fugu(
     setting = named_setting(setting) if isinstance(setting, str) else setting
     recipe = override(recipe or FuguRecipe(), overrides)
     count = max(3, round(steps / (setting.video.chunks - 1)))
-    drawn = PPORecipe(
-        sessions=count,
-        traces=recipe.traces,
-        worlds="wide",
-        worlds_share=recipe.worlds_share,
-        validation_sessions=recipe.validation_sessions,
-    )
     rng = np.random.default_rng(seed)
-    learned_from = training(setting, recipe=drawn, rng=rng)
+    learned_from = training(setting, count, recipe=recipe, rng=rng)
     rng.shuffle(learned_from)  # type: ignore[arg-type]
     meta = {"setting": setting.name, "seed": seed, "steps": count * (setting.video.chunks - 1)}
     meta |= {"command": command, "recipe": asdict(recipe)}
     with few_threads(threads):
         error, actor = _learned(setting, learned_from, recipe, seed=seed)
-        valid = validation(setting, recipe=drawn)
+        valid = validation(setting, recipe=recipe)
         seen, taken = _downloads(setting, valid, seed=seed, epsilon=recipe.epsilon)
         line = {
             "train_error": error,

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from netllm_baselines._ppo_update import perceptron
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_features import features
-from netllm_baselines.abr.ppo_sessions import training
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe
+from netllm_baselines.abr.training_sessions import training
 from netllm_baselines.perceptron import CUT, Perceptron
 
 _log = logging.getLogger(__name__)
@@ -41,11 +40,11 @@ def imitate(teacher: Policy, setting: Setting, *, recipe: PPOWideRecipe, seed: i
     """
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng([seed, 0])
-    stage = replace(recipe.stages()[0], sessions=recipe.round_sessions)
+    stage = recipe.stages()[0]
     driver, epsilon, network = teacher, _EPSILON, None
     seen, wanted = [], []
     for number in range(recipe.rounds):
-        some = training(setting, recipe=stage, rng=rng)
+        some = training(setting, recipe.round_sessions, recipe=stage, rng=rng)
         states, labels = _ask(teacher, driver, setting, some, seed=seed + number, epsilon=epsilon)
         seen.append(states)
         wanted.append(labels)

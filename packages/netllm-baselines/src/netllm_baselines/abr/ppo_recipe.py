@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from netllm_baselines._recipes_and_best_weights import check_recipe, whole_fields
+from netllm_baselines.abr.session_recipe import SessionRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPORecipe:
+class PPORecipe(SessionRecipe):
     """How an actor is trained.
 
     The shipped weights were made with these numbers but for two: `default` has `traces="http"`
@@ -20,28 +21,6 @@ class PPORecipe:
     """Hidden layers of each."""
     sessions: int = 384
     """Sessions played in parallel for one update."""
-    traces: str = ""
-    """Learn from, and validate on, only traces with this text in their name."""
-    worlds: str = ""
-    """Name of the randomised worlds (`wide`) that a share of the sessions is played in."""
-    worlds_share: float = 0.0
-    """That share; the others are scaled and altered as the following numbers say."""
-    scale_share: float = 0.7
-    """Share of the sessions whose bandwidth is scaled."""
-    scale_low: float = 0.5
-    """Smallest factor on their bandwidth."""
-    scale_high: float = 1.8
-    """Largest factor on their bandwidth."""
-    alter_share: float = 0.8
-    """Share of the sessions whose trace is altered in the following ways."""
-    stretch: float = 0.5
-    """Time runs up to e to this power faster or slower."""
-    noise: float = 0.3
-    """Largest sigma of log-normal noise on the bandwidth."""
-    noise_points: int = 10
-    """Longest run of points that share their noise."""
-    splice_share: float = 0.3
-    """Share of the altered traces that go over into another trace during the session."""
     reward_scale: float = 5.0
     """Divides the QoE of a chunk."""
     discount: float = 1.0
@@ -70,7 +49,6 @@ class PPORecipe:
     validate_every: int = 20
     """Updates between two validations."""
     validation_sessions: int = 800
-    """Sessions of the validation part, with fixed random start points."""
 
     def __post_init__(self) -> None:
         """Reject numbers that no training could use.
@@ -78,24 +56,11 @@ class PPORecipe:
         Raises:
             ValueError: A count below 1, a share outside [0, 1], or a scale out of order.
         """
+        super().__post_init__()
         check_recipe(
             self,
             counts=[name for name in whole_fields(self) if name != "critic_first"],
             positive=("reward_scale", "rate", "clip", "max_norm"),
-            not_negative=("stretch", "noise", "entropy", "critic_first"),
-            shares=(
-                "worlds_share",
-                "scale_share",
-                "alter_share",
-                "splice_share",
-                "discount",
-                "trace",
-                "average",
-                "balance",
-            ),
+            not_negative=("entropy", "critic_first"),
+            shares=("discount", "trace", "average", "balance"),
         )
-        if not 0 < self.scale_low <= self.scale_high:
-            raise ValueError(
-                "`scale_low` must be positive and at most `scale_high`, "
-                f"got {self.scale_low} and {self.scale_high}."
-            )

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from netllm_baselines._recipes_and_best_weights import few_threads, keep_best, o
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_learner import Learner
 from netllm_baselines.abr.ppo_recipe import PPORecipe
-from netllm_baselines.abr.ppo_sessions import training, validation
+from netllm_baselines.abr.training_sessions import training, validation
 from netllm_baselines.perceptron import Perceptron
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def train_ppo(
 ) -> Path:
     """Write the actor with the best greedy validation QoE to `out` and return that path.
 
-    Each update plays whole sessions of the train part (altered, see `ppo_sessions`), estimates
+    Each update plays whole sessions of the train part (altered, see `training_sessions`), estimates
     advantages with a critic that also sees the coming bandwidth (see `Future`), and improves the
     clipped objective. Validated and saved is a running average of the actor's weights, played
     greedily on fixed sessions of the validation part. The test part is never touched. A log with
@@ -70,12 +71,13 @@ def _train(
     """What to log after each update, and the actor if it is the best so far."""
     rng = np.random.default_rng(seed)
     learner = Learner(setting=setting, recipe=recipe, updates=updates, seed=seed)
-    learner.standardise_from(training(setting, recipe=recipe, rng=rng))
+    draw = partial(training, setting, recipe.sessions, recipe=recipe, rng=rng)
+    learner.standardise_from(draw())
     valid = validation(setting, recipe=recipe)
     best, started = -np.inf, time.perf_counter()
     bar = tqdm.tqdm(range(1, updates + 1), desc="ppo", unit="update", disable=None)
     for update in bar:
-        line = {"update": float(update)} | learner.update(training(setting, recipe=recipe, rng=rng))
+        line = {"update": float(update)} | learner.update(draw())
         actor = None
         if update % recipe.validate_every == 0 or update == updates:
             candidate = learner.actor(**meta)

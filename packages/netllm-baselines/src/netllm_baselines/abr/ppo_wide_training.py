@@ -16,9 +16,9 @@ from netllm_baselines._recipes_and_best_weights import few_threads, keep_best, o
 from netllm_baselines.abr.ppo import PPO
 from netllm_baselines.abr.ppo_imitation import imitate
 from netllm_baselines.abr.ppo_learner import Learner
-from netllm_baselines.abr.ppo_sessions import training, validation, validation_worlds
 from netllm_baselines.abr.ppo_top_rule import TopRule
 from netllm_baselines.abr.ppo_wide_recipe import PPOWideRecipe
+from netllm_baselines.abr.training_sessions import training, validation, validation_worlds
 from netllm_baselines.perceptron import Perceptron
 
 _log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class Run:
         rng = np.random.default_rng([self._seed, number])
         self._learner.seed(int(rng.integers(2**31)))
         stage = self._stages[number > self._updates[0]]
-        return self._learner.update(training(self._setting, recipe=stage, rng=rng))
+        return self._learner.update(training(self._setting, stage.sessions, recipe=stage, rng=rng))
 
     def _validate(
         self, line: dict[str, float], number: int, valid: tuple[list[Session], list[Session]]

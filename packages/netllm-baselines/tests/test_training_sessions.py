@@ -1,12 +1,12 @@
-"""Sessions that PPO is trained and validated on."""
+"""Sessions that the learned rivals are trained and validated on."""
 
 import numpy as np
 import pytest
-from netllm_baselines.abr.ppo_recipe import PPORecipe
-from netllm_baselines.abr.ppo_sessions import training, validation, validation_worlds
+from netllm_baselines.abr.session_recipe import SessionRecipe
+from netllm_baselines.abr.training_sessions import training, validation, validation_worlds
 from netllm_sims.abr import Session, Setting, Simulator, setting
 
-PLAIN = PPORecipe(sessions=40, validation_sessions=40, scale_share=0.0, alter_share=0.0)
+PLAIN = SessionRecipe(validation_sessions=40, scale_share=0.0, alter_share=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +14,13 @@ def synthetic() -> Setting:
     return setting("synthetic")
 
 
-def draw(place: Setting, recipe: PPORecipe, seed: int = 0) -> list[Session]:
-    return training(place, recipe=recipe, rng=np.random.default_rng(seed))
+def draw(place: Setting, count: int, recipe: SessionRecipe, seed: int = 0) -> list[Session]:
+    return training(place, count, recipe=recipe, rng=np.random.default_rng(seed))
 
 
 def test_without_alterations_the_sessions_are_the_settings_own(synthetic: Setting) -> None:
     own = {session.trace.digest for session in synthetic.sessions("train")}
-    drawn = draw(synthetic, PLAIN)
+    drawn = draw(synthetic, 40, PLAIN)
     assert len(drawn) == 40
     assert {session.trace.digest for session in drawn} <= own
     assert all(session.scale == 1 for session in drawn)
@@ -28,8 +28,8 @@ def test_without_alterations_the_sessions_are_the_settings_own(synthetic: Settin
 
 def test_altered_traces_are_new_and_playable(synthetic: Setting) -> None:
     own = {session.trace.digest for session in synthetic.sessions("train")}
-    recipe = PPORecipe(sessions=200, alter_share=1.0, splice_share=0.5, scale_share=1.0)
-    drawn = draw(synthetic, recipe)
+    recipe = SessionRecipe(alter_share=1.0, splice_share=0.5, scale_share=1.0)
+    drawn = draw(synthetic, 200, recipe)
     assert not {session.trace.digest for session in drawn} & own
     scales = np.array([session.scale for session in drawn])
     assert recipe.scale_low <= scales.min() < 0.7
@@ -44,7 +44,7 @@ def test_altered_traces_are_new_and_playable(synthetic: Setting) -> None:
 
 def test_the_same_seed_draws_the_same_sessions(synthetic: Setting) -> None:
     first, again, other = (
-        [(s.trace.digest, s.start_s, s.scale) for s in draw(synthetic, PPORecipe(sessions=9), seed)]
+        [(s.trace.digest, s.start_s, s.scale) for s in draw(synthetic, 9, SessionRecipe(), seed)]
         for seed in (3, 3, 4)
     )
     assert first == again
@@ -54,8 +54,8 @@ def test_the_same_seed_draws_the_same_sessions(synthetic: Setting) -> None:
 def test_a_share_is_played_in_randomised_worlds_and_the_rest_altered_as_ever(
     synthetic: Setting,
 ) -> None:
-    recipe = PPORecipe(sessions=200, worlds="wide", worlds_share=0.25)
-    drawn = draw(synthetic, recipe)
+    recipe = SessionRecipe(worlds="wide", worlds_share=0.25)
+    drawn = draw(synthetic, 200, recipe)
     wide = [session for session in drawn if session.video is not None]
     assert 30 <= len(wide) <= 70
     others = [session.scale for session in drawn if session.video is None]
@@ -66,7 +66,7 @@ def test_a_share_is_played_in_randomised_worlds_and_the_rest_altered_as_ever(
 def test_worlds_to_validate_on_are_the_validation_sessions_and_always_the_same(
     synthetic: Setting,
 ) -> None:
-    recipe = PPORecipe(validation_sessions=6, worlds="wide")
+    recipe = SessionRecipe(validation_sessions=6, worlds="wide")
     plain = validation(synthetic, recipe=recipe)
     one, two = (validation_worlds(synthetic, recipe=recipe) for _ in range(2))
     assert [session.id for session in one] == [session.id for session in plain]
@@ -78,10 +78,10 @@ def test_worlds_to_validate_on_are_the_validation_sessions_and_always_the_same(
 
 def test_only_traces_with_the_given_text_are_used(synthetic: Setting) -> None:
     name = synthetic.sessions("train")[7].trace.id
-    recipe = PPORecipe(sessions=500, traces=name, scale_share=0.0, alter_share=0.0)
-    assert {session.trace.id for session in draw(synthetic, recipe)} == {name}
+    recipe = SessionRecipe(traces=name, scale_share=0.0, alter_share=0.0)
+    assert {session.trace.id for session in draw(synthetic, 500, recipe)} == {name}
 
 
 def test_a_text_that_no_trace_has_is_refused(synthetic: Setting) -> None:
     with pytest.raises(ValueError, match=r"`traces` must be part of the names.*'nowhere'"):
-        validation(synthetic, recipe=PPORecipe(traces="nowhere"))
+        validation(synthetic, recipe=SessionRecipe(traces="nowhere"))
