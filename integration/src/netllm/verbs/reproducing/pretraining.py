@@ -56,7 +56,7 @@ class Gain:
 
     def where(self, axis: str) -> str:
         """Its setting, and the value of what the row varies."""
-        return self.setting if self.value is None else f"{self.setting} with {self.value:,} {axis}"
+        return self.setting if self.value is None else f"{self.setting} ({axis}: {self.value:,})"
 
 
 def gains(found: Finding) -> Iterator[Gain]:
@@ -98,7 +98,7 @@ def table(found: Finding) -> Iterator[str]:
     yield f"| `{row.subject}` over | {' | '.join(settings)} |"
     yield f"|---{'|---' * len(settings)}|"
     for against, value in dict.fromkeys((one.against, one.value) for one in some):
-        label = f"`{against}`" if value is None else f"`{against}`, {value:,} {row.axis}"
+        label = f"`{against}`" if value is None else f"`{against}`, {row.axis}: {value:,}"
         line = [cells.get((against, value, setting), "-") for setting in settings]
         yield f"| {label} | {' | '.join(line)} |"
 
