@@ -76,6 +76,13 @@ def peak(what: str, part: str, most: float) -> Row:
     return Row(what, "memory", lambda d: d.get(f"{part}_gib"), most=most, unit=" GiB")
 
 
+def p50_ms(found: dict[str, Any], backbone: str, dtype: str) -> float | None:
+    """CPU time of a decision, p50; None where another backbone was timed alone."""
+    rows = found.get("rows", ())
+    cases = (row for row in rows if (row["backbone"], row["dtype"]) == (backbone, dtype))
+    return next((row["decision_cpu_ms"]["p50"] for row in cases), None)
+
+
 ROWS = (
     Row(
         "streaming simulator: million chunks/s, batches of 1,024, full observations",
@@ -103,6 +110,19 @@ ROWS = (
         "cjs_simulator",
         lambda d: d["decisions_per_s"]["environment"] / 1e3,
         5,
+        unit="",
+    ),
+    Row(
+        "congestion simulator: million decisions/s, batches of 1,024",
+        "cc_simulator",
+        lambda d: d["decisions_per_s"]["simulator, batch 1024"] / 1e6,
+        1,
+        unit="",
+    ),
+    Row(
+        "… its `gymnasium` environment: thousand decisions/s",
+        "cc_simulator",
+        lambda d: d["decisions_per_s"]["environment"] / 1e3,
         unit="",
     ),
     Row("LoRA layer, bf16: PEFT's time / ours", "lora_op", speedup("bfloat16"), 1.05),
@@ -156,6 +176,12 @@ ROWS = (
         "… bf16, CPU time, p50",
         "decision_latency",
         lambda d: d["bfloat16"]["decision_cpu_ms"]["p50"],
+        unit=" ms",
+    ),
+    Row(
+        "… the same with Gemma-3-270M's layers",
+        "decision_latency",
+        lambda d: p50_ms(d, "random-gemma3-270m", "bfloat16"),
         unit=" ms",
     ),
     Row(
