@@ -227,3 +227,45 @@ def test_products_are_compiled_for_few_numbers_of_rows():
     assert all(rows <= count <= 1.125 * rows for rows, count in counts.items())
     assert len({*counts.values()}) <= 64
     assert counts[1] == 1
+
+
+def test_rows_of_very_different_lengths_see_what_each_would_see_alone() -> None:
+    weights = lean_weights(load_backbone("tiny-random-llama", dtype="float32", seed=1))
+    lean = parts.LeanPass(weights)
+    tokens, keys = [4, 120, 30, 1, 0], 160
+    position = torch.full((len(tokens), max(tokens)), -1)
+    mask = torch.zeros(len(tokens), 1, max(tokens), keys, dtype=torch.bool)
+    mask[..., 0] = True
+    for row, count in enumerate(tokens):
+        position[row, :count] = torch.arange(count)
+        mask[row, 0, :count, : count + 5] = torch.rand(count, count + 5) < 0.5
+        mask[row, 0, :count, 0] = True
+    given = torch.randn(*position.shape, 64)
+    assert parts.spans(mask, position) is not None
+    together = lean(given, mask, position, Held(keys))
+    for row, count in enumerate(tokens):
+        assert not together[row, count:].any()
+        if not count:
+            continue
+        own = slice(row, row + 1)
+        alone = lean(given[own, :count], mask[own, :, :count], position[own, :count], Held(keys))
+        torch.testing.assert_close(together[own, :count], alone, atol=1e-5, rtol=1e-5)
+
+
+class Held:
+    """Keys and values of slots that earlier passes filled."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        shape = (1, keys.shape[1], self._slots, keys.shape[3])
+        held = torch.randn((2, *shape), generator=torch.Generator().manual_seed(layer))
+        return held[0].expand(len(keys), -1, -1, -1), held[1].expand(len(keys), -1, -1, -1)
+
+
+def test_rows_of_about_one_length_pass_together() -> None:
+    position = torch.arange(100).expand(4, -1)
+    mask = torch.ones(4, 1, 100, 200, dtype=torch.bool)
+    assert parts.spans(mask, position) is None
+    assert parts.spans(mask[:1], position[:1]) is None

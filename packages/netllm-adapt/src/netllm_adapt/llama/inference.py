@@ -8,6 +8,7 @@ streams of decisions, where a pass of a few tokens should cost no more than read
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from netllm_adapt.lora.frozen_weights import has_onednn, onednn_weight
+
+_FEW_PAIRS = 2**15
+"""So many pairs of a query and a key cost about what a further call for each row does."""
 
 
 class Product:
@@ -129,9 +133,7 @@ class LeanPass:
         w = self._weights
         batch, count, width = tokens.shape
         cos, sin = self._rotations(position)
-        # Queries that share a key are rows of one product: (token, group) flattened.
-        hidden = ~mask.repeat_interleave(w.groups, dim=2)
-        bias = tokens.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+        attend = _Attention(mask, position, groups=w.groups, scale=w.scale, dtype=tokens.dtype)
         rows = _Rows(position, batch)
         x = rows.of(tokens.flatten(0, 1))
         for number, layer in enumerate(w.layers):
@@ -142,9 +144,7 @@ class LeanPass:
             if cache is not None:
                 keys, values = cache.update(keys, values, number)
             queries = turned[:, :, :, : w.groups].flatten(2, 3)
-            seen = F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=bias, scale=w.scale
-            )
+            seen = attend(queries, keys, values)
             seen = seen.view(batch, w.heads, count, -1).transpose(1, 2).reshape(batch * count, -1)
             x = layer.out(rows.of(seen), "add", x)
             inner = layer.mlp_norm(x)
@@ -165,6 +165,82 @@ class LeanPass:
         )
         still = torch.ones_like(cos[:, :, :, :1])
         return torch.cat([cos, still], dim=3), torch.cat([sin, still * 0], dim=3)
+
+
+class _Attention:
+    """Attention of one pass, of all rows at once or of one row after another.
+
+    Rows are padded to the one with the most tokens and to that with the most keys. Where more than
+    half of all pairs of a query and a key are padding, each row by itself is faster.
+    """
+
+    def __init__(
+        self,
+        mask: Bool[Tensor, "#batch 1 token key"],
+        position: Int[Tensor, "#batch token"],
+        *,
+        groups: int,
+        scale: float,
+        dtype: torch.dtype,
+    ) -> None:
+        self._groups, self._scale = groups, scale
+        self._spans = spans(mask, position)
+        masks = (
+            [mask]
+            if self._spans is None
+            else [
+                mask[row : row + 1, :, :tokens, :keys]
+                for row, (tokens, keys) in enumerate(self._spans)
+            ]
+        )
+        self._biases = [self._bias(one, dtype) for one in masks]
+
+    def _bias(
+        self, mask: Bool[Tensor, "#batch 1 token key"], dtype: torch.dtype
+    ) -> Float[Tensor, "#batch 1 query key"]:
+        """Queries that share a key are rows of one product: (token, group) flattened."""
+        hidden = ~mask.repeat_interleave(self._groups, dim=2)
+        return torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
+
+    def __call__(
+        self,
+        queries: Float[Tensor, "batch head query dim"],
+        keys: Float[Tensor, "batch head key dim"],
+        values: Float[Tensor, "batch head key dim"],
+    ) -> Float[Tensor, "batch head query dim"]:
+        """What each query has seen; of padding anything that is finite."""
+        attend = partial(F.scaled_dot_product_attention, scale=self._scale)
+        if self._spans is None:
+            return attend(queries, keys, values, attn_mask=self._biases[0])
+        seen = torch.zeros_like(queries)
+        for row, ((tokens, count), bias) in enumerate(zip(self._spans, self._biases, strict=True)):
+            own = slice(row, row + 1), slice(None)
+            asked, held = (*own, slice(tokens * self._groups)), (*own, slice(count))
+            seen[asked] = attend(queries[asked], keys[held], values[held], attn_mask=bias)
+        return seen
+
+
+def spans(
+    mask: Bool[Tensor, "#batch 1 token key"], position: Int[Tensor, "#batch token"]
+) -> list[tuple[int, int]] | None:
+    """For each row, how many tokens and how many keys are not behind all that it has.
+
+    Args:
+        mask: which keys each token attends.
+        position: of each token, -1 of padding, which stands behind the tokens of its row.
+
+    Returns:
+        None where one pass over all rows is as fast.
+    """
+    rows, _, tokens, keys = mask.shape
+    pairs = rows * tokens * keys
+    if rows == 1 or len(position) != rows or pairs < _FEW_PAIRS:
+        return None
+    own_tokens = (position >= 0).sum(1)
+    own_keys = keys - mask.any(dim=2)[:, 0].flip(1).to(torch.uint8).argmax(1)
+    if pairs < 2 * int((own_tokens * own_keys).sum()) + _FEW_PAIRS:
+        return None
+    return [*zip(own_tokens.tolist(), own_keys.tolist(), strict=True)]
 
 
 class _Rows:
