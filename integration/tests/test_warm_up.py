@@ -1,12 +1,14 @@
 """No policy pays for what its first question costs, and none is changed by not paying."""
 
 import sys
+from dataclasses import replace
 
 import netllm
 import numpy as np
 import pytest
-from netllm import abr
+from netllm import abr, registry
 from netllm.verbs import pieces
+from netllm_sims.cjs import Replay
 
 NAMES = ["own_policies:compiled_low", "own_policies:compiled_high"]
 
@@ -55,3 +57,25 @@ def test_what_a_policy_carries_and_draws_is_as_without_the_throw_away_episode():
     counting = sys.modules["own_policies"].Counting()
     alone = rollout(counting, place, place.sessions("test")[:4], seed=100_003)
     assert cold[names[0]] == pytest.approx(np.asarray(alone.qoe).tolist())
+
+
+def test_a_policy_warms_up_on_the_first_jobs_of_a_sequence(monkeypatch):
+    task, lengths = registry.task("cjs"), []
+    setting = task.setting("default")
+    episode = task.episodes(setting, "test", count=1)[0]
+    first = task.beginning(episode)
+    assert first.jobs.jobs == episode.jobs.jobs[: len(first.jobs)]
+    assert len(first.jobs) < len(episode.jobs)
+    as_recorded = Replay(np.full(int(episode.jobs.tasks.sum()), 1000.0))
+    recorded = replace(episode, durations=as_recorded)
+    assert task.beginning(recorded) is recorded
+
+    class Counting(type(task)):
+        def rollout(self, policy, setting, episodes, *, seed):
+            lengths.append([len(one.jobs) for one in episodes])
+            return super().rollout(policy, setting, episodes, seed=seed)
+
+    monkeypatch.setattr(registry, "task", lambda name: Counting())
+    report = netllm.test("cjs", policy=["fifo"], episodes=2)
+    assert lengths == [[len(first.jobs)], [len(episode.jobs)] * 2]
+    assert report.results[0].decisions_per_s > 0

@@ -15,7 +15,7 @@ code, after Decima (Mao et al., SIGCOMM 2019).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netllm_adapt.training.recipe import Recipe
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from netllm.cjs.environment import AdvisedClusters
 
+_FIRST_JOBS = 20
+"""So many jobs of a sequence warm a policy up."""
 RETURN_SCALE = 50.0
 """Typical mean JCT, in s."""
 
@@ -96,6 +98,15 @@ class CJS(PoolTask):
     ) -> Sequence[Episode]:
         """Job sequences of a part; a choice by the seed, if fewer than all are wanted."""
         return setting.episodes(part, episodes=count, seed=seed)
+
+    def beginning(self, episode: Episode) -> Episode:
+        """Its first jobs; all of them if recorded durations say how long each task takes."""
+        from netllm_sims.cjs import Sampled, Workload
+
+        if not isinstance(episode.durations, Sampled):
+            return episode
+        first = Workload(episode.jobs.jobs[:_FIRST_JOBS], episode.jobs.catalogue)
+        return replace(episode, jobs=first)
 
     def clusters(
         self, setting: Setting, episodes: Sequence[Episode]

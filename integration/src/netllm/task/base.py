@@ -202,6 +202,10 @@ class Task(ABC):
     ) -> Outcome:
         """Let a policy decide in some episodes and measure it."""
 
+    def beginning(self, episode: Any) -> Any:
+        """The episode, or its beginning if it is long: policies are warmed up on it."""
+        return episode
+
     def pooled(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """All rows of a policy, with metrics that no episode has by itself, such as an F1 score.
 

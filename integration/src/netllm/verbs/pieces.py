@@ -39,16 +39,17 @@ class Piece:
 
 
 def _warm_up(spec: PolicySpec, setting: Any, episodes: Sequence[Any], *, seed: int) -> None:
-    """Let a policy decide in the first episode, once per process, so that none pays for the others.
+    """Let a policy decide for a while, once per process, so that none pays for the others.
 
-    It is built anew for that: what a policy carries from episode to episode, and its random stream,
-    are those of the one that is measured.
+    It decides at the beginning of the first episode, and is built anew for that: what a policy
+    carries from episode to episode, and its random stream, are those of the one that is measured.
     """
     key = (spec, setting.name)
     if key in _warm:
         return
     policy = spec.build(setting)
-    registry.task(spec.task).rollout(policy, setting, episodes[:1], seed=seed)
+    task = registry.task(spec.task)
+    task.rollout(policy, setting, [task.beginning(episodes[0])], seed=seed)
     _warm.add(key)
 
 
