@@ -171,7 +171,8 @@ def test_a_policy_of_ones_own_joins_the_rows_that_are_named(reproduced, tmp_path
         library.reproduce(policy="ppo:runs/ppo.npz", only="abr", out=tmp_path / "other")
 
 
-def test_what_fails_is_a_finding(tmp_path):
+def work_that_fails(folder, *, episodes=4, steps=2):
+    """The work of one row, whose model's loss becomes infinite."""
     row = Row(
         name="bad",
         title="",
@@ -182,20 +183,55 @@ def test_what_fails_is_a_finding(tmp_path):
         models=("bad",),
         episodes=5,
     )
-    adapt = {"backbone": "scratch-16x1", "steps": 2, "learning_rate": 1e30, "validation": 1}
-    pool = Pool(task="abr", rl_collect={"policy": "bba", "setting": "synthetic", "episodes": 4})
+    adapt = {"backbone": "scratch-16x1", "steps": steps, "learning_rate": 1e30, "validation": 1}
+    collect = {"policy": "bba", "setting": "synthetic", "episodes": episodes}
+    pool = Pool(task="abr", rl_collect=collect)
     bad = Model(task="abr", pool="p", adapt={**adapt, "batch": 2})
     whole = Experiments(rows=(row,), models={"bad": bad}, pools={"p": pool})
-    work = Work(whole, tmp_path, Ledger(tmp_path / "ledger"), None, 1, "cpu")
-    for one in contenders(row, whole.models):
+    return Work(whole, folder, Ledger(folder / "ledger"), None, 1, "cpu")
+
+
+def everyone(work):
+    """All whom it tests, and their row."""
+    (row,) = work.experiments.rows
+    return [*contenders(row, work.experiments.models)], row
+
+
+def test_what_fails_is_a_finding(tmp_path):
+    work = work_that_fails(tmp_path)
+    some, row = everyone(work)
+    for one in some:
         work.do(one)
     found = finding(work, row)
     told = found.failed()
     assert [one.partition(":")[0] for one in told] == ["bad in synthetic", "genet in synthetic"]
     assert "must have a finite loss" in told[0]
     assert [result.policy for result in found.report.results] == ["bba"]
-    again = Work(whole, tmp_path, Ledger(tmp_path / "ledger"), None, 1, "cpu")
-    assert finding(again, row).failed() == told
+    assert finding(work_that_fails(tmp_path), row).failed() == told
+
+
+def test_what_another_recipe_began_is_not_gone_on_with(tmp_path):
+    work = work_that_fails(tmp_path)
+    some, _ = everyone(work)
+    work.check(some)
+    work.do(some[0])
+    (tmp_path / "runs" / "bad-0").mkdir(parents=True, exist_ok=True)
+    work_that_fails(tmp_path).check(some)
+    for other, name in (({"steps": 3}, "runs/bad-0"), ({"episodes": 5}, "pools/p")):
+        changed = work_that_fails(tmp_path, **other)
+        with pytest.raises(FileExistsError, match=f"{name}: was begun by another recipe"):
+            changed.check(everyone(changed)[0])
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)  # as the error says
+
+
+@pytest.mark.parametrize("name", ["recipes", "backbones", "figures"])
+def test_a_reproduction_cut_off_early_is_gone_on_with(tmp_path, name):
+    out = tmp_path / "run"
+    (out / name).mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="Go on with it by --resume"):
+        library.reproduce(only="vp", out=out, known=True)
+    library.reproduce(only="vp", out=out, known=True, resume=True)
+    assert (out / "report.html").is_file()
 
 
 def test_what_cannot_be_reproduced_is_told(reproduced, tmp_path, netllm):

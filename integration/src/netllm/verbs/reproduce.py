@@ -79,7 +79,8 @@ def reproduce(
 
     Raises:
         ValueError: for unknown names and values that cannot be, or a damaged ledger.
-        FileExistsError: if `out` holds something else, or a reproduction and `resume` is not given.
+        FileExistsError: if `out` holds something else, or a reproduction and `resume` is not given,
+            or pools and runs of another recipe.
         BlockingIOError: if another reproduction writes there.
     """
     from netllm_adapt.files.locks import locked
@@ -101,6 +102,8 @@ def reproduce(
         return Reproduction(out, _to_do(work, everyone))
     _check_folder(out, resume=resume)
     with locked(out):
+        if not known:
+            work.check(everyone)
         for one in () if known else everyone:
             work.do(one)
         findings = [finding(work, row) for row in rows]
@@ -136,7 +139,7 @@ def _check_folder(out: Path, *, resume: bool) -> None:
 
     from netllm.verbs.check_writable import check_folder
 
-    ours = ("ledger", "pools", "runs", "report.md")
+    ours = ("ledger", "recipes", "pools", "backbones", "runs", "figures", "report.md")
     check_replaceable(out, "a reproduction", ours=lambda it: any((it / n).exists() for n in ours))
     if not resume and out.is_dir() and any((out / name).exists() for name in ours):
         raise FileExistsError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from netllm.data import sources
 from netllm.deciders.checkpoint_folder import weights_of
 from netllm.deciders.policy_spec import PolicySpec
 from netllm.report.provenance import provenance
-from netllm.report.report import Report
+from netllm.report.report import Report, save_document
 from netllm.report.result import Result
 from netllm.verbs.reproducing.backbones import make
 from netllm.verbs.reproducing.experiments import Contender, Experiments, Row
@@ -36,7 +37,7 @@ class Work:
     jobs: int
     device: str
     _places: dict[tuple[str, str], Any] = field(default_factory=dict)
-    _pools: dict[str, Path] = field(default_factory=dict)
+    _collected: set[Path] = field(default_factory=set)
 
     def place(self, row: Row, setting: str) -> Any:
         """A setting of a row, read once."""
@@ -65,12 +66,31 @@ class Work:
         entries = {setting: self.found(one, setting) for setting in one.row.settings}
         return [name for name, entry in entries.items() if entry is None or entry.failed]
 
+    def check(self, everyone: Sequence[Contender]) -> None:
+        """Raise unless what lies here of those with missing results was begun by their recipes.
+
+        Raises:
+            FileExistsError: naming the folder of a pool, backbone or run of another recipe.
+        """
+        from netllm_adapt.files.reading import read_json
+
+        for one in everyone:
+            for folder, recipe in self._recipes(one) if self.missing(one) else ():
+                path = self._recipe(folder)
+                if folder.exists() and path.is_file() and read_json(path) != recipe:
+                    raise FileExistsError(
+                        f"{folder}: was begun by another recipe, of another --budget or version "
+                        "of netllm. Choose another --out, or remove it to have it made anew."
+                    )
+
     def do(self, one: Contender) -> None:
         """Make what a contender needs, test it where it is missing, and keep what was found.
 
         A recipe that fails, and a policy that cannot be built, are findings too.
         """
         missing = self.missing(one)
+        for folder, recipe in self._recipes(one) if missing else ():
+            save_document(recipe, self._recipe(folder))
         try:
             checkpoint = self._checkpoint(one) if missing else None
         except RuntimeError as error:
@@ -134,7 +154,7 @@ class Work:
         """The run of a model with one training seed."""
         from netllm.verbs.adapt import adapt
 
-        model, out = one.model, self.out / "runs" / one.run
+        model, out = one.model, self._run(one)
         assert model is not None
         if not (out / "finished.json").is_file():
             pool = self._pool(one) if model.pool else None
@@ -150,22 +170,46 @@ class Work:
         from netllm.verbs.collect import rl_collect
 
         assert one.model is not None
-        what, name = one.rl_collect(self.experiments.pools), one.model.pool
-        if one.model.vary == "episodes":
-            name += f"-{one.value}"
-        if name not in self._pools:
-            out = self.out / "pools" / name
+        out = self._pool_folder(one)
+        if out not in self._collected:
             how: dict[str, Any] = {"data": self.data, "jobs": self.jobs, "device": self.device}
-            rl_collect(one.model.task, out=out, append=True, **how, **what)
-            self._pools[name] = out
-        return self._pools[name]
+            how |= one.rl_collect(self.experiments.pools)
+            rl_collect(one.model.task, out=out, append=True, **how)
+            self._collected.add(out)
+        return out
 
     def _backbone(self, name: str) -> Path:
         """A backbone of the experiments' own, made if it is not there."""
-        out = self.out / "backbones" / name
+        out = self._backbone_folder(name)
         if not out.exists():
             make(out=out, **self.experiments.backbones[name].how())
         return out
+
+    def _recipes(self, one: Contender) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The folders that a contender needs made, with what makes each."""
+        model, whole = one.model, self.experiments
+        if model is None or model.checkpoint:
+            return
+        yield self._run(one), one.who(whole)
+        if model.pool:
+            yield self._pool_folder(one), one.rl_collect(whole.pools)
+        if model.backbone:
+            yield self._backbone_folder(model.backbone), whole.backbones[model.backbone].how()
+
+    def _recipe(self, folder: Path) -> Path:
+        """The file that remembers what makes a folder."""
+        return self.out / "recipes" / folder.parent.name / f"{folder.name}.json"
+
+    def _run(self, one: Contender) -> Path:
+        return self.out / "runs" / one.run
+
+    def _pool_folder(self, one: Contender) -> Path:
+        assert one.model is not None
+        fewer = f"-{one.value}" if one.model.vary == "episodes" else ""
+        return self.out / "pools" / f"{one.model.pool}{fewer}"
+
+    def _backbone_folder(self, name: str) -> Path:
+        return self.out / "backbones" / name
 
 
 def command_of(one: Contender, setting: str) -> str:
