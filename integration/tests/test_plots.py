@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -42,6 +44,29 @@ def test_the_cdf_holds_a_line_per_policy_that_rises_to_one(ax):
     assert best.get_ydata()[-1] == 1.0
     # Of 2, 3, 4, 5 half lie at or below 3.
     assert np.interp(3.0 + 1e-9, best.get_xdata()[1:], best.get_ydata()[1:]) == pytest.approx(0.5)
+
+
+def test_training_seeds_of_a_recipe_look_the_same_and_have_one_place_in_the_legend(ax):
+    names = [f"{recipe}-{seed}" for recipe in "abcd" for seed in (0, 1)]
+    models = [
+        replace(result(name, [k, k + 1.0], checkpoint=True), recipe=name[0])
+        for k, name in enumerate(names)
+    ]
+    plots.cdf(ax, [*models, *RESULTS[:1]], QOE)
+    styles = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
+    assert (len(ax.lines), len(styles)) == (9, 5)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["7.000  d", "5.000  c", "3.000  b", "2.500  bba", "1.000  a"]
+
+
+@pytest.mark.parametrize("count", [2, 16])
+def test_a_legend_covers_no_line(count):
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    ax = plots.cdf(figure.subplots(), [result(f"p{k}", [k, k + 9.0]) for k in range(count)], QOE)
+    figure.draw_without_rendering()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x0 >= ax.bbox.x1
+    assert figure.bbox.y0 <= legend.y0
 
 
 def test_the_adapted_model_stands_out_and_every_line_has_its_own_dash_or_colour(ax):

@@ -31,17 +31,26 @@ DASHES: tuple[Any, ...] = ("solid", (0, (6, 1.5)), (0, (2, 1)))
 def cdf(
     ax: Axes, results: Sequence[Result], metric: Metric, *, bounds: frozenset[str] = frozenset()
 ) -> Axes:
-    """The share of episodes up to each value of the metric, a line per policy."""
+    """The share of episodes up to each value of the metric, a line per policy.
+
+    Lines of one recipe, which differ in their training seed, look the same; told is their mean.
+    """
     spans = []
-    for result, style in styled(best_first(results, metric), bounds):
-        values = list(by_episode(result.episodes, metric.key).values())
-        spans.append((float(np.quantile(values, 0.01)), float(np.quantile(values, 0.99))))
-        ax.ecdf(values, label=f"{result.metrics[metric.key].mean:.3f}  {short(result)}", **style)
+    groups = _seeds_together(best_first(results, metric))
+    styles = (style for _, style in styled([some[0] for some in groups.values()], bounds))
+    for (name, some), style in zip(groups.items(), styles, strict=True):
+        mean = np.mean([one.metrics[metric.key].mean for one in some])
+        label = f"{mean:.3f}  {name if len(some) > 1 else short(some[0])}"
+        for one in some:
+            values = list(by_episode(one.episodes, metric.key).values())
+            spans.append((float(np.quantile(values, 0.01)), float(np.quantile(values, 0.99))))
+            ax.ecdf(values, label=label, **style)
+            label = "_"  # a recipe is told once
     frame(ax, results)
     ax.set_xlabel(f"{metric.label} of an episode")
     ax.set_ylabel("share of episodes")
     ax.set_xlim(*_limits(spans))
-    ax.legend(frameon=False, fontsize="small", title="mean", title_fontsize="small")
+    _legend_beside(ax, title="mean")
     return ax
 
 
@@ -142,7 +151,7 @@ def curves(
     ax.set_xticks([], minor=True)
     ax.set_xlabel(axis)
     ax.set_ylabel(f"mean {metric.label}; several training seeds: least to most")
-    ax.legend(frameon=False, fontsize="small")
+    _legend_beside(ax)
     return ax
 
 
@@ -205,11 +214,12 @@ def styled(
     results: Sequence[Result], bounds: frozenset[str]
 ) -> Iterator[tuple[Result, dict[str, Any]]]:
     """Adapted models in thick warm lines, rivals in thin cool ones, bounds in dashed grey."""
-    adapted = cycle(ADAPTED)
+    adapted = cycle((colour, dash) for dash in DASHES for colour in ADAPTED)
     rivals = cycle((colour, dash) for dash in DASHES for colour in RIVALS)
     for result in results:
         if result.checkpoint:
-            yield result, {"color": next(adapted), "linewidth": 2.8, "zorder": 3}
+            colour, dash = next(adapted)
+            yield result, {"color": colour, "linestyle": dash, "linewidth": 2.8, "zorder": 3}
         elif result.policy in bounds:
             yield result, {"color": BOUND, "linewidth": 1.6, "linestyle": DASHES[1]}
         else:
@@ -225,6 +235,22 @@ def short(result: Result) -> str:
         return result.nickname
     path = Path(result.checkpoint)
     return path.parent.name if path.name in ("best", "last") else path.name
+
+
+def _seeds_together(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results by their label, or by their recipe where there are several training seeds of it."""
+    found: dict[str, list[Result]] = {}
+    recipes = [one.recipe for one in results]
+    for one in results:
+        several = one.recipe and recipes.count(one.recipe) > 1
+        found.setdefault(one.recipe if several else one.label, []).append(one)
+    return found
+
+
+def _legend_beside(ax: Axes, **options: Any) -> None:
+    """A legend that covers no line, however many there are."""
+    place: Any = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0.0}
+    ax.legend(frameon=False, fontsize="small", title_fontsize="small", **place, **options)
 
 
 def _limits(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
