@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MOST = 10
 """Parts in a plot: those that count most."""
-MOST_AGO = 20
-"""Steps ago in a plot."""
+MOST_AGO = 30
+"""Steps ago in a plot; flows have as many packets."""
 SWEEPS, COLUMNS = 9, 3
 """Sweeps in a plot, and beside one another."""
 
