@@ -28,12 +28,12 @@ from netllm.verbs.reproducing.experiments import (
     contenders,
     read,
 )
-from netllm.verbs.reproducing.findings import Finding, Line, finding
+from netllm.verbs.reproducing.findings import Finding, Line, finding, of_lines
 from netllm.verbs.reproducing.leaderboard import boards, standings
 from netllm.verbs.reproducing.leaderboard import table as ranks
 from netllm.verbs.reproducing.ledger import Entry, Ledger
 from netllm.verbs.reproducing.measures import read as measured
-from netllm.verbs.reproducing.pretraining import statement, table
+from netllm.verbs.reproducing.pretraining import KINDS, statement, table
 from netllm.verbs.reproducing.work import Work
 from netllm_adapt import load_backbone
 
@@ -60,10 +60,10 @@ def reproduced(tmp_path_factory):
             library.reproduce(out=out)
         left = library.reproduce(out=out, dry_run=True).left
         found = library.reproduce(out=out, resume=True)
-    names = ["pool abr", "pool cjs", "bba", "mpc", "hindsight", "abr-1"]
-    assert [one.contender for one in left][:6] == names
-    assert left[2].testing is None  # no policy was tested
-    assert left[5].testing > 0  # the median of the two models before it
+    names = ["pool abr", "pool cjs", "backbone markov", "bba", "mpc", "hindsight", "abr-1"]
+    assert [one.contender for one in left][:7] == names
+    assert left[3].testing is None  # no policy was tested
+    assert left[6].testing > 0  # the median of the two models before it
     assert (found.left, found.failed) == ((), ())
     return out, len(done)
 
@@ -84,6 +84,12 @@ def test_the_report_holds_every_number_and_stands_alone(reproduced):
     assert {one["setting"] for one in numbers} == {"synthetic"}
     assert all(re.fullmatch("[0-9a-f]{16}", one["key"]) for one in numbers)
     assert all(one["command"].startswith("netllm test ") for one in numbers)
+    by = {(one["row"], one["contender"]): one for one in numbers}
+    assert {by["abr", name]["training_seed"] for name in ("abr-0", "abr-1", "bba")} == {
+        *("0", "1", "")
+    }
+    assert by["abr", "bba"]["data"] == "traces generated traces, video generated video"
+    assert by["abr", "bba"]["seeds"] == "100003"
     text = (out / "report.md").read_text()
     for row in read("fast").rows:
         metric = registry.task(row.task).metrics[0].key
@@ -382,6 +388,45 @@ def test_a_share_of_a_bound_is_told_of_numbers_above_zero_only():
     assert [one.share for one in standings(some, "abr")] == [1, None]
     below = [result_of("hindsight", [-1.0] * 6), result_of("bba", [-2.0] * 6)]
     assert [one.share for one in standings(below, "abr")] == [None, None]
+
+
+def test_what_the_future_would_allow_is_told_of_numbers_above_zero_only():
+    row = Row(
+        name="row",
+        title="",
+        paper="",
+        task="abr",
+        settings=("3g",),
+        policies=("hindsight", "soda", "bba"),
+        models=(),
+    )
+    qoe = {"hindsight": 1.0, "soda": 0.5, "bba": -1.0}
+    lines = [
+        Line(Contender(row, name), "3g", result_of(name, [one] * 6, "3g")[1])
+        for name, one in qoe.items()
+    ]
+    found = of_lines(row, lines, {})
+    assert found.shares() == {("3g", "hindsight"): 1.0, ("3g", "soda"): 0.5}
+    shares = [one["contender"] for one in found.numbers() if one["metric"] == "share of the bound"]
+    assert shares == ["hindsight", "soda"]
+
+
+def test_a_number_tells_the_data_by_their_digest():
+    row = Row(
+        name="row", title="", paper="", task="abr", settings=("3g",), policies=("bba",), models=()
+    )
+    _, entry, _ = result_of("bba", [1.0] * 6, "3g")
+    entry.made["sources"] = {"3g": [{"kind": "traces", "name": "mine", "sha256": "ab" * 32}]}
+    found = of_lines(row, [Line(Contender(row, "bba"), "3g", entry)], {})
+    assert next(found.numbers())["data"] == f"traces mine {'ab' * 32}"
+
+
+def test_the_labels_of_what_lacks_pretraining_are_explained_as_in_the_documents():
+    asked = [row for row in read("full").rows if row.subject]
+    assert {name for row in asked for name in (row.subject, *row.against)} == {*KINDS}
+    text = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    for name, what in KINDS.items():
+        assert f"| `{name}` | {what} |" in text
 
 
 def test_contenders_of_different_episodes_have_no_common_rank():

@@ -35,7 +35,4 @@ def _schedule(found: reproducing.Reproduction) -> None:
         took = ["?" if some is None else f"{some:.0f}" for some in (one.minutes, one.testing)]
         table.add_row(one.row, one.contender, ", ".join(one.missing), *took)
     wide_console().print(table)
-    known = [(one.minutes or 0) + (one.testing or 0) for one in found.left]
-    unknown = sum(None in (one.minutes, one.testing) for one in found.left)
-    more = f", and what is unknown of {unknown} lines" if unknown else ""
-    print(f"All of it takes {sum(known) / 60:.1f} h on two cores{more}.")
+    print(f"All of it takes {reproducing.hours(found.left)}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from netllm.verbs.reproducing.work import Work
 
 OUT = Path("runs/reproduce")
+_log = logging.getLogger("netllm.steps")  # shown by commands, unless they are to be quiet
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,11 @@ class ToDo:
 
     row: str
     contender: str
-    """Or the pool that models of it learn from."""
+    """Or the pool that models of it learn from, or the backbone that they have."""
     missing: tuple[str, ...]
     """Settings without a result."""
     minutes: float | None
-    """What its training, or collecting the pool, takes on two cores; None if nobody measured it."""
+    """What it takes to train or to make it on two cores; None if nobody measured it."""
     testing: float | None
     """Minutes that testing it takes, as it did with its like; None if none was tested."""
 
@@ -94,7 +97,8 @@ def reproduce(
 
     check_jobs(jobs)
     whole, out = experiments.read(budget), Path(out)
-    rows, measures = experiments.chosen(whole, names(only), names(policy))
+    asked = {"only": names(only), "policy": names(policy)}
+    rows, measures = experiments.chosen(whole, *asked.values())
     kept = out / "ledger" if ledger is None else Path(ledger)
     work = Work(whole, out, Ledger(kept), data, jobs, device)
     everyone = experiments.in_turn(rows, whole.models)
@@ -102,29 +106,42 @@ def reproduce(
         return Reproduction(out, _to_do(work, everyone))
     _check_folder(out, resume=resume)
     with locked(out):
-        if not known:
-            work.check(everyone)
-        for one in () if known else everyone:
-            work.do(one)
+        _make(work, () if known else everyone)
         findings = [finding(work, row) for row in rows]
         measured = [read_measure(one, kept.parent) for one in measures]
-        write(findings, measured, out, command=f"netllm reproduce --budget {budget}")
+        write(findings, measured, out, command=_command(budget, known=known, **asked))
     failed = tuple(line for one in findings for line in one.failed())
     return Reproduction(out, _to_do(work, everyone), failed)
 
 
+def _make(work: Work, everyone: Sequence[Contender]) -> None:
+    """Make what is missing, and say first how long that takes."""
+    work.check(everyone)
+    if left := _to_do(work, everyone):
+        _log.info("All of it takes %s.", hours(left))
+    for one in everyone:
+        work.do(one)
+
+
 def _to_do(work: Work, everyone: Sequence[Contender]) -> tuple[ToDo, ...]:
-    """What is missing: pools, and contender by contender."""
-    found, pools = [], {}
+    """What is missing: pools and backbones, and contender by contender."""
+    found, needed = [], {}
     for one in everyone:
         if missing := work.missing(one):
-            trained = one.model is not None and not one.model.checkpoint
+            trained = one.model is not None and not work.trained(one)
             minutes = one.model.minutes if one.model is not None and trained else 0.0
             took = _testing(work, one, missing)
             found.append(ToDo(one.row.name, one.label, tuple(missing), minutes, took))
-            if one.model is not None and one.model.pool:
-                pools[one.model.pool] = work.experiments.pools[one.model.pool].minutes
-    return (*(ToDo("", f"pool {name}", (), took, 0.0) for name, took in pools.items()), *found)
+            needed |= work.needed(one) if trained else {}
+    return (*(ToDo("", name, (), took, 0.0) for name, took in needed.items()), *found)
+
+
+def hours(left: Sequence[ToDo]) -> str:
+    """How long work takes, as far as it is known."""
+    known = [(one.minutes or 0) + (one.testing or 0) for one in left]
+    unknown = sum(None in (one.minutes, one.testing) for one in left)
+    more = f", and what is unknown of {unknown} lines" if unknown else ""
+    return f"{sum(known) / 60:.1f} h on two cores{more}"
 
 
 def _testing(work: Work, one: Contender, settings: Sequence[str]) -> float | None:
@@ -132,6 +149,14 @@ def _testing(work: Work, one: Contender, settings: Sequence[str]) -> float | Non
     models = one.model is not None
     took = [work.ledger.seconds(one.row.name, setting, models=models) for setting in settings]
     return sum(median(some) for some in took) / 60 if all(took) else None
+
+
+def _command(budget: str, *, known: bool, **several: Sequence[str]) -> str:
+    """What was asked for, without folders of this machine."""
+    words = ["netllm", "reproduce", "--budget", budget, *(["--known"] if known else [])]
+    for option, values in several.items():
+        words += [f"--{option}", *values] if values else []
+    return shlex.join(words)
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:

@@ -19,7 +19,7 @@ from netllm.verbs.reproducing.findings import Finding
 from netllm.verbs.reproducing.leaderboard import RULE as RANKED
 from netllm.verbs.reproducing.leaderboard import boards, lines_of
 from netllm.verbs.reproducing.measures import Measured
-from netllm.verbs.reproducing.pretraining import RULE, statement, table
+from netllm.verbs.reproducing.pretraining import KINDS, RULE, statement, table
 
 if TYPE_CHECKING:
     from netllm.task import Draw
@@ -39,8 +39,8 @@ code { font-size: 0.9em; overflow-wrap: anywhere; }
 
 
 NUMBER = (
-    *("row", "setting", "contender", "metric", "mean", "low", "high", "episodes", "key"),
-    *("command", "made_at", "versions"),
+    *("row", "setting", "contender", "metric", "mean", "low", "high", "episodes", "seeds"),
+    *("training_seed", "data", "key", "command", "made_at", "versions"),
 )
 """What there is of a number."""
 
@@ -79,8 +79,12 @@ def _lines(
     if asked := [one for one in findings if one.row.subject]:
         yield from ("", "## Does the language model matter?", "")
         for one in asked:
-            yield f"- **{one.row.title}** {statement(one) or 'Nothing is known yet.'}"
-        yield from ("", RULE)
+            told = statement(one)
+            unit = f" Differences are in {one.report.metrics[0].label}." if told else ""
+            yield f"- **{one.row.title}** {told or 'Nothing is known yet.'}{unit}"
+        yield from ("", RULE, "", "What is compared:", "")
+        named = {name for one in asked for name in (one.row.subject, *one.row.against)}
+        yield from (f"- `{name}`: {what}" for name, what in KINDS.items() if name in named)
     yield from ("", "## In short", "")
     for one in findings:
         if one.row.subject and not one.missing():
@@ -88,7 +92,7 @@ def _lines(
         yield f"- **{one.row.title}**"
         yield from (f"    - {line}" for line in one.verdicts())
         if missing := one.missing():
-            yield f"    - {len(missing)} results are missing."
+            yield f"    - Results that are missing: {len(missing)}."
     yield from ("", "## Leaderboard", "", RANKED, "")
     for task, settings in boards(findings).items():
         yield from lines_of(task, settings)

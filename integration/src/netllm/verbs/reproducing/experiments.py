@@ -160,6 +160,11 @@ class Contender:
         return f"{self.recipe}-{self.seed}" if several else self.recipe
 
     @property
+    def training_seed(self) -> int | None:
+        """None of a policy, and of a checkpoint that there is."""
+        return None if self.model is None or self.model.checkpoint else self.seed
+
+    @property
     def run(self) -> str:
         """The folder of its training."""
         of_value = [] if self.value is None else [f"{self.value}"]

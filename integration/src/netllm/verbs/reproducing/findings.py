@@ -8,6 +8,7 @@ from typing import Any
 
 from netllm import registry
 from netllm.report.compare import compare
+from netllm.report.metric import Metric
 from netllm.report.provenance import provenance
 from netllm.report.report import Report
 from netllm.report.result import Result
@@ -73,10 +74,10 @@ class Finding:
         """By setting and label the mean as a share of that of who knows the future, if anyone."""
         found, metric = {}, self.report.metrics[0]
         for setting, some in self.report.settings().items():
-            bounds = [one for one in some if one.policy in self.report.bounds]
-            for one in some if bounds else ():
-                best = bounds[0].metrics[metric.key].mean
-                found[setting, one.label] = one.metrics[metric.key].mean / best
+            bound = next((one for one in some if one.policy in self.report.bounds), None)
+            for one in some:
+                if (share := share_of(one, bound, metric)) is not None:
+                    found[setting, one.label] = share
         return found
 
     def numbers(self) -> Iterator[dict[str, Any]]:
@@ -98,6 +99,9 @@ class Finding:
                     "low": low,
                     "high": high,
                     "episodes": len(result.episodes),
+                    "seeds": " ".join(dict.fromkeys(f"{one['seed']}" for one in result.episodes)),
+                    "training_seed": line.who.training_seed,
+                    "data": _data(entry, line.setting),
                     "key": entry.key,
                     "command": entry.command,
                     "made_at": entry.made["made_at"],
@@ -151,6 +155,21 @@ def of_lines(
         recipes=trained(results, metrics),
     )
     return Finding(row, report, tuple(lines))
+
+
+def share_of(one: Result, bound: Result | None, metric: Metric) -> float | None:
+    """What a mean is of the bound's; None unless both are above zero and more is better."""
+    if bound is None or not metric.higher_is_better:
+        return None
+    mean, most = one.metrics[metric.key].mean, bound.metrics[metric.key].mean
+    return mean / most if min(mean, most) > 0 else None
+
+
+def _data(entry: Entry, setting: str) -> str:
+    """The sources of a setting, each with its digest; what is generated has none."""
+    some = entry.made.get("sources", {}).get(setting, [])
+    words = [[one["kind"], one["name"], one["sha256"] or ""] for one in some]
+    return ", ".join(" ".join(one).rstrip() for one in words)
 
 
 def _ours(versions: dict[str, str]) -> str:

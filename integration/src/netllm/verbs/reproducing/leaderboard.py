@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from netllm import registry
 from netllm.report.compare import verdict_of
 from netllm.report.intervals import Estimate, differences, extent
-from netllm.report.metric import Metric
 from netllm.report.result import Result, best_first
 from netllm.report.table import digits
-from netllm.verbs.reproducing.findings import Finding
+from netllm.verbs.reproducing.findings import Finding, share_of
 from netllm.verbs.reproducing.ledger import Entry
 
 RULE = (
@@ -86,20 +85,13 @@ def standings(tested: Tested, task: str) -> list[Standing]:
                 label=label,
                 rank=None if one.policy in bounds else rivals.index(one) + 1,
                 mean=one.metrics[metric.key],
-                share=_share(one, bound, metric),
+                share=share_of(one, bound, metric),
                 to_first=to_first,
                 verdict=verdict_of(to_first, metric) if to_first else "",
                 entry=entry,
             )
         )
     return lines
-
-
-def _share(one: Result, bound: Result | None, metric: Metric) -> float | None:
-    if bound is None or not metric.higher_is_better:
-        return None
-    mean, most = one.metrics[metric.key].mean, bound.metrics[metric.key].mean
-    return mean / most if min(mean, most) > 0 else None
 
 
 def table(tested: Tested, task: str) -> list[str]:

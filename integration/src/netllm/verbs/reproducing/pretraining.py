@@ -20,6 +20,20 @@ RULE = (
     "episodes is given, [from, to], which knows nothing of the luck in training."
 )
 
+KINDS = {
+    "pretrained": "the language model's first blocks, frozen, with low-rank matrices",
+    "random": "the same network with random weights",
+    "markov": "the same network, all of whose weights were trained to tell the next state of a "
+    "Markov chain of 100 states, as in Wang et al., ICLR 2024",
+    "attention": "the language model's blocks whose MLPs add nothing",
+    "mean": "a token is given the mean of the tokens in view, and nothing is learned but encoder "
+    "and head",
+    "mlp": "a small network that is trained whole, whose tokens are given the mean of those in "
+    "view",
+    "scratch": "a small network that is trained whole",
+}
+"""What the labels of rows that ask for pre-training mean."""
+
 
 @dataclass(frozen=True)
 class Gain:

@@ -66,6 +66,20 @@ class Work:
         entries = {setting: self.found(one, setting) for setting in one.row.settings}
         return [name for name, entry in entries.items() if entry is None or entry.failed]
 
+    def trained(self, one: Contender) -> bool:
+        """Whether a model needs no training any more."""
+        assert one.model is not None
+        return bool(one.model.checkpoint) or (self._run(one) / "finished.json").is_file()
+
+    def needed(self, one: Contender) -> dict[str, float | None]:
+        """The pool and the backbone that a model's training needs, with the minutes these take."""
+        model, whole = one.model, self.experiments
+        assert model is not None
+        found = {f"pool {model.pool}": whole.pools[model.pool].minutes} if model.pool else {}
+        if model.backbone and not self._backbone_folder(model.backbone).exists():
+            found[f"backbone {model.backbone}"] = whole.backbones[model.backbone].minutes
+        return found
+
     def check(self, everyone: Sequence[Contender]) -> None:
         """Raise unless what lies here of those with missing results was begun by their recipes.
 
@@ -156,7 +170,7 @@ class Work:
 
         model, out = one.model, self._run(one)
         assert model is not None
-        if not (out / "finished.json").is_file():
+        if not self.trained(one):
             pool = self._pool(one) if model.pool else None
             began = (out / "settings.json").is_file()
             how: dict[str, Any] = {"data": self.data, "device": self.device, **one.adapt()}
