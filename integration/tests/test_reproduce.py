@@ -421,6 +421,26 @@ def test_a_number_tells_the_data_by_their_digest():
     assert next(found.numbers())["data"] == f"traces mine {'ab' * 32}"
 
 
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        ({"made": {"made_at": "2026-12-01"}}, "made.versions"),
+        ({"made": {"versions": {"netllm": "0.1.0"}}}, "made.made_at"),
+        ({"result": None}, "result, or why it failed"),
+    ],
+)
+def test_an_entry_that_lacks_what_the_report_tells_is_refused_by_name(tmp_path, change, lacking):
+    _, entry, _ = result_of("bba", [1.0] * 6)
+    Ledger(tmp_path).add("abr", "bba", {"default": entry})
+    path = tmp_path / "abr" / "bba.json"
+    document = json.loads(path.read_text())
+    document["entries"]["default"] |= change
+    (path.parent / "mpc.json").write_text(json.dumps(document))
+    assert Ledger(tmp_path).entries("abr", "bba")
+    with pytest.raises(ValueError, match=rf"mpc\.json: the entry 'default' must hold {lacking}"):
+        Ledger(tmp_path).entries("abr", "mpc")
+
+
 def test_the_labels_of_what_lacks_pretraining_are_explained_as_in_the_documents():
     asked = [row for row in read("full").rows if row.subject]
     assert {name for row in asked for name in (row.subject, *row.against)} == {*KINDS}

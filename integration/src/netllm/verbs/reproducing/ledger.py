@@ -102,7 +102,16 @@ def _entries(path: Path, stamp: int) -> Mapping[str, Entry]:
     """Read once; `stamp` tells a rewritten file from the one read before."""
     from netllm_adapt.files.reading import read_json
 
-    return read_json(path, _File, most_bytes=MOST_BYTES).entries
+    entries = read_json(path, _File, most_bytes=MOST_BYTES).entries
+    for setting, entry in entries.items():
+        lacking = [f"made.{name}" for name in ("versions", "made_at") if not entry.made.get(name)]
+        lacking += [] if entry.result or entry.failed else ["result, or why it failed"]
+        if lacking:
+            raise ValueError(
+                f"{path}: the entry {setting!r} must hold {lacking[0]}. Delete the entry, or the "
+                "file, to have it made anew."
+            )
+    return entries
 
 
 def numbers_alone(document: dict[str, Any]) -> dict[str, Any]:
