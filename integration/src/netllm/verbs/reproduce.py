@@ -125,7 +125,8 @@ def _make(work: Work, everyone: Sequence[Contender]) -> None:
 
 def _to_do(work: Work, everyone: Sequence[Contender]) -> tuple[ToDo, ...]:
     """What is missing: pools and backbones, and contender by contender."""
-    found, needed = [], {}
+    found: list[ToDo] = []
+    needed: dict[str, float | None] = {}
     for one in everyone:
         if missing := work.missing(one):
             trained = one.model is not None and not work.trained(one)
