@@ -196,6 +196,11 @@ def test_numbers_that_do_not_fit_are_refused(wrong, says):
         setting("live", **wrong)
 
 
+def test_a_target_below_the_step_in_which_video_on_demand_drains_is_live():
+    config = setting("live", live_target_s=0.4, chunk_s=0.2)
+    assert config.buffer_cap_s == 0.4 < config.drain_s
+
+
 def test_the_environment_shows_latency_and_speed():
     env = gymnasium.make("netllm_sims:netllm/ABR-v0", setting="live", chunks=20)
     check_env(env.unwrapped, skip_render_check=True)

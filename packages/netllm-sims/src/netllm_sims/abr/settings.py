@@ -117,7 +117,7 @@ class Setting:
     buffer_cap_s: float = 60.0
     """Buffer in s above which the player pauses its downloads; live, unless given, the target."""
     drain_s: float = 0.5
-    """Step in s in which it then pauses."""
+    """Step in s in which it then pauses; unused live."""
     delay_noise: float = 0.0
     """Download times are multiplied by U(1 - x, 1 + x)."""
     alter: float = 0.0
@@ -133,7 +133,7 @@ class Setting:
             value = getattr(self, name)
             if not least <= value <= most:
                 raise ValueError(f"`{name}` must lie in [{least:g}, {most:g}] s, got {value}.")
-        if self.buffer_cap_s < self.drain_s:
+        if self.buffer_cap_s < self.drain_s and not self.live:  # live, no buffer drains in steps
             raise ValueError(
                 f"`buffer_cap_s` must be at least one step `drain_s` of {self.drain_s} s, "
                 f"got {self.buffer_cap_s}."
