@@ -95,6 +95,8 @@ def test_ladder_chunk_length_and_count_make_another_synthetic_video():
     assert replace(config, latency_s=1.0).rates_kbps == (500, 1500)
     with pytest.raises(ValueError, match="whole number"):
         setting("synthetic", chunks=9.5)
+    with pytest.raises(ValueError, match="at most 1,000,000, got 1000000000"):
+        setting("synthetic", chunks=10**9)
 
 
 def test_an_own_video_is_a_folder_or_an_object(tmp_path):

@@ -9,6 +9,8 @@ Range = tuple[float, float]
 
 GENERATED = "synthetic"
 """Name of a generated video."""
+_MOST_CHUNKS = 1_000_000
+"""More would fill the memory before the first one is played."""
 
 GENET_RANGES: dict[str, tuple[Range, Range, Range]] = {
     "easy": ((0, 3.5), (1, 5), (1, 4)),
@@ -124,10 +126,10 @@ def vbr_video(
         id: The video's name.
 
     Raises:
-        ValueError: A ladder that does not rise, or fewer than two chunks.
+        ValueError: A ladder that does not rise, fewer than two chunks, or more than a million.
     """
-    if chunks < 2:
-        raise ValueError(f"`chunks` must be at least 2, got {chunks}.")
+    if not 2 <= chunks <= _MOST_CHUNKS:
+        raise ValueError(f"`chunks` must be at least 2 and at most {_MOST_CHUNKS:,}, got {chunks}.")
     rng = np.random.default_rng(seed)
     rates = np.array(rates_kbps, dtype=float)
     scene = rng.normal(0.0, 0.09, (chunks + 1, 1))
