@@ -68,7 +68,10 @@ def test_overrides_are_checked(tmp_path):
         ({"warmup_ms": -1}, "got -1"),
         ({"slow_executors": 51}, "at most the 50 executors of the cluster, got 51"),
         ({"slow_executors": -1}, "at least 0"),
-        ({"slow_factor": 0.5}, "`slow_factor` must be finite and >= 1, got 0.5"),
+        ({"slow_factor": 0.5}, "`slow_factor` must lie in [1, 1e+06], got 0.5"),
+        ({"slow_factor": 1e300}, "`slow_factor` must lie in [1, 1e+06], got 1e+300"),
+        ({"mean_interarrival_ms": 1e308}, "must lie in [0, 1e+12] ms, got 1e+308"),
+        ({"moving_ms": 1e300}, "`moving_ms` must lie in [0, 1e+12] ms"),
         ({"slow_factor": "nan"}, "got nan"),
         ({"interpolation": "referense"}, "Did you mean reference"),
     ]:

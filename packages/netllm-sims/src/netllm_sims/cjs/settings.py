@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -39,6 +38,8 @@ _DESCRIPTIONS = {
 }
 # Jobs are drawn one by one; executors have a table with a row for each state of a stage.
 _MOST = {"num_executors": 10_000, "num_jobs": 1_000_000}
+_MOST_FACTOR, _MOST_MS = 1e6, 1e12
+"""Longer times, from some thirty years on, leave no milliseconds to the clock, a float."""
 _CHANGES: dict[str, dict[str, Any]] = {
     "unseen-executors": {"num_executors": 30},
     "unseen-jobs": {"num_jobs": 450},
@@ -109,12 +110,14 @@ class Setting:
                 f"`slow_executors` must be at least 0 and at most the {self.num_executors} "
                 f"executors of the cluster, got {self.slow_executors}."
             )
-        if not (isfinite(self.slow_factor) and self.slow_factor >= 1):
-            raise ValueError(f"`slow_factor` must be finite and >= 1, got {self.slow_factor}.")
+        if not 1 <= self.slow_factor <= _MOST_FACTOR:
+            raise ValueError(
+                f"`slow_factor` must lie in [1, {_MOST_FACTOR:g}], got {self.slow_factor}."
+            )
         for name in ("mean_interarrival_ms", "moving_ms", "warmup_ms"):
             value = getattr(self, name)
-            if not (isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be a finite number of ms >= 0, got {value}.")
+            if not 0 <= value <= _MOST_MS:
+                raise ValueError(f"`{name}` must lie in [0, {_MOST_MS:g}] ms, got {value}.")
         for name, known in (("interpolation", get_args(Interpolation)), ("arrivals", PATTERNS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}`: {unknown('way', getattr(self, name), known)}")
