@@ -113,9 +113,9 @@ class Setting:
         for name in ("history", "horizon", "stride", "train_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1 point, got {getattr(self, name)}.")
-        for name in ("memory", "crowd"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        for name, most in (("memory", 100_000), ("crowd", 10_000)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"`{name}` must lie in [0, {most:,}], got {getattr(self, name)}.")
         for name, least in (("trim_head", self.history), ("trim_tail", self.horizon - 1)):
             if getattr(self, name) < least:
                 raise ValueError(
@@ -126,8 +126,8 @@ class Setting:
             value = getattr(self, name)
             if value is not None and not (isfinite(value) and value > 0):
                 raise ValueError(f"`{name}` must be a finite number > 0, got {value}.")
-        if not isfinite(self.front_deg):
-            raise ValueError(f"`front_deg` must be a finite yaw in degrees, got {self.front_deg}.")
+        if not abs(self.front_deg) <= 360:
+            raise ValueError(f"`front_deg` must be a yaw in [-360, 360], got {self.front_deg}.")
         if self.gaps not in GAPS:
             raise ValueError(unknown("way with gaps", self.gaps, GAPS))
         if len(self.fov_deg) != 2 or not all(0 < angle < 180 for angle in self.fov_deg):
