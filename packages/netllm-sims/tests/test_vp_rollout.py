@@ -71,8 +71,10 @@ def broken(held):
     [
         (lambda held: held[:, :19], r"Spy\.act must return viewports of shape \(9, 20, 3\) .*got"),
         (lambda held: held[0], r"got \(20, 3\). Was it made for another horizon"),
-        (broken, r"`answer` of Spy.act for clip .* must be finite degrees, got nan in window"),
+        (broken, r"`answer` of Spy.act for clip .* must be finite degrees, .* got nan in window"),
         (lambda held: None, r"of shape \(9, 20, 3\)"),
+        (lambda held: held * 1j, r"must return an array of shape .* in degrees, got complex128"),
+        (lambda held: held + 1e300, r"finite degrees, at most 1e\+15, got 1e\+300 in window"),
         (lambda held: {"a": 1}, r"must return an array of shape \(9, 20, 3\) in degrees, got dict"),
     ],
 )

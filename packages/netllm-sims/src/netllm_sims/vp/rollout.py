@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from netllm_sims.files.number_tables import MOST
 from netllm_sims.session_error import SessionError
 from netllm_sims.vp.clips import Clip, gathered, numbered
 
@@ -61,7 +62,8 @@ def rollout(
         batch: Windows predicted at once, also of several clips.
 
     Raises:
-        SessionError: A clip's history or an answer for it is not finite, with the clip and field.
+        SessionError: A clip's history or an answer for it is not finite or above 1e15, with the
+            clip and field.
         ValueError: No clips, no batch, or an answer of another shape.
     """
     if not clips:
@@ -103,11 +105,11 @@ def _observations(clips: Sequence[Clip], batch: int) -> Iterator[dict[str, ndarr
 def _checked(answer: object, shape: tuple[int, ...], policy: Policy) -> ndarray:
     name = type(policy).__name__
     try:
-        predicted = np.asarray(answer, dtype=np.float64)
+        predicted = np.asarray(answer).astype(np.float64, casting="same_kind")
     except (TypeError, ValueError):
         raise ValueError(
             f"{name}.act must return an array of shape {shape} in degrees, got "
-            f"{type(answer).__name__}."
+            f"{getattr(answer, 'dtype', type(answer).__name__)}."
         ) from None
     if predicted.shape != shape:
         raise ValueError(
@@ -118,12 +120,12 @@ def _checked(answer: object, shape: tuple[int, ...], policy: Policy) -> ndarray:
 
 
 def _check_finite(values: ndarray, field: str, session: str, of: str) -> None:
-    wrong = np.argwhere(~np.isfinite(values))
+    wrong = np.argwhere(~(np.abs(values) <= MOST))
     if len(wrong):
         window, step, _ = wrong[0]
         raise SessionError(
-            f"`{field}` of {of} must be finite degrees, got {values[tuple(wrong[0])]} in window "
-            f"{window}, step {step}.",
+            f"`{field}` of {of} must be finite degrees, at most {MOST:g}, got "
+            f"{values[tuple(wrong[0])]} in window {window}, step {step}.",
             session=session,
             field=field,
         )
