@@ -195,6 +195,7 @@ def test_numbers_without_meaning_are_refused_in_memory():
         ("time bandwidth\n" + rows(1, 1850), "median bandwidth is 1,850 Mbit/s"),
         ("time_s bandwidth_kbps\n" + rows(1, 2), "never exceeds 2 kbit/s, expected at least 20"),
         (rows(1000, 2), "time between points is 1,000 s, expected at most 100 s. .*`time_ms"),
+        (rows(1, 2) + "5000 3\n", "comes 4,[0-9]+ s after the one before, and its bandwidth holds"),
         ("time_ms mbps\n" + rows(1, 2), "whole trace lasts 0.02 s, expected at least 1 s"),
         ("".join(f"{i}\n" for i in range(1, 300)), "whole trace lasts 0.299 s"),
     ],

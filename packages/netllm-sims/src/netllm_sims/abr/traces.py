@@ -21,6 +21,8 @@ _MOST_MBPS = 200
 _MOST_SAID_MBPS = 10_000
 _LEAST_PEAK_MBPS = 0.02
 _MOST_STEP_S = 100.0
+_MOST_GAP_S = 300.0
+"""Published traces have gaps of up to 10 s."""
 _LEAST_PERIOD_S = 1.0
 
 
@@ -175,7 +177,15 @@ def _odd(points: Points) -> Iterator[Doubt]:
             f"at least {_LEAST_PEAK_MBPS * 1e3:g} kbit/s at some time",
             "Correct the unit that the header names, or write the bandwidth in Mbit/s.",
         )
-    step_s = float(np.median(np.diff(points.time_s)))
+    steps_s = np.diff(points.time_s)
+    step_s, longest = float(np.median(steps_s)), int(steps_s.argmax())
+    if step_s <= _MOST_STEP_S and steps_s[longest] > _MOST_GAP_S:
+        yield Doubt(
+            f"line {points.lines[longest + 1]} comes {steps_s[longest]:,.0f} s after the one "
+            "before, and its bandwidth holds all that time",
+            f"gaps of at most {_MOST_GAP_S:g} s",
+            "If nothing was measured meanwhile, make two traces of it.",
+        )
     if step_s > _MOST_STEP_S:
         yield Doubt(
             f"the median time between points is {step_s:,.0f} s",
