@@ -47,6 +47,22 @@ def test_the_wait_for_the_first_chunk_is_known_only_where_it_was_recorded(settin
     assert np.array(found["I23"]["stalling"]) == pytest.approx(np.array([[2.0, 3.0]]))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"resolutions": ("640-360", "1280x720")}, "`resolutions` must be like 1280x720, got '640"),
+        ({"resolutions": "ab"}, "`resolutions` must be like 1280x720, got 'a'"),
+        ({"display": "full"}, "`display` must be like 1280x720, got 'full'"),
+        ({"codec": "h.264"}, "Unknown value of `codec` 'h.264'. Did you mean h264"),
+        ({"device": "tv"}, "Unknown value of `device` 'tv'"),
+        ({"fps": float("nan")}, "`fps` must be > 0 and at most 1000 per second, got nan"),
+    ],
+)
+def test_what_the_recommendation_does_not_know_is_refused(setting, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        p1203(played(setting), 0, setting, **{"resolutions": SIZE_NAMES} | wrong)
+
+
 def test_a_resolution_too_few_is_refused(setting):
     with pytest.raises(ValueError, match="each of the 2 levels, got 1"):
         p1203(played(setting), 0, setting, resolutions=["640x360"])

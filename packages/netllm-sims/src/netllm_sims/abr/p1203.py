@@ -1,11 +1,18 @@
 """Sessions as ITU-T P.1203 reads them, for anyone who has a licence of that model's code."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from netllm_sims.setting_values import unknown
 
 if TYPE_CHECKING:
     from netllm_sims.abr.rollout import Rollout
     from netllm_sims.abr.settings import Setting
+
+CODECS = ("h264", "h265", "vp9", "av1")
+DEVICES = ("pc", "mobile")
+MOST_FPS = 1000.0
 
 
 def p1203(
@@ -36,7 +43,8 @@ def p1203(
         device: `pc` or `mobile`.
 
     Raises:
-        ValueError: There is not one resolution per level.
+        ValueError: There is not one resolution per level, or a word or number is none that P.1203
+            knows.
 
     Source: the inputs I.GEN, I.11, I.13 and I.23 of Recommendation ITU-T P.1203 (10/2017), as the
     JSON of the reference software spells them. Only this input is made: the software itself, which
@@ -48,6 +56,14 @@ def p1203(
             f"`resolutions` must hold one text for each of the {video.levels} levels, got "
             f"{len(resolutions)}: {[*resolutions]}."
         )
+    for name, text in [("resolutions", one) for one in resolutions] + [("display", display)]:
+        if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text):
+            raise ValueError(f"`{name}` must be like 1280x720, got {text!r}.")
+    for name, word, known in (("codec", codec, CODECS), ("device", device, DEVICES)):
+        if word not in known:
+            raise ValueError(unknown(f"value of `{name}`", word, known))
+    if not 0 < fps <= MOST_FPS:
+        raise ValueError(f"`fps` must be > 0 and at most {MOST_FPS:g} per second, got {fps}.")
     levels = [0, *run.actions[episode].tolist()]
     segments = [
         {
