@@ -134,6 +134,11 @@ def test_a_missing_module_is_named():
         registry.policy("abr", "no_such_module:policy", setting=None)
 
 
+def test_a_policy_named_by_its_file_is_told_its_module(tmp_path):
+    with pytest.raises(ValueError, match=r"not a file: in the file's folder write mine:Mine\."):
+        registry.policy("abr", "./pol/mine.py:Mine", setting=None, home=tmp_path)
+
+
 def test_a_misspelt_callable_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="Did you mean lowest"):
         registry.policy("abr", "own_policies:lowst", setting=None)

@@ -170,6 +170,11 @@ def _registered(task: str, name: str) -> Callable[..., Any]:
 
 def _own(name: str, home: Path) -> Callable[[Any], Any]:
     module_name, _, attribute = name.partition(":")
+    if "/" in module_name or module_name.startswith("."):
+        raise ValueError(
+            f"The policy {name!r} must name a module, not a file: in the file's folder write "
+            f"{Path(module_name).stem}:{attribute}."
+        )
     if str(home) not in sys.path:
         sys.path.insert(0, str(home))
     try:
