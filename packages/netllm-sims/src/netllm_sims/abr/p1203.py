@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from netllm_sims.abr.rollout import Rollout
     from netllm_sims.abr.settings import Setting
 
-CODECS = ("h264", "h265", "vp9", "av1")
-DEVICES = ("pc", "mobile")
-MOST_FPS = 1000.0
+_CODECS = ("h264", "h265", "vp9", "av1")
+_DEVICES = ("pc", "mobile")
+_MOST_FPS = 1000.0
 
 
 def p1203(
@@ -51,19 +51,10 @@ def p1203(
     may not be used commercially, is no part of this package.
     """
     video = setting.video
-    if len(resolutions) != video.levels:
-        raise ValueError(
-            f"`resolutions` must hold one text for each of the {video.levels} levels, got "
-            f"{len(resolutions)}: {[*resolutions]}."
-        )
-    for name, text in [("resolutions", one) for one in resolutions] + [("display", display)]:
-        if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text):
-            raise ValueError(f"`{name}` must be like 1280x720, got {text!r}.")
-    for name, word, known in (("codec", codec, CODECS), ("device", device, DEVICES)):
-        if word not in known:
-            raise ValueError(unknown(f"value of `{name}`", word, known))
-    if not 0 < fps <= MOST_FPS:
-        raise ValueError(f"`fps` must be > 0 and at most {MOST_FPS:g} per second, got {fps}.")
+    _check_sizes(video.levels, resolutions, display)
+    _check_words(codec=(codec, _CODECS), device=(device, _DEVICES))
+    if not 0 < fps <= _MOST_FPS:
+        raise ValueError(f"`fps` must be > 0 and at most {_MOST_FPS:g} per second, got {fps}.")
     levels = [0, *run.actions[episode].tolist()]
     segments = [
         {
@@ -86,3 +77,20 @@ def p1203(
         "I13": {"segments": segments, "streamId": 0},
         "I23": {"stalling": stalls, "streamId": 0},
     }
+
+
+def _check_sizes(levels: int, resolutions: Sequence[str], display: str) -> None:
+    if len(resolutions) != levels:
+        raise ValueError(
+            f"`resolutions` must hold one text for each of the {levels} levels, got "
+            f"{len(resolutions)}: {[*resolutions]}."
+        )
+    for name, text in [*[("resolutions", one) for one in resolutions], ("display", display)]:
+        if not re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text):
+            raise ValueError(f"`{name}` must be like 1280x720, got {text!r}.")
+
+
+def _check_words(**words: tuple[str, Sequence[str]]) -> None:
+    for name, (word, known) in words.items():
+        if word not in known:
+            raise ValueError(unknown(f"value of `{name}`", word, known))
