@@ -15,7 +15,7 @@ from netllm_sims.flows.importers.unsw_nb15 import COLUMNS, STATISTICS
 START_S = 1_772_366_400.0  # 2026-03-01 12:00 UTC
 
 
-def frame(source: str, target: str, payload: int, *, udp=False, flags=dpkt.tcp.TH_ACK, six=False):
+def frame(source, target, payload, *, udp=False, flags=dpkt.tcp.TH_ACK, six=False, seq=1):
     """An Ethernet frame between two hosts, named by the last number of their addresses."""
     (a, sport), (b, dport) = (end.split(":") for end in (source, target))
     ports = {"sport": int(sport), "dport": int(dport)}
@@ -23,7 +23,7 @@ def frame(source: str, target: str, payload: int, *, udp=False, flags=dpkt.tcp.T
     if udp:
         segment = dpkt.udp.UDP(**ports, data=body, ulen=8 + payload)
     else:
-        segment = dpkt.tcp.TCP(**ports, flags=flags, data=body)
+        segment = dpkt.tcp.TCP(**ports, flags=flags, data=body, seq=seq)
     number = 17 if udp else 6
     if six:
         addresses = {"src": bytes(15) + bytes([int(a)]), "dst": bytes(15) + bytes([int(b)])}
@@ -72,12 +72,98 @@ def test_a_capture_becomes_flows_of_both_directions(tmp_path, writer):
 
 
 def test_a_pause_or_a_new_opening_begins_another_flow(tmp_path):
-    syn = frame("1:40000", "2:443", 0, flags=dpkt.tcp.TH_SYN)
+    syn, again = (
+        frame("1:40000", "2:443", 0, flags=dpkt.tcp.TH_SYN, seq=seq) for seq in (1, 5_000)
+    )
     data = frame("1:40000", "2:443", 9)
-    times = [(0, syn), (1, syn), (1.1, data), (2, syn), (3, data), (3.1 + IDLE_S, data)]
+    times = [(0, syn), (1, syn), (1.1, data), (2, again), (3, data), (3.1 + IDLE_S, data)]
     done = run("pcap", [capture(tmp_path / "a.pcap", times)], tmp_path / "out")
     counts = (load_flows(done.out).sizes_bytes != 0).sum(axis=1)
     assert counts.tolist() == [3, 2, 1]
+
+
+def test_an_opening_that_is_repeated_after_its_answer_was_lost_begins_no_other_flow(tmp_path):
+    syn, answer = TALK[0][1], TALK[1][1]
+    times = [(0, syn), (0.1, answer), (1, syn), (1.1, answer), (1.2, TALK[3][1])]
+    done = run("pcap", [capture(tmp_path / "a.pcap", times)], tmp_path / "out")
+    assert load_flows(done.out).sizes_bytes.tolist() == [[40, -40, 40, -40, 557]]
+
+
+def test_sizes_are_those_of_ip_also_where_a_card_cuts_packets_or_they_are_huge(tmp_path):
+    cut_by_the_card = bytearray(frame("1:40000", "2:443", 3_000))
+    cut_by_the_card[16:18] = b"\0\0"  # the length in IP's header
+    over_loopback = frame("1:40001", "2:443", 65_480, six=True)  # 65,540 bytes with both headers
+    times = [(0, bytes(cut_by_the_card)), (1, over_loopback)]
+    done = run("pcap", [capture(tmp_path / "a.pcap", times)], tmp_path / "out")
+    assert load_flows(done.out).sizes_bytes.tolist() == [[3_040], [65_535]]
+
+
+def test_a_packed_capture_is_read_as_the_command_promises(tmp_path):
+    for suffix, writer in (("pcap", dpkt.pcap.Writer), ("pcapng", dpkt.pcapng.Writer)):
+        file = capture(tmp_path / f"web.{suffix}", TALK, writer=writer)
+        packed = tmp_path / f"web.{suffix}.gz"
+        packed.write_bytes(gzip.compress(file.read_bytes()))
+        assert run("pcap", [packed], tmp_path / suffix).made == 2
+        packed.write_bytes(packed.read_bytes()[:-20])
+        with pytest.raises(ValueError, match=f"web.{suffix}.gz: the packing breaks"):
+            run("pcap", [packed], tmp_path / "out")
+
+
+def block(kind: int, body: bytes) -> bytes:
+    """A block of pcapng."""
+    body += bytes(-len(body) % 4)
+    length = struct.pack("<I", len(body) + 12)
+    return struct.pack("<I", kind) + length + body + length
+
+
+SECTION = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+NANOSECONDS = struct.pack("<HHB3xHH", 9, 1, 9, 0, 0)
+FIVE_THOUSAND_YEARS_LATER = struct.pack("<HHqHH", 14, 8, 1 << 40, 0, 0)
+
+
+def interface(link: int = 1, options: bytes = b"") -> bytes:
+    return block(1, struct.pack("<HHI", link, 0, 0) + options)
+
+
+def packet(content: bytes, number: int = 0) -> bytes:
+    at = struct.pack("<II", *divmod(int(START_S * 1e6), 1 << 32))
+    return block(6, struct.pack("<I", number) + at + struct.pack("<I", len(content)) * 2 + content)
+
+
+ETHERNET = packet(TALK[0][1])
+
+
+def test_interfaces_that_are_alike_are_read_together(tmp_path):
+    file = tmp_path / "a.pcapng"
+    file.write_bytes(SECTION + interface() * 2 + ETHERNET + packet(TALK[1][1], 1))
+    assert run("pcap", [file], tmp_path / "out").made == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (interface() + interface(101) + ETHERNET, "2 kinds .link types 1, 101"),
+        (interface() + interface(1, NANOSECONDS) + ETHERNET, "2 kinds .link types 1, 1"),
+        (interface() + ETHERNET + SECTION + interface(101), "2 kinds .link types 1, 101"),
+        (interface() + block(3, struct.pack("<I", 54) + TALK[0][1]), "simple packet blocks"),
+        (interface(1, FIVE_THOUSAND_YEARS_LATER) + ETHERNET, "a packet came 1.10128e.12 s after"),
+        (interface(1, struct.pack("<HHHxxHH", 9, 2, 9, 0, 0)) + ETHERNET, "header cannot be read"),
+    ],
+    ids=["links", "units", "sections", "no-times", "far", "option"],
+)
+def test_a_pcapng_whose_times_or_links_are_not_one_kind_is_refused(tmp_path, content, message):
+    file = tmp_path / "a.pcapng"
+    file.write_bytes(SECTION + content)
+    with pytest.raises(ValueError, match=rf"a\.pcapng: .*{message}"):
+        run("pcap", [file], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [".pcap", " .pcap", "a\nb.pcap"])
+def test_a_file_whose_name_names_nothing_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="the file's name must"):
+        run("pcap", [capture(tmp_path / name, TALK)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_raw_ip_and_linux_cooked_captures_are_read(tmp_path):
@@ -109,6 +195,7 @@ def test_a_capture_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path):
         (lambda p: capture(p, TALK[4:5]), "must hold flows, got none and 1 other"),
         (lambda p: capture(p, [*TALK[3:], TALK[0], (-5, TALK[1][1])]), "order of their times"),
         (lambda p: p.write_text("host,day\n"), "must be a capture in pcap or pcapng"),
+        (lambda p: p.write_bytes(b""), "must be a capture in pcap or pcapng, got an empty file"),
         (lambda p: p.write_bytes(gzip.compress(b"x")), "must be a capture in pcap or pcapng"),
         (
             lambda p: p.write_bytes(capture(p, TALK).read_bytes()[:24] + HUGE),

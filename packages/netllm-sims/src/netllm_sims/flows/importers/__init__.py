@@ -54,19 +54,26 @@ def run(name: str, files: Iterable[str | Path], out: str | Path) -> Imported:
         out: The folder; it must not exist, or be empty. It appears when it is complete.
 
     Raises:
-        ValueError: Unknown name, no files, two of one name, or one that cannot be read or has no
-            flows; names file, line and remedy.
+        ValueError: Unknown name, no files, two of one name, one without, or one that cannot be read
+            or has no flows; names file, line and remedy.
         FileExistsError: The folder holds something.
         ModuleNotFoundError: The source needs an extra that is not installed.
     """
     if name not in IMPORTERS:
         raise ValueError(unknown("importer", name, list(IMPORTERS)))
     paths, out = [Path(file) for file in files], Path(out)
-    names = [path.name.split(".")[0] for path in paths]
+    names = [path.name.split(".")[0].strip() for path in paths]
     if not paths or len({*names}) < len(names):
         raise ValueError(
             f"`{name}` must be given files of different names, got "
             f"{', '.join(names) or 'none'}. Name them, and rename copies."
+        )
+    if wrong := [path for path, stem in zip(paths, names, strict=True) if not stem.isprintable()]:
+        raise ValueError(f"{str(wrong[0])!r}: the file's name must have no line ends. Rename it.")
+    if not all(names):
+        raise ValueError(
+            f"{paths[names.index('')]}: the file's name must begin with letters or digits, which "
+            "name what is written. Rename it."
         )
     importer = IMPORTERS[name]
     module = import_module(f"{__name__}.{importer.module}")
