@@ -41,6 +41,16 @@ def test_every_rival_is_better_than_ports_alone(place, weights):
         assert score(rival, place) > port + 0.1, type(rival).__name__
 
 
+def test_where_there_is_one_class_every_rival_answers_it(tmp_path):
+    rows = [f"h{k % 6},{k % 5},web,6,443,{60 + k} -{99 + 7 * k % 50},0 {k}" for k in range(60)]
+    header = "host,day,class,protocol,server_port,sizes_bytes,gaps_ms"
+    (tmp_path / "web.csv").write_text("\n".join([header, *rows]) + "\n")
+    place = setting("default", flows=tmp_path)
+    for rival in (Port, NearestNeighbours, GradientBoosting):
+        answer = rival(place).act(place.of_part("test").observation())
+        assert answer == pytest.approx(np.ones((4, 1)), abs=1e-6)
+
+
 def test_a_port_has_the_shares_of_its_training_flows(place):
     # of the flows to port 22 so many are of each class, and one more is divided as rare ports are
     train = place.of_part("train")

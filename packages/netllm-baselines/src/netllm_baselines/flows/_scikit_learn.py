@@ -47,7 +47,8 @@ class Fitted:
         """Probability of each class."""
         model = self._fit(self._setting)
         answer = np.zeros((len(observation["protocol"]), len(self._setting.classes)))
-        answer[:, model.classes_] = model.predict_proba(features(observation))
+        said = model.predict_proba(features(observation))
+        answer[:, model.classes_] = said[:, : len(model.classes_)]  # trees say two of one class
         return answer
 
 
