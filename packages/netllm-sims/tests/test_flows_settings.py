@@ -268,3 +268,52 @@ def test_unknown_names_and_impossible_numbers_are_refused():
         setting("default", hosts=2)
     with pytest.raises(ValueError, match="`benign` is for own flows"):
         setting("default", benign="web")
+    with pytest.raises(ValueError, match=r"`unknown`: Unknown class 'gmae'\. Did you mean game"):
+        setting("default", unknown="gmae").of_part("test")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"unknown": "shh"}, "`unknown`: Unknown class 'shh'. Did you mean ssh"),
+        ({"benign": "web,dsn"}, "`benign`: Unknown class 'dsn'. Did you mean dns"),
+        ({"unknown": ",".join([*BENIGN, *ATTACKS])}, "`unknown` must leave a class to learn"),
+    ],
+)
+def test_classes_that_own_flows_do_not_have_are_refused(own, fields, message):
+    with pytest.raises(ValueError, match=message):
+        setting("default", flows=own, **fields).of_part("test")
+
+
+HEADERS = "host,day,class,protocol,server_port"
+
+
+def parts(folder, **content):
+    """A folder with folders of parts, each with a file."""
+    for part, text in content.items():
+        (folder / part).mkdir()
+        (folder / part / "a.csv").write_text(text)
+    return folder
+
+
+def test_a_part_without_any_class_that_trained_is_refused(tmp_path):
+    rows = {
+        part: f"{HEADERS},x\na,1,{label},6,443,1\n"
+        for part, label in (("train", "web"), ("valid", "ssh"), ("test", "web"))
+    }
+    place = setting("default", flows=parts(tmp_path, **rows))
+    with pytest.raises(ValueError, match="the valid part must have flows of a class that trained"):
+        place.of_part("valid")
+
+
+def test_parts_with_other_statistics_are_refused(tmp_path):
+    train = f"{HEADERS},x\na,1,web,6,443,1\n"
+    place = setting("default", flows=parts(tmp_path, train=train, test=train.replace("x", "y")))
+    with pytest.raises(ValueError, match=r"test: must have the columns of .*train, got other"):
+        place.of_part("test")
+
+
+def test_more_than_a_hundred_generated_days_sort_by_time():
+    place = setting("unseen-days", hosts=5, days=110, flows_per_day=1)
+    trained, tested = ({*place.of_part(part).day.tolist()} for part in ("train", "test"))
+    assert max(int(day[3:]) for day in trained) < min(int(day[3:]) for day in tested)

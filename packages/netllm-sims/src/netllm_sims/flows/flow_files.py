@@ -40,13 +40,28 @@ def load_flows(path: str | Path) -> Flows:
         raise ValueError(f"{path}: must hold files of flows, such as web.csv, got none.")
     tables = [_read(file) for file in files]
     for file, table in zip(files, tables, strict=True):
-        if table.statistic_names != tables[0].statistic_names:
-            raise ValueError(
-                f"{file}:1: must have the columns of {files[0].name}, got other ones: "
-                f"{', '.join(table.statistic_names)!r:.200} in place of "
-                f"{', '.join(tables[0].statistic_names)!r:.200}. Keep other sources apart."
-            )
+        check_columns(f"{file}:1", table, files[0].name, tables[0])
     return joined(tables)
+
+
+def check_columns(where: object, flows: Flows, other: object, others: Flows) -> None:
+    """Raise unless flows have the statistics of others, in the same order.
+
+    Args:
+        where: File, or folder, that they are from, for the error.
+        flows: They.
+        other: Name of that of the others.
+        others: What they are compared with.
+
+    Raises:
+        ValueError: They have other ones.
+    """
+    if flows.statistic_names != others.statistic_names:
+        raise ValueError(
+            f"{where}: must have the columns of {other}, got other ones: "
+            f"{', '.join(flows.statistic_names)!r:.200} in place of "
+            f"{', '.join(others.statistic_names)!r:.200}. Keep other sources apart."
+        )
 
 
 def write_flows(path: Path, flows: Flows) -> None:

@@ -14,7 +14,7 @@ from numpy import ndarray
 from netllm_sims import own_data
 from netllm_sims.data_sources import Source, generated, of_files
 from netllm_sims.flows import train_valid_test
-from netllm_sims.flows.flow_files import load_flows
+from netllm_sims.flows.flow_files import check_columns, load_flows
 from netllm_sims.flows.limits import MOST_PACKETS
 from netllm_sims.flows.rollout import HostDay
 from netllm_sims.flows.synthetic_applications import ATTACKS, BENIGN, HARMLESS, UNKNOWN
@@ -104,6 +104,7 @@ class Setting:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of the training part, sorted; of own data without one, of all."""
+        self._check_names()
         try:
             known = self._part("train")
         except NoneOfPart:
@@ -130,14 +131,20 @@ class Setting:
         """
         if part not in PARTS:
             raise ValueError(f"`part` must be one of {', '.join(PARTS)}, got {part!r}.")
+        classes, where = self.classes, self.flows or self.name
         flows = self._part(part)
-        known = np.isin(flows.label, self.classes)
+        known = np.isin(flows.label, classes)
         if part != "test":
+            if not known.any():
+                raise ValueError(
+                    f"{where}: the {part} part must have flows of a class that trained "
+                    f"({', '.join(classes)}), got {len(flows):,} of other ones. Add some."
+                )
             return flows if known.all() else flows[known]
         if not known.any():
             raise ValueError(
-                f"{self.flows}: the test part must have flows of a class that trained "
-                f"({', '.join(self.classes)}), got {', '.join(sorted({*flows.label.tolist()}))}."
+                f"{where}: the test part must have flows of a class that trained "
+                f"({', '.join(classes)}), got {', '.join(sorted({*flows.label.tolist()}))}."
             )
         strange = sorted({*flows.label[~known].tolist()} - set(self.unknown))
         if strange:
@@ -193,11 +200,32 @@ class Setting:
             f"{self.split}: {counts}. Hosts and days kept for other splits are left out."
         )
 
+    def _check_names(self) -> None:
+        """Raise unless the classes that `unknown` and `benign` name are there, in some part."""
+        if not self.unknown and not self.benign:
+            return
+        there = {*BENIGN, *ATTACKS, *UNKNOWN} if self.flows is None else set()
+        for path in self._folders or ((self.flows,) if self.flows else ()):
+            there |= {*_loaded(path, stamp(path)).label.tolist()}
+        for field in ("unknown", "benign"):
+            for name in getattr(self, field):
+                if name not in there:
+                    raise ValueError(f"`{field}`: {unknown('class', name, sorted(there))}")
+        if there <= {*self.unknown}:
+            raise ValueError(
+                f"`unknown` must leave a class to learn, got all: {', '.join(self.unknown)}."
+            )
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        """The folders of parts that own flows lie in."""
+        if self.flows is None or not self.flows.is_dir():
+            return ()
+        return tuple(self.flows / part for part in own_data.parts_of(self.flows))
+
     @property
     def _has_parts(self) -> bool:
-        return (
-            self.flows is not None and self.flows.is_dir() and bool(own_data.parts_of(self.flows))
-        )
+        return bool(self._folders)
 
     def _part(self, part: str) -> Flows:
         if part not in self._parts:
@@ -218,6 +246,8 @@ class Setting:
         folder = own_data.subfolder(self.flows, part) if self.flows.is_dir() else None
         every = _loaded(folder or self.flows, stamp(folder or self.flows))
         if folder is not None:
+            first = self._folders[0]
+            check_columns(folder, every, first, _loaded(first, stamp(first)))
             return every
         try:
             mine = every[train_valid_test.rows_of(every, part, self.split, unknown=self.unknown)]

@@ -37,7 +37,7 @@ def traffic(
         classes: Names of `synthetic_applications.LAWS`.
         seed: Of everything random.
     """
-    names = sorted(LAWS)
+    names, digits = sorted(LAWS), max(2, len(str(days - 1)))  # so that days sort by time
     every_day = [synthetic_hosts.day(_rng(seed, _DAY, d), d) for d in range(days)]
     talks: list[Talk] = []
     places: list[tuple[str, str, str]] = []
@@ -55,7 +55,7 @@ def traffic(
                     talk = _opened(name, rng, own, day, program, packets)
                     LAWS[name](talk)
                     talks.append(talk)
-                    places.append((f"host{h:03d}", f"day{d:02d}", name))
+                    places.append((f"host{h:03d}", f"day{d:0{digits}d}", name))
     return _table(talks, places, packets)
 
 

@@ -93,6 +93,8 @@ class Flows:
     def digests(self) -> list[str]:
         """Of each flow the SHA-256 of all that is known of it, but for its host, day and class."""
         parts = [np.ascontiguousarray(one, np.float64) for one in self.observation().values()]
+        if not len(self):
+            return []
         rows = np.concatenate([one.reshape(len(self), -1) for one in parts], axis=1)
         return [hashlib.sha256(row.tobytes()).hexdigest() for row in rows]
 

@@ -44,9 +44,8 @@ def rows_of(
     strange = np.isin(flows.label, unknown)
     chosen = np.flatnonzero(here & ~strange)
     own = np.where(here & strange, "test", "").astype("<U5")
-    own[chosen] = _membership(
-        np.array(flows[chosen].digests(), dtype=str), sorted, least=split == "flow", what="flows"
-    )
+    digests = np.array(flows[chosen].digests(), dtype=str)
+    own[chosen] = _membership(digests, sorted, least=split == "flow", what="flows")
     if part == "train":
         return own == "train"
     if split == "flow":
