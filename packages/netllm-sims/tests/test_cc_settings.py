@@ -115,6 +115,7 @@ def test_own_traces_are_taken_as_they_are(tmp_path, no_data):
     [
         ({"intervals": 2}, "`intervals` must lie in"),
         ({"least_mbps": 50.0}, "`least_mbps` must be > 0 and at most `most_mbps`"),
+        ({"most_mbps": "inf"}, "at most `most_mbps`, a finite number, got 4.0 and inf"),
         ({"lossy": 2}, "`lossy` must lie in"),
         ({"kinds": "stedy"}, "Did you mean steady"),
         ({"kinds": "mobile"}, "there is no data"),

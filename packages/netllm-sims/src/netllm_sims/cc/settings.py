@@ -1,6 +1,7 @@
 """Named settings: from which links the episodes are drawn."""
 
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,10 +92,10 @@ class Setting:
 
     def __post_init__(self) -> None:
         for low, high in _ORDERED:
-            if not 0 < getattr(self, low) <= getattr(self, high):
+            if not 0 < getattr(self, low) <= getattr(self, high) < inf:
                 raise ValueError(
-                    f"`{low}` must be > 0 and at most `{high}`, got {getattr(self, low)} and "
-                    f"{getattr(self, high)}."
+                    f"`{low}` must be > 0 and at most `{high}`, a finite number, got "
+                    f"{getattr(self, low)} and {getattr(self, high)}."
                 )
         for name, least, most in (
             ("intervals", 4, 100_000),

@@ -54,7 +54,7 @@ class Simulator:
     trip, as in the public code of Aurora.
 
     An action is an index of `FACTORS`, what the rate is multiplied by, or two numbers, as Linux has
-    them: pacing rate in Mbit/s and congestion window in packets (`UNLIMITED` for none).
+    them: pacing rate in Mbit/s and congestion window in packets (`UNLIMITED`, or more, for none).
 
     The observation is a dict of arrays with a leading batch axis; they are read-only, and **the
     next step reuses them: copy what you keep or change.** Series have the newest value last, and 0
@@ -225,7 +225,7 @@ class Simulator:
                 raise ValueError(
                     f"Rate and window must be > 0, got {actions[b]} for link `{self.links[b].id}`."
                 )
-            return actions * (1.25e5, float(PACKET_BYTES))
+            return np.minimum(actions, UNLIMITED) * (1.25e5, float(PACKET_BYTES))
         raise ValueError(
             f"Actions must be one whole number per link, shape ({batch},), or a rate in Mbit/s and "
             f"a window in packets, shape ({batch}, 2), got {actions.dtype} of shape "
@@ -270,9 +270,11 @@ def _constants(links: Sequence[Link], flows: int, capacity: Float[ndarray, "batc
     """What does not change; `capacity` is the mean one, in bytes per step."""
     tick_s = np.array([link.interval_s / TICKS for link in links])
     if not (capacity > 0).all():
+        link = links[int(capacity.argmin())]
         raise ValueError(
-            f"Link `{links[int(capacity.argmin())].id}` must have some capacity in its episode, "
-            "got none. Begin elsewhere in its trace, or play longer."
+            f"Link `{link.id}` must have some capacity in its episode, got none from "
+            f"{link.start_s:g} s of trace `{link.trace.id}`. Begin elsewhere in its trace, or play "
+            "longer."
         )
     gaps = np.full((len(links), flows, _GAPS), np.inf)
     first = np.full((len(links), flows), _NEVER)
