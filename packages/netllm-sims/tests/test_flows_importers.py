@@ -247,6 +247,14 @@ def test_labelled_flows_of_cic_ids2017_keep_all_their_statistics(tmp_path):
     assert not place.is_benign("Web Attack - XSS")
 
 
+def test_labels_of_cic_ids2017_are_the_same_however_the_dash_was_written(tmp_path):
+    row = "1-3,172.16.0.1,89,8.8.8.8,80,6,6/7/2017 9:15,30,20,10,1.5e3,4,4,7,Web Attack {} XSS"
+    for name, dash in (("a", b"\x96"), ("b", b"\xe2\x80\x93"), ("c", b"\xef\xbf\xbd"), ("d", b"-")):
+        (tmp_path / f"{name}.csv").write_bytes(f"{CIC}\n{row}\n".encode().replace(b"{}", dash))
+    done = run("cic-ids2017", [tmp_path / f"{name}.csv" for name in "abcd"], tmp_path / "out")
+    assert load_flows(done.out).label.tolist() == ["Web Attack - XSS"] * 4
+
+
 TOR = (
     "Source IP, Source Port, Destination IP, Destination Port, Protocol, Flow Duration,"
     " Flow IAT Mean,Fwd IAT Mean,Active Mean,Idle Min,label"

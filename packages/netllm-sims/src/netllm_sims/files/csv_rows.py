@@ -29,7 +29,8 @@ def rows(
     Args:
         path: The file, perhaps packed.
         columns: Names in the header, which may have others and any order.
-        encoding: Of the text; but for UTF-8, what cannot be read becomes a question mark.
+        encoding: Of lines that are no UTF-8; but for UTF-8, what cannot be read becomes a question
+            mark.
 
     Raises:
         ValueError: No regular file or a too large one, a header without one of the columns, a row
@@ -83,10 +84,7 @@ def _cells(
     path: Path, lines: Iterator[tuple[int, bytes]], encoding: str
 ) -> Iterator[tuple[int, list[str]]]:
     for number, raw in lines:
-        if encoding == UTF8:
-            line = reading.text(raw, path, line=number).strip()
-        else:
-            line = raw.decode(encoding, "replace").strip()
+        line = _text(path, number, raw, encoding).strip()
         if not line:
             continue
         found = line.split(",") if '"' not in line else _quoted(path, number, line)
@@ -95,6 +93,15 @@ def _cells(
                 f"{path}:{number}: a row must have at most {_WIDEST:,} cells, got {len(found):,}."
             )
         yield number, found
+
+
+def _text(path: Path, number: int, raw: bytes, encoding: str) -> str:
+    if encoding != UTF8:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw.decode(encoding, "replace")
+    return reading.text(raw, path, line=number)
 
 
 def _quoted(path: Path, number: int, line: str) -> list[str]:
