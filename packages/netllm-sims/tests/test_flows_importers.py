@@ -174,6 +174,14 @@ def test_raw_ip_and_linux_cooked_captures_are_read(tmp_path):
         assert run("pcap", [file], tmp_path / f"out{link}").made == 2
 
 
+def test_a_packet_that_dpkt_cannot_read_is_left_out(tmp_path):
+    fragment, options = bytes([0, 0, 0, 0, 0, 0, 0, 1]), bytes([6, 0, 1, 4, 0, 0, 0, 0])
+    ip = struct.pack(">IHBB", 6 << 28, 16, 44, 64) + bytes(32) + fragment + options
+    strange = bytes(12) + b"\x86\xdd" + ip
+    done = run("pcap", [capture(tmp_path / "a.pcap", [*TALK, (0.1, strange)])], tmp_path / "out")
+    assert (done.made, done.left_out) == (2, 2)
+
+
 def test_a_capture_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path):
     for name, writer in (("a.pcap", dpkt.pcap.Writer), ("b.pcapng", dpkt.pcapng.Writer)):
         file = capture(tmp_path / name, TALK, writer=writer)

@@ -201,8 +201,8 @@ def _packet(dpkt: ModuleType, link: int, time_s: float, content: bytes) -> Packe
             ip: Any = (dpkt.ip6.IP6 if version == 6 else dpkt.ip.IP)(content)
         else:
             ip = kinds[link](content).data
-    except (dpkt.Error, IndexError, ValueError):
-        return None
+    except (dpkt.Error, AttributeError, IndexError, ValueError):
+        return None  # dpkt takes any first header of IPv6 for the fragment's, whence AttributeError
     segment = getattr(ip, "data", None)
     if not isinstance(segment, dpkt.tcp.TCP | dpkt.udp.UDP):
         return None
