@@ -5,6 +5,7 @@ import pytest
 from netllm_baselines.cc import CUBIC, Aurora
 from netllm_baselines.cc.aurora_features import WIDTH, features
 from netllm_baselines.cc.aurora_recipe import AuroraRecipe
+from netllm_baselines.flows import CNN
 from netllm_baselines.perceptron import Perceptron
 from netllm_sims import cc
 
@@ -61,6 +62,8 @@ def test_weights_must_be_there_and_fit(place, tmp_path):
     )
     with pytest.raises(ValueError, match=f"9 factors by {WIDTH} features, got 9 and 3"):
         Aurora(place, weights=small)
+    with pytest.raises(ValueError, match=r"cnn\.npz: must hold .* there is no array 'matrix0'"):
+        Aurora(place, weights=CNN.shipped())
 
 
 def test_training_learns_and_is_the_same_for_a_seed(place, tmp_path):

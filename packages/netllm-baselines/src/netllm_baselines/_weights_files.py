@@ -101,6 +101,8 @@ def read_npz(
 
 def damaged(path: Path, what: str, fault: object) -> ValueError:
     """The error of a file that holds something else than it must."""
+    if isinstance(fault, KeyError):
+        fault = f"there is no array {fault}"
     return ValueError(f"{path}: must hold {what}, but reading it failed: {fault!s:.500}")
 
 
