@@ -261,6 +261,7 @@ def test_labels_of_cic_ids2017_are_the_same_however_the_dash_was_written(tmp_pat
         (tmp_path / f"{name}.csv").write_bytes(f"{CIC}\n{row}\n".encode().replace(b"{}", dash))
     done = run("cic-ids2017", [tmp_path / f"{name}.csv" for name in "abcd"], tmp_path / "out")
     assert load_flows(done.out).label.tolist() == ["Web Attack - XSS"] * 4
+    assert done.settings == {"flows": str(tmp_path / "out")}, "no class here is benign"
 
 
 TOR = (

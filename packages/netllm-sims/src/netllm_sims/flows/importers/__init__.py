@@ -77,7 +77,7 @@ def run(name: str, files: Iterable[str | Path], out: str | Path) -> Imported:
         )
     importer = IMPORTERS[name]
     module = import_module(f"{__name__}.{importer.module}")
-    made = left_out = 0
+    made, left_out, is_there = 0, 0, False
     with new_folder(out) as folder:
         for path, stem in zip(paths, names, strict=True):
             flows, without = module.flows(path)
@@ -85,5 +85,6 @@ def run(name: str, files: Iterable[str | Path], out: str | Path) -> Imported:
                 raise ValueError(f"{path}: must hold flows, got none and {without} other rows.")
             write_flows(folder / f"{stem}.csv", flows)
             made, left_out = made + len(flows), left_out + without
-    settings = {"flows": str(out)} | ({"benign": importer.benign} if importer.benign else {})
+            is_there = is_there or importer.benign in flows.label
+    settings = {"flows": str(out)} | ({"benign": importer.benign} if is_there else {})
     return Imported(out, made, left_out, settings)
