@@ -41,6 +41,7 @@ def rows():
                 {
                     "id": f"h{host}/d{day}",
                     "weight": len(truth),
+                    "classes": list("abcd"),
                     "cluster": {"host": f"h{host}"},
                     "truth": truth.tolist(),
                     "answer": answer.tolist(),
@@ -59,7 +60,9 @@ def whole(rows):
     )
     known = truth != NONE
     alarms, benign = (sum(row[name] for row in rows) for name in ("false_alarms", "benign"))
+    recalls = metrics.recall_by_class(truth, answer)
     return {
+        **{f"recall of {'abcd'[k]}": one for k, one in enumerate(recalls)},
         "macro_f1": metrics.macro_f1(truth, answer),
         "mean_recall": metrics.mean_recall(truth, answer),
         "false_alarms_per_million": 1e6 * alarms / benign,
@@ -142,6 +145,20 @@ def test_a_checkpoint_stands_beside_its_rivals_and_is_drawn(run, netllm, tmp_pat
     assert {path.name for path in out.glob("*.png")} == {"bars.png", "recall.png"}
     (best,) = (one for one in document["results"] if one["policy"] == "nearest-neighbours")
     assert best["metrics"]["macro_f1"]["mean"] > 0.4
+    recalls = [value["mean"] for key, value in best["metrics"].items() if "recall of" in key]
+    assert best["metrics"]["mean_recall"]["mean"] == pytest.approx(np.mean(recalls))
+
+
+def test_the_recall_of_each_class_that_occurs_stands_in_a_table_of_its_own():
+    report = netllm.test("flows", policy=["port"], setting="synthetic", episodes=4)
+    heading = "synthetic, recall of each class"
+    assert heading in str(report)
+    assert heading in report.markdown()
+    (found,) = report.results
+    occurring = {row["classes"][k] for row in found.episodes for k in row["truth"] if k != NONE}
+    told = {key.removeprefix("recall of ") for key in found.metrics if "recall of" in key}
+    assert told == occurring
+    assert "recall of" not in str(report).split(heading)[0]
 
 
 def test_days_are_clusters_where_other_days_are_asked_about():

@@ -50,7 +50,7 @@ def pooled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         np.array([one[name] for one in rows], float) for name in ("benign", "false_alarms")
     )
     values = {
-        **_of_classes(truth, answer, of),
+        **_of_classes(truth, answer, of, rows[0]["classes"]),
         "false_alarms_per_million": _ratio(alarms * 1e6, benign),
         "calibration_error": _calibration(truth, answer, confidence, of),
         "unknown_auroc": _unknown(truth == NONE, confidence, of),
@@ -79,18 +79,28 @@ def _sums(values: ndarray, of: ndarray) -> Float[ndarray, "row"]:
     return np.bincount(of, weights=values)
 
 
-def _of_classes(truth: ndarray, answer: ndarray, of: ndarray) -> dict[str, Moved]:
-    """Macro F1 and mean recall, the means over the classes that occur."""
+def _of_classes(
+    truth: ndarray, answer: ndarray, of: ndarray, names: Sequence[str]
+) -> dict[str, Moved]:
+    """The recall of each class that occurs; macro F1 and mean recall, the means over these."""
     f1, recall = [], []
-    for number in np.unique(truth[truth != NONE]):
+    occurring = np.unique(truth[truth != NONE])
+    for number in occurring:
         belongs, said = _sums(truth == number, of), _sums(answer == number, of)
         right = _sums((truth == number) & (answer == number), of)
         f1.append(_ratio(2 * right, belongs + said))
         recall.append(_ratio(right, belongs))
-    return {
+    means = {
         name: (float(np.mean([one[0] for one in some])), np.mean([one[1] for one in some], axis=0))
         for name, some in (("macro_f1", f1), ("mean_recall", recall))
     }
+    each = zip(occurring, recall, strict=True)
+    return means | {recall_key(names[number]): one for number, one in each}
+
+
+def recall_key(name: str) -> str:
+    """What the recall of a class is called in results."""
+    return f"recall of {name}"
 
 
 def _calibration(truth: ndarray, answer: ndarray, confidence: ndarray, of: ndarray) -> Moved:

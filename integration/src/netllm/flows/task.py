@@ -74,6 +74,16 @@ class Flows(SupervisedTask):
         "validate_every": 100,
     }
 
+    def metrics_of(self, setting: Setting) -> tuple[Metric, ...]:
+        """And the recall of each class."""
+        from netllm.flows.pooled_rows import recall_key
+
+        recalls = (
+            Metric(recall_key(name), name, share=True, group="recall of each class")
+            for name in setting.classes
+        )
+        return (*self.metrics, *recalls)
+
     @property
     def draws(self) -> Mapping[str, Draw]:
         """Plots by file name; without the distribution over episodes, which have no F1 scores."""

@@ -16,3 +16,6 @@ class Metric:
     higher_is_better: bool = True
     share: bool = False
     """Whether it lies between 0 and 1; its interval is then cut to that."""
+    group: str = ""
+    """What a table of its own is called that has it, beside others of the group; "" for the first
+    table."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from netllm.report.intervals import extent
 from netllm.report.metric import Metric
 from netllm.report.result import Comparison, Result, Trained, by_setting
 from netllm.report.table import (
+    empty_table,
     grid,
+    group_tables,
     over_seeds,
     sentence,
     setting_table,
@@ -75,6 +78,11 @@ class Report:
         console = console or wide_console()
         for setting, results in self.settings().items():
             console.print(setting_table(setting, results, self.metrics, self.bounds))
+            for title, (headings, rows) in group_tables(setting, results, self.metrics).items():
+                table = empty_table(title, headings)
+                for cells in rows:
+                    table.add_row(*map(Text, cells))
+                console.print(table)
             for line in self._over_seeds(setting):
                 console.print(line, markup=False, highlight=False)
         for comparison in told_once(self.comparisons):
@@ -101,6 +109,7 @@ class Report:
                 f"|---{'|---:' * (len(headings) - 1)}|",
                 *(f"| {' | '.join(cells)} |" for _, cells in rows),
                 "",
+                *self._group_lines(setting, results),
                 *(f"- {line}" for line in self._over_seeds(setting)),
             ]
         lines += [f"- {sentence(one, self.metrics).plain}" for one in told_once(self.comparisons)]
@@ -109,6 +118,14 @@ class Report:
 
     _repr_markdown_ = markdown
     """A notebook shows a cell's last value so."""
+
+    def _group_lines(self, setting: str, results: Sequence[Result]) -> Iterator[str]:
+        """The tables of groups of metrics in Markdown."""
+        for title, (headings, rows) in group_tables(setting, results, self.metrics).items():
+            yield from (f"{title}\n", f"| {' | '.join(headings)} |")
+            yield f"|---{'|---:' * (len(headings) - 1)}|"
+            yield from (f"| {' | '.join(cells)} |" for cells in rows)
+            yield ""
 
     def _over_seeds(self, setting: str) -> list[str]:
         """The setting's recipes over their training seeds, in words."""

@@ -234,8 +234,9 @@ def _kind(value: object) -> str:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> dict[str, Estimate]:
-    """Mean and interval of every metric."""
-    means = {metric: mean_of(rows, metric.key) for metric in metrics}
+    """Mean and interval of every metric that all rows have."""
+    had = [metric for metric in metrics if all(metric.key in row for row in rows)]
+    means = {metric: mean_of(rows, metric.key) for metric in had}
     return {
         metric.key: mean.within(0.0, 1.0) if metric.share else mean
         for metric, mean in means.items()

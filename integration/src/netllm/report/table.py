@@ -37,15 +37,20 @@ def setting_table(
 ) -> Table:
     """One setting's results, the best first."""
     where = results[0].where if results[0].data else f"{results[0].task} / {setting}"
-    title = f"{where}, {extent(results[0].episodes)}"
-    table = Table(title=title, title_justify="left")
     headings, rows = grid(results, metrics, bounds)
-    table.add_column(headings[0], no_wrap=True)
-    for heading in headings[1:]:
-        table.add_column(heading, justify="right")
+    table = empty_table(f"{where}, {extent(results[0].episodes)}", headings)
     for result, cells in rows:
         style = "bold" if result.checkpoint else "dim" if result.policy in bounds else ""
         table.add_row(Text(cells[0]), *cells[1:], style=style)
+    return table
+
+
+def empty_table(title: str, headings: Sequence[str]) -> Table:
+    """A table whose first column names who the numbers of the others are of."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right")
     return table
 
 
@@ -65,7 +70,7 @@ def grid(
     results: Sequence[Result], metrics: Sequence[Metric], bounds: frozenset[str]
 ) -> tuple[list[str], list[tuple[Result, list[str]]]]:
     """Headings, and for each result, the best first, its cells; metrics that all have."""
-    first, *others = (m for m in metrics if all(m.key in one.metrics for one in results))
+    first, *others = _had(results, metrics)[""]
     counts = {name: part.episodes for one in results for name, part in one.subsets.items()}
     has_asked = any(one.asked is not None for one in results)
     has_validity = any(one.validity is not None for one in results)
@@ -86,6 +91,31 @@ def grid(
         cells += ["" if one.asked is None else f"{one.asked:.1%}"] * has_asked
         rows.append((one, [*cells, f"{one.decisions_per_s:,.0f}"]))
     return headings, rows
+
+
+def group_tables(
+    setting: str, results: Sequence[Result], metrics: Sequence[Metric]
+) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """By title the headings and cells of the metrics that have tables of their own."""
+    found = {}
+    groups = _had(results, metrics)
+    first = groups.pop("")[0]
+    for group, some in groups.items():
+        cells = [
+            [one.label, *(f"{one.metrics[metric.key].mean:.3f}" for metric in some)]
+            for one in best_first(results, first)
+        ]
+        found[f"{setting}, {group}"] = (["policy", *(metric.label for metric in some)], cells)
+    return found
+
+
+def _had(results: Sequence[Result], metrics: Sequence[Metric]) -> dict[str, list[Metric]]:
+    """By group the metrics that all results have."""
+    found: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        if all(metric.key in one.metrics for one in results):
+            found.setdefault(metric.group, []).append(metric)
+    return found
 
 
 def digits(value: Estimate, sign: str = "") -> str:
