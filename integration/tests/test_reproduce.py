@@ -492,7 +492,7 @@ def test_one_seed_tells_by_its_interval_and_values_are_compared_with_their_like(
     )
     (line,) = [*table(found)][2:]
     assert re.fullmatch(r"\| `other`, blocks: 4 \| -0\.475 \[-0\.\d+, -0\.\d+\] loses \|", line)
-    told = "loses in 1 (most against `other` in default with 4 blocks, -0.475)."
+    told = "loses in 1 (most against `other` in default, blocks: 4, -0.475)."
     assert statement(found).endswith(
         f"comparisons of `ours` with what lacks its pre-training: {told}"
     )

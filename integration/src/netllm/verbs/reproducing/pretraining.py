@@ -70,7 +70,7 @@ class Gain:
 
     def where(self, axis: str) -> str:
         """Its setting, and the value of what the row varies."""
-        return self.setting if self.value is None else f"{self.setting} ({axis}: {self.value:,})"
+        return self.setting if self.value is None else f"{self.setting}, {axis}: {self.value:,}"
 
 
 def gains(found: Finding) -> Iterator[Gain]:
