@@ -34,6 +34,7 @@ def test_the_document_says_by_setting_who_is_missing_and_why(netllm):
         "mpc",
         "soda",
         "fugu",
+        "comyco",
         "ppo",
         "ppo-wide",
         "hindsight",
@@ -49,6 +50,7 @@ def test_a_ladder_of_three_rates_leaves_out_who_needs_six(netllm):
         *("bba", "bola", "panda", "mpc", "soda", "fugu", "hindsight")
     }
     reasons = document["provenance"]["left_out"]["default"]
+    assert "Comyco's weights must fit the ladder" in reasons["comyco"]
     assert reasons["genet"] == "`genet` must choose among 6 rates, got a ladder of 3."
     assert "PPO's weights must fit the ladder: they choose among 6 rates" in reasons["ppo"]
 

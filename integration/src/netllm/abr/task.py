@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LIVE = frozenset({"throughput", "l2a", "lol-plus"})
 """Rivals that are usual only near the live edge."""
-_NOT_LIVE = frozenset({"genet", "ppo", "ppo-wide", "hindsight"})
+_NOT_LIVE = frozenset({"comyco", "genet", "ppo", "ppo-wide", "hindsight"})
 HISTORY = 6
 """Past and coming chunks that an observation shows."""
 
@@ -66,7 +66,8 @@ class ABR(PoolTask):
         Metric("smoothness_mbps", "change Mbit/s", higher_is_better=False),
     )
     rivals = (
-        *("bba", "bola", "panda", "mpc", "soda", "fugu", "genet", "ppo", "ppo-wide"),
+        *("bba", "bola", "panda", "mpc", "soda", "fugu", "comyco"),
+        *("genet", "ppo", "ppo-wide"),
         *("throughput", "l2a", "lol-plus"),
         "hindsight",
     )

@@ -14,12 +14,12 @@ class ComycoRecipe(SessionRecipe):
     fcc-test is broadband only).
     """
 
-    horizon: int = 8
-    """Chunks that the expert looks ahead."""
+    horizon: int = 16
+    """Chunks that the expert looks ahead; in the paper 8."""
     width: int = 500
     """States of the expert's search that are kept per chunk."""
     worlds: str = "wide"
-    rounds: int = 4
+    rounds: int = 12
     """Rounds: the network plays, the expert says what it would have done."""
     epsilon: float = 0.1
     """Share of random levels while they are played."""
