@@ -18,7 +18,7 @@ class Copa(Flows):
     Below the target the window grows by velocity / delta packets per round trip, above it shrinks.
     The velocity doubles once per round trip from the third in the same direction on. Where the
     queue was never nearly empty for five round trips, others keep it full: then 1 / delta adds one
-    per round trip and is halved by a loss.
+    in a round trip without loss, and is halved in one with.
 
     Source: Arun and Balakrishnan, NSDI 2018, section 2. Differences: what comes with each
     acknowledgement there comes once per monitoring interval, whose mean is the standing round trip;
@@ -27,7 +27,7 @@ class Copa(Flows):
 
     def fresh(self, count: int) -> Rows:
         """A window of 10 packets in slow start."""
-        zeros = ("round_s", "direction", "same", "since_empty_s", "opened")
+        zeros = ("round_s", "direction", "same", "since_empty_s", "opened", "lost")
         return {
             **{name: np.zeros(count) for name in zeros},
             "window": np.full(count, 10.0),
@@ -68,9 +68,11 @@ class Copa(Flows):
         rows["since_empty_s"] += seen.length_s
         rows["since_empty_s"][waits_s <= np.maximum(_NEARLY_EMPTY * swing_s, 1e-6)] = 0.0
         competes = rows["since_empty_s"] > _KEPT_ROUNDS * seen.rtt_s
-        more = np.where(new, rows["per_delta"] + 1, rows["per_delta"])
-        more = np.where(seen.lost > 0, rows["per_delta"] / 2, more)
-        rows["per_delta"][:] = np.where(competes, np.maximum(more, 1 / DELTA), 1 / DELTA)
+        rows["lost"] += seen.lost
+        then = np.where(rows["lost"] > 0, rows["per_delta"] / 2, rows["per_delta"] + 1)
+        rows["per_delta"][new] = np.maximum(then, 1 / DELTA)[new]
+        rows["per_delta"][~competes] = 1 / DELTA
+        rows["lost"][new] = 0.0
 
     def _set_velocity(self, rows: Rows, up: ndarray, new: ndarray) -> None:
         """Double the velocity of windows that keep their direction, once per round trip."""
