@@ -1,4 +1,4 @@
-"""An adapted model as a policy that never stops a cluster."""
+"""An adapted model as a policy that does not let a cluster wait for nothing."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ class Scheduler:
     The return is minus the mean JCT in s, whatever the number of jobs, so that one target serves
     every setting. The simulator's observation tells what has been spent of it.
 
-    The advice is followed in two cases, so that a wrong answer cannot stop a cluster. With more
+    The advice is followed in two cases in which a wrong answer could stop a cluster. With more
     jobs present than there ever were in its pool, the model has nothing to go by. And it may let
     executors wait only in a job that will surely ask about them again, since every stage of it that
     is about to end unlocks another: elsewhere nobody may ask before the job ends, and half a
     cluster is lost until then. `validity` is the share of answers that were the model's.
+
+    A third case is left to the model: of the last stage that may be chosen it can name fewer
+    executors than there are, and the others then stay idle in their job. One model that was trained
+    for 200 steps lost a cluster so, in 1 of 20 sequences of `default`.
     """
 
     def __init__(self, model: AdaptedModel, setting: Setting) -> None:
