@@ -484,6 +484,12 @@ def test_rows_of_one_setting_share_a_board_and_a_question_of_pretraining_has_non
     }
 
 
+def test_the_page_says_of_each_kind_of_model_what_the_report_says():
+    page = Path(__file__).parents[2].joinpath("docs", "reproduce.md").read_text("utf-8")
+    for name, what in KINDS.items():
+        assert f"| `{name}` | {what} |" in page
+
+
 def test_one_seed_tells_by_its_interval_and_values_are_compared_with_their_like():
     level = [1.0, 2.0, 1.5, 2.5, 3.0, 1.0]
     worse = [x - 0.5 + 0.01 * i for i, x in enumerate(level)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,13 +105,11 @@ class Report:
             where = " / ".join(f"`{part}`" for part in results[0].where.split(" / ", 1))
             lines += [
                 f"{where}, {extent(results[0].episodes)}\n",
-                f"| {' | '.join(headings)} |",
-                f"|---{'|---:' * (len(headings) - 1)}|",
-                *(f"| {' | '.join(cells)} |" for _, cells in rows),
-                "",
-                *self._group_lines(setting, results),
-                *(f"- {line}" for line in self._over_seeds(setting)),
+                *_markdown(headings, [cells for _, cells in rows]),
             ]
+            for title, (names, figures) in group_tables(setting, results, self.metrics).items():
+                lines += [f"{title}\n", *_markdown(names, figures)]
+            lines += [f"- {line}" for line in self._over_seeds(setting)]
         lines += [f"- {sentence(one, self.metrics).plain}" for one in told_once(self.comparisons)]
         lines += [f"- Note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -119,17 +117,15 @@ class Report:
     _repr_markdown_ = markdown
     """A notebook shows a cell's last value so."""
 
-    def _group_lines(self, setting: str, results: Sequence[Result]) -> Iterator[str]:
-        """The tables of groups of metrics in Markdown."""
-        for title, (headings, rows) in group_tables(setting, results, self.metrics).items():
-            yield from (f"{title}\n", f"| {' | '.join(headings)} |")
-            yield f"|---{'|---:' * (len(headings) - 1)}|"
-            yield from (f"| {' | '.join(cells)} |" for cells in rows)
-            yield ""
-
     def _over_seeds(self, setting: str) -> list[str]:
         """The setting's recipes over their training seeds, in words."""
         return [over_seeds(one, self.metrics[0]) for one in self.recipes if one.setting == setting]
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table whose first column names who the numbers of the others are of, and an empty line."""
+    head = [f"| {' | '.join(headings)} |", f"|---{'|---:' * (len(headings) - 1)}|"]
+    return [*head, *(f"| {' | '.join(cells)} |" for cells in rows), ""]
 
 
 def save_document(document: Mapping[str, Any], path: Path) -> Path:
